@@ -1,0 +1,63 @@
+"""The job spec: everything a job file says, checked and in base units (bytes, seconds).
+
+`parse` makes a spec from a job file; `fields` is the one table of the file's keys.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from racksack_jobspecs.resources import ResourceRequest
+
+DEFAULT_TIME_LIMIT_S: float | None = None  # the controller's `defaults: time_limit` decides
+DEFAULT_MAX_OUTPUT_BYTES = 10 * 1024**3
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """How the job's venv is made."""
+
+    kind: str = "auto"  # auto | requirements | pyproject | lock | none
+    file: str | None = None  # inside the project; None: the usual name of that kind
+    python: str | None = None  # "3.11"; None: the node's
+
+
+class Dependency(msgspec.Struct, frozen=True):
+    """This job starts only after another one."""
+
+    job: str  # id or unique name of the owner's jobs
+    condition: str = "ok"  # ok: ended done | any: ended
+
+
+class ArraySpec(msgspec.Struct, frozen=True):
+    """A job array: one spec, one job an index."""
+
+    indices: tuple[int, ...]
+    max_running: int | None = None  # `%N`
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user submitted."""
+
+    name: str
+    project: str  # `<upload>` in incoming/, or `snapshot:<digest>` of content that the owner uploaded before
+    entrypoint: str  # path inside the project
+    args: tuple[str, ...] = ()
+    resources: ResourceRequest = ResourceRequest()
+    time_limit_s: float | None = DEFAULT_TIME_LIMIT_S
+    env: dict[str, str] = {}
+    environment: Environment = Environment()
+    outputs: tuple[str, ...] = ()  # globs relative to the project, beside everything in $RACKSACK_RETURN_DIR
+    max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
+    retries: int = 0
+    retry_on: tuple[str, ...] = ("node",)  # exit | oom | timeout | node; loss of the node is always retried
+    priority: int = 0  # -1000..1000, higher first
+    after: tuple[Dependency, ...] = ()
+    labels: tuple[str, ...] = ()  # labels that the node must have
+    nodes: tuple[str, ...] = ()  # only these nodes; empty: any
+    exclude: tuple[str, ...] = ()  # none of these nodes
+    array: ArraySpec | None = None
+    stage_in_ram: tuple[str, ...] = ()  # paths of the project that are copied to RAM on the node
+    hold: bool = False
+    begin_at_s: float | None = None  # Unix time before which it does not start
+    no_wake: bool = False  # do not switch a node on for it
+    submission: str = ""  # chosen by the writer of the file; the same one twice is one job
