@@ -1,0 +1,80 @@
+"""The identity of a project's content: a manifest of its entries and the SHA-256 over it.
+
+Client and controller compute the same digest from the same content, whatever the file times and owners are; the
+agent has its own copy of this rule, since it imports nothing of ours (a test holds the two together).
+
+A manifest line is `kind SP executable SP size SP identity SP path NUL`: kind is `f` (file), `l` (symbolic link) or `d`
+(empty directory); executable is 0 or 1; identity is the SHA-256 of a file's bytes, or of a link's target; path is relative,
+in the bytes of the file system. Lines are sorted by path bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One file, symbolic link or empty directory of a project."""
+
+    path: bytes
+    kind: str
+    executable: bool
+    size_bytes: int
+    identity: str
+
+    def line(self) -> bytes:
+        """The manifest line of this entry."""
+        head = f"{self.kind} {int(self.executable)} {self.size_bytes} {self.identity} "
+        return head.encode() + self.path + b"\0"
+
+
+def digest_of(entries: Iterable[Entry]) -> str:
+    """The digest (64 hexadecimal digits) of a manifest."""
+    whole = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        whole.update(entry.line())
+    return whole.hexdigest()
+
+
+def entry_of(root: Path, relative: bytes) -> Entry:
+    """Read one entry. Raises OSError when it cannot be read, ValueError for a device, socket or pipe."""
+    full = os.path.join(os.fsencode(root), relative)  # noqa: PTH118 - bytes paths: names need not be UTF-8
+    info = os.lstat(full)
+    if stat.S_ISLNK(info.st_mode):
+        target = os.readlink(full)  # noqa: PTH115
+        return Entry(relative, "l", False, 0, hashlib.sha256(target).hexdigest())
+    if stat.S_ISDIR(info.st_mode):
+        return Entry(relative, "d", False, 0, "-")
+    if not stat.S_ISREG(info.st_mode):
+        raise ValueError(f"{os.fsdecode(relative)} is a device, socket or pipe; leave it out with --exclude")
+    with open(full, "rb") as file:
+        identity = hashlib.file_digest(file, "sha256").hexdigest()
+    return Entry(relative, "f", bool(info.st_mode & stat.S_IXUSR), info.st_size, identity)
+
+
+def walk(root: Path) -> Iterator[bytes]:
+    """The relative paths of all files, links and empty directories below `root`. Raises OSError when unreadable."""
+    pending = [b""]
+    while pending:
+        folder = pending.pop()
+        with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:  # noqa: PTH118
+            found = sorted(entries, key=lambda entry: entry.name)
+        if not found and folder:
+            yield folder
+        for entry in found:
+            relative = os.path.join(folder, entry.name)  # noqa: PTH118
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(relative)
+            else:
+                yield relative
+
+
+def manifest_of(root: Path) -> list[Entry]:
+    """The manifest of everything below `root`. Raises OSError, and ValueError as `entry_of`."""
+    return [entry_of(root, relative) for relative in walk(root)]
