@@ -3,9 +3,9 @@
 Client and controller compute the same digest from the same content, whatever the file times and owners are; the
 agent has its own copy of this rule, since it imports nothing of ours (a test holds the two together).
 
-A manifest line is `kind SP executable SP size SP identity SP path NUL`: kind is `f` (file), `l` (symbolic link) or `d`
-(empty directory); executable is 0 or 1; identity is the SHA-256 of a file's bytes, or of a link's target; path is relative,
-in the bytes of the file system. Lines are sorted by path bytes.
+A manifest line is `kind SP executable SP size SP identity SP path NUL`: kind is `f` (file), `l` (link) or `d`
+(empty directory); executable is 0 or 1; identity is the SHA-256 of a file's bytes, or of a link's target; path is
+relative, in the bytes of the file system. Lines are sorted by path bytes.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()  # globs relative to the project, beside everything in $RACKSACK_RETURN_DIR
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     retries: int = 0
-    retry_on: tuple[str, ...] = ("node",)  # exit | oom | timeout | node; loss of the node is always retried
+    retry_on: tuple[str, ...] = ("exit", "oom", "timeout")  # what `retries` covers; a lost node is always retried
     priority: int = 0  # -1000..1000, higher first
     after: tuple[Dependency, ...] = ()
     labels: tuple[str, ...] = ()  # labels that the node must have
