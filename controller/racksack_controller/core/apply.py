@@ -1,0 +1,401 @@
+"""What an event changes. One function an event; no function asks for anything to be done.
+
+News of an attempt that is not its job's current one never changes the job: the attempt's number is a fence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.requeue import backoff_s, end_attempt, release_dependents
+from racksack_controller.core.state import Attempt, Drain, Ending, Node, Orphan, State, Stop
+from racksack_jobspecs.states import FINAL, WAITING, JobState
+from racksack_jobspecs.units import format_memory
+
+EFFECT_DELAY_S_MAX = 60.0
+COOL_S_MAX = 600.0
+
+
+def apply(state: State, event: ev.Event, now: float) -> None:
+    """Change `state` by one event that is known at `now` (Unix seconds)."""
+    _HANDLERS[type(event)](state, event, now)
+
+
+def _job_accepted(state: State, event: ev.JobAccepted, now: float) -> None:
+    job = event.job
+    state.put_job(job)
+    state.tell(now, f"submitted by {job.owner}", job=job.id)
+
+
+def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> None:
+    job = state.jobs.get(event.job)
+    if job is None:
+        return
+    if job.state in WAITING:
+        state.put_job(replace(job, state=JobState.CANCELLED, reason=event.sentence, ended_at_s=now))
+        state.tell(now, event.sentence, job=job.id)
+        release_dependents(state, job.id, JobState.CANCELLED, now)
+        return
+    attempt = state.attempts[job.attempt_key]
+    if attempt.state is JobState.COLLECTING:
+        return
+    state.tell(now, event.sentence, job=job.id)
+    stop = Stop("cancelled", event.sentence, event.grace_s, event.signal)
+    if attempt.launched or attempt.state is not JobState.STAGING:
+        state.put_attempt(replace(attempt, stop=stop))
+    else:
+        end_attempt(state, replace(attempt, stop=stop), JobState.CANCELLED, event.sentence, now)
+
+
+def _hold_requested(state: State, event: ev.HoldRequested, now: float) -> None:
+    job = state.jobs.get(event.job)
+    if job is not None and job.state is JobState.QUEUED:
+        state.put_job(replace(job, state=JobState.HELD, reason=event.sentence))
+        state.tell(now, event.sentence, job=job.id)
+
+
+def _release_requested(state: State, event: ev.ReleaseRequested, now: float) -> None:
+    job = state.jobs.get(event.job)
+    if job is not None and job.state is JobState.HELD:
+        state.put_job(replace(job, state=JobState.QUEUED, reason=""))
+        state.tell(now, "released", job=job.id)
+
+
+def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None:
+    old = event.job
+    if old.id in state.jobs or old.state not in FINAL:
+        return
+    job = replace(old, state=JobState.QUEUED, reason="", ended_at_s=None, retries_used=0, losses=0, avoid=())
+    state.put_job(replace(job, not_before_s=0.0, waits_for=(), fetched=False))
+    state.tell(now, "queued again by its owner", job=old.id)
+
+
+def _placed(state: State, event: ev.Placed, now: float) -> None:
+    job = state.jobs[event.job]
+    number = job.attempt + 1
+    attempt = Attempt(
+        job=job.id,
+        number=number,
+        node=event.node,
+        state=JobState.STAGING,
+        allocation=event.allocation,
+        placed_at_s=now,
+        why=event.why,
+    )
+    state.put_attempt(attempt)
+    state.put_job(replace(job, state=JobState.STAGING, attempt=number))
+    state.tell(now, f"attempt {number} placed on {event.node}: {event.why}", job=job.id, node=event.node)
+
+
+def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None:
+    new, old = event.node, state.nodes.get(event.node.name)
+    if old is not None:
+        new = replace(
+            old,
+            kind=new.kind,
+            reserve=new.reserve,
+            max_jobs=new.max_jobs,
+            labels=new.labels,
+            inventory=new.inventory or old.inventory,
+        )
+    if new != old:
+        state.put_node(new)
+
+
+def _node_removed(state: State, event: ev.NodeRemoved, now: float) -> None:
+    node = state.nodes[event.node]
+    sentence = f"{node.name} was taken out of the configuration"
+    for attempt in state.on_node(node.name):
+        _lose(state, attempt, sentence, now)
+    state.put_node(replace(node, connected=False, connection_reason=sentence, drain=Drain(sentence, now)))
+    state.tell(now, sentence, node=node.name)
+
+
+def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
+    node = state.nodes[event.node]
+    rebooted = bool(node.boot_id) and node.boot_id != event.boot_id
+    state.put_node(
+        replace(
+            node,
+            connected=True,
+            connection_reason="",
+            connection_since_s=now,
+            boot_id=event.boot_id,
+            inventory=event.inventory,
+        )
+    )
+    state.tell(now, "connected after a restart" if rebooted else "connected", node=node.name)
+    for key in [key for key in state.orphans if key[0] == node.name]:
+        del state.orphans[key]
+    _forget_what_was_sent(state, node.name)
+    for report in event.reports:
+        _take_report(state, node.name, report, now)
+    _lose_the_missing(state, node.name, {report.attempt for report in event.reports}, now)
+
+
+def _forget_what_was_sent(state: State, node: str) -> None:
+    """A new connection may have lost what the old one was asked, so everything is asked again at once."""
+    for attempt in [attempt for attempt in state.attempts.values() if attempt.node == node]:
+        stop = replace(attempt.stop, sent=False) if attempt.stop else None
+        state.put_attempt(replace(attempt, stop=stop, retry_at_s=0.0, failures=0))
+
+
+def _lose_the_missing(state: State, node: str, present: set[str], now: float) -> None:
+    for attempt in state.on_node(node):
+        if attempt.key in present or not attempt.launched:
+            continue
+        if attempt.state is JobState.COLLECTING:
+            end_attempt(state, attempt, _outcome(attempt), f"its results are gone from {node}", now)
+        else:
+            _lose(state, attempt, f"{node} has no trace of attempt {attempt.key}", now)
+    for attempt in [a for a in state.attempts.values() if a.node == node and a.state in FINAL]:
+        if attempt.key not in present:
+            state.put_attempt(replace(attempt, removed=True))
+
+
+def _node_disconnected(state: State, event: ev.NodeDisconnected, now: float) -> None:
+    node = state.nodes[event.node]
+    since = now if node.connected or not node.connection_since_s else node.connection_since_s
+    if node.connected:
+        state.tell(now, event.sentence, node=node.name)
+    if node.connected or node.connection_reason != event.sentence:
+        state.put_node(replace(node, connected=False, connection_reason=event.sentence, connection_since_s=since))
+
+
+def _drain_requested(state: State, event: ev.DrainRequested, now: float) -> None:
+    node = state.nodes[event.node]
+    state.put_node(replace(node, drain=Drain(event.reason, now)))
+    state.tell(now, f"drained: {event.reason}", node=node.name)
+    if event.now:
+        for attempt in state.on_node(node.name):
+            requeue_now(state, attempt, f"{node.name} is drained: {event.reason}", now)
+
+
+def requeue_now(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    """End an attempt and queue its job again; one that is only collecting is left to finish."""
+    if attempt.state is JobState.COLLECTING:
+        return
+    stop = Stop("cancelled", sentence, requeue=True)
+    if attempt.launched or attempt.state is not JobState.STAGING:
+        state.put_attempt(replace(attempt, stop=stop))
+    else:
+        end_attempt(state, replace(attempt, stop=stop), JobState.CANCELLED, sentence, now)
+
+
+def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:
+    node = state.nodes[event.node]
+    state.put_node(replace(node, drain=None, failures=0, cool_until_s=0.0))
+    state.tell(now, "resumed", node=node.name)
+
+
+def _launched(state: State, event: ev.Launched, now: float) -> None:
+    attempt = state.attempts.get(event.attempt)
+    if attempt is None or attempt.launched:
+        return
+    state.put_attempt(replace(attempt, launched=True, failures=0, problem=""))
+    node = state.nodes[attempt.node]
+    if node.failures:
+        state.put_node(replace(node, failures=0, cool_until_s=0.0))
+
+
+def _start_failed(state: State, event: ev.StartFailed, now: float) -> None:
+    attempt = state.attempts.get(event.attempt)
+    if attempt is None or attempt.state is not JobState.STAGING or attempt.launched:
+        return
+    if event.fault == "controller":
+        _delay(state, attempt, event.sentence, now)
+        return
+    if event.fault == "node":
+        _cool(state, state.nodes[attempt.node], event.sentence, now)
+    end_attempt(state, attempt, JobState.STAGE_FAILED, event.sentence, now, at_fault=event.fault)
+
+
+def _cool(state: State, node: Node, sentence: str, now: float) -> None:
+    """A node at which starts fail takes no jobs for a growing time, so that it cannot eat the queue."""
+    failures = node.failures + 1
+    delay = backoff_s(failures, first_s=5.0, most_s=COOL_S_MAX)
+    state.put_node(replace(node, failures=failures, cool_until_s=now + delay))
+    state.tell(now, f"takes no jobs for {delay:.0f} s: {sentence}", node=node.name)
+
+
+def _delay(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    failures = attempt.failures + 1
+    retry_at = now + backoff_s(failures, first_s=1.0, most_s=EFFECT_DELAY_S_MAX)
+    state.put_attempt(replace(attempt, failures=failures, retry_at_s=retry_at, problem=sentence))
+    if attempt.problem != sentence:
+        state.tell(now, sentence, job=attempt.job, node=attempt.node)
+
+
+def _reported(state: State, event: ev.Reported, now: float) -> None:
+    _take_report(state, event.node, event.report, now)
+
+
+def _take_report(state: State, node: str, report: AttemptReport, now: float) -> None:
+    attempt = state.attempts.get(report.attempt)
+    if attempt is None or attempt.node != node or attempt.state in FINAL:
+        _take_orphan(state, node, report, ended_here=attempt is not None and attempt.node == node)
+        return
+    new = JobState.COLLECTING if report.state == "ended" else JobState(report.state)
+    if new is attempt.state or (attempt.state, new) == (JobState.RUNNING, JobState.PREPARING):
+        return
+    if attempt.state is JobState.COLLECTING:
+        return
+    changed = replace(attempt, state=new, launched=True, failures=0, retry_at_s=0.0, problem="")
+    if new is JobState.RUNNING:
+        changed = replace(changed, started_at_s=report.started_at_s or now)
+        state.tell(now, f"running on {node}", job=attempt.job)
+    if new is JobState.COLLECTING:
+        changed = replace(changed, ending=_ending(attempt, report), started_at_s=report.started_at_s)
+        state.tell(now, f"ended on {node}: {_told(changed.ending)}", job=attempt.job)
+    state.put_attempt(changed)
+    state.put_job(replace(state.jobs[attempt.job], state=new))
+
+
+def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: bool) -> None:
+    """Note an attempt that is not to run; one that has ended and is ours is removed as any other."""
+    running = report.state != "ended"
+    if not running and ended_here:
+        state.orphans.pop((node, report.attempt), None)
+        return
+    known = state.orphans.get((node, report.attempt))
+    if known is None or known.running != running:
+        state.orphans[node, report.attempt] = Orphan(running)
+
+
+def _told(ending: Ending | None) -> str:
+    if ending is None:
+        return "unknown"
+    peak = f", peak memory {format_memory(ending.ram_peak_bytes)}" if ending.ram_peak_bytes else ""
+    code = f" (exit code {ending.exit_code})" if ending.exit_code else ""
+    return f"{ending.outcome}{code}{peak}{': ' + ending.reason if ending.reason else ''}"
+
+
+def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
+    return Ending(
+        outcome=JobState(report.outcome or "lost"),
+        reason=report.reason,
+        exit_code=report.exit_code,
+        signal=report.signal,
+        started_at_s=report.started_at_s,
+        ended_at_s=report.ended_at_s,
+        prepare_s=report.prepare_s,
+        ram_peak_bytes=report.ram_peak_bytes,
+        cpu_s=report.cpu_s,
+        output_bytes=report.output_bytes,
+        output_files=report.output_files,
+        gpu_uuids=report.gpu_uuids or attempt.allocation.gpus,
+        dropped=report.dropped,
+    )
+
+
+def _outcome(attempt: Attempt) -> JobState:
+    return attempt.ending.outcome if attempt.ending else JobState.LOST
+
+
+def _lose(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    end_attempt(state, attempt, JobState.LOST, sentence, now, at_fault="node")
+
+
+def _stop_sent(state: State, event: ev.StopSent, now: float) -> None:
+    where = (event.node, event.attempt)
+    if where in state.orphans:
+        state.orphans[where] = replace(state.orphans[where], stop_sent=True, failures=0)
+    attempt = state.attempts.get(event.attempt)
+    if attempt is not None and attempt.stop is not None and attempt.node == event.node:
+        state.put_attempt(replace(attempt, stop=replace(attempt.stop, sent=True), failures=0, problem=""))
+
+
+def _stop_failed(state: State, event: ev.StopFailed, now: float) -> None:
+    _effect_failed(state, event.node, event.attempt, event.sentence, now)
+
+
+def _effect_failed(state: State, node: str, key: str, sentence: str, now: float) -> None:
+    """Ask again later, with growing delays, for what a node did not do."""
+    orphan = state.orphans.get((node, key))
+    if orphan is not None:
+        failures = orphan.failures + 1
+        retry_at = now + backoff_s(failures, first_s=1.0, most_s=EFFECT_DELAY_S_MAX)
+        state.orphans[node, key] = replace(orphan, failures=failures, retry_at_s=retry_at)
+    attempt = state.attempts.get(key)
+    if attempt is not None and attempt.node == node:
+        _delay(state, attempt, sentence, now)
+
+
+def _collected(state: State, event: ev.Collected, now: float) -> None:
+    attempt = state.attempts.get(event.attempt)
+    if attempt is None or attempt.state is not JobState.COLLECTING:
+        return
+    ending = attempt.ending
+    reason = " ".join(part for part in (ending.reason if ending else "", event.note) if part)
+    at_fault = "node" if _outcome(attempt) is JobState.LOST else "job"
+    end_attempt(state, attempt, _outcome(attempt), reason, now, at_fault=at_fault)
+
+
+def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
+    attempt = state.attempts.get(event.attempt)
+    if attempt is None or attempt.state is not JobState.COLLECTING:
+        return
+    if event.gone:
+        end_attempt(state, attempt, _outcome(attempt), event.sentence, now)
+    else:
+        _delay(state, attempt, event.sentence, now)
+
+
+def _removed(state: State, event: ev.Removed, now: float) -> None:
+    state.orphans.pop((event.node, event.attempt), None)
+    attempt = state.attempts.get(event.attempt)
+    if attempt is not None and attempt.node == event.node:
+        state.put_attempt(replace(attempt, removed=True))
+
+
+def _remove_failed(state: State, event: ev.RemoveFailed, now: float) -> None:
+    _effect_failed(state, event.node, event.attempt, event.sentence, now)
+
+
+def lose_unreachable(state: State, now: float, lost_after_s: float) -> None:
+    """Give up the attempts on nodes that have not answered for `lost_after_s`; their jobs run elsewhere."""
+    for node in state.nodes.values():
+        if node.connected or now - node.connection_since_s < lost_after_s:
+            continue
+        for attempt in state.on_node(node.name):
+            _lose(state, attempt, f"{node.name} has not answered for {lost_after_s:.0f} s", now)
+
+
+def requeue_unstaged(state: State, now: float, patience_s: float) -> None:
+    """Take back jobs that were about to be sent to a node which does not answer any more."""
+    for attempt in [a for a in state.attempts.values() if a.state is JobState.STAGING and not a.launched]:
+        node = state.nodes[attempt.node]
+        if not node.connected and now - node.connection_since_s >= patience_s:
+            sentence = f"{node.name} stopped answering before the job was there"
+            end_attempt(state, attempt, JobState.LOST, sentence, now, at_fault="none")
+
+
+Handler = Callable[[State, Any, float], None]
+_HANDLERS: dict[type[ev.Event], Handler] = {
+    ev.JobAccepted: _job_accepted,
+    ev.CancelRequested: _cancel_requested,
+    ev.HoldRequested: _hold_requested,
+    ev.ReleaseRequested: _release_requested,
+    ev.RetryRequested: _retry_requested,
+    ev.Placed: _placed,
+    ev.NodeConfigured: _node_configured,
+    ev.NodeRemoved: _node_removed,
+    ev.NodeConnected: _node_connected,
+    ev.NodeDisconnected: _node_disconnected,
+    ev.DrainRequested: _drain_requested,
+    ev.ResumeRequested: _resume_requested,
+    ev.Launched: _launched,
+    ev.StartFailed: _start_failed,
+    ev.Reported: _reported,
+    ev.StopSent: _stop_sent,
+    ev.StopFailed: _stop_failed,
+    ev.Collected: _collected,
+    ev.CollectFailed: _collect_failed,
+    ev.Removed: _removed,
+    ev.RemoveFailed: _remove_failed,
+}

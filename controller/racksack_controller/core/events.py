@@ -1,0 +1,164 @@
+"""All that can happen. `apply` turns each into changes of the state."""
+
+from __future__ import annotations
+
+import msgspec
+
+from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.state import Allocation, Job, Node
+from racksack_jobspecs.resources import Inventory
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened."""
+
+
+class JobAccepted(Event, frozen=True):
+    """A job file became a job."""
+
+    job: Job
+
+
+class CancelRequested(Event, frozen=True):
+    """Its owner or an operator wants a job to end."""
+
+    job: int
+    sentence: str
+    grace_s: float = 10.0
+    signal: str = "TERM"
+
+
+class HoldRequested(Event, frozen=True):
+    """A queued job is not to start."""
+
+    job: int
+    sentence: str
+
+
+class ReleaseRequested(Event, frozen=True):
+    """A held job may start."""
+
+    job: int
+
+
+class RetryRequested(Event, frozen=True):
+    """A finished job is to run again; the record comes from the store."""
+
+    job: Job
+
+
+class Placed(Event, frozen=True):
+    """The scheduler gave a queued job an allocation on a node."""
+
+    job: int
+    node: str
+    allocation: Allocation
+    why: str
+
+
+class NodeConfigured(Event, frozen=True):
+    """A node stands in the configuration; what was learnt about it before is kept."""
+
+    node: Node
+
+
+class NodeRemoved(Event, frozen=True):
+    """A node no longer stands in the configuration."""
+
+    node: str
+
+
+class NodeConnected(Event, frozen=True):
+    """A node answers. `reports` is everything that it has."""
+
+    node: str
+    boot_id: str
+    inventory: Inventory
+    reports: tuple[AttemptReport, ...]
+
+
+class NodeDisconnected(Event, frozen=True):
+    """A node does not answer, or does not answer any more."""
+
+    node: str
+    sentence: str
+
+
+class DrainRequested(Event, frozen=True):
+    """A node is to take no more jobs; with `now` its jobs are queued again."""
+
+    node: str
+    reason: str
+    now: bool = False
+
+
+class ResumeRequested(Event, frozen=True):
+    """A drained node may take jobs again."""
+
+    node: str
+
+
+class Launched(Event, frozen=True):
+    """The node has the attempt."""
+
+    attempt: str
+
+
+class StartFailed(Event, frozen=True):
+    """An attempt could not be staged or launched. fault: node | job | controller."""
+
+    attempt: str
+    fault: str
+    sentence: str
+
+
+class Reported(Event, frozen=True):
+    """A node told the state of an attempt."""
+
+    node: str
+    report: AttemptReport
+
+
+class StopSent(Event, frozen=True):
+    """The node knows that the attempt is to end."""
+
+    node: str
+    attempt: str
+
+
+class StopFailed(Event, frozen=True):
+    """The node could not be told that an attempt is to end."""
+
+    node: str
+    attempt: str
+    sentence: str
+
+
+class Collected(Event, frozen=True):
+    """The return folder is complete on the controller; `note` says what was left out."""
+
+    attempt: str
+    note: str = ""
+
+
+class CollectFailed(Event, frozen=True):
+    """The return folder did not arrive. gone: the node has no such attempt any more."""
+
+    attempt: str
+    sentence: str
+    gone: bool = False
+
+
+class Removed(Event, frozen=True):
+    """Nothing of an attempt is left on its node."""
+
+    node: str
+    attempt: str
+
+
+class RemoveFailed(Event, frozen=True):
+    """An attempt's folder could not be removed yet."""
+
+    node: str
+    attempt: str
+    sentence: str

@@ -1,0 +1,44 @@
+"""The legal transitions of a job and of an attempt, as tables. Anything else raises.
+
+A report from a node may skip states (a job that ends before its first report goes from staging to collecting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from racksack_jobspecs.states import ACTIVE, FINAL, JobState
+
+S = JobState
+
+ATTEMPT: Mapping[JobState, frozenset[JobState]] = {
+    S.STAGING: frozenset({S.PREPARING, S.RUNNING, S.COLLECTING}) | FINAL,
+    S.PREPARING: frozenset({S.RUNNING, S.COLLECTING, S.LOST}),
+    S.RUNNING: frozenset({S.COLLECTING, S.LOST}),
+    S.COLLECTING: FINAL,
+}
+
+JOB: Mapping[JobState, frozenset[JobState]] = {
+    S.QUEUED: frozenset({S.STAGING, S.HELD, S.CANCELLED}),
+    S.HELD: frozenset({S.QUEUED, S.CANCELLED}),
+    S.STAGING: ATTEMPT[S.STAGING] | {S.QUEUED},
+    S.PREPARING: ATTEMPT[S.PREPARING] | {S.QUEUED},
+    S.RUNNING: ATTEMPT[S.RUNNING] | {S.QUEUED},
+    S.COLLECTING: ATTEMPT[S.COLLECTING] | {S.QUEUED},
+    **{final: frozenset({S.QUEUED}) for final in FINAL},  # an operator's retry
+}
+
+
+class IllegalTransitionError(Exception):
+    """A record was asked to change in a way that no table allows: a fault of the controller itself."""
+
+
+def check(table: Mapping[JobState, frozenset[JobState]], old: JobState, new: JobState, what: str) -> None:
+    """Raise IllegalTransitionError unless `table` allows `what` to go from `old` to `new`."""
+    if new not in table.get(old, frozenset()):
+        raise IllegalTransitionError(f"{what} cannot go from {old} to {new}")
+
+
+def holds_resources(state: JobState) -> bool:
+    """Whether an attempt in this state occupies its allocation: until its program has ended."""
+    return state in ACTIVE and state is not JobState.COLLECTING

@@ -1,0 +1,92 @@
+"""What becomes of a job when an attempt ends: it is finished, or queued again after a growing delay."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from racksack_controller.core.state import Attempt, Job, State
+from racksack_jobspecs.states import JobState
+
+LOSSES_MAX = 5  # a job that has cost so many nodes is itself the likely cause
+_RETRY_WORD = {JobState.FAILED: "exit", JobState.OOM: "oom", JobState.TIMEOUT: "timeout"}
+
+
+def backoff_s(failures: int, *, first_s: float, most_s: float) -> float:
+    """The delay in seconds after so many failures in a row: doubling from `first_s`, at most `most_s`."""
+    return float(min(most_s, first_s * 2.0 ** min(failures - 1, 30)))
+
+
+def end_attempt(
+    state: State, attempt: Attempt, outcome: JobState, sentence: str, now: float, *, at_fault: str = "job"
+) -> None:
+    """Close an attempt with `outcome`, and finish or requeue its job. at_fault: job | node | controller | none."""
+    state.put_attempt(
+        replace(
+            attempt,
+            state=outcome,
+            ended_at_s=now,
+            problem=sentence if attempt.ending is None else attempt.problem,
+            failures=0,
+            retry_at_s=0.0,
+            removed=attempt.removed or _never_sent(attempt),
+        )
+    )
+    job = state.jobs[attempt.job]
+    again = _job_after(job, attempt, outcome, now, at_fault)
+    if again is None:
+        state.put_job(replace(job, state=outcome, reason=sentence, ended_at_s=now))
+        state.tell(now, _finished(outcome, sentence), job=job.id)
+        release_dependents(state, job.id, outcome, now)
+    else:
+        state.put_job(again)
+        state.tell(now, f"attempt {attempt.number} ended as {outcome} ({sentence}); queued again", job=job.id)
+
+
+def _never_sent(attempt: Attempt) -> bool:
+    """A launch may be under way even if it was not confirmed, so only what never left is known to be clean."""
+    return False
+
+
+def _finished(outcome: JobState, sentence: str) -> str:
+    return f"{outcome}: {sentence}" if sentence else str(outcome)
+
+
+def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fault: str) -> Job | None:
+    """The job's record when it is to run again, else None."""
+    queued = replace(job, state=JobState.QUEUED)
+    if attempt.stop is not None and not attempt.stop.requeue:
+        return None
+    if attempt.stop is not None or at_fault == "none":
+        return queued if outcome is not JobState.DONE else None
+    if at_fault == "node":
+        if job.losses >= LOSSES_MAX:
+            return None
+        avoid = tuple(dict.fromkeys((*job.avoid, attempt.node)))
+        delay = backoff_s(job.losses + 1, first_s=1.0, most_s=300.0)
+        return replace(queued, losses=job.losses + 1, avoid=avoid, not_before_s=now + delay)
+    if _RETRY_WORD.get(outcome) in job.spec.retry_on and job.retries_used < job.spec.retries:
+        delay = backoff_s(job.retries_used + 1, first_s=1.0, most_s=300.0)
+        return replace(queued, retries_used=job.retries_used + 1, not_before_s=now + delay)
+    return None
+
+
+def release_dependents(state: State, ended: int, outcome: JobState, now: float) -> None:
+    """Let the jobs after `ended` go on, or cancel those whose condition can no longer be met."""
+    pending = [(ended, outcome)]
+    while pending:
+        ended, outcome = pending.pop()
+        for dependent in sorted(state.dependents.pop(ended, ())):
+            job = state.jobs.get(dependent)
+            if job is None:
+                continue
+            broken = (
+                any(other == ended and wants == "ok" for other, wants in job.waits_for) and outcome is not JobState.DONE
+            )
+            rest = tuple(pair for pair in job.waits_for if pair[0] != ended)
+            if broken and job.state in (JobState.QUEUED, JobState.HELD):
+                sentence = f"job {ended}, which it waits for, ended as {outcome}"
+                state.put_job(replace(job, state=JobState.CANCELLED, reason=sentence, ended_at_s=now, waits_for=rest))
+                state.tell(now, sentence, job=job.id)
+                pending.append((job.id, JobState.CANCELLED))
+            else:
+                state.put_job(replace(job, waits_for=rest))
