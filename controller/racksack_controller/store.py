@@ -1,0 +1,230 @@
+"""SQLite, the one durable truth. One writer: every write goes through one thread and is one transaction.
+
+`synchronous = FULL`: a step that was saved survives a power cut of the controller. Reads for the page and the API use a
+connection of their own, so that they never wait for a write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from racksack_controller.core.state import Attempt, Changes, Job, Node, State
+from racksack_jobspecs.states import FINAL
+
+T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
+_decode_job = msgspec.json.Decoder(Job).decode
+_decode_attempt = msgspec.json.Decoder(Attempt).decode
+_decode_node = msgspec.json.Decoder(Node).decode
+
+
+class StoreError(Exception):
+    """The store cannot be used; the sentence says which file and what SQLite said."""
+
+
+class StoryLine(msgspec.Struct, frozen=True):
+    """One line of the story of a job or a node."""
+
+    at_s: float
+    sentence: str
+    job: int | None = None
+    node: str | None = None
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the store for writing and bring its schema up to date. Raises StoreError."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA busy_timeout = 5000")
+        _migrate(connection)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {path} cannot be used: {error}; see docs/operating.md, 'The store'") from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Run the numbered migrations that this store has not seen, each in a transaction of its own."""
+    done: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    scripts = sorted(
+        (entry for entry in resources.files("racksack_controller").joinpath("migrations").iterdir()),
+        key=lambda entry: entry.name,
+    )
+    numbered = [(int(entry.name[:4]), entry) for entry in scripts if entry.name.endswith(".sql")]
+    newest = max(number for number, _ in numbered)
+    if done > newest:
+        raise sqlite3.DatabaseError(f"it was written by a newer racksack (schema {done}, this one knows {newest})")
+    for number, entry in numbered:
+        if number > done:
+            script = f"BEGIN IMMEDIATE; {entry.read_text()} PRAGMA user_version = {number}; COMMIT;"
+            connection.executescript(script)
+
+
+class Store:
+    """The store of one spool."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = open_database(path)
+        self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._reader.execute("PRAGMA query_only = ON")
+        self._write_thread = ThreadPoolExecutor(1, "store-write")
+        self._read_thread = ThreadPoolExecutor(1, "store-read")
+        self.spool_id = self._spool_id()
+
+    def close(self) -> None:
+        """Finish what is under way and close the file."""
+        self._write_thread.shutdown()
+        self._read_thread.shutdown()
+        self._reader.close()
+        self._writer.close()
+
+    def _spool_id(self) -> str:
+        """A name for this spool, so that two controllers never take each other's attempts on a node for orphans."""
+        row = self._writer.execute("SELECT value FROM meta WHERE key = 'spool_id'").fetchone()
+        if row is None:
+            row = (uuid.uuid4().hex[:12],)
+            self._writer.execute("INSERT INTO meta VALUES ('spool_id', ?)", row)
+        return str(row[0])
+
+    def load(self) -> State:
+        """Everything that is not over, as the state to go on from."""
+        state = State()
+        rows = self._writer.execute("SELECT record FROM jobs WHERE ended_at_s IS NULL ORDER BY id")
+        attempts = self._writer.execute("SELECT record FROM attempts WHERE live = 1 ORDER BY job, number")
+        nodes = self._writer.execute("SELECT record FROM nodes ORDER BY name")
+        state.load(
+            (_decode_job(row[0]) for row in rows),
+            (_decode_attempt(row[0]) for row in attempts),
+            (_decode_node(row[0]) for row in nodes),
+        )
+        return state
+
+    def last_job_id(self) -> int:
+        """The highest id ever given, 0 for a new store."""
+        return int(self._writer.execute("SELECT ifnull(max(id), 0) FROM jobs").fetchone()[0])
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction on the writing thread. Raises StoreError; then nothing was changed."""
+        return await asyncio.get_running_loop().run_in_executor(self._write_thread, self._transaction, work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query on the reading thread. Raises StoreError."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_thread, self._query, work)
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            result = work(self._writer)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise StoreError(f"the store {self.path} could not be written: {error}") from error
+        except BaseException:
+            self._writer.execute("ROLLBACK")
+            raise
+        return result
+
+    def _query(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._reader)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store {self.path} could not be read: {error}") from error
+
+    async def save(self, changes: Changes) -> None:
+        """Save all that a step changed."""
+        if changes:
+            await self.write(lambda connection: save_changes(connection, changes))
+
+
+def save_changes(connection: sqlite3.Connection, changes: Changes) -> None:
+    """Write the changed records and the new lines of the story."""
+    connection.executemany(_SAVE_JOB, map(_job_row, changes.jobs))
+    connection.executemany(_SAVE_ATTEMPT, map(_attempt_row, changes.attempts))
+    connection.executemany(
+        "INSERT INTO nodes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record",
+        [(node.name, _encode(node)) for node in changes.nodes],
+    )
+    connection.executemany("INSERT INTO events (job, node, at_s, sentence) VALUES (?, ?, ?, ?)", changes.events)
+
+
+_SAVE_JOB = """
+INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    state = excluded.state, ended_at_s = excluded.ended_at_s, fetched = excluded.fetched, record = excluded.record
+"""
+_SAVE_ATTEMPT = """
+INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (job, number) DO UPDATE SET
+    state = excluded.state, live = excluded.live, record = excluded.record
+"""
+
+
+def _job_row(job: Job) -> tuple[Any, ...]:
+    return (
+        job.id,
+        job.spec.submission,
+        job.array_index,
+        job.owner,
+        job.spec.name,
+        str(job.state),
+        job.snapshot,
+        job.submitted_at_s,
+        job.ended_at_s,
+        int(job.fetched),
+        _encode(job),
+    )
+
+
+def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+    live = not (attempt.removed and attempt.state in FINAL)
+    return (attempt.job, attempt.number, attempt.node, str(attempt.state), int(live), _encode(attempt))
+
+
+def jobs_where(connection: sqlite3.Connection, condition: str, values: Sequence[object], limit: int) -> list[Job]:
+    """Jobs by a fixed SQL `condition` with its `values`, newest first."""
+    sql = f"SELECT record FROM jobs WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608 - conditions are ours
+    return [_decode_job(row[0]) for row in connection.execute(sql, (*values, limit))]
+
+
+def jobs_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
+    """The jobs with these ids, those unknown left out."""
+    found = []
+    for job_id in ids:
+        found += jobs_where(connection, "id = ?", (job_id,), 1)
+    return found
+
+
+def attempts_of(connection: sqlite3.Connection, job_id: int) -> list[Attempt]:
+    """All attempts at a job, first to last."""
+    rows = connection.execute("SELECT record FROM attempts WHERE job = ? ORDER BY number", (job_id,))
+    return [_decode_attempt(row[0]) for row in rows]
+
+
+def last_attempts(connection: sqlite3.Connection, jobs: Iterable[Job]) -> dict[int, Attempt]:
+    """The latest attempt of each of these jobs, by job id."""
+    sql = "SELECT record FROM attempts WHERE job = ? AND number = ?"
+    found: dict[int, Attempt] = {}
+    for job in jobs:
+        row = connection.execute(sql, (job.id, job.attempt)).fetchone()
+        if row is not None:
+            found[job.id] = _decode_attempt(row[0])
+    return found
+
+
+def story(connection: sqlite3.Connection, *, job: int | None = None, node: str | None = None) -> list[StoryLine]:
+    """The last 500 lines of the story of a job or a node, oldest first."""
+    column, value = ("job", job) if job is not None else ("node", node)
+    sql = f"SELECT at_s, sentence, job, node FROM events WHERE {column} = ? ORDER BY id DESC LIMIT 500"  # noqa: S608
+    return [StoryLine(*row) for row in connection.execute(sql, (value,))][::-1]
