@@ -1,0 +1,37 @@
+# `make demo` and `make test` each set everything up by themselves; see README.md.
+.PHONY: help setup demo test check lint bench clean
+
+help:
+	@echo "make demo    install, run a real project on this machine, fetch its results"
+	@echo "make test    install, run all tests (what CI runs)"
+	@echo "make check   ruff, strict types, import rules and all tests"
+	@echo "make bench   benchmarks beside other schedulers (root; tests/bench/README.md)"
+	@echo "make setup   only .venv/ with everything in it"
+	@echo "make clean   remove .venv/ and caches"
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@scripts/debian-packages install demo || true
+	@.venv/bin/python scripts/demo.py
+
+# Where Debian packages cannot be installed, the tests that need them are skipped by name, each with its reason.
+test: setup
+	@scripts/debian-packages install tests || true
+	.venv/bin/pytest $(TESTS)
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+check: lint test
+
+bench: setup
+	@scripts/debian-packages install bench || true
+	.venv/bin/python tests/bench/run.py $(BENCH)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
