@@ -1,0 +1,145 @@
+"""The one caller of `apply`, `schedule` and `decide`: take what happened, save it, then act.
+
+A step takes every event that has arrived, so a burst costs one transaction. Whoever posts an event may wait until it is
+saved. An action is started only after the step that asked for it was saved, and never twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from racksack_controller.core import apply as applying
+from racksack_controller.core.actions import Action
+from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.events import Event
+from racksack_controller.core.place import schedule
+from racksack_controller.core.state import Changes, State
+from racksack_controller.store import Store, StoreError
+
+log = logging.getLogger("racksack.loop")
+
+STORE_RETRY_S = 2.0
+IDLE_WAKE_S = 30.0
+
+
+class Edge(Protocol):
+    """What carries actions out."""
+
+    def start(self, actions: Sequence[Action]) -> None:
+        """Begin these; each ends with an event and with `Loop.finished`."""
+
+
+class Loop:
+    """Holds the state, and everything that happens passes through it."""
+
+    def __init__(
+        self, state: State, store: Store, *, lost_after_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.state = state
+        self.lost_after_s = lost_after_s
+        self.unsaved_reason = ""  # why the last step could not be saved; nothing new is started meanwhile
+        self._store = store
+        self._clock = clock
+        self._edge: Edge | None = None
+        self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
+        self._under_way: set[str] = set()
+        self._wake = asyncio.Event()
+        self._listeners: list[Callable[[Changes], None]] = []
+        self._stopping = False
+
+    def attach(self, edge: Edge) -> None:
+        """Say who carries actions out; before `run`."""
+        self._edge = edge
+
+    def listen(self, listener: Callable[[Changes], None]) -> None:
+        """Call `listener` with the changes of every saved step."""
+        self._listeners.append(listener)
+
+    def post(self, event: Event) -> None:
+        """Something happened; called on the event loop's thread."""
+        self._events.append((event, None))
+        self._wake.set()
+
+    async def submit(self, event: Event) -> None:
+        """Post an event and wait until its changes are saved."""
+        saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events.append((event, saved))
+        self._wake.set()
+        await saved
+
+    def finished(self, action: Action) -> None:
+        """The action is no longer under way; its event was posted before."""
+        self._under_way.discard(action.key)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Let `run` return after the current step."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Step whenever something happened or time alone changes what is to be done."""
+        while not self._stopping:
+            self._wake.clear()
+            await self._step()
+            if not self._wake.is_set():
+                await self._wait()
+
+    async def _wait(self) -> None:
+        now = self._clock()
+        wake = next_wake_s(self.state, now, self.lost_after_s)
+        delay = IDLE_WAKE_S if wake is None else min(IDLE_WAKE_S, max(0.005, wake - now))
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _step(self) -> None:
+        now = self._clock()
+        events, self._events = self._events, []
+        for event, saved in events:
+            self._apply(event, saved, now)
+        applying.lose_unreachable(self.state, now, self.lost_after_s)
+        applying.requeue_unstaged(self.state, now, patience_s=30.0)
+        for placed in schedule(self.state, now):
+            log.info("place job=%d node=%s reason=%s", placed.job, placed.node, placed.why)
+            applying.apply(self.state, placed, now)
+        await self._save(self.state.take_changes())
+        for _, saved in events:
+            if saved is not None and not saved.done():
+                saved.set_result(None)
+        self._act(now)
+
+    def _apply(self, event: Event, saved: asyncio.Future[None] | None, now: float) -> None:
+        try:
+            applying.apply(self.state, event, now)
+        except Exception as error:  # one impossible event must not end the daemon that runs everybody's jobs
+            log.exception("event refused: %r", event)
+            if saved is not None and not saved.done():
+                saved.set_exception(error)
+
+    async def _save(self, changes: Changes) -> None:
+        """Save, and go on trying: what is not saved must not be acted on, and nothing may be forgotten."""
+        while changes:
+            try:
+                await self._store.save(changes)
+                break
+            except StoreError as error:
+                if not self.unsaved_reason:
+                    log.error("%s; nothing new is started until it can be", error)
+                self.unsaved_reason = str(error)
+                await asyncio.sleep(STORE_RETRY_S)
+        self.unsaved_reason = ""
+        for listener in self._listeners if changes else ():
+            listener(changes)
+
+    def _act(self, now: float) -> None:
+        actions = [action for action in decide(self.state, now) if action.key not in self._under_way]
+        if actions and self._edge is not None:
+            self._under_way.update(action.key for action in actions)
+            self._edge.start(actions)

@@ -1,0 +1,164 @@
+"""Return folders: received beside, completed, renamed into place.
+
+`returns/<job>/` is what the latest attempt brought; folders of earlier attempts stand in its `attempts/<number>/`.
+result.json is written last, so a folder without it was cut short and is received again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from racksack_controller.core.state import Attempt, Job
+from racksack_jobspecs.layout import Spool
+
+RESULT = "result.json"
+
+
+class ReturnsError(Exception):
+    """A return folder could not be put in place; the sentence says which and why."""
+
+
+def receiving(spool: Spool, key: str) -> Path:
+    """Where the folder of an attempt is received."""
+    return spool.returns / f".receiving-{key}"
+
+
+def begin(spool: Spool, key: str) -> Path | None:
+    """An empty folder to receive into, or None when this attempt was received completely before. Raises OSError."""
+    folder = receiving(spool, key)
+    if (folder / RESULT).exists():
+        return None
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o750, parents=True)
+    return folder
+
+
+def already_placed(spool: Spool, attempt: Attempt) -> bool:
+    """Whether `returns/<job>/` is this attempt's, from before a restart."""
+    try:
+        result = msgspec.json.decode((spool.returned(attempt.job) / RESULT).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return False
+    return isinstance(result, dict) and result.get("attempt") == attempt.number
+
+
+def complete(spool: Spool, job: Job, attempt: Attempt, note: str) -> None:
+    """Write result.json into a received folder and put the folder in place. Raises OSError or ReturnsError."""
+    folder = receiving(spool, attempt.key)
+    if not (folder / RESULT).exists():
+        let_owner_read(folder, job.owner)
+        write_result(folder, result_of(job, attempt, note))
+    _put_in_place(spool, job, folder)
+
+
+def _put_in_place(spool: Spool, job: Job, folder: Path) -> None:
+    """Rename into place; the folder of an earlier attempt moves into the new one's `attempts/`."""
+    final = spool.returned(job.id)
+    if final.exists():
+        history = folder / "attempts"
+        history.mkdir(exist_ok=True)
+        earlier = final / "attempts"
+        for old in list(earlier.iterdir()) if earlier.is_dir() else []:
+            old.rename(history / old.name)
+        if earlier.is_dir():
+            earlier.rmdir()
+        final.rename(history / str(_number_of(final)))
+    folder.rename(final)
+
+
+def _number_of(folder: Path) -> int:
+    """The attempt that a return folder is of."""
+    try:
+        return int(msgspec.json.decode((folder / RESULT).read_bytes())["attempt"])
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return 0
+
+
+def result_of(job: Job, attempt: Attempt | None, note: str = "") -> dict[str, object]:
+    """The contents of result.json. Times are Unix seconds, sizes bytes."""
+    ending = attempt.ending if attempt else None
+    outcome = ending.outcome if ending else job.state
+    reason = (ending.reason if ending else "") or job.reason
+    return {
+        "job": job.id,
+        "name": job.spec.name,
+        "owner": job.owner,
+        "attempt": job.attempt,
+        "node": attempt.node if attempt else None,
+        "state": str(outcome),
+        "reason": " ".join(filter(None, [reason, note])),
+        "exit_code": ending.exit_code if ending else None,
+        "signal": ending.signal if ending else None,
+        "submitted_at_s": job.submitted_at_s,
+        "started_at_s": ending.started_at_s if ending else None,
+        "ended_at_s": ending.ended_at_s if ending else job.ended_at_s,
+        "prepare_s": ending.prepare_s if ending else None,
+        "ram_peak_bytes": ending.ram_peak_bytes if ending else None,
+        "cpu_s": ending.cpu_s if ending else None,
+        "cpus": job.spec.resources.cpus,
+        "ram_bytes": job.spec.resources.ram_bytes,
+        "gpus": list(ending.gpu_uuids) if ending else [],
+        "snapshot": job.snapshot,
+        "entrypoint": job.spec.entrypoint,
+        "args": list(job.spec.args),
+        "output_files": ending.output_files if ending else 0,
+        "output_bytes": ending.output_bytes if ending else 0,
+        "dropped": list(ending.dropped) if ending else [],
+    }
+
+
+def write_result(folder: Path, result: dict[str, object]) -> None:
+    """Write result.json atomically."""
+    beside = folder / ".result.json.new"
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    beside.rename(folder / RESULT)
+
+
+def ensure_returned(spool: Spool, jobs: Iterable[Job]) -> None:
+    """Every finished job has a return folder, if only with a result.json. Raises OSError."""
+    for job in jobs:
+        final = spool.returned(job.id)
+        if not final.exists():
+            folder = receiving(spool, f"none-{job.id}")
+            folder.mkdir(mode=0o750, exist_ok=True, parents=True)
+            let_owner_read(folder, job.owner)
+            write_result(folder, result_of(job, None))
+            folder.rename(final)
+
+
+def let_owner_read(folder: Path, owner: str) -> None:
+    """Give the job's owner read access by an ACL entry, where the owner is not the controller's own user."""
+    try:
+        entry = pwd.getpwnam(owner)
+    except KeyError:
+        return  # a user without a name here cannot log in to read it either
+    if entry.pw_uid == os.geteuid():
+        return
+    argv = ["setfacl", "-R", "-P", "-m", f"u:{entry.pw_uid}:rX", "--", str(folder)]
+    try:
+        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=600)
+    except FileNotFoundError as error:
+        raise ReturnsError("setfacl is missing on the controller: install the package acl") from error
+    except (subprocess.SubprocessError, OSError) as error:
+        said = getattr(error, "stderr", "") or error
+        raise ReturnsError(f"{folder} could not be opened to {owner}: {said}") from error
+
+
+def sync_file_system(folder: Path) -> None:
+    """Wait until everything written to this folder's file system is on disk (syncfs). Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
