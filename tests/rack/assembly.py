@@ -1,0 +1,212 @@
+"""A whole rack: built from its description, found again by its number, taken apart to the last interface.
+
+A rack belongs to the process that built it, unless it was built to stay (`rack.py up`). Whoever builds a rack first
+clears away those whose owners have died, so a crashed test leaves nothing for longer than until the next one. Taking
+a rack apart needs only its directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.rack import disk, identities, network, state
+from tests.rack.init import cgroup_hierarchies
+from tests.rack.layout import RackSpec, ServerSpec
+from tests.rack.server import Server, cgroup_of_rack, remove_cgroups
+from tests.rack.state import PowerEvent, ProcessId
+
+_HERE = Path(__file__).parent
+_BUILT_WITHIN_S = 60.0
+
+
+class Rack:
+    """A rack of servers. `with Rack.build(spec) as rack:` takes it apart at the end."""
+
+    def __init__(self, number: int, spec: RackSpec, disks: Path) -> None:
+        self.number = number
+        self.spec = spec
+        self.disks = disks
+        self.directory = state.STATE_ROOT / str(number)
+        self.servers = {s.name: Server(self.directory, number, spec, s.name, disks) for s in spec.servers}
+
+    @classmethod
+    def build(cls, spec: RackSpec | None = None, stays: bool = False) -> Rack:
+        """Build a rack with all servers off. It is taken apart when its owner is found dead, unless it `stays`."""
+        remove_dead()
+        chosen = spec or RackSpec()
+        number = state.claim_number()
+        disks = disk.disks_root() / f"racksack-rack-{number}"
+        rack = cls(number, chosen, disks)
+        owner = None if stays else asdict(ProcessId.of(os.getpid()))
+        description = {"owner": owner, "disks": str(disks), "servers": [asdict(s) for s in chosen.servers]}
+        state.write_json(rack.directory / "rack.json", description)
+        try:
+            rack._assemble()
+        except BaseException:
+            rack.remove()
+            raise
+        return rack
+
+    @classmethod
+    def load(cls, number: int) -> Rack:
+        """The rack of a number; LookupError if there is none."""
+        description = state.read_json(state.STATE_ROOT / str(number) / "rack.json")
+        if description is None:
+            raise LookupError(f"there is no rack {number}; there are {state.numbers() or 'none'}")
+        servers = tuple(_server_spec(fields) for fields in description["servers"])
+        return cls(number, RackSpec(servers), Path(description["disks"]))
+
+    def _assemble(self) -> None:
+        (self.directory / "processes").mkdir()
+        # A number's earlier rack may have left its disks behind if the machine crashed.
+        if self.disks.exists():
+            shutil.rmtree(self.disks)
+        self.disks.mkdir(mode=0o755)
+        identities.make_keys(self.directory, self.spec)
+        network.build(self.number, self.spec)
+        for server in self.servers.values():
+            server.build()
+        if any(server.spec.bmc for server in self.servers.values()):
+            self._start_script("wake.py", str(self.number))
+
+    def __getitem__(self, name: str) -> Server:
+        return self.servers[name]
+
+    def __enter__(self) -> Rack:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.remove()
+
+    @property
+    def nodes(self) -> list[Server]:
+        """Its node servers, in order."""
+        return [server for server in self.servers.values() if server.spec.role == "node"]
+
+    def up(self, *names: str, timeout_s: float = 30.0) -> None:
+        """Switch servers on (all by default) and wait until one can log in."""
+        chosen = [self[name] for name in names] or list(self.servers.values())
+        for server in chosen:
+            server.power_on("test")
+        for server in chosen:
+            server.wait_up(timeout_s)
+
+    def events(self, server: str | None = None) -> list[PowerEvent]:
+        """What happened to the power of one server or of all, oldest first."""
+        return [event for event in state.read_events(self.directory) if server in (None, event.server)]
+
+    def nodes_config(self, origin: str = "controller", identity: str | None = None) -> dict[str, Any]:
+        """The `nodes:` part of the configuration of a controller on server `origin`."""
+        key = identity or f"/home/{self[origin].spec.users[0]}/.ssh/id_ed25519"
+        return identities.nodes_config(self.directory, self.number, self.spec, origin, key)
+
+    def forward(self, server: str, port: int, local_port: int = 0) -> int:
+        """Make a port of a server's loopback reachable on the machine's; returns the port there."""
+        return int(self._start_script("forward.py", str(self.number), server, str(port), str(local_port)))
+
+    def run_in_bmc(self, server: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401
+        """Start a process that lives on a server's BMC, whether the server is on or off, until the rack is removed."""
+        namespace = network.path(self[server].bmc_namespace)
+        return self.start(["nsenter", f"--net={namespace}", "--", *argv], f"bmc-{server}", **options)
+
+    def start(self, argv: Sequence[str], name: str, **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401
+        """Start a process that is ended with the rack; what it writes to standard error is kept in `NAME.log`."""
+        with (self.directory / f"{name}.log").open("a") as log:
+            settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **options}
+            process = subprocess.Popen(list(argv), start_new_session=True, **settings)
+        with contextlib.suppress(ProcessLookupError):
+            recorded = ProcessId.of(process.pid)
+            state.record_process(self.directory / "processes" / f"{process.pid}.json", recorded)
+        return process
+
+    def _start_script(self, script: str, *arguments: str) -> str:
+        """Start one of the rack's own helpers and return the line with which it says that it is ready."""
+        argv = [sys.executable, str(_HERE / script), *arguments]
+        process = self.start(argv, Path(script).stem, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        line = str(process.stdout.readline()).strip()
+        process.stdout.close()
+        if not line:
+            raise RuntimeError(f"{script} did not start: {(self.directory / Path(script).stem).with_suffix('.log')}")
+        _helpers.append(process)
+        return line
+
+    def remove(self) -> None:
+        """Take the rack apart. May be repeated, and works on a rack that was built only in part."""
+        remove(self.number)
+        for helper in _helpers:
+            helper.poll()
+
+
+_helpers: list[subprocess.Popen[Any]] = []
+"""Started by this process; kept to be reaped by it."""
+
+
+def _server_spec(fields: dict[str, Any]) -> ServerSpec:
+    return ServerSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+def remove(number: int) -> None:
+    """Take apart the rack of a number: processes, namespaces, cgroups, disks and last of all its directory."""
+    directory = state.STATE_ROOT / str(number)
+    for record in sorted((directory / "processes").glob("*.json")):
+        _end_session(record)
+    for namespace in network.namespaces(number):
+        for pid in network.pids_in(namespace):
+            with contextlib.suppress(ProcessLookupError):
+                state.kill(ProcessId.of(pid))
+    for record in sorted(directory.glob("*/pid1.json")):
+        pid1 = state.read_process(record)
+        if pid1:
+            state.kill(pid1)
+    network.remove(number)
+    for _, mounted in cgroup_hierarchies():
+        remove_cgroups(mounted / cgroup_of_rack(number))
+    description = state.read_json(directory / "rack.json")
+    if description and Path(description["disks"]).exists():
+        shutil.rmtree(description["disks"])
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def _end_session(record: Path) -> None:
+    """End a recorded process and those it started, which share its process group."""
+    process = state.read_process(record)
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    state.kill(process)
+
+
+def remove_dead() -> list[int]:
+    """Take apart every rack whose owner has died; returns their numbers."""
+    state.STATE_ROOT.mkdir(mode=0o755, exist_ok=True)
+    with state.locked(state.STATE_ROOT / ".sweeping"):
+        dead = [number for number in state.numbers() if _is_dead(state.STATE_ROOT / str(number))]
+        for number in dead:
+            remove(number)
+    return dead
+
+
+def _is_dead(directory: Path) -> bool:
+    description = state.read_json(directory / "rack.json")
+    if description is None:
+        # Somebody may be about to write it.
+        try:
+            return time.time() - directory.stat().st_mtime > _BUILT_WITHIN_S
+        except FileNotFoundError:
+            return False
+    owner = description["owner"]
+    return owner is not None and not ProcessId(**owner).alive()
