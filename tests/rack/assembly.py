@@ -115,12 +115,12 @@ class Rack:
         """Make a port of a server's loopback reachable on the machine's; returns the port there."""
         return int(self._start_script("forward.py", str(self.number), server, str(port), str(local_port)))
 
-    def run_in_bmc(self, server: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401
+    def run_in_bmc(self, server: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a process that lives on a server's BMC, whether the server is on or off, until the rack is removed."""
         namespace = network.path(self[server].bmc_namespace)
         return self.start(["nsenter", f"--net={namespace}", "--", *argv], f"bmc-{server}", **options)
 
-    def start(self, argv: Sequence[str], name: str, **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401
+    def start(self, argv: Sequence[str], name: str, **options: Any) -> subprocess.Popen[Any]:
         """Start a process that is ended with the rack; what it writes to standard error is kept in `NAME.log`."""
         with (self.directory / f"{name}.log").open("a") as log:
             settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **options}
@@ -154,7 +154,8 @@ _helpers: list[subprocess.Popen[Any]] = []
 
 
 def _server_spec(fields: dict[str, Any]) -> ServerSpec:
-    return ServerSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return ServerSpec(**values)
 
 
 def remove(number: int) -> None:

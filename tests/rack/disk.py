@@ -18,7 +18,7 @@ from tests.rack import identities, layout
 from tests.rack.layout import RackSpec, ServerSpec
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_EMPTY_AT_BOOT = ("/tmp", "/run", "/dev", "/home")  # noqa: S108 -- these are the server's own
+_EMPTY_AT_BOOT = ("/tmp", "/run", "/dev", "/home")
 _OVERLAY_MAGIC_TYPES = ("overlay", "aufs")
 _ROOMY_BYTES = 4 << 30
 
@@ -84,10 +84,10 @@ def disks_root() -> Path:
     chosen = os.environ.get("RACKSACK_RACK_DISKS")
     if chosen:
         return Path(chosen)
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     if memory.is_dir() and shutil.disk_usage(memory).free >= _ROOMY_BYTES:
         return memory
-    for candidate in (Path(tempfile.gettempdir()), Path("/var/tmp"), memory):  # noqa: S108
+    for candidate in (Path(tempfile.gettempdir()), Path("/var/tmp"), memory):
         if candidate.is_dir() and _filesystem(candidate) not in _OVERLAY_MAGIC_TYPES:
             return candidate
     raise RuntimeError("no directory for the servers' disks: name one on a plain disk in RACKSACK_RACK_DISKS")

@@ -56,7 +56,7 @@ def main() -> None:
     """Boot, stay until told to go down, go down."""
     boot = Boot(**json.loads(Path(sys.argv[1]).read_text()))
     # The machine's /proc is still mounted here, and it knows this process by the machine's numbers.
-    host_pid = os.readlink("/proc/self")
+    host_pid = str(Path("/proc/self").readlink())
     if boot.cgroup:
         enter_cgroup(boot.cgroup)
     print(host_pid, flush=True)

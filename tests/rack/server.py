@@ -246,6 +246,20 @@ class Server:
     def _processes(self) -> str:
         return self.exec(["ps", "-eo", "pid,ppid,stat,args"], user="root", check=False, timeout_s=10).stdout
 
+    def processes(self) -> list[ProcessId]:
+        """Every process that runs on it, as the machine knows them; none if it is off."""
+        pid1 = self.pid1
+        if pid1 is None:
+            return []
+        found = []
+        namespace = Path(f"/proc/{pid1.pid}/ns/pid").readlink()
+        for entry in Path("/proc").glob("[0-9]*"):
+            # Kernel threads and processes that end meanwhile have no namespace to show.
+            with contextlib.suppress(OSError):
+                if (entry / "ns/pid").readlink() == namespace:
+                    found.append(ProcessId.of(int(entry.name)))
+        return found
+
     # Commands.
 
     def popen(
@@ -254,7 +268,7 @@ class Server:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
-        **options: Any,  # noqa: ANN401 -- handed to Popen as they are
+        **options: Any,
     ) -> subprocess.Popen[Any]:
         """Start a command on the server as one of its users (the first by default), in their home."""
         account = user or self.spec.users[0]
@@ -318,7 +332,7 @@ class Server:
         """What is wrong with it now."""
         return Faults(**state.read_json(self.directory / "faults.json", {}))
 
-    def set_faults(self, **changes: Any) -> Faults:  # noqa: ANN401 -- the fields of `Faults`
+    def set_faults(self, **changes: Any) -> Faults:
         """Change what is wrong with it; fields not named stay as they are."""
         with state.locked(self.directory / "faults.lock"):
             faults = replace(self.faults, **changes)
@@ -382,7 +396,7 @@ def remove_cgroups(group: Path, timeout_s: float = 5.0) -> None:
     if not group.exists():
         return
     deadline = time.monotonic() + timeout_s
-    for directory in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True) + [group]:
+    for directory in [*sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True), group]:
         while True:
             try:
                 directory.rmdir()
