@@ -1,0 +1,109 @@
+"""Keeps every configured node connected, and tells the loop what it sees.
+
+One task a node: connect, probe, report, wait for the end of the connection, and again after a growing delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.requeue import backoff_s
+from racksack_controller.loop import Loop
+from racksack_controller.nodes.errors import NodeError
+from racksack_controller.nodes.node import Node, NodeStats
+from racksack_jobspecs.resources import Inventory
+
+log = logging.getLogger("racksack.nodes")
+
+RETRY_S_MAX = 60.0
+CONNECT_TIMEOUT_S = 120.0
+STATS_EVERY_S = 30.0
+
+
+class Connector:
+    """The connection of one node."""
+
+    def __init__(self, loop: Loop, node: Node, complete: Callable[[Inventory], Inventory]) -> None:
+        self.stats: NodeStats | None = None
+        self._loop = loop
+        self._node = node
+        self._complete = complete  # configured sizes and devices win over probed ones
+        self._lost = asyncio.Event()
+        self._lost_reason = ""
+        self._retry_now = asyncio.Event()
+        node.on_report = self._report
+        node.on_disconnect = self._disconnected
+
+    def retry_now(self) -> None:
+        """Do not wait for the end of the delay: the node may have come on."""
+        self._retry_now.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self._connect()
+                failures = 0
+                await self._stay()
+            except NodeError as error:
+                self._say_disconnected(str(error))
+            except TimeoutError:
+                self._say_disconnected(f"{self._node.name} did not answer within {CONNECT_TIMEOUT_S:.0f} s")
+            except Exception as error:  # whatever one node does, its task must go on trying
+                log.exception("node %s: unforeseen failure", self._node.name)
+                self._say_disconnected(f"connecting to {self._node.name} failed: {error!r}")
+            await self._node.close()
+            failures += 1
+            await self._pause(backoff_s(failures, first_s=1.0, most_s=RETRY_S_MAX))
+
+    async def _connect(self) -> None:
+        self._lost.clear()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            hello = await self._node.connect()
+            inventory = self._complete(await self._node.probe())
+            reports = await self._node.reports()
+        log.info("connected node=%s boot_id=%s", self._node.name, hello.boot_id)
+        self._loop.post(ev.NodeConnected(self._node.name, hello.boot_id, inventory, tuple(reports)))
+
+    async def _stay(self) -> None:
+        """Until the connection ends; meanwhile look at the node's load now and then."""
+        while not self._lost.is_set():
+            self.stats = await self._node.stats()
+            try:
+                async with asyncio.timeout(STATS_EVERY_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                continue
+        self._say_disconnected(self._lost_reason)
+
+    async def _pause(self, delay_s: float) -> None:
+        self._retry_now.clear()
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._retry_now.wait()
+        except TimeoutError:
+            return
+
+    def _report(self, report: AttemptReport) -> None:
+        self._loop.post(ev.Reported(self._node.name, report))
+
+    def _disconnected(self, sentence: str) -> None:
+        self._lost_reason = sentence
+        self._lost.set()
+
+    def _say_disconnected(self, sentence: str) -> None:
+        log.warning("disconnected node=%s reason=%s", self._node.name, sentence)
+        self._loop.post(ev.NodeDisconnected(self._node.name, sentence))
+
+
+async def stop_all(tasks: Sequence[asyncio.Task[None]], nodes: Sequence[Node]) -> None:
+    """End the tasks and close the nodes; the jobs on them go on."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(node.close() for node in nodes), return_exceptions=True)
