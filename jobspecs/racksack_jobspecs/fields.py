@@ -1,0 +1,364 @@
+"""The one table of the job file's keys: parser, JSON Schema and docs/job-file.md all come from it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from racksack_jobspecs.readers import (
+    CPUS,
+    DURATION,
+    ENV,
+    FLAG,
+    GLOB,
+    LABEL,
+    LINE,
+    MEMORY,
+    NODE,
+    PATH,
+    TEXT,
+    Field,
+    Kind,
+    Report,
+    list_of,
+    number_of,
+    one_of,
+    read_fields,
+    sequence_of,
+    shown,
+    whole_of,
+    word_of,
+)
+from racksack_jobspecs.resources import GpuRequest
+from racksack_jobspecs.spec import ArraySpec, Dependency, Environment
+from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
+
+GPUS_MAX = 1024
+ARRAY_JOBS_MAX = 100_000
+ARRAY_INDEX_MAX = 2**31 - 1
+BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
+
+_UPLOAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+_SNAPSHOT = re.compile(r"snapshot:[0-9a-f]{64}")
+_PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
+_SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
+_DEPENDENCY = re.compile(r"(after)?(ok|any):")
+_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")
+_SHARE_STEPS = 1000
+
+
+def _project(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if word.startswith("snapshot:") and not _SNAPSHOT.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not a snapshot; write snapshot: and its 64 hexadecimal digits")
+    if not _SNAPSHOT.fullmatch(word) and not _UPLOAD.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not the name of a folder in incoming/; use letters, digits, dots, - and _")
+    return word
+
+
+def _python(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not _PYTHON.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not a Python version; write one such as 3.11 or 3.12.4")
+    return word
+
+
+def _submission(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not _SUBMISSION.fullmatch(word):
+        raise ValueError(f"{shown(word)} cannot be a submission key; write letters, digits and . _ : - (at most 200)")
+    return word
+
+
+def _gpus(node: Node, path: str, report: Report) -> GpuRequest:
+    """`2`, `0.5`, `model`, `model:2` or a mapping. No GPUs is a count of 0."""
+    if isinstance(node, Mapping):
+        return _gpus_mapping(node, path, report)
+    word = word_of(node)
+    if re.fullmatch(r"[-0-9.]+", word):
+        return GpuRequest(gpu_count(node))
+    model, colon, count = word.rpartition(":")
+    if not colon:
+        model, count = word, "1"
+    if not model.strip() or not model.isprintable():
+        raise ValueError(f'{shown(word)} is not a GPU request; write a number, "model:number" or a mapping')
+    return GpuRequest(gpu_count(Scalar(node.line, count, True)), model.strip())
+
+
+def gpu_count(node: Node) -> float:
+    """How many devices: whole, or a share below 1 in thousandths. Raises ValueError."""
+    count = number_of(node)
+    if 0 < count < 1:
+        return max(round(count * _SHARE_STEPS) / _SHARE_STEPS, 1 / _SHARE_STEPS)
+    if count != int(count) or not 0 <= count <= GPUS_MAX:
+        wrong = f"{shown(word_of(node))} is not a number of GPUs"
+        raise ValueError(f"{wrong}; write a whole number up to {GPUS_MAX}, or a share below 1 such as 0.5")
+    return count
+
+
+def _gpus_mapping(node: Mapping, path: str, report: Report) -> GpuRequest:
+    values = read_fields(node, path, GPU_FIELDS, report, {"type": "model", "name": "model", "memory": "vram"})
+    if "count" in values and "share" in values:
+        raise ValueError("count and share exclude each other; a share is a part of one device")
+    return GpuRequest(values.get("share", values.get("count", 1.0)), values.get("model"), values.get("vram"))
+
+
+def _share(node: Node, _path: str, _report: Report) -> float:
+    share = number_of(node)
+    if not 0 < share < 1:
+        raise ValueError(
+            f"{shown(word_of(node))} is not a share of one GPU; write a number between 0 and 1, such as 0.5"
+        )
+    return gpu_count(node)
+
+
+def _count(node: Node, _path: str, _report: Report) -> float:
+    return gpu_count(node)
+
+
+_COUNT = Kind(_count, {"type": "number", "minimum": 0, "maximum": GPUS_MAX})
+_SHARE = Kind(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})
+
+GPU_FIELDS = (
+    Field("count", _COUNT, "How many devices, or a share of one below 1.", "2", "1"),
+    Field("model", LINE, "Words of the device's name, case ignored.", "rtx 3090", "any"),
+    Field("vram", MEMORY, "The least memory that each device must have.", "12G", "any"),
+    Field("share", _SHARE, "A part of one device, in place of count.", "0.5"),
+)
+
+
+def _dependency(node: Node, _path: str, _report: Report) -> Dependency:
+    word = word_of(node)
+    match = _DEPENDENCY.match(word)
+    condition, job = (match[2], word[match.end() :].strip()) if match else ("ok", word)
+    if not job or not job.isprintable() or len(job) > 100:
+        raise ValueError(f"{shown(word)} does not name a job; write its id or name, or any:ID to start however it ends")
+    return Dependency(job, condition)
+
+
+def _environment(node: Node, path: str, report: Report) -> Environment:
+    if isinstance(node, Mapping):
+        return Environment(**read_fields(node, path, ENVIRONMENT_FIELDS, report))
+    return Environment(kind=ENVIRONMENT_KIND.read(node, path, report))
+
+
+ENVIRONMENT_KIND = one_of("auto", "requirements", "pyproject", "lock", "none")
+_PYTHON_KIND = Kind(_python, {"type": ["string", "number"], "pattern": f"^{_PYTHON.pattern}$"})
+ENVIRONMENT_FIELDS = (
+    Field(
+        "kind",
+        ENVIRONMENT_KIND,
+        "Where the packages are listed: auto takes uv.lock, else requirements.txt, else pyproject.toml, else nothing.",
+        "lock",
+        "auto",
+    ),
+    Field("file", PATH, "The file, where it does not have its usual name.", "deploy/uv.lock", "the usual name"),
+    Field("python", _PYTHON_KIND, "The Python version.", '"3.11"', "the node's"),
+)
+
+
+def _array(node: Node, path: str, report: Report) -> ArraySpec:
+    if isinstance(node, Mapping):
+        values = read_fields(node, path, ARRAY_FIELDS, report)
+        return ArraySpec(values.get("indices", ()), values.get("max_running"))
+    if isinstance(node, Sequence):
+        return ArraySpec(_indices(node, path, report))
+    word, percent, limit = word_of(node).partition("%")
+    if not percent:
+        return ArraySpec(_indices(Scalar(node.line, word, False), path, report))
+    most = _MAX_RUNNING.read(Scalar(node.line, limit, False), path, report)
+    return ArraySpec(_indices(Scalar(node.line, word, False), path, report), most)
+
+
+def _indices(node: Node, _path: str, _report: Report) -> tuple[int, ...]:
+    """Sorted indices of `0-99`, `1,3,5-7`, `0-98:2` or a list of such."""
+    nodes = node.items if isinstance(node, Sequence) else [node]
+    found: set[int] = set()
+    for item in nodes:
+        for part in word_of(item).split(","):
+            found.update(_range(part.strip()))
+            if len(found) > ARRAY_JOBS_MAX:
+                raise ValueError(f"this makes more than {ARRAY_JOBS_MAX} jobs; split the array")
+    if not found:
+        raise ValueError("this names no index; write a range such as 0-99")
+    return tuple(sorted(found))
+
+
+def _range(part: str) -> range:
+    match = _RANGE.fullmatch(part)
+    if match is None:
+        raise ValueError(
+            f"{shown(part)} is not a range of indices; write 0-99, 1,3,5-7 or 0-98:2, and %8 for 8 at once"
+        )
+    first = int(match[1])
+    last = int(match[2] or first)
+    step = int(match[3] or 1)
+    if last < first or last > ARRAY_INDEX_MAX or step == 0:
+        raise ValueError(f"{shown(part)} is not a usable range; write the smaller index first and a step above zero")
+    if (last - first) // step >= ARRAY_JOBS_MAX:
+        raise ValueError(f"{shown(part)} makes more than {ARRAY_JOBS_MAX} jobs; split the array")
+    return range(first, last + 1, step)
+
+
+_MAX_RUNNING = whole_of(1, ARRAY_JOBS_MAX, "jobs that may run at once")
+_INDICES = Kind(
+    _indices, {"anyOf": [{"type": ["string", "integer"]}, {"type": "array", "items": {"type": ["string", "integer"]}}]}
+)
+ARRAY_FIELDS = (
+    Field("indices", _INDICES, "The indices.", "0-99", is_required=True),
+    Field("max_running", _MAX_RUNNING, "How many may run at once.", "8", "no limit"),
+)
+
+
+def _begin(node: Node, _path: str, _report: Report) -> float:
+    word = word_of(node)
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", word):
+        return _checked_begin(float(word), word)
+    try:
+        moment = datetime.fromisoformat(word)
+    except ValueError:
+        raise ValueError(f"{shown(word)} is not a time; write one such as 2026-08-01T20:00:00+02:00") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{shown(word)} has no time zone; add one, such as {moment.isoformat()}+00:00 for UTC")
+    return _checked_begin((moment - datetime.fromtimestamp(0, UTC)).total_seconds(), word)
+
+
+def _checked_begin(begin_at_s: float, word: str) -> float:
+    if not 0 <= begin_at_s <= BEGIN_AT_S_MAX:
+        raise ValueError(f"{shown(word)} is outside the years 1970 to 9999; write a later or earlier time")
+    return begin_at_s
+
+
+def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
+    required = [field.key for field in fields if field.is_required]
+    properties = {field.key: {**field.kind.schema, "description": field.doc} for field in fields}
+    return {"type": "object", "properties": properties, "additionalProperties": False, "required": required}
+
+
+_GPUS = Kind(_gpus, {"anyOf": [{"type": ["number", "string"]}, _object(GPU_FIELDS)]})
+_ENVIRONMENT = Kind(_environment, {"anyOf": [ENVIRONMENT_KIND.schema, _object(ENVIRONMENT_FIELDS)]})
+_ARRAY = Kind(_array, {"anyOf": [_INDICES.schema, _object(ARRAY_FIELDS)]})
+_PROJECT = Kind(_project, {"type": "string", "pattern": f"^({_UPLOAD.pattern}|{_SNAPSHOT.pattern})$"})
+_SUBMISSION_KIND = Kind(_submission, {"type": "string", "pattern": f"^{_SUBMISSION.pattern}$"})
+
+JOB_FIELDS = (
+    Field("name", LINE, "What lists and folders call the job.", "mlp-train", "the entrypoint's name"),
+    Field(
+        "project",
+        _PROJECT,
+        "The folder in incoming/ that holds the project, or snapshot:DIGEST of content that you uploaded before.",
+        "mlp-20260801-x7f2",
+        is_required=True,
+    ),
+    Field(
+        "entrypoint", PATH, "The Python script or executable to run, inside the project.", "main.py", is_required=True
+    ),
+    Field("args", sequence_of(TEXT), "Its arguments. No shell reads them.", '[--epochs, "10"]', "none"),
+    Field("cpus", CPUS, "CPU cores, whole or in parts.", "16", "1"),
+    Field("ram", MEMORY, "Main memory, with its unit. A job that takes more is ended as oom.", "32G", "1G"),
+    Field("gpus", _GPUS, "GPUs: a number, a share below 1, model:number, or a mapping.", '"rtx3090:2"', "0"),
+    Field("disk", MEMORY, "Free disk space that the node must have.", "20G", "0"),
+    Field("time_limit", DURATION, "The job is ended as timeout after this time.", "2h", "the controller's default"),
+    Field("env", ENV, "Environment variables.", "{SEED: 7}", "none"),
+    Field("environment", _ENVIRONMENT, "Where the packages are listed, or none for no venv.", "lock", "auto"),
+    Field("python", _PYTHON_KIND, "The Python version of the venv.", '"3.11"', "the node's"),
+    Field(
+        "requirements",
+        PATH,
+        "The requirements file; short for environment: requirements with that file.",
+        "req.txt",
+        "requirements.txt",
+    ),
+    Field(
+        "outputs",
+        list_of(GLOB),
+        "Files that come back beside everything in $RACKSACK_RETURN_DIR: patterns relative to the project.",
+        '["models/*.pt"]',
+        "none",
+    ),
+    Field(
+        "max_output", MEMORY, "More than this does not come back; what was left is listed in result.json.", "1G", "10G"
+    ),
+    Field("retries", whole_of(0, 1000, "retries"), "How often a failed job is tried again.", "2", "0"),
+    Field(
+        "retry_on",
+        list_of(one_of("exit", "oom", "timeout", "node"), splits_at_commas=True),
+        "Which ends count as worth a retry. A job whose node was lost is always queued again.",
+        "[oom]",
+        "[exit, oom, timeout]",
+    ),
+    Field("priority", whole_of(-1000, 1000, "priority points"), "Higher goes first.", "10", "0"),
+    Field(
+        "after",
+        list_of(Kind(_dependency, {"type": ["string", "integer"]}), splits_at_commas=True),
+        "Jobs that must have ended done first, by id or name; any:ID accepts any end.",
+        '[41, "any:42"]',
+        "none",
+    ),
+    Field("labels", list_of(LABEL, splits_at_commas=True), "Labels that the node must have.", "[epyc]", "none"),
+    Field("nodes", list_of(NODE, splits_at_commas=True), "Only these nodes.", "[r1, r2]", "any"),
+    Field("node", NODE, "Only this node.", "r1", "any"),
+    Field("exclude", list_of(NODE, splits_at_commas=True), "None of these nodes.", "[r3]", "none"),
+    Field(
+        "array",
+        _ARRAY,
+        "One job for each index, which it finds in RACKSACK_ARRAY_INDEX; %N lets N run at once.",
+        '"0-99%8"',
+        "none",
+    ),
+    Field(
+        "stage_in_ram",
+        list_of(PATH),
+        "Paths of the project that are copied to RAM on the node.",
+        "[data/prices.bin]",
+        "none",
+    ),
+    Field("hold", FLAG, "Wait until it is released.", "true", "false"),
+    Field(
+        "begin",
+        Kind(_begin, {"type": ["string", "number"]}),
+        "Do not start before this time: ISO 8601 with a zone, or Unix seconds.",
+        '"2026-08-01T20:00:00+02:00"',
+        "at once",
+    ),
+    Field("no_wake", FLAG, "Do not switch a node on for this job.", "true", "false"),
+    Field(
+        "submission",
+        _SUBMISSION_KIND,
+        "A key of your choice, new for each submission: two files of yours with the same key are one job.",
+        "laptop-20260801-x7f2",
+        "made from the file",
+    ),
+)
+
+FAMILIAR_KEYS = {
+    "mem": "ram",
+    "memory": "ram",
+    "cpu": "cpus",
+    "cores": "cpus",
+    "threads": "cpus",
+    "cpus_per_task": "cpus",
+    "gpu": "gpus",
+    "gres": "gpus",
+    "time": "time_limit",
+    "timeout": "time_limit",
+    "walltime": "time_limit",
+    "script": "entrypoint",
+    "command": "entrypoint",
+    "main": "entrypoint",
+    "arguments": "args",
+    "dir": "project",
+    "workdir": "project",
+    "folder": "project",
+    "job_name": "name",
+    "depends_on": "after",
+    "dependency": "after",
+    "constraint": "labels",
+    "tags": "labels",
+    "nodelist": "nodes",
+    "host": "node",
+    "ramdisk": "stage_in_ram",
+    "output": "outputs",
+    "id": "submission",
+}

@@ -1,0 +1,125 @@
+"""Job file -> JobSpec, or every mistake in it at once.
+
+The file is untrusted. Whatever it holds, `parse_job` returns a spec whose every value is within bounds, or raises
+`JobFileError`; it looks at nothing but the text, so the client and the controller reach the same verdict.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+from racksack_jobspecs.fields import FAMILIAR_KEYS, JOB_FIELDS
+from racksack_jobspecs.readers import NAME_CHARS_MAX, Report, read_fields
+from racksack_jobspecs.resources import GpuRequest, ResourceRequest
+from racksack_jobspecs.spec import Environment, JobSpec
+from racksack_jobspecs.yamltext import Mapping, Problem, Scalar, YamlError, load
+
+_TO_SPEC = {
+    "args": "args",
+    "time_limit": "time_limit_s",
+    "env": "env",
+    "outputs": "outputs",
+    "max_output": "max_output_bytes",
+    "retries": "retries",
+    "retry_on": "retry_on",
+    "priority": "priority",
+    "after": "after",
+    "labels": "labels",
+    "exclude": "exclude",
+    "array": "array",
+    "stage_in_ram": "stage_in_ram",
+    "hold": "hold",
+    "begin": "begin_at_s",
+    "no_wake": "no_wake",
+    "submission": "submission",
+}
+_TO_RESOURCES = {"cpus": "cpus", "ram": "ram_bytes", "gpus": "gpus", "disk": "disk_bytes"}
+
+
+class JobFileError(ValueError):
+    """A job file that cannot be a job; `problems` are all that is wrong with it, `submission` its key if legible."""
+
+    def __init__(self, problems: Sequence[Problem], submission: str = "") -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+        self.submission = submission
+
+
+def parse_job(text: str | bytes) -> JobSpec:
+    """The spec of a job file's text. Raises JobFileError with every mistake, in the order of the file."""
+    try:
+        root = load(text)
+    except YamlError as error:
+        raise JobFileError([error.problem]) from None
+    if root is None or (isinstance(root, Scalar) and root.is_null):
+        raise JobFileError([Problem(1, "", "the file is empty; write at least project and entrypoint")])
+    if not isinstance(root, Mapping):
+        raise JobFileError([Problem(root.line, "", "a job file is a mapping; write lines such as entrypoint: main.py")])
+    report = Report()
+    values = read_fields(root, "", JOB_FIELDS, report, FAMILIAR_KEYS)
+    lines = {key.text: key.line for key, _ in root.entries}
+    nodes = _nodes(values, lines, report)
+    environment = _environment(values, lines, report)
+    if report.problems:
+        raise JobFileError(report.sorted(), values.get("submission", ""))
+    return _spec(values, nodes, environment)
+
+
+def _spec(values: dict[str, Any], nodes: tuple[str, ...], environment: Environment) -> JobSpec:
+    resources = {field: values[key] for key, field in _TO_RESOURCES.items() if key in values}
+    gpus = resources.get("gpus")
+    if isinstance(gpus, GpuRequest) and gpus.count == 0:
+        resources["gpus"] = None
+    return JobSpec(
+        name=values.get("name") or _name_of(values["entrypoint"]),
+        project=values["project"],
+        entrypoint=values["entrypoint"],
+        resources=ResourceRequest(**resources),
+        nodes=nodes,
+        environment=environment,
+        **{field: values[key] for key, field in _TO_SPEC.items() if key in values},
+    )
+
+
+def _name_of(entrypoint: str) -> str:
+    """A name for a job whose file gives none."""
+    stem = posixpath.splitext(posixpath.basename(entrypoint))[0]
+    return "".join(char if char.isprintable() else "_" for char in stem)[:NAME_CHARS_MAX].strip() or "job"
+
+
+def _nodes(values: dict[str, Any], lines: dict[str, int], report: Report) -> tuple[str, ...]:
+    """`node: r1` is short for `nodes: [r1]`."""
+    if "node" in values and "nodes" in values:
+        report.add(lines["node"], "node", "stands beside nodes; write all names into nodes")
+    nodes: tuple[str, ...] = (values["node"],) if "node" in values else values.get("nodes", ())
+    both = [name for name in nodes if name in values.get("exclude", ())]
+    if both:
+        report.add(lines["exclude"], "exclude", f"{both[0]} is asked for and excluded; remove it from one of them")
+    return nodes
+
+
+def _environment(values: dict[str, Any], lines: dict[str, int], report: Report) -> Environment:
+    """Join `environment`, `python` and `requirements` into one value; they must not contradict each other."""
+    environment: Environment = values.get("environment", Environment())
+    kind, file, python = environment.kind, environment.file, environment.python
+    if "requirements" in values:
+        if kind not in ("auto", "requirements") or file is not None:
+            report.add(lines["requirements"], "requirements", "contradicts environment; remove one of the two")
+        kind, file = "requirements", values["requirements"]
+    elif file is not None and kind in ("auto", "none"):
+        report.add(
+            lines["environment"], "environment.file", f"has no use with kind {kind}; say which kind of file it is"
+        )
+    if "python" in values:
+        if python is not None:
+            report.add(lines["python"], "python", "stands in environment too; remove one of the two")
+        python = values["python"]
+    if kind == "none" and python is not None:
+        report.add(
+            lines.get("python", lines.get("environment", 0)),
+            "python",
+            "has no use without a venv; remove it or environment: none",
+        )
+    return Environment(kind, file, python)

@@ -1,0 +1,136 @@
+"""JobSpec -> job file: YAML text that `parse_job` reads back to the same spec. Nothing is imported for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from racksack_jobspecs.resources import GpuRequest
+from racksack_jobspecs.spec import ArraySpec, Dependency, Environment, JobSpec
+from racksack_jobspecs.units import exact_duration, exact_memory
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}")
+_RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
+_PREFIXED = re.compile(r"(after)?(ok|any):")
+
+
+def job_file(spec: JobSpec) -> str:
+    """The text of a job file. Raises ValueError for text that is not Unicode (a file name in another encoding)."""
+    lines = [f"{key}: {value}" for key, value in _entries(spec) if value]
+    return "\n".join(lines) + "\n"
+
+
+def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
+    """All keys with their values as YAML, empty where the default says the same."""
+    default = JobSpec(name="", project="", entrypoint="")
+    env = {key: value for key, value in spec.env.items() if not key.startswith("RACKSACK_")}
+    yield "name", quoted(spec.name)
+    yield "project", quoted(spec.project)
+    yield "entrypoint", quoted(spec.entrypoint)
+    yield "args", _list(spec.args)
+    yield "cpus", number(spec.resources.cpus)
+    yield "ram", exact_memory(spec.resources.ram_bytes)
+    yield "gpus", _gpus(spec.resources.gpus)
+    yield "disk", exact_memory(spec.resources.disk_bytes) if spec.resources.disk_bytes else ""
+    yield "time_limit", "" if spec.time_limit_s is None else exact_duration(spec.time_limit_s)
+    yield "env", "{" + ", ".join(f"{quoted(key)}: {quoted(value)}" for key, value in env.items()) + "}" if env else ""
+    yield "environment", _environment(spec.environment)
+    yield "outputs", _list(spec.outputs)
+    yield "max_output", "" if spec.max_output_bytes == default.max_output_bytes else exact_memory(spec.max_output_bytes)
+    yield "retries", str(spec.retries or "")
+    yield "retry_on", "" if spec.retry_on == default.retry_on else _list(spec.retry_on) or "[]"
+    yield "priority", str(spec.priority or "")
+    yield "after", _list(map(_dependency, spec.after))
+    yield "labels", _list(spec.labels)
+    yield "nodes", _list(spec.nodes)
+    yield "exclude", _list(spec.exclude)
+    yield "array", "" if spec.array is None else _array(spec.array)
+    yield "stage_in_ram", _list(spec.stage_in_ram)
+    yield "hold", "true" if spec.hold else ""
+    yield "begin", "" if spec.begin_at_s is None else _moment(spec.begin_at_s)
+    yield "no_wake", "true" if spec.no_wake else ""
+    yield "submission", quoted(spec.submission) if spec.submission else ""
+
+
+def quoted(text: str) -> str:
+    """One YAML scalar with exactly these characters. Raises ValueError for half characters (lone surrogates)."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "backslashreplace").decode()
+        raise ValueError(f"{shown} is not Unicode text and cannot stand in a job file; rename or rewrite it") from None
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def number(value: float) -> str:
+    """A count without a trailing `.0`."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _list(items: Iterable[str]) -> str:
+    text = ", ".join(map(quoted, items))
+    return f"[{text}]" if text else ""
+
+
+def _gpus(gpus: GpuRequest | None) -> str:
+    if gpus is None:
+        return ""
+    parts = [f"count: {number(gpus.count)}"]
+    if gpus.model is not None:
+        parts.append(f"model: {quoted(gpus.model)}")
+    if gpus.vram_bytes is not None:
+        parts.append(f"vram: {exact_memory(gpus.vram_bytes)}")
+    return number(gpus.count) if len(parts) == 1 else "{" + ", ".join(parts) + "}"
+
+
+def _environment(environment: Environment) -> str:
+    if environment == Environment():
+        return ""
+    if environment.file is None and environment.python is None:
+        return environment.kind
+    parts = [f"kind: {environment.kind}"]
+    if environment.file is not None:
+        parts.append(f"file: {quoted(environment.file)}")
+    if environment.python is not None:
+        parts.append(f"python: {quoted(environment.python)}")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _dependency(dependency: Dependency) -> str:
+    if dependency.condition == "ok" and not _PREFIXED.match(dependency.job):
+        return dependency.job
+    return f"{dependency.condition}:{dependency.job}"
+
+
+def _array(array: ArraySpec) -> str:
+    text = ",".join(f"{first}-{last}" if last > first else str(first) for first, last in _runs(array.indices))
+    return f'"{text}%{array.max_running}"' if array.max_running else f'"{text}"'
+
+
+def _runs(indices: Iterable[int]) -> list[tuple[int, int]]:
+    """The unbroken runs of sorted indices, as first and last."""
+    runs: list[tuple[int, int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return runs
+
+
+def _moment(begin_at_s: float) -> str:
+    if begin_at_s != int(begin_at_s):
+        return repr(begin_at_s)
+    return f'"{datetime.fromtimestamp(begin_at_s, UTC).isoformat()}"'
