@@ -34,7 +34,7 @@ def _job_accepted(state: State, event: ev.JobAccepted, now: float) -> None:
 
 def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> None:
     job = state.jobs.get(event.job)
-    if job is None:
+    if job is None or job.state in FINAL:
         return
     if job.state in WAITING:
         state.put_job(replace(job, state=JobState.CANCELLED, reason=event.sentence, ended_at_s=now))
@@ -177,8 +177,8 @@ def _drain_requested(state: State, event: ev.DrainRequested, now: float) -> None
 
 
 def requeue_now(state: State, attempt: Attempt, sentence: str, now: float) -> None:
-    """End an attempt and queue its job again; one that is only collecting is left to finish."""
-    if attempt.state is JobState.COLLECTING:
+    """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
+    if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
         return
     stop = Stop("cancelled", sentence, requeue=True)
     if attempt.launched or attempt.state is not JobState.STAGING:

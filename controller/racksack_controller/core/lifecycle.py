@@ -22,8 +22,9 @@ JOB: Mapping[JobState, frozenset[JobState]] = {
     S.QUEUED: frozenset({S.STAGING, S.HELD, S.CANCELLED}),
     S.HELD: frozenset({S.QUEUED, S.CANCELLED}),
     S.STAGING: ATTEMPT[S.STAGING] | {S.QUEUED},
-    S.PREPARING: ATTEMPT[S.PREPARING] | {S.QUEUED},
-    S.RUNNING: ATTEMPT[S.RUNNING] | {S.QUEUED},
+    # A job whose end was asked for is cancelled, also when its node is lost before it could say so.
+    S.PREPARING: ATTEMPT[S.PREPARING] | {S.QUEUED, S.CANCELLED},
+    S.RUNNING: ATTEMPT[S.RUNNING] | {S.QUEUED, S.CANCELLED},
     S.COLLECTING: ATTEMPT[S.COLLECTING] | {S.QUEUED},
     **{final: frozenset({S.QUEUED}) for final in FINAL},  # an operator's retry
 }

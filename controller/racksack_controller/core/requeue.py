@@ -34,6 +34,8 @@ def end_attempt(
     job = state.jobs[attempt.job]
     again = _job_after(job, attempt, outcome, now, at_fault)
     if again is None:
+        if outcome is JobState.LOST and attempt.stop is not None:
+            outcome, sentence = JobState.CANCELLED, f"{attempt.stop.sentence}; {sentence}"
         state.put_job(replace(job, state=outcome, reason=sentence, ended_at_s=now))
         state.tell(now, _finished(outcome, sentence), job=job.id)
         release_dependents(state, job.id, outcome, now)

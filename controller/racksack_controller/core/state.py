@@ -13,7 +13,7 @@ import msgspec
 from racksack_controller.core import lifecycle
 from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
-from racksack_jobspecs.states import ACTIVE, FINAL, JobState, NodeState
+from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -249,5 +249,5 @@ class State:
             self.waiting.setdefault(job.id)
         else:
             self.waiting.pop(job.id, None)
-        for other, _condition in job.waits_for:
+        for other, _condition in job.waits_for if job.state in WAITING else ():
             self.dependents.setdefault(other, set()).add(job.id)

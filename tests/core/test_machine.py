@@ -1,0 +1,229 @@
+"""Random histories of a rack: whatever happens in whatever order, no job is lost, none is done twice.
+
+The machine drives the real core against `World`. After every step the invariants hold and `decide` repeats itself.
+At the end all faults cease, and every job must reach a final state with nothing left on any node.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.apply import apply, lose_unreachable, requeue_unstaged
+from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.place import schedule
+from racksack_controller.core.state import Job, Node, State
+from racksack_jobspecs.spec import Dependency
+from racksack_jobspecs.states import FINAL
+from tests.core import builders, invariants
+from tests.core.world import Server, World
+
+NAMES = ("a", "b", "c")
+LOST_AFTER_S = 300.0
+
+
+class Rack(RuleBasedStateMachine):
+    """Three servers, a queue and everything that can go wrong between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = State()
+        self.now = 1000.0
+        self.world = World({name: Server(_inventory(name)) for name in NAMES})
+        self.finished: dict[int, Job] = {}
+        self.submitted = 0
+        self.stale: list[tuple[str, object]] = []
+
+    def tell(self, event: ev.Event) -> None:
+        """One event reaches the core."""
+        apply(self.state, event, self.now)
+        invariants.check(self.state)
+
+    @initialize()
+    def configure(self) -> None:
+        """The nodes of the configuration answer."""
+        for name in NAMES:
+            self.tell(ev.NodeConfigured(Node(name=name)))
+            self.tell(self.world.hello(name))
+
+    @rule(cpus=st.integers(1, 4), gpu=st.sampled_from([None, 1, 2]), retries=st.integers(0, 2), after=st.booleans())
+    def submit(self, cpus: int, gpu: int | None, retries: int, after: bool) -> None:
+        """A user submits; now and then a job waits for the one before."""
+        self.submitted += 1
+        before = self.submitted - 1
+        chained = after and before in self.state.jobs and self.state.jobs[before].state not in FINAL
+        waits = ((before, "any"),) if chained else ()
+        depends = (Dependency(str(before), "any"),) if chained else ()
+        wants = builders.request(cpus, 4, gpu)
+        job = builders.job(self.submitted, wants, retries=retries, after=depends, waits_for=waits)
+        self.tell(ev.JobAccepted(job))
+
+    @rule()
+    def place(self) -> None:
+        """The scheduler's pass."""
+        for placed in schedule(self.state, self.now):
+            self.tell(placed)
+
+    @rule(data=st.data(), how=st.sampled_from(["done", "done", "failed", "unheard"]))
+    def act(self, data: st.DataObject, how: str) -> None:
+        """One action is done, fails, or is done without the controller hearing of it."""
+        actions = decide(self.state, self.now)
+        if not actions:
+            return
+        action = data.draw(st.sampled_from(actions), label="action")
+        server = self.world.servers[action.node]
+        if how == "failed" or not server.up:
+            fault = data.draw(st.sampled_from(["node", "job", "controller"]), label="fault")
+            self.tell(self.world.refuse(action, fault))
+        elif how == "done":
+            self.tell(self.world.perform(action))
+        else:
+            self.world.perform(action)
+
+    @rule(data=st.data(), outcome=st.sampled_from(["done", "failed", "oom", "timeout"]), heard=st.booleans())
+    def progress(self, data: st.DataObject, outcome: str, heard: bool) -> None:
+        """An attempt goes on; its report arrives, or is only seen at the next connection."""
+        going = [(name, key) for name, server in self.world.servers.items() for key in server.attempts]
+        if not going:
+            return
+        name, key = data.draw(st.sampled_from(going), label="attempt")
+        told = self.world.advance(name, key, outcome)
+        self.stale.append((name, told))
+        if heard and self.state.nodes[name].connected:
+            self.tell(ev.Reported(name, told))
+
+    @precondition(lambda self: self.stale)
+    @rule(data=st.data())
+    def old_news(self, data: st.DataObject) -> None:
+        """A report of any time arrives again."""
+        name, told = data.draw(st.sampled_from(self.stale), label="old report")
+        current = self.world.servers[name].attempts.get(told.attempt)
+        if current is None or current == told or current.state == "ended" and told.state != "ended":
+            apply(self.state, ev.Reported(name, told), self.now)
+            invariants.check(self.state)
+
+    @rule(name=st.sampled_from(NAMES))
+    def cut(self, name: str) -> None:
+        """The connection is gone."""
+        self.world.servers[name].up = False
+        self.tell(ev.NodeDisconnected(name, "no answer"))
+
+    @rule(name=st.sampled_from(NAMES), how=st.sampled_from(["same", "rebooted", "wiped"]))
+    def connect(self, name: str, how: str) -> None:
+        """A node answers (again)."""
+        if how == "rebooted":
+            self.world.reboot(name)
+        if how == "wiped":
+            self.world.wipe(name)
+        self.world.servers[name].up = True
+        self.tell(self.world.hello(name))
+
+    @rule(name=st.sampled_from(NAMES), at_once=st.booleans())
+    def drain(self, name: str, at_once: bool) -> None:
+        """An operator drains."""
+        self.tell(ev.DrainRequested(name, "new fan", now=at_once))
+
+    @rule(name=st.sampled_from(NAMES))
+    def resume(self, name: str) -> None:
+        """An operator resumes."""
+        self.tell(ev.ResumeRequested(name))
+
+    @rule(number=st.integers(1, 8), what=st.sampled_from(["cancel", "hold", "release", "retry"]))
+    def meddle(self, number: int, what: str) -> None:
+        """An owner changes his mind, also about jobs that are over or never were."""
+        if what == "retry":
+            if number in self.finished and number not in self.state.jobs:
+                self.tell(ev.RetryRequested(self.finished.pop(number)))
+            return
+        cancel = ev.CancelRequested(number, "cancelled by ann")
+        hold = ev.HoldRequested(number, "held by ann")
+        self.tell({"cancel": cancel, "hold": hold, "release": ev.ReleaseRequested(number)}[what])
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 60.0, 600.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes, and the loop's own clean-up runs."""
+        self.now += seconds
+        lose_unreachable(self.state, self.now, LOST_AFTER_S)
+        requeue_unstaged(self.state, self.now, 20.0)
+
+    @rule()
+    def save(self) -> None:
+        """The store takes the changes; finished jobs leave memory."""
+        for job in self.state.take_changes().jobs:
+            if job.state in FINAL:
+                assert job.id not in self.finished, f"job {job.id} ended twice"
+                self.finished[job.id] = job
+
+    @rule()
+    def restart(self) -> None:
+        """The controller is killed after a save and comes back with what the store has."""
+        self.save()
+        fresh = State()
+        fresh.load(self.state.jobs.values(), self.state.attempts.values(), self.state.nodes.values())
+        self.state = fresh
+        for name, server in self.world.servers.items():
+            if server.up:
+                self.tell(self.world.hello(name))
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        """Every accepted job is in memory or was finished and saved."""
+        for number in range(1, self.submitted + 1):
+            assert number in self.state.jobs or number in self.finished, f"job {number} is gone"
+
+    @invariant()
+    def asks_the_same_twice(self) -> None:
+        """`decide` and `schedule` change nothing by being asked."""
+        assert decide(self.state, self.now) == decide(self.state, self.now)
+        assert schedule(self.state, self.now) == schedule(self.state, self.now)
+        keys = [action.key for action in decide(self.state, self.now)]
+        assert len(keys) == len(set(keys)), "one step is asked for twice"
+
+    def teardown(self) -> None:
+        """All faults cease: then every job ends and every node is left clean."""
+        for name in NAMES:
+            self.world.servers[name].up = True
+            self.tell(self.world.hello(name))
+            self.tell(ev.ResumeRequested(name))
+        for number in range(1, self.submitted + 1):
+            self.tell(ev.ReleaseRequested(number))
+        for _ in range(80 + 60 * self.submitted):
+            if not self._work_left():
+                break
+            self._step()
+        else:
+            raise AssertionError(f"never quiet: {self.state.jobs}, {self.state.attempts}, {self.state.orphans}")
+        self._check_all_over()
+
+    def _work_left(self) -> bool:
+        return bool(self.state.jobs or self.state.attempts or self.state.orphans)
+
+    def _step(self) -> None:
+        for placed in schedule(self.state, self.now):
+            self.tell(placed)
+        for action in decide(self.state, self.now):
+            self.tell(self.world.perform(action))
+        for name, server in self.world.servers.items():
+            for key in list(server.attempts):
+                self.tell(ev.Reported(name, self.world.advance(name, key)))
+        self.save()
+        self.now = next_wake_s(self.state, self.now, LOST_AFTER_S) or self.now + 1
+
+    def _check_all_over(self) -> None:
+        for number in range(1, self.submitted + 1):
+            assert self.finished[number].state in FINAL
+        for name, server in self.world.servers.items():
+            left = [key for key in server.attempts]
+            assert not left, f"{left} was left on {name}"
+
+
+def _inventory(name: str) -> builders.Inventory:
+    return builders.inventory(4, 16, devices=builders.gpus(2, prefix=name) if name != "a" else ())
+
+
+TestRack = Rack.TestCase
+TestRack.settings = settings(
+    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
