@@ -1,0 +1,1 @@
+"""Readers of the state: HTTP API, status page, event stream and metrics."""

@@ -1,0 +1,201 @@
+"""`/api/v1`: status, nodes, plans, submissions, events, and the controller itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+from aiohttp import web
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.state import Node
+from racksack_controller.core.why import why_node
+from racksack_controller.store import jobs_where, story
+from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
+from racksack_controller.web.context import CONTEXT, Context
+from racksack_controller.web.views import View, node_view
+from racksack_jobspecs.states import ExitCode
+
+LAST_FINISHED = 10
+STATUS_JOBS_MAX = 1000
+KEEPALIVE_S = 15.0
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/api/v1/status")
+async def status(request: web.Request) -> web.Response:
+    """The controller, its nodes, the jobs that are not over and the last finished ones."""
+    return web.json_response(await status_view(request.app[CONTEXT]))
+
+
+async def status_view(context: Context) -> View:
+    """What `GET status` answers and the page shows."""
+    active = list(context.state.jobs.values())
+    active.sort(key=lambda job: (job.state in ("queued", "held"), job.id))
+    finished = await context.store.read(
+        lambda connection: jobs_where(connection, "ended_at_s IS NOT NULL", (), LAST_FINISHED)
+    )
+    return {
+        "controller": controller_view(context),
+        "jobs": await context.job_views(active[:STATUS_JOBS_MAX] + finished),
+        "jobs_total": len(active),
+        "nodes": node_views(context),
+    }
+
+
+def controller_view(context: Context) -> View:
+    """What the controller says about itself."""
+    return {
+        "version": context.version,
+        "now_s": time.time(),
+        "started_at_s": context.started_at_s,
+        "spool": str(context.spool.root),
+        "web": context.web_address,
+        "problem": context.loop.unsaved_reason,
+        "waiting": len(context.state.waiting),
+    }
+
+
+def node_views(context: Context) -> list[View]:
+    """All configured nodes, by name."""
+    now, found = time.time(), []
+    for name in sorted(context.state.nodes):
+        if name in context.nodes:
+            connector = context.connectors.get(name)
+            stats = connector.stats if connector else None
+            found.append(node_view(context.state.nodes[name], context.state, stats, now))
+    return found
+
+
+def _view_of(context: Context, node: Node) -> View:
+    return next(view for view in node_views(context) if view["name"] == node.name)
+
+
+def _node_of(request: web.Request) -> Node:
+    context, name = request.app[CONTEXT], request.match_info["name"]
+    if name not in context.nodes or name not in context.state.nodes:
+        known = ", ".join(sorted(context.nodes)) or "none"
+        raise refusal(f"there is no node {name[:40]!r}; there are: {known}", ExitCode.NOT_FOUND)
+    return context.state.nodes[name]
+
+
+@routes.get("/api/v1/nodes")
+async def nodes(request: web.Request) -> web.Response:
+    """All nodes."""
+    return web.json_response(node_views(request.app[CONTEXT]))
+
+
+@routes.get("/api/v1/nodes/{name}")
+async def node(request: web.Request) -> web.Response:
+    """One node with its story."""
+    context, found = request.app[CONTEXT], _node_of(request)
+    lines = await context.store.read(lambda connection: story(connection, node=found.name))
+    view = _view_of(context, found)
+    events = [{"at_s": line.at_s, "sentence": line.sentence, "job": line.job} for line in lines]
+    return web.json_response({**view, "events": events})
+
+
+@routes.get("/api/v1/nodes/{name}/why")
+async def node_why(request: web.Request) -> web.Response:
+    """Why the node is in its state."""
+    context, found = request.app[CONTEXT], _node_of(request)
+    sentence = why_node(context.state, found, time.time())
+    return web.json_response({"sentence": sentence, "state": str(context.state.node_state(found))})
+
+
+@routes.post("/api/v1/nodes/{name}/drain")
+async def drain(request: web.Request) -> web.Response:
+    """Let a node take no more jobs; with `now` its jobs are queued again."""
+    context, found, caller = request.app[CONTEXT], _node_of(request), _operator(request)
+    body = await body_of(request)
+    reason = f"{text_of(body, 'reason', 'no reason given')} ({caller})"
+    await context.loop.submit(ev.DrainRequested(found.name, reason, body.get("now") is True))
+    return web.json_response(_view_of(context, found))
+
+
+@routes.post("/api/v1/nodes/{name}/resume")
+async def resume(request: web.Request) -> web.Response:
+    """Let a drained node take jobs again."""
+    context, found = request.app[CONTEXT], _node_of(request)
+    _operator(request)
+    await context.loop.submit(ev.ResumeRequested(found.name))
+    return web.json_response(_view_of(context, found))
+
+
+def _operator(request: web.Request) -> str:
+    """The name of a caller who is an operator; a 403 for others."""
+    caller = request.app[CONTEXT].caller(request)
+    if not caller.is_operator:
+        raise forbidden("only an operator may do this: root, the controller's user, or `operators:` of racksack.yaml")
+    return caller.name
+
+
+@routes.get("/api/v1/submissions/{key}")
+async def submission(request: web.Request) -> web.Response:
+    """The jobs of a submission, or why its file was rejected; waits up to `wait_s` for either."""
+    context, key = request.app[CONTEXT], request.match_info["key"]
+    wait_s = min(number(request.query, "wait_s", 0), 60.0)
+    outcome = await context.intake.outcome(key, wait_s)
+    if outcome is None:
+        raise refusal("no job file with this submission key was seen yet", ExitCode.NOT_FOUND)
+    return web.json_response(outcome)
+
+
+@routes.post("/api/v1/plan")
+async def plan(request: web.Request) -> web.Response:
+    """What would become of a job file: its mistakes, the nodes that fit, and what it would wait for."""
+    context = request.app[CONTEXT]
+    return web.json_response(context.intake.plan(await request.text(), time.time()))
+
+
+@routes.get("/api/v1/snapshots/{digest}")
+async def snapshot(request: web.Request) -> web.Response:
+    """Whether the caller may submit `snapshot:<digest>`."""
+    context, digest = request.app[CONTEXT], request.match_info["digest"]
+    if not await context.intake.may_refer(digest, context.caller(request).name):
+        raise refusal("you have not uploaded this content before", ExitCode.NOT_FOUND)
+    return web.json_response({"digest": digest})
+
+
+@routes.post("/api/v1/controller/stop")
+async def stop(request: web.Request) -> web.Response:
+    """End the controller; jobs go on."""
+    _operator(request)
+    context = request.app[CONTEXT]
+    asyncio.get_running_loop().call_later(0.1, context.stop)
+    return web.json_response({"stopping": True})
+
+
+@routes.post("/api/v1/controller/reload")
+async def reload(request: web.Request) -> web.Response:
+    """Read the nodes of the configuration again."""
+    _operator(request)
+    problems: list[str] = await request.app[CONTEXT].reload()
+    if problems:
+        raise refusal("nothing was changed: " + "; ".join(problems), ExitCode.USAGE)
+    return web.json_response({"nodes": sorted(request.app[CONTEXT].nodes)})
+
+
+@routes.get("/api/v1/events")
+async def events(request: web.Request) -> web.StreamResponse:
+    """Server-sent events: a line for each job or node that changed."""
+    context = request.app[CONTEXT]
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await response.prepare(request)
+    queue = context.news.open_stream()
+    try:
+        await response.write(b": hello\n\n")
+        while True:
+            try:
+                async with asyncio.timeout(KEEPALIVE_S):
+                    line = await queue.get()
+            except TimeoutError:
+                await response.write(b": still here\n\n")
+                continue
+            await response.write(f"data: {json.dumps(line)}\n\n".encode())
+    except ConnectionError:
+        return response  # the reader has gone; the stream ends with it
+    finally:
+        context.news.close_stream(queue)

@@ -1,0 +1,206 @@
+"""`/api/v1/jobs`: what jobs there are, and what their owners may do with them."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import msgspec
+from aiohttp import web
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.state import Job
+from racksack_controller.core.why import why_job
+from racksack_controller.store import attempts_of, jobs_where, story
+from racksack_controller.web.caller import body_of, number, refusal, text_of
+from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_controller.web.views import View, attempt_view
+from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode, JobState
+
+LIST_MAX = 10_000
+WAIT_S_MAX = 60.0
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/api/v1/jobs")
+async def list_jobs(request: web.Request) -> web.Response:
+    """Jobs by state, owner, name and whether they were fetched; newest first."""
+    context = request.app[CONTEXT]
+    conditions, values = _conditions(request, context)
+    limit = int(min(number(request.query, "limit", 1000), LIST_MAX))
+    found = await context.store.read(lambda connection: jobs_where(connection, conditions, values, limit))
+    current = [context.state.jobs.get(job.id, job) for job in found]
+    return web.json_response(await context.job_views(current))
+
+
+def _conditions(request: web.Request, context: Context) -> tuple[str, list[object]]:
+    query = request.query
+    conditions, values = ["1"], list[object]()
+    if "state" in query:
+        states = _states(query["state"])
+        conditions.append(f"state IN ({', '.join('?' * len(states))})")
+        values += states
+    elif query.get("all") != "1" and "name" not in query and "fetched" not in query:
+        conditions.append("ended_at_s IS NULL")
+    if "owner" in query:
+        conditions.append("owner = ?")
+        values.append(context.caller(request).name if query["owner"] == "me" else query["owner"])
+    if "name" in query:
+        conditions.append("name = ?")
+        values.append(query["name"])
+    if "fetched" in query:
+        conditions.append("fetched = ? AND ended_at_s IS NOT NULL")
+        values.append(int(query["fetched"] == "1"))
+    if "before" in query:
+        conditions.append("id < ?")
+        values.append(int(number(query, "before", 0)))
+    return " AND ".join(conditions), values
+
+
+def _states(text: str) -> list[str]:
+    states = [word.strip().lower() for word in text.split(",") if word.strip()]
+    unknown = [state for state in states if state not in set(JobState)]
+    if unknown or not states:
+        raise refusal(f"state {', '.join(unknown)!r} is unknown; use {', '.join(JobState)}", ExitCode.USAGE)
+    return states
+
+
+@routes.get("/api/v1/history")
+async def history(request: web.Request) -> web.Response:
+    """Finished jobs since a time, newest first."""
+    context = request.app[CONTEXT]
+    since, limit = number(request.query, "since_s", 0), int(min(number(request.query, "limit", 1000), LIST_MAX))
+    condition, values = "ended_at_s >= ?", [since]
+    owner = request.query.get("owner")
+    if owner is not None:
+        owner = context.caller(request).name if owner == "me" else owner
+        found = await context.store.read(
+            lambda connection: jobs_where(connection, f"{condition} AND owner = ?", [*values, owner], limit)
+        )
+    else:
+        found = await context.store.read(lambda connection: jobs_where(connection, condition, values, limit))
+    return web.json_response(await context.job_views(found))
+
+
+@routes.get("/api/v1/jobs/{id}")
+async def show_job(request: web.Request) -> web.Response:
+    """One job whole; with `wait_s` and `seen`, when its state is no longer the seen one."""
+    context, job_id = request.app[CONTEXT], job_id_of(request)
+    job = await context.job(job_id)
+    seen = request.query.get("seen")
+    wait_s = min(number(request.query, "wait_s", 0), WAIT_S_MAX)
+    if wait_s > 0 and seen == job.state:
+
+        def moved() -> bool | None:
+            current = context.state.jobs.get(job_id)
+            return True if current is None or current.state != seen else None
+
+        await context.news.until(moved, wait_s)
+        job = await context.job(job_id)
+    return web.json_response(await job_story(context, job, private=context.may_read(request, job)))
+
+
+async def job_story(context: Context, job: Job, *, private: bool) -> View:
+    """A job with its spec, attempts and story; its environment only for those who may read it."""
+    [view] = await context.job_views([job])
+    attempts = await context.store.read(lambda connection: attempts_of(connection, job.id))
+    lines = await context.store.read(lambda connection: story(connection, job=job.id))
+    current = [context.state.attempts.get(attempt.key, attempt) for attempt in attempts]
+    return {
+        **view,
+        "spec": msgspec.to_builtins(job.spec if private else msgspec.structs.replace(job.spec, env={}, args=())),
+        "attempts": [attempt_view(attempt) for attempt in current],
+        "events": [{"at_s": line.at_s, "sentence": line.sentence, "node": line.node} for line in lines],
+    }
+
+
+@routes.get("/api/v1/jobs/{id}/why")
+async def why(request: web.Request) -> web.Response:
+    """Why the job is where it is."""
+    context = request.app[CONTEXT]
+    job = await context.job(job_id_of(request))
+    sentence = job.reason if job.state in FINAL else why_job(context.state, job, time.time())
+    return web.json_response({"sentence": sentence or str(job.state), "state": str(job.state)})
+
+
+@routes.post("/api/v1/jobs/{id}/cancel")
+async def cancel(request: web.Request) -> web.Response:
+    """End a job. Cancelling a finished job changes nothing."""
+    context = request.app[CONTEXT]
+    job, caller = await context.owned_job(request)
+    body = await body_of(request)
+    grace_s = body.get("grace_s", 10.0)
+    if not isinstance(grace_s, int | float) or not 0 <= grace_s <= 3600:
+        raise refusal("grace_s is not a number of seconds from 0 to 3600", ExitCode.USAGE)
+    name = text_of(body, "signal", "TERM").upper().removeprefix("SIG")
+    if f"SIG{name}" not in signal.Signals.__members__:
+        raise refusal(f"{name} is not the name of a signal; use TERM, INT, HUP, USR1 or KILL", ExitCode.USAGE)
+    reason = text_of(body, "reason", "")
+    sentence = f"cancelled by {caller.name}" + (f": {reason}" if reason else "")
+    if job.state not in FINAL:
+        await context.loop.submit(ev.CancelRequested(job.id, sentence, float(grace_s), name))
+    return await _answer(context, job.id)
+
+
+@routes.post("/api/v1/jobs/{id}/hold")
+async def hold(request: web.Request) -> web.Response:
+    """Keep a queued job from starting."""
+    context = request.app[CONTEXT]
+    job, caller = await context.owned_job(request)
+    if job.state not in WAITING:
+        raise refusal(f"job {job.id} is {job.state}; only a queued job can be held", ExitCode.REFUSED)
+    await context.loop.submit(ev.HoldRequested(job.id, f"held by {caller.name}"))
+    return await _answer(context, job.id)
+
+
+@routes.post("/api/v1/jobs/{id}/release")
+async def release(request: web.Request) -> web.Response:
+    """Let a held job start."""
+    context = request.app[CONTEXT]
+    job, _caller = await context.owned_job(request)
+    if job.state is not JobState.HELD:
+        raise refusal(f"job {job.id} is {job.state}, not held", ExitCode.REFUSED)
+    await context.loop.submit(ev.ReleaseRequested(job.id))
+    return await _answer(context, job.id)
+
+
+@routes.post("/api/v1/jobs/{id}/retry")
+async def retry(request: web.Request) -> web.Response:
+    """Run a finished job again, as a new attempt."""
+    context = request.app[CONTEXT]
+    job, _caller = await context.owned_job(request)
+    if job.state not in FINAL:
+        raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
+    await context.loop.submit(ev.RetryRequested(job))
+    return await _answer(context, job.id)
+
+
+@routes.post("/api/v1/jobs/{id}/fetched")
+async def fetched(request: web.Request) -> web.Response:
+    """The owner has the results; with `delete` the controller's copy goes."""
+    context = request.app[CONTEXT]
+    job, _caller = await context.owned_job(request)
+    if job.state not in FINAL:
+        raise refusal(f"job {job.id} is {job.state}; its results are not complete", ExitCode.REFUSED)
+    body = await body_of(request)
+    await context.intake.mark_fetched(job, delete=body.get("delete") is True)
+    return await _answer(context, job.id)
+
+
+@routes.get("/api/v1/jobs/{id}/attach")
+async def attach(request: web.Request) -> web.Response:
+    """What to run on the controller's host to see the job's terminal, or a shell beside it."""
+    context = request.app[CONTEXT]
+    job, _caller = await context.owned_job(request)
+    attempt = context.state.current(job)
+    if attempt is None or job.state not in ACTIVE:
+        raise refusal(f"job {job.id} is {job.state}; only a job on a node can be attached to", ExitCode.REFUSED)
+    node = context.nodes[attempt.node]
+    argv, hint = await node.attach(attempt.key, shell=request.query.get("shell") == "1")
+    return web.json_response({"argv": list(argv), "hint": hint})
+
+
+async def _answer(context: Context, job_id: int) -> web.Response:
+    [view] = await context.job_views([await context.job(job_id)])
+    return web.json_response(view)

@@ -1,0 +1,91 @@
+"""`/api/v1/jobs/ID/logs/STREAM`: the log of a job, from its node while it runs, else from the return folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+from racksack_controller.core.state import Job
+from racksack_controller.nodes.errors import AgentError, NodeError
+from racksack_controller.web.caller import forbidden, number, refusal
+from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_jobspecs.states import ACTIVE, WAITING, ExitCode
+
+STREAMS = ("stdout", "stderr", "env")
+CHUNK_BYTES_MAX = 1024**2
+POLL_S = 0.25  # a running job's log is on its node, which does not announce each line
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/api/v1/jobs/{id}/logs/{stream}")
+async def logs(request: web.Request) -> web.Response:
+    """Bytes from `offset`. Racksack-Offset is where to go on, Racksack-Ended says that no more will come."""
+    context = request.app[CONTEXT]
+    job = await context.job(job_id_of(request))
+    if not context.may_read(request, job):
+        raise forbidden(f"the logs of job {job.id} are for {job.owner} and operators only")
+    stream = request.match_info["stream"]
+    if stream not in STREAMS:
+        raise refusal(f"{stream!r} is not a log; there are {', '.join(STREAMS)}", ExitCode.NOT_FOUND)
+    offset = int(number(request.query, "offset", 0))
+    limit = max(1, int(min(number(request.query, "limit", CHUNK_BYTES_MAX), CHUNK_BYTES_MAX)))
+    wait_s = min(number(request.query, "wait_s", 0), 60.0)
+    attempt = int(number(request.query, "attempt", 0)) or None
+    data, after, ended = await _until_something(context, job, stream, attempt, offset, limit, wait_s)
+    headers = {"Racksack-Offset": str(after), "Racksack-Ended": str(int(ended)), "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=data, headers=headers, content_type="text/plain", charset="utf-8")
+
+
+async def _until_something(
+    context: Context, job: Job, stream: str, attempt: int | None, offset: int, limit: int, wait_s: float
+) -> tuple[bytes, int, bool]:
+    waited = 0.0
+    while True:
+        job = await context.job(job.id)
+        data, after, ended = await read_log(context, job, stream, attempt, offset, limit)
+        if data or ended or waited >= wait_s:
+            return data, after, ended
+        await context.news.until(lambda: None, POLL_S)
+        waited += POLL_S
+
+
+async def read_log(
+    context: Context, job: Job, stream: str, attempt: int | None, offset: int, limit: int
+) -> tuple[bytes, int, bool]:
+    """(bytes, next offset, whether no more will come) of a job's log. A 409 when its node cannot be asked now."""
+    if job.state in WAITING and attempt is None and not context.spool.returned(job.id).exists():
+        return b"", max(offset, 0), False
+    current = context.state.current(job)
+    if current is None or job.state not in ACTIVE or attempt not in (None, current.number):
+        data, after = _from_folder(_folder(context, job, attempt) / f"{stream}.log", offset, limit)
+        return data, after, len(data) < limit
+    if not current.launched:
+        return b"", max(offset, 0), False
+    try:
+        chunk = await context.nodes[current.node].tail(current.key, stream, offset, limit)
+    except AgentError:
+        return b"", max(offset, 0), False  # it is being collected: the next call finds the folder
+    except (NodeError, KeyError) as error:
+        sentence = f"the log of job {job.id} is on {current.node}, which does not answer: {error}"
+        raise refusal(sentence, ExitCode.REFUSED) from None
+    return chunk.data, chunk.offset + len(chunk.data), False
+
+
+def _folder(context: Context, job: Job, attempt: int | None) -> Path:
+    final = context.spool.returned(job.id)
+    earlier = final / "attempts" / str(attempt)
+    return earlier if attempt is not None and earlier.is_dir() else final
+
+
+def _from_folder(path: Path, offset: int, limit: int) -> tuple[bytes, int]:
+    """Read a log that is complete; none is empty. It may not be a link: the folder's contents came from the job."""
+    if path.is_symlink() or not path.is_file():
+        return b"", max(offset, 0)
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        file.seek(start)
+        data = file.read(limit)
+    return data, start + len(data)

@@ -1,0 +1,69 @@
+"""Waiting for news: long polls and the event stream hang here and are woken by each saved step."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from racksack_controller.core.state import Changes
+
+T = TypeVar("T")
+
+STREAM_BACKLOG = 1000
+
+
+class News:
+    """Tells whoever waits that a step was saved."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+        self._streams: set[asyncio.Queue[dict[str, object]]] = set()
+
+    def publish(self, changes: Changes) -> None:
+        """A listener of the loop."""
+        self._next.set()
+        self._next = asyncio.Event()
+        for queue in self._streams:
+            for line in _lines(changes):
+                if queue.full():
+                    break  # a reader that fell this far behind reads the whole status again
+                queue.put_nowait(line)
+
+    def nudge(self) -> None:
+        """Something other than a step happened, such as a rejected file."""
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def until(self, look: Callable[[], T | None], wait_s: float, *, every_s: float = 30.0) -> T | None:
+        """The first result of `look` that is not None, looked for at each step; None after `wait_s`."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            upcoming = self._next
+            found = look()
+            left = deadline - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            try:
+                async with asyncio.timeout(min(left, every_s)):
+                    await upcoming.wait()
+            except TimeoutError:
+                continue
+
+    def open_stream(self) -> asyncio.Queue[dict[str, object]]:
+        """A queue of what changes from now on."""
+        queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(STREAM_BACKLOG)
+        self._streams.add(queue)
+        return queue
+
+    def close_stream(self, queue: asyncio.Queue[dict[str, object]]) -> None:
+        """Its reader has gone."""
+        self._streams.discard(queue)
+
+
+def _lines(changes: Changes) -> list[dict[str, object]]:
+    jobs: list[dict[str, object]] = [
+        {"kind": "job", "id": job.id, "state": str(job.state), "name": job.spec.name} for job in changes.jobs
+    ]
+    return jobs + [{"kind": "node", "id": node.name, "connected": node.connected} for node in changes.nodes]

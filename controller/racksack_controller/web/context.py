@@ -1,0 +1,98 @@
+"""What the request handlers read and ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from racksack_controller.connector import Connector
+from racksack_controller.core.state import Attempt, Job, State
+from racksack_controller.loop import Loop
+from racksack_controller.nodes.node import Node
+from racksack_controller.store import Store, jobs_by_id, last_attempts
+from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
+from racksack_controller.web.changes import News
+from racksack_controller.web.views import View, job_view
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.states import ACTIVE, ExitCode
+
+WHY_FOR = 50  # waiting jobs whose reason is worked out for a list; the others are explained when asked for
+
+
+class Context(msgspec.Struct):
+    """Handed to every handler through the aiohttp application."""
+
+    loop: Loop
+    store: Store
+    spool: Spool
+    news: News
+    nodes: Mapping[str, Node]
+    connectors: Mapping[str, Connector]
+    intake: Any  # racksack_controller.intake.Intake; named here it would be an import in a circle
+    operators: frozenset[str]
+    public_logs: bool  # whether the read-only address shows logs: only where the spool has one user
+    web_address: str
+    version: str
+    started_at_s: float
+    stop: Callable[[], None]
+    reload: Callable[[], Any]
+
+    @property
+    def state(self) -> State:
+        """What is known."""
+        return self.loop.state
+
+    def caller(self, request: web.Request) -> Caller:
+        """Who asks."""
+        return caller_of(request, self.operators)
+
+    async def job(self, job_id: int) -> Job:
+        """A job from memory or the store; a 404 when there is none."""
+        job = self.state.jobs.get(job_id)
+        if job is not None:
+            return job
+        found = await self.store.read(lambda connection: jobs_by_id(connection, [job_id]))
+        if not found:
+            raise refusal(f"there is no job {job_id}", ExitCode.NOT_FOUND)
+        return found[0]
+
+    async def owned_job(self, request: web.Request) -> tuple[Job, Caller]:
+        """The job of the address, for a caller who may change it."""
+        job, caller = await self.job(job_id_of(request)), self.caller(request)
+        if not caller.owns(job):
+            raise forbidden(f"job {job.id} belongs to {job.owner}; only its owner or an operator may do this")
+        return job, caller
+
+    def may_read(self, request: web.Request, job: Job) -> bool:
+        """Whether the caller may see what the job wrote and what it was given."""
+        caller = self.caller(request)
+        return self.public_logs if caller.uid is None else caller.owns(job)
+
+    async def job_views(self, jobs: list[Job]) -> list[View]:
+        """Views of jobs with their latest attempts; the first waiting ones with the reason."""
+        stored = [job for job in jobs if job.attempt and job.attempt_key not in self.state.attempts]
+        attempts: dict[int, Attempt] = {}
+        if stored:
+            attempts = await self.store.read(lambda connection: last_attempts(connection, stored))
+        now, explained, views = time.time(), 0, []
+        for job in jobs:
+            attempt = self.state.attempts.get(job.attempt_key) or attempts.get(job.id)
+            explain = job.state in ACTIVE or explained < WHY_FOR
+            explained += job.state not in ACTIVE
+            views.append(job_view(job, attempt, self.state, self.spool, now, explain=explain))
+        return views
+
+
+CONTEXT = web.AppKey("context", Context)
+
+
+def job_id_of(request: web.Request) -> int:
+    """The job id in the address; a 404 when it is not a number that an id can be."""
+    text = request.match_info["id"]
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise refusal(f"{text[:40]!r} is not a job id", ExitCode.NOT_FOUND)
+    return int(text)

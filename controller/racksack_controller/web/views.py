@@ -1,0 +1,113 @@
+"""Jobs and nodes as the API and the page show them: plain values, units last. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from racksack_controller.core.lifecycle import holds_resources
+from racksack_controller.core.place import capacity
+from racksack_controller.core.state import Attempt, Job, Node, State
+from racksack_controller.core.why import why_job, why_node
+from racksack_controller.nodes.node import NodeStats
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.resources import ResourceRequest
+from racksack_jobspecs.states import FINAL
+
+View = dict[str, Any]
+
+
+def gpu_text(wants: ResourceRequest) -> str:
+    """`2 x rtx 3090`, or nothing."""
+    if wants.gpus is None:
+        return ""
+    return f"{wants.gpus.count:g}" + (f" x {wants.gpus.model}" if wants.gpus.model else "")
+
+
+def job_view(job: Job, attempt: Attempt | None, state: State, spool: Spool, now: float, *, explain: bool) -> View:
+    """A job with its latest attempt. `explain` works out why it waits, at the cost of a look at all nodes."""
+    ending = attempt.ending if attempt else None
+    wants = job.spec.resources
+    why = job.reason if job.state in FINAL else (why_job(state, job, now) if explain else "")
+    return {
+        "id": job.id,
+        "name": job.spec.name,
+        "owner": job.owner,
+        "state": str(job.state),
+        "node": attempt.node if attempt and job.attempt else None,
+        "attempt": job.attempt,
+        "cpus": wants.cpus,
+        "ram_bytes": wants.ram_bytes,
+        "gpus": gpu_text(wants),
+        "priority": job.spec.priority,
+        "submitted_at_s": job.submitted_at_s,
+        "started_at_s": attempt.started_at_s if attempt else None,
+        "ended_at_s": job.ended_at_s,
+        "why": why,
+        "outcome_reason": job.reason if job.state in FINAL else "",
+        "exit_code": ending.exit_code if ending else None,
+        "ram_peak_bytes": ending.ram_peak_bytes if ending else None,
+        "cpu_s": ending.cpu_s if ending else None,
+        "output_bytes": ending.output_bytes if ending else None,
+        "output_files": ending.output_files if ending else None,
+        "fetched": job.fetched,
+        "project": job.spec.project,
+        "entrypoint": job.spec.entrypoint,
+        "snapshot": job.snapshot,
+        "array_id": job.array_id,
+        "array_index": job.array_index,
+        "returns": str(spool.returned(job.id)),
+    }
+
+
+def attempt_view(attempt: Attempt) -> View:
+    """One attempt, for the page of a job."""
+    ending = attempt.ending
+    return {
+        "number": attempt.number,
+        "node": attempt.node,
+        "state": str(attempt.state),
+        "why": attempt.why,
+        "problem": attempt.problem,
+        "placed_at_s": attempt.placed_at_s,
+        "started_at_s": attempt.started_at_s,
+        "ended_at_s": attempt.ended_at_s,
+        "prepare_s": ending.prepare_s if ending else None,
+        "exit_code": ending.exit_code if ending else None,
+        "signal": ending.signal if ending else None,
+        "reason": ending.reason if ending else attempt.problem,
+        "ram_peak_bytes": ending.ram_peak_bytes if ending else None,
+        "cpu_s": ending.cpu_s if ending else None,
+        "gpus": list(attempt.allocation.gpus),
+    }
+
+
+def node_view(node: Node, state: State, stats: NodeStats | None, now: float) -> View:
+    """A node with what its jobs hold."""
+    holding = [attempt for attempt in state.on_node(node.name) if holds_resources(attempt.state)]
+    cpus_milli, ram, _gpus, _disk, _slots = capacity(node)
+    job_of = {uuid: attempt.job for attempt in holding for uuid in attempt.allocation.gpus}
+    return {
+        "name": node.name,
+        "kind": node.kind,
+        "state": str(state.node_state(node)),
+        "why": why_node(state, node, now),
+        "cpus": {"used": round(sum(a.allocation.cpus for a in holding), 3), "total": cpus_milli / 1000},
+        "ram_bytes": {"used": sum(a.allocation.ram_bytes for a in holding), "total": ram},
+        "gpus": [
+            {
+                "index": gpu.index,
+                "uuid": gpu.uuid,
+                "model": gpu.model,
+                "vram_bytes": gpu.vram_bytes,
+                "job": job_of.get(gpu.uuid),
+            }
+            for gpu in node.gpus
+        ],
+        "jobs": sorted({attempt.job for attempt in state.on_node(node.name)}),
+        "max_jobs": node.max_jobs,
+        "labels": list(node.labels),
+        "draining_reason": node.drain.reason if node.drain else None,
+        "connected_at_s": node.connection_since_s if node.connected else None,
+        "load1": stats.load1 if stats else None,
+        "disk_free_bytes": stats.disk_free_bytes if stats else None,
+    }
