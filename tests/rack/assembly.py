@@ -130,15 +130,29 @@ class Rack:
             state.record_process(self.directory / "processes" / f"{process.pid}.json", recorded)
         return process
 
+    def start_outlet(self, server: str, port: int = 2300) -> list[str]:
+        """Plug a server into a power outlet on the management subnet (`pdu.py`).
+
+        Returns the beginning of the command that switches it from any server with a leg there; a verb completes it.
+        """
+        address = self[server].bmc_address
+        serve = [str(_HERE / "pdu.py"), "serve", str(self.number), server, address, str(port)]
+        argv = ["nsenter", f"--net={network.path(self[server].bmc_namespace)}", "--", sys.executable, *serve]
+        self._start_and_wait(argv, f"pdu-{server}")
+        return ["/usr/bin/python3", str(_HERE / "pdu.py"), f"{address}:{port}"]
+
     def _start_script(self, script: str, *arguments: str) -> str:
         """Start one of the rack's own helpers and return the line with which it says that it is ready."""
-        argv = [sys.executable, str(_HERE / script), *arguments]
-        process = self.start(argv, Path(script).stem, stdout=subprocess.PIPE, text=True)
+        return self._start_and_wait([sys.executable, str(_HERE / script), *arguments], Path(script).stem)
+
+    def _start_and_wait(self, argv: Sequence[str], name: str) -> str:
+        process = self.start(argv, name, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         line = str(process.stdout.readline()).strip()
         process.stdout.close()
         if not line:
-            raise RuntimeError(f"{script} did not start: {(self.directory / Path(script).stem).with_suffix('.log')}")
+            log = self.directory / f"{name}.log"
+            raise RuntimeError(f"{name} of rack {self.number} did not start; it said:\n{log.read_text()}")
         _helpers.append(process)
         return line
 

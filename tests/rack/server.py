@@ -7,6 +7,7 @@ PID 1 and nothing in memory. Every change of power is in the rack's record of ev
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -270,14 +271,25 @@ class Server:
         cwd: str | None = None,
         **options: Any,
     ) -> subprocess.Popen[Any]:
-        """Start a command on the server as one of its users (the first by default), in their home."""
+        """Start a command on the server as one of its users (the first by default), in their home.
+
+        Signals sent through the result reach the command itself.
+        """
         account = user or self.spec.users[0]
         home = "/root" if account == "root" else f"/home/{account}"
         variables = {"PATH": _PATH, "HOME": home, "USER": account, "LOGNAME": account, "SHELL": "/bin/bash"}
         variables |= {"LANG": "C.UTF-8", **(env or {})}
-        command = [*self._enter(), "setpriv", f"--reuid={account}", f"--regid={account}", "--init-groups", "--"]
+        command = [
+            *self._enter(),
+            "setpriv",
+            "--pdeathsig=KILL",
+            f"--reuid={account}",
+            f"--regid={account}",
+            "--init-groups",
+            "--",
+        ]
         command += ["env", "-i", f"--chdir={cwd or home}", *(f"{key}={value}" for key, value in variables.items())]
-        return subprocess.Popen([*command, *argv], **options)
+        return CommandOnServer([*command, *argv], **options)
 
     def exec(
         self,
@@ -373,6 +385,20 @@ class Server:
     def drop_incoming(self, dropping: bool) -> None:
         """Lose what is sent to it while what it sends arrives, until told otherwise or powered off."""
         network.drop_towards(self.number, self.name, self.spec.subnets, dropping)
+
+
+class CommandOnServer(subprocess.Popen[Any]):
+    """A command on a server. What the machine sees is nsenter, which waits for it and ends as it ended."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal to the command, which is nsenter's only child, rather than to nsenter."""
+        if self.poll() is not None:
+            return
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        if children:
+            os.kill(int(children[0]), sig)
+        else:
+            super().send_signal(sig)
 
 
 class CommandFailed(subprocess.CalledProcessError):

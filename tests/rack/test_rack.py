@@ -99,6 +99,21 @@ def test_the_checkout_and_its_programs_are_there(rack: Rack) -> None:
         assert rack["r1"].exec(["which", program]).stdout
 
 
+def test_signals_reach_a_command_on_a_server(rack: Rack) -> None:
+    script = "trap 'echo terminated; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    patient = rack["r1"].popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert patient.stdout
+    assert patient.stdout.readline() == "ready\n"
+    patient.terminate()
+    assert patient.communicate(timeout=20)[0] == "terminated\n"
+    assert patient.returncode == 3
+    killed = rack["r1"].popen(["sleep", "54321"])
+    wait_for(lambda: "54321" in rack["r1"].exec(["ps", "ax"]).stdout)
+    killed.kill()
+    assert killed.wait(timeout=20) != 0
+    assert "54321" not in rack["r1"].exec(["ps", "ax"]).stdout
+
+
 def test_what_a_server_writes_stays_on_it(rack: Rack) -> None:
     rack["r1"].exec(["sh", "-c", "echo mine > /etc/rack-was-here"], user="root")
     rack["r1"].exec(["sh", "-c", "echo mine > ~/note; touch /tmp/rack-was-here"])
@@ -254,6 +269,33 @@ def test_a_magic_packet_wakes_the_right_server_and_lost_ones_do_not(build_rack: 
     assert count(rack, "r2", "magic-packet") == 1
 
 
+def test_an_outlet_switches_its_server_for_the_controller(pair: Rack) -> None:
+    server, controller = pair["r1"], pair["controller"]
+    outlet = pair.start_outlet("r1")
+    assert controller.exec([*outlet, "status"]).stdout == "on\n"
+    assert controller.exec([*outlet, "off"]).stdout == "off\n"
+    assert not server.running
+    assert controller.exec([*outlet, "status"]).stdout == "off\n"
+    assert controller.exec([*outlet, "on"]).stdout == "on\n"
+    server.wait_up()
+    server.partition_bmc()
+    refused = controller.exec([*outlet, "off"], check=False, timeout_s=30)
+    assert refused.returncode == 1
+    assert "does not answer" in refused.stderr
+    assert server.running
+
+
+def test_a_login_with_a_terminal_is_listed_and_others_are_not(pair: Rack) -> None:
+    server, controller = pair["r1"], pair["controller"]
+    assert server.exec(["who"]).stdout == ""
+    session = controller.popen([*SSH, "-tt", "r1", "cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    wait_for(lambda: server.exec(["who"]).stdout)
+    assert ssh(controller, "r1", "who").split()[0] == "racksack"
+    session.kill()
+    session.communicate()
+    wait_for(lambda: not server.exec(["who"]).stdout)
+
+
 def test_boots_can_be_slow_or_fail(build_rack: BuildRack) -> None:
     rack = build_rack(ServerSpec("r1", boot_delay_s=0.8))
     server = rack["r1"]
@@ -360,7 +402,7 @@ def test_removing_a_rack_leaves_nothing(build_rack: BuildRack) -> None:
     rack.remove()
 
 
-def test_a_rack_whose_owner_was_killed_is_cleared_away(tmp_path: Path) -> None:
+def test_a_rack_whose_owner_was_killed_is_cleared_away() -> None:
     script = (
         "import time; from tests.rack import Rack, ServerSpec, RackSpec; "
         "rack = Rack.build(RackSpec((ServerSpec('r1', bmc=True),))); rack.up(); "
@@ -368,13 +410,16 @@ def test_a_rack_whose_owner_was_killed_is_cleared_away(tmp_path: Path) -> None:
     )
     root = Path(__file__).resolve().parents[2]
     owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=root)
-    assert owner.stdout
-    number = int(owner.stdout.readline())
-    owner.stdout.close()
-    processes = Rack.load(number)["r1"].processes()
-    owner.kill()
-    owner.wait()
-    assert any(process.alive() for process in processes)
+    with owner:
+        assert owner.stdout
+        try:
+            number = int(owner.stdout.readline())
+            processes = Rack.load(number)["r1"].processes()
+            assert len(processes) >= 2
+            assert number not in remove_dead()
+        finally:
+            owner.kill()
+    assert all(process.alive() for process in processes)
     assert number in remove_dead()
     assert not any(process.alive() for process in processes)
     assert not any(left_behind(number).values())
