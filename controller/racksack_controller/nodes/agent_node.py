@@ -1,0 +1,203 @@
+"""The one implementation of Node: a transport to the machine, a link to the agent on it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from racksack_controller.nodes import bootstrap
+from racksack_controller.nodes.collecting import Collector
+from racksack_controller.nodes.errors import NodeError, NodeUnreachable, NodeUnusable
+from racksack_controller.nodes.link import Lines, Link
+from racksack_controller.nodes.node import (
+    AttemptReport,
+    Chunk,
+    CollectReply,
+    Hello,
+    Inventory,
+    LaunchOrder,
+    LaunchReply,
+    NodeStats,
+)
+from racksack_controller.nodes.staging import Stager
+from racksack_controller.nodes.transport import Transport
+from racksack_controller.nodes.uv_push import push_uv
+
+log = logging.getLogger(__name__)
+
+SHORT_TIMEOUT_S = 30.0
+PROBE_TIMEOUT_S = 60.0  # nvidia-smi on a cold driver takes tens of seconds
+LAUNCH_TIMEOUT_S = 120.0
+REMOVE_TIMEOUT_S = 300.0
+
+T = TypeVar("T")
+
+
+class AgentNode:
+    """One machine that runs attempts, reached over `transport`."""
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        self.name = name
+        self.on_report: Callable[[AttemptReport], None] = lambda report: None
+        self.on_disconnect: Callable[[str], None] = lambda sentence: None
+        self._transport = transport
+        self._package = bootstrap.agent_package()
+        self._link: Link | None = None
+        self._stager: Stager | None = None
+        self._collector: Collector | None = None
+        self._uv: asyncio.Task[bool] | None = None
+        self._ended: dict[str, AttemptReport] = {}
+
+    # Connection
+
+    async def connect(self) -> Hello:
+        """See Node."""
+        await self.close()
+        try:
+            await self._transport.connect()
+            return await self._start_agent()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start_agent(self) -> Hello:
+        transport = self._transport
+        pipes = await transport.open_agent(bootstrap.command(transport.python, transport.home, self._package.digest))
+        lines = Lines(pipes)
+        try:
+            ground = await bootstrap.handshake(self.name, pipes, lines, self._package)
+        except BaseException:
+            pipes.close()
+            raise
+        self._link = Link(self.name, pipes, lines, self._reported, self._disconnected)
+        self._link.start()
+        hello = await self._ask("hello", {}, SHORT_TIMEOUT_S, Hello)
+        self._ended = {}
+        self._remember(hello.reports)
+        self._judge(hello)
+        self._stager = Stager(self.name, transport, hello.home, self._call)
+        self._collector = Collector(self.name, transport, hello.home, self._call)
+        if hello.uv is None:
+            self._uv = asyncio.create_task(push_uv(self.name, transport, ground), name=f"uv to {self.name}")
+        return hello
+
+    def _judge(self, hello: Hello) -> None:
+        if hello.session is None:
+            raise NodeUnusable(f"{self.name} has neither tmux nor screen; install one of them there.")
+        if hello.rsync is None and not self._transport.by_links:
+            raise NodeUnusable(f"{self.name} has no rsync; install the package rsync there.")
+
+    async def close(self) -> None:
+        """See Node."""
+        if self._uv is not None:
+            self._uv.cancel()
+            await asyncio.gather(self._uv, return_exceptions=True)
+        if self._stager is not None:
+            await self._stager.close()
+        if self._link is not None:
+            await self._link.close()
+        self._link = self._stager = self._collector = self._uv = None
+        await self._transport.close()
+
+    async def _call(self, op: str, arguments: dict[str, object], timeout_s: float) -> Any:  # noqa: ANN401
+        if self._link is None:
+            raise NodeUnreachable(f"{self.name} is not connected.")
+        return await self._link.call(op, arguments, timeout_s)
+
+    async def _ask(self, op: str, arguments: dict[str, object], timeout_s: float, kind: type[T]) -> T:
+        """A request whose result is a `kind`."""
+        result = await self._call(op, arguments, timeout_s)
+        try:
+            return msgspec.convert(result, kind)
+        except msgspec.ValidationError as error:
+            raise NodeUnusable(f"The agent on {self.name} answered {op!r} with something else ({error}).") from error
+
+    # Reports
+
+    def _reported(self, report: AttemptReport) -> None:
+        self._remember([report])
+        self.on_report(report)
+
+    def _disconnected(self, sentence: str) -> None:
+        self.on_disconnect(sentence)
+
+    def _remember(self, reports: Iterable[AttemptReport]) -> None:
+        self._ended |= {report.attempt: report for report in reports if report.state == "ended"}
+
+    async def reports(self) -> list[AttemptReport]:
+        """See Node."""
+        reports = await self._ask("reports", {}, SHORT_TIMEOUT_S, list[AttemptReport])
+        self._ended = {}
+        self._remember(reports)
+        return reports
+
+    # Jobs
+
+    async def stage(self, digest: str, source: Path) -> None:
+        """See Node."""
+        if self._stager is None:
+            raise NodeUnreachable(f"{self.name} is not connected.")
+        await self._stager.stage(digest, source)
+
+    async def launch(self, orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
+        """See Node. The first launch after a connect waits for uv where it is on its way."""
+        if self._uv is not None and not self._uv.done():
+            await asyncio.wait([self._uv])
+        arguments: dict[str, object] = {"orders": list(orders)}
+        replies = await self._ask("launch", arguments, LAUNCH_TIMEOUT_S, list[LaunchReply])
+        if [reply.attempt for reply in replies] != [order.attempt for order in orders]:
+            raise NodeUnusable(f"The agent on {self.name} answered a launch of other attempts than it was asked for.")
+        for order, reply in zip(orders, replies, strict=True):
+            if not reply.ok and self._stager is not None:
+                self._stager.forget(order.digest)
+        return replies
+
+    async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
+        """See Node."""
+        arguments: dict[str, object] = {"attempt": attempt, "reason": reason, "grace_s": grace_s, "signal": signal}
+        await self._call("stop", arguments, SHORT_TIMEOUT_S)
+
+    async def collect(self, attempts: Mapping[str, Path]) -> dict[str, CollectReply]:
+        """See Node."""
+        try:
+            if any(attempt not in self._ended for attempt in attempts):
+                await self.reports()
+            if self._collector is None:
+                raise NodeUnreachable(f"{self.name} is not connected.")
+        except NodeError as error:
+            return dict.fromkeys(attempts, CollectReply(False, error=str(error), kind="unreachable"))
+        return await self._collector.collect(attempts, self._ended)
+
+    async def remove(self, attempts: Sequence[str]) -> None:
+        """See Node."""
+        await self._call("remove", {"attempts": list(attempts)}, REMOVE_TIMEOUT_S)
+        for attempt in attempts:
+            self._ended.pop(attempt, None)
+
+    # Looking
+
+    async def probe(self) -> Inventory:
+        """See Node."""
+        return await self._ask("probe", {}, PROBE_TIMEOUT_S, Inventory)
+
+    async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Chunk:
+        """See Node."""
+        arguments: dict[str, object] = {"attempt": attempt, "stream": stream, "offset": offset, "limit": limit}
+        piece = await self._ask("tail", arguments, SHORT_TIMEOUT_S, _Piece)
+        return Chunk(base64.b64decode(piece.data_b64), piece.offset, piece.size)
+
+    async def stats(self) -> NodeStats:
+        """See Node."""
+        return await self._ask("stats", {}, SHORT_TIMEOUT_S, NodeStats)
+
+
+class _Piece(msgspec.Struct, frozen=True):
+    data_b64: str
+    offset: int
+    size: int

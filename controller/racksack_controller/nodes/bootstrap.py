@@ -1,0 +1,148 @@
+"""Starts the agent on a node that may never have seen it, in one round trip when it is there already.
+
+The agent is a folder named by the hash of its own content, so an old agent and a new one can serve side by side while
+jobs of both run. The node needs a Python of 3.9 or newer; everything else comes through the pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import hashlib
+import io
+import tarfile
+from collections.abc import Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import msgspec
+
+from racksack_controller.nodes.errors import NodeUnreachable, NodeUnusable
+from racksack_controller.nodes.link import Lines, LineTooLong, parse
+from racksack_controller.nodes.transport import Pipes
+
+MARKER = b"racksack-agent "
+NOISE_LINES_MAX = 1000  # what a login shell's start files may print before us
+START_TIMEOUT_S = 30.0
+
+
+class AgentPackage(msgspec.Struct, frozen=True):
+    """The agent as it is pushed."""
+
+    digest: str
+    archive: bytes
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What the bootstrap found out about the node."""
+
+    python: str
+    machine: str  # "x86_64"
+    libc: str  # "glibc 2.36", empty where the C library is another one
+    home: str
+
+
+class _Said(msgspec.Struct, frozen=True):
+    python: str
+    machine: str = ""
+    libc: str = ""
+    home: str = ""
+    have: bool = False
+    error: str | None = None
+    sentence: str = ""
+
+
+def agent_package() -> AgentPackage:
+    """The agent that belongs to this controller."""
+    files = sorted(_sources(resources.files("racksack_agent"), "racksack_agent"))
+    whole = hashlib.sha256()
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=6) as archive:
+        for path, data in files:
+            whole.update(b"%s\0%d\0%s" % (path.encode(), len(data), data))
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return AgentPackage(whole.hexdigest()[:32], stream.getvalue())
+
+
+def _sources(folder: Traversable, path: str) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for entry in folder.iterdir():
+        below = f"{path}/{entry.name}"
+        if entry.is_dir() and entry.name != "__pycache__":
+            found += _sources(entry, below)
+        elif entry.is_file() and entry.name.endswith(".py"):
+            found.append((below, entry.read_bytes()))
+    return found
+
+
+def command(python: str, home: str, digest: str) -> list[str]:
+    """The argument vector that starts the bootstrap. No argument needs more than single quotes in any shell."""
+    source = resources.files("racksack_controller.nodes").joinpath("remote_bootstrap.py").read_text("utf-8")
+    program = f"HOME = {home!a}\nDIGEST = {digest!a}\n{source}"
+    text = binascii.b2a_base64(program.encode(), newline=False).decode()
+    return [python, "-I", "-S", "-c", f'import binascii;exec(binascii.a2b_base64("{text}"))']
+
+
+async def handshake(name: str, pipes: Pipes, lines: Lines, package: AgentPackage) -> Ground:
+    """Wait for the bootstrap, give it the agent if it asks. Raises NodeUnusable, NodeUnreachable."""
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            said = await _listen(name, pipes, lines)
+            if not said.have:
+                pipes.write(b"%016d" % len(package.archive) + package.archive)
+                await pipes.drain()
+                said = await _listen(name, pipes, lines)
+    except TimeoutError:
+        raise NodeUnreachable(
+            f"{name} accepted the login but its Python said nothing for {START_TIMEOUT_S:g} s; look at the node's load "
+            "and at what its shell start files do."
+        ) from None
+    except (OSError, LineTooLong) as error:
+        raise NodeUnreachable(f"The connection to {name} broke while its agent was started ({error}).") from error
+    return Ground(said.python, said.machine, said.libc, said.home)
+
+
+async def _listen(name: str, pipes: Pipes, lines: Lines) -> _Said:
+    noise: list[bytes] = []
+    while line := await lines.next():
+        if line.startswith(MARKER):
+            return _judge(name, _decode(name, line[len(MARKER) :]))
+        noise.append(line)
+        if len(noise) > NOISE_LINES_MAX:
+            raise NodeUnusable(f"{name}: the login shell prints without end instead of running Python: {_last(noise)}")
+    exit_code, words = await pipes.last_words()
+    raise _no_python(name, exit_code, words or _last(noise))
+
+
+def _decode(name: str, text: bytes) -> _Said:
+    try:
+        return msgspec.convert(parse(text), _Said)
+    except ValueError as error:
+        raise NodeUnusable(f"{name}: the agent's start said something that cannot be read ({error}).") from error
+
+
+def _judge(name: str, said: _Said) -> _Said:
+    if said.error == "python":
+        raise NodeUnusable(
+            f"{name} has Python {said.python}, and racksack's agent needs 3.9 or newer; install a newer python3 there."
+        )
+    if said.error is not None:
+        raise NodeUnusable(
+            f"{name}: the agent's folder cannot be written ({said.sentence}); free space or set right its owner."
+        )
+    return said
+
+
+def _no_python(name: str, exit_code: int | None, words: str) -> NodeUnusable | NodeUnreachable:
+    if exit_code == 127:
+        return NodeUnusable(f"{name} has no python3 on the login's PATH ({words}); install Python 3.9 or newer there.")
+    if exit_code is None:
+        return NodeUnreachable(f"The connection to {name} ended while its agent was started. {words}".rstrip())
+    return NodeUnusable(f"{name}: Python could not be started there, exit code {exit_code}: {words or 'no message'}.")
+
+
+def _last(noise: Sequence[bytes]) -> str:
+    shown = [line for line in noise if line.strip()]
+    return shown[-1].decode("utf-8", "replace")[:200] if shown else ""

@@ -1,0 +1,128 @@
+"""The controller's own machine as a node: the agent is a child in a session of its own, copies are hard links."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from racksack_controller.nodes import copying, processes
+from racksack_controller.nodes.errors import NodeUnreachable, TransferFailed
+from racksack_controller.nodes.settings import LocalSettings
+from racksack_controller.nodes.transport import Completed
+
+# What tells programs here where they are, where packages come from and how the network is reached; nothing else of the
+# controller's environment is the jobs' business.
+_KEPT = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"}
+_KEPT |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"}
+_KEPT |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+_KEPT_PREFIXES = ("LC_", "PIP_", "UV_")
+
+
+class LocalTransport:
+    """A way to this machine."""
+
+    by_links = True
+
+    def __init__(self, name: str, settings: LocalSettings) -> None:
+        self._name = name
+        self.python = sys.executable
+        self.home = str(settings.home.expanduser().absolute())
+
+    async def connect(self) -> None:
+        """This machine is always here."""
+
+    async def open_agent(self, argv: Sequence[str]) -> LocalPipes:
+        """Start a program with pipes."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=1024**2,
+                env=_environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise NodeUnreachable(f"{self._name}: the agent could not be started with {argv[0]} ({error}).") from error
+        return LocalPipes(process)
+
+    async def push(self, source: Path, remote: str, alike: Sequence[str] = (), verify: bool = False) -> None:
+        """Link or copy; there is nothing to resume or to compare, so it begins anew."""
+        await self._copy(source, Path(remote), f"Copying {source.name[:20]} to {self._name}")
+
+    async def pull(self, remote: str, target: Path) -> None:
+        """Link or copy."""
+        await self._copy(Path(remote), target, f"Fetching {remote} from {self._name}", munge=True)
+
+    async def _copy(self, source: Path, target: Path, what: str, munge: bool = False) -> None:
+        try:
+            await asyncio.to_thread(copying.copy, source, target, munge)
+        except OSError as error:
+            raise TransferFailed(f"{what} failed: {error.strerror or error}.", copying.kind_of(error)) from error
+
+    async def run(self, argv: Sequence[str], timeout_s: float = 30.0) -> Completed:
+        """Run a program to its end."""
+        try:
+            return await processes.run(list(argv), _environment(), timeout_s)
+        except TimeoutError:
+            raise NodeUnreachable(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s.") from None
+        except OSError as error:
+            return Completed(127, b"", str(error).encode())
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class LocalPipes:
+    """The pipes of a child."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None  # noqa: S101 - its maker asked for pipes
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._words = asyncio.create_task(_tail(process.stderr))
+
+    async def read(self, limit: int) -> bytes:
+        """See Pipes."""
+        return await self._stdout.read(limit)
+
+    def write(self, data: bytes) -> None:
+        """See Pipes."""
+        if self._stdin.is_closing():
+            raise BrokenPipeError("its input is closed")
+        self._stdin.write(data)
+
+    async def drain(self) -> None:
+        """See Pipes."""
+        await self._stdin.drain()
+
+    async def last_words(self) -> tuple[int | None, str]:
+        """See Pipes."""
+        try:
+            async with asyncio.timeout(1.0):
+                words = await asyncio.shield(self._words)
+                return await self._process.wait(), processes.last_line(words)
+        except TimeoutError:
+            return None, ""
+
+    def close(self) -> None:
+        """See Pipes. The agent sees the end of its input and ends."""
+        self._stdin.close()
+
+
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while data := await stream.read(4096):
+        kept = (kept + data)[-4096:]
+    return kept
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}

@@ -1,0 +1,176 @@
+"""The one interface to a node, and the values that pass through it. Times are Unix seconds, sizes bytes.
+
+Every effect may be repeated: a launch, a stop, a stage or a remove that happens twice changes nothing the second time.
+Errors are those of `errors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from racksack_controller.core.report import AttemptReport
+from racksack_jobspecs.resources import Inventory
+from racksack_jobspecs.spec import Environment
+
+
+class GpuGrant(msgspec.Struct, frozen=True):
+    """A device that an attempt may use."""
+
+    uuid: str
+    index: int
+    vendor: str
+
+
+class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a node needs to run one attempt."""
+
+    attempt: str
+    job_id: int
+    name: str
+    node: str
+    digest: str
+    entrypoint: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    node_env: dict[str, str] = {}
+    cpus: float = 1.0
+    ram_bytes: int = 1024**3
+    gpus: tuple[GpuGrant, ...] = ()
+    time_limit_s: float | None = None
+    environment: Environment = Environment()
+    outputs: tuple[str, ...] = ()
+    max_output_bytes: int = 10 * 1024**3
+    stage_in_ram: tuple[str, ...] = ()
+    submitted_at_s: float = 0.0
+    grace_s: float = 10.0
+
+    def __repr__(self) -> str:
+        """Without the environments: they hold secrets, and this lands in logs."""
+        return f"LaunchOrder({self.attempt!r}, {self.entrypoint!r}, digest={self.digest[:12]!r})"
+
+
+class LaunchReply(msgspec.Struct, frozen=True):
+    """What became of one order: taken, or refused with a sentence."""
+
+    attempt: str
+    ok: bool
+    error: str | None = None
+    kind: str = ""
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent says first. `session` is None where neither tmux nor screen is installed."""
+
+    agent: str
+    boot_id: str
+    hostname: str
+    python: str
+    home: str
+    session: str | None
+    uv: str | None
+    rsync: str | None
+    clock_s: float
+    reports: tuple[AttemptReport, ...] = ()
+
+
+class CollectReply(msgspec.Struct, frozen=True):
+    """What became of collecting one attempt; `notes` says what was left out and why.
+
+    `kind` of an error: gone (the node has no such attempt), disk_full (on the controller), unreachable, incomplete
+    (what came is not what was reported), unsafe (the node sent names that lead out of the folder), failed.
+    """
+
+    ok: bool
+    files: int = 0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    kind: str = ""
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of a log. `size_bytes` is the length of the whole stream so far."""
+
+    data: bytes
+    offset: int
+    size_bytes: int
+
+
+class AttemptStats(msgspec.Struct, frozen=True):
+    """What a running attempt uses now."""
+
+    rss_bytes: int
+    cpu_s: float
+
+
+class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node uses now."""
+
+    load1: float
+    ram_used_bytes: int
+    disk_free_bytes: int
+    logins: int = 0
+    attempts: dict[str, AttemptStats] = {}
+
+
+class Node(Protocol):
+    """One machine that runs attempts."""
+
+    name: str
+    on_report: Callable[[AttemptReport], None]  # called when an attempt changes state
+    on_disconnect: Callable[[str], None]  # called once per connection that breaks, with a sentence
+
+    async def connect(self) -> Hello:
+        """Reach the node and start its agent. Raises NodeUnreachable, HostKeyChanged, NodeUnusable."""
+
+    async def close(self) -> None:
+        """End the agent and the connection; jobs go on."""
+
+    async def probe(self) -> Inventory:
+        """Look at the node's CPUs, memory, disk and GPUs."""
+
+    async def stage(self, digest: str, source: Path) -> None:
+        """Bring the content `source` to the node, unless it is there. Raises TransferFailed too."""
+
+    async def launch(self, orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
+        """Start attempts, a reply for each order in turn."""
+
+    async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
+        """End an attempt; the end itself comes as a report. reason: cancelled, timeout, fenced."""
+
+    async def reports(self) -> list[AttemptReport]:
+        """The state of every attempt that the node has a folder of."""
+
+    async def collect(self, attempts: Mapping[str, Path]) -> dict[str, CollectReply]:
+        """Pull each attempt's out/ into its own empty folder. Every failure is a reply, none an exception.
+
+        After a failure the folder may hold what came so far; collecting into the same folder again resumes.
+        """
+
+    async def remove(self, attempts: Sequence[str]) -> None:
+        """Remove attempts from the node. Raises AgentError for one that still runs."""
+
+    async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Chunk:
+        """Up to `limit` bytes of stdout, stderr or env from `offset`; a negative offset counts from the end."""
+
+    async def stats(self) -> NodeStats:
+        """What the node uses now."""
+
+
+__all__ = [
+    "AttemptReport",
+    "AttemptStats",
+    "Chunk",
+    "CollectReply",
+    "GpuGrant",
+    "Hello",
+    "Inventory",
+    "LaunchOrder",
+    "LaunchReply",
+    "Node",
+    "NodeStats",
+]

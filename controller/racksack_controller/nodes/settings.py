@@ -1,0 +1,38 @@
+"""How a node is reached, as values; the configuration makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+AGENT_HOME = "~/.racksack"
+
+
+class SshSettings(msgspec.Struct, frozen=True):
+    """A host behind sshd."""
+
+    host: str
+    user: str
+    port: int = 22
+    identity: Path | None = None  # None: the usual keys of ~/.ssh and the ssh agent
+    host_key: str | None = None  # "ssh-ed25519 AAAA...": the one key that is accepted; without it nothing is
+    jump: SshSettings | None = None  # the host that the connection goes through
+    home: str = AGENT_HOME  # the agent's folder on the node
+    python: str = "python3"
+    connect_timeout_s: float = 15.0
+    keepalive_s: float = 10.0  # three unanswered ones end the connection
+
+    @property
+    def address(self) -> str:
+        """`user@host`, with the port where it is not the usual one."""
+        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
+
+
+class LocalSettings(msgspec.Struct, frozen=True):
+    """The controller's own machine."""
+
+    home: Path  # the agent's folder
+
+
+NodeSettings = SshSettings | LocalSettings

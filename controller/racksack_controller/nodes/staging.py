@@ -1,0 +1,119 @@
+"""Brings project content to a node: once per node and content, however many jobs wait for it.
+
+Content of up to INLINE_BYTES_MAX travels inside a request; more by the transport into `incoming/<digest>`, which the
+agent checks against the digest and adopts. A transfer that broke off resumes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from racksack_controller.nodes.errors import AgentError, TransferFailed
+from racksack_controller.nodes.transport import Transport
+from racksack_controller.nodes.unpack import pack
+
+INLINE_BYTES_MAX = 256 * 1024
+INLINE_ENTRIES_MAX = 500
+ALIKE_MAX = 4  # so many earlier contents rsync looks for equal files in
+HAS_TIMEOUT_S, PUT_TIMEOUT_S, ADOPT_TIMEOUT_S = 60.0, 120.0, 3600.0
+
+Call = Callable[[str, dict[str, object], float], Awaitable[Any]]
+
+
+class Stager:
+    """What is known to be on one node during one connection, and the transfers under way to it."""
+
+    def __init__(self, name: str, transport: Transport, home: str, call: Call) -> None:
+        self._name = name
+        self._transport = transport
+        self._home = home
+        self._call = call
+        self._present: set[str] = set()
+        self._pushed: deque[str] = deque(maxlen=ALIKE_MAX)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    async def stage(self, digest: str, source: Path) -> None:
+        """See Node.stage. Whoever asks for the same content meanwhile waits for the same transfer."""
+        if digest in self._present:
+            return
+        task = self._under_way.get(digest)
+        if task is None:
+            task = asyncio.create_task(self._bring(digest, source), name=f"stage {digest[:12]} on {self._name}")
+            self._under_way[digest] = task
+            task.add_done_callback(lambda done: self._finish(digest, done))
+        await asyncio.shield(task)
+
+    def _finish(self, digest: str, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(digest, None)
+        if not task.cancelled() and task.exception() is None:
+            self._present.add(digest)
+
+    def forget(self, digest: str) -> None:
+        """Ask the node again next time: a launch failed, perhaps because the content was pruned."""
+        self._present.discard(digest)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _bring(self, digest: str, source: Path) -> None:
+        if digest in await self._call("has", {"digests": [digest]}, HAS_TIMEOUT_S):
+            return
+        try:
+            small = await asyncio.to_thread(_is_small, source)
+            archive = await asyncio.to_thread(pack, source) if small else b""
+        except OSError as error:
+            raise TransferFailed(
+                f"The snapshot {digest[:12]} cannot be read ({error}); submit the job again.", "missing"
+            ) from error
+        if small:
+            text = base64.b64encode(archive).decode()
+            await self._call("put", {"digest": digest, "tar_b64": text}, PUT_TIMEOUT_S)
+        else:
+            await self._push(digest, source)
+
+    async def _push(self, digest: str, source: Path) -> None:
+        remote = f"{self._home}/incoming/{digest}"
+        alike = [f"{self._home}/snapshots/{other}" for other in self._pushed]
+        await self._transport.push(source, remote, alike)
+        try:
+            await self._adopt(digest)
+        except AgentError as error:
+            if error.kind not in DIFFERS:
+                raise
+            # What lay there from an earlier try looked right by size and time, and was not: compare all of it.
+            await self._transport.push(source, remote, (), verify=True)
+            await self._adopt(digest)
+        self._pushed.append(digest)
+
+    async def _adopt(self, digest: str) -> None:
+        await self._call("adopt", {"digest": digest, "incoming": digest}, ADOPT_TIMEOUT_S)
+
+
+DIFFERS = ("digest", "mismatch")
+
+
+def _is_small(source: Path) -> bool:
+    """Whether the content fits into a request. Raises OSError."""
+    size, entries = 0, 0
+    pending = [os.fsencode(source)]
+    while pending:
+        with os.scandir(pending.pop()) as found:
+            for entry in found:
+                entries += 1
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    size += entry.stat(follow_symlinks=False).st_size
+                if size > INLINE_BYTES_MAX or entries > INLINE_ENTRIES_MAX:
+                    return False
+    return True
