@@ -14,13 +14,38 @@ from tests.packaging.checkout import ROOT, relative, tracked
 PAGES = tracked("*.md")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-# fmt: off
 TERMS = {
-    "agent", "allocation", "attempt", "backfill", "cancel", "controller", "digest", "drain", "embedded controller",
-    "entrypoint", "fair share", "gang", "hold", "inventory", "job", "job array", "label", "node", "partition", "priority",
-    "receipt", "release", "requeue", "reservation", "reserve", "resume", "return folder", "snapshot", "spool", "time limit",
+    "agent",
+    "allocation",
+    "attempt",
+    "backfill",
+    "cancel",
+    "controller",
+    "digest",
+    "drain",
+    "embedded controller",
+    "entrypoint",
+    "fair share",
+    "gang",
+    "hold",
+    "inventory",
+    "job",
+    "job array",
+    "label",
+    "node",
+    "partition",
+    "priority",
+    "receipt",
+    "release",
+    "requeue",
+    "reservation",
+    "reserve",
+    "resume",
+    "return folder",
+    "snapshot",
+    "spool",
+    "time limit",
 }
-# fmt: on
 
 
 def anchors(page: Path) -> set[str]:
