@@ -228,3 +228,47 @@ def story(connection: sqlite3.Connection, *, job: int | None = None, node: str |
     column, value = ("job", job) if job is not None else ("node", node)
     sql = f"SELECT at_s, sentence, job, node FROM events WHERE {column} = ? ORDER BY id DESC LIMIT 500"  # noqa: S608
     return [StoryLine(*row) for row in connection.execute(sql, (value,))][::-1]
+
+
+def save_fetched(connection: sqlite3.Connection, job: Job) -> None:
+    """Note that the owner has the results of a finished job."""
+    record = _encode(msgspec.structs.replace(job, fetched=True))
+    connection.execute("UPDATE jobs SET fetched = 1, record = ? WHERE id = ?", (record, job.id))
+
+
+def digest_of_upload(connection: sqlite3.Connection, upload: str, owner: str) -> str | None:
+    """The snapshot that an upload of this owner became."""
+    row = connection.execute("SELECT digest FROM uploads WHERE upload = ? AND owner = ?", (upload, owner)).fetchone()
+    return str(row[0]) if row else None
+
+
+def save_upload(connection: sqlite3.Connection, upload: str, owner: str, digest: str, now: float) -> None:
+    """Note that an upload is this content, and that its owner may refer to the content from now on."""
+    connection.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (upload, owner, digest, now))
+    connection.execute("INSERT OR IGNORE INTO snapshot_owners VALUES (?, ?)", (digest, owner))
+
+
+def owner_has_snapshot(connection: sqlite3.Connection, digest: str, owner: str) -> bool:
+    """Whether this owner uploaded this content before."""
+    sql = "SELECT 1 FROM snapshot_owners WHERE digest = ? AND owner = ?"
+    return connection.execute(sql, (digest, owner)).fetchone() is not None
+
+
+def snapshots_in_use(connection: sqlite3.Connection, since_s: float) -> set[str]:
+    """Digests of jobs that are not over, or that were submitted since a time."""
+    rows = connection.execute(
+        "SELECT DISTINCT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?", (since_s,)
+    )
+    return {str(row[0]) for row in rows}
+
+
+def forget_snapshots(connection: sqlite3.Connection, digests: Iterable[str]) -> None:
+    """Nobody may refer to these any more: they were removed."""
+    values = [(digest,) for digest in digests]
+    connection.executemany("DELETE FROM snapshot_owners WHERE digest = ?", values)
+    connection.executemany("DELETE FROM uploads WHERE digest = ?", values)
+
+
+def unfetched_finished(connection: sqlite3.Connection, limit: int) -> list[Job]:
+    """The last finished jobs whose results nobody has fetched."""
+    return jobs_where(connection, "ended_at_s IS NOT NULL AND fetched = 0", (), limit)

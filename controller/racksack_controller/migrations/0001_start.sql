@@ -64,8 +64,3 @@ CREATE TABLE snapshot_owners (
     PRIMARY KEY (digest, owner)
 ) WITHOUT ROWID;
 
-CREATE TABLE rejections (
-    submission TEXT PRIMARY KEY,
-    at_s REAL NOT NULL,
-    sentence TEXT NOT NULL
-) WITHOUT ROWID;

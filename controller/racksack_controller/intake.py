@@ -1,0 +1,225 @@
+"""From a dropped job file to accepted jobs, or to a rejected file with the reason beside it.
+
+Accepting is the transaction of docs/architecture.md: the jobs are in the store before the file leaves `jobs/`, and the
+file's submission key makes sure that the same file, met again after a crash, is the same jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import time
+
+from msgspec.structs import replace
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.place import could_ever_hold
+from racksack_controller.core.state import Job
+from racksack_controller.core.why import never, why_job
+from racksack_controller.ingest import IngestError, IngestPostponed
+from racksack_controller.loop import Loop
+from racksack_controller.projects import Projects
+from racksack_controller.spool import DroppedFile, reject
+from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_where, save_fetched
+from racksack_controller.web.changes import News
+from racksack_jobspecs.array import expand
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.parse import JobFileError, parse_job
+from racksack_jobspecs.spec import Dependency, JobSpec
+from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.yamltext import Problem
+
+log = logging.getLogger("racksack.intake")
+
+AT_ONCE = 8  # files whose uploads are read at the same time
+POSTPONE_S = 5.0
+
+
+class Intake:
+    """Takes job files into the store."""
+
+    def __init__(
+        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: News, time_limit_s: float | None
+    ) -> None:
+        self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
+        self.time_limit_s = time_limit_s
+        self._next_id = store.last_job_id() + 1
+        self._in_hand: set[str] = set()
+        self._outcomes: dict[str, dict[str, object]] = {}  # of this run; older ones are in the store
+        self._gate = asyncio.Semaphore(AT_ONCE)
+
+    async def take(self, file: DroppedFile) -> None:
+        """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again."""
+        if file.submission in self._in_hand:
+            return
+        self._in_hand.add(file.submission)
+        try:
+            async with self._gate:
+                await self._take(file)
+        except JobFileError as error:
+            await self._reject(file, error.problems)
+        except IngestError as error:
+            await self._reject(file, [Problem(0, "project", str(error))])
+        except IngestPostponed as error:
+            log.warning("postponed file=%s reason=%s", file.path.name, error)
+            self._news.nudge()
+            await asyncio.sleep(POSTPONE_S)
+        except (StoreError, OSError) as error:
+            log.error("postponed file=%s reason=%s", file.path.name, error)
+            await asyncio.sleep(POSTPONE_S)
+        finally:
+            self._in_hand.discard(file.submission)
+
+    async def _take(self, file: DroppedFile) -> None:
+        known = await self._known(file.submission)
+        if known is None:
+            spec = parse_job(file.text)
+            if spec.time_limit_s is None:
+                spec = replace(spec, time_limit_s=self.time_limit_s)
+            waits_for = await self._dependencies(spec, file.owner)
+            self._refuse_impossible(spec)
+            digest = await self._projects.take(spec, file.owner, file.owner_uid)
+            jobs = self._jobs(replace(spec, submission=file.submission), file, digest, waits_for)
+            await self._accept(jobs)
+            known = {"jobs": [job.id for job in jobs]}
+            log.info("accepted file=%s owner=%s jobs=%s", file.path.name, file.owner, _range(known["jobs"]))
+        self._outcomes[file.submission] = known
+        self._news.nudge()
+        file.path.unlink(missing_ok=True)
+
+    def _jobs(
+        self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]
+    ) -> list[Job]:
+        now, first, jobs = time.time(), self._next_id, []
+        state = JobState.HELD if spec.hold else JobState.QUEUED
+        for one in expand(spec):
+            index = one.array.indices[0] if one.array else None
+            job = Job(
+                id=self._next_id,
+                owner=file.owner,
+                spec=one,
+                snapshot=digest,
+                submitted_at_s=now,
+                state=state,
+                reason=f"held by {file.owner}" if spec.hold else "",
+                array_id=first if one.array else None,
+                array_index=index,
+                waits_for=waits_for,
+            )
+            jobs.append(job)
+            self._next_id += 1
+        return jobs
+
+    async def _accept(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            link = self._spool.projects / str(job.id)
+            link.unlink(missing_ok=True)  # left by a crash before this id was saved
+            link.symlink_to(os.path.relpath(self._spool.snapshots / job.snapshot, self._spool.projects))
+        await asyncio.gather(*(self._loop.submit(ev.JobAccepted(job)) for job in jobs))
+
+    async def _known(self, submission: str) -> dict[str, object] | None:
+        """The outcome of a submission that was accepted before."""
+        found = await self._store.read(
+            lambda connection: jobs_where(connection, "submission = ?", (submission,), 1_000_000)
+        )
+        return {"jobs": [job.id for job in reversed(found)]} if found else None
+
+    async def _dependencies(self, spec: JobSpec, owner: str) -> tuple[tuple[int, str], ...]:
+        """(job id, condition) of what is still to come. Raises JobFileError for what cannot come."""
+        pending: list[tuple[int, str]] = []
+        problems = []
+        for dependency in spec.after:
+            try:
+                pending += await self._pending(dependency, owner)
+            except ValueError as error:
+                problems.append(Problem(0, "after", str(error)))
+        if problems:
+            raise JobFileError(problems, spec.submission)
+        return tuple(dict.fromkeys(pending))
+
+    async def _pending(self, dependency: Dependency, owner: str) -> list[tuple[int, str]]:
+        jobs = await self._named(dependency.job, owner)
+        if not jobs:
+            raise ValueError(f"there is no job {dependency.job}; `racksack status --all` lists yours")
+        pending = []
+        for job in jobs:
+            if job.state not in FINAL:
+                pending.append((job.id, dependency.condition))
+            elif dependency.condition == "ok" and job.state is not JobState.DONE:
+                raise ValueError(f"job {job.id} ended as {job.state}; write any:{job.id} to start all the same")
+        return pending
+
+    async def _named(self, text: str, owner: str) -> list[Job]:
+        """The job with this id (with all of its array), or the owner's latest job of this name."""
+        if text.isascii() and text.isdecimal() and len(text) <= 15:
+            wanted = int(text)
+            live = [job for job in self._loop.state.jobs.values() if wanted in (job.id, job.array_id)]
+            return live or await self._store.read(lambda connection: jobs_by_id(connection, [wanted]))
+        condition, values = "owner = ? AND name = ?", (owner, text)
+        found = await self._store.read(lambda connection: jobs_where(connection, condition, values, 1))
+        return [self._loop.state.jobs.get(job.id, job) for job in found]
+
+    def _refuse_impossible(self, spec: JobSpec) -> None:
+        sentence = never(self._draft(spec), self._loop.state.nodes.values())
+        if sentence is not None:
+            raise JobFileError([Problem(0, "", f"it can never run: {sentence}")], spec.submission)
+
+    def _draft(self, spec: JobSpec) -> Job:
+        return Job(id=0, owner="", spec=spec, snapshot="", submitted_at_s=0.0)
+
+    async def _reject(self, file: DroppedFile, problems: list[Problem] | tuple[Problem, ...]) -> None:
+        sentence = "; ".join(str(problem) for problem in problems)
+        log.warning("rejected file=%s owner=%s reason=%s", file.path.name, file.owner, sentence)
+        outcome: dict[str, object] = {
+            "error": sentence,
+            "problems": [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in problems],
+            "never": any("it can never run" in p.sentence for p in problems),
+        }
+        try:
+            await asyncio.to_thread(reject, self._spool, file, problems)
+        except OSError as error:
+            log.error("the rejected file %s could not be moved away: %s", file.path, error)
+        self._outcomes[file.submission] = outcome
+        self._news.nudge()
+
+    async def outcome(self, submission: str, wait_s: float) -> dict[str, object] | None:
+        """What became of a submission: its jobs or its error; None when it was not met within `wait_s`."""
+        found = await self._news.until(lambda: self._outcomes.get(submission), 0.0)
+        if found is None:
+            found = await self._known(submission)
+        if found is None and wait_s > 0:
+            found = await self._news.until(lambda: self._outcomes.get(submission), wait_s)
+        return found
+
+    def plan(self, text: str, now: float) -> dict[str, object]:
+        """What would become of a job file, without taking it."""
+        try:
+            spec = parse_job(text)
+        except JobFileError as error:
+            problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
+            return {"problems": problems, "never": None, "fits": [], "waits": ""}
+        job, state = self._draft(spec), self._loop.state
+        fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
+        sentence = never(job, state.nodes.values())
+        waits = "" if sentence else why_job(state, job, now)
+        return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits}
+
+    async def may_refer(self, digest: str, owner: str) -> bool:
+        """Whether this user may submit `snapshot:<digest>`."""
+        return await self._projects.may_refer(digest, owner)
+
+    async def mark_fetched(self, job: Job, *, delete: bool) -> None:
+        """The owner has the results; with `delete` the controller's copy goes."""
+        await self._store.write(lambda connection: save_fetched(connection, job))
+        if delete:
+            await asyncio.to_thread(shutil.rmtree, self._spool.returned(job.id), ignore_errors=False)
+
+
+def _range(ids: object) -> str:
+    if isinstance(ids, list) and len(ids) > 1:
+        return f"{ids[0]}-{ids[-1]}"
+    return str(ids[0]) if isinstance(ids, list) else ""
+
+
