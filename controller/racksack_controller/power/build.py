@@ -22,7 +22,7 @@ from racksack_controller.power.wol import RunOn
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What the drivers of one node need from outside: its shell, the jump hosts, and the IPMI helper all nodes share."""
+    """What the drivers of a node need from outside: its shell, the jump hosts, the IPMI helper all nodes share."""
 
     node: str
     run: Run

@@ -4,7 +4,7 @@
     off: [ssh, redfish]                       the ways to switch off; a word names a driver of `on` or of `drivers`
     drivers: {pdu: {command: {...}}}          drivers with names of their own, when there are two of a kind
 
-Passwords never stand here: `password_file` or `credential` says where one is. No mistake repeats a value that may be one.
+Passwords never stand here: `password_file` or `credential` says where one is. A mistake never repeats what may be one.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def _reference(fields: Fields, where: str, name: str, drivers: dict[str, DriverS
     if name in drivers or any(name == known for known in _broken(fields)):
         return name
     known = ", ".join(sorted({*drivers, "ssh"}))
-    fields.wrong(
-        where, f"{name!r} is no driver of this node; known are {known}; write a new one out as {{{name}: ...}}"
-    )
+    fields.wrong(where, f"{name!r} is no driver of this node; known are {known}; write a new one as {{{name}: ...}}")
     return None
 
 

@@ -21,7 +21,7 @@ from racksack_controller.power.blocking import Worker
 from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.secret import SecretError
 from racksack_controller.power.settings import IloSettings
-from racksack_controller.power.tls import PinnedContext, make_context
+from racksack_controller.power.tls import PinnedContext, fetch_fingerprint, make_context
 
 T = TypeVar("T")
 
@@ -124,6 +124,8 @@ class IloDriver:
         if '"' in password:
             raise SecretError("RIBCL cannot carry a password with a double quote in it")
         context = make_context(settings.trust)
+        if settings.trust.by_authority:
+            context.host = settings.host
         self._context = context
         # By address: hpilo connects to every address a name has, and takes `localhost` to mean a local tool.
         address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][4][0]
@@ -145,6 +147,14 @@ class IloDriver:
                 contract.PowerUntrusted,
                 act,
                 f"it showed certificate {seen} instead of {pinned}",
+                "compare it with the certificate on the iLO's own page and set `fingerprint`",
+            )
+        if "certificate verify failed" in said.lower():
+            shown = fetch_fingerprint(self._settings.host, self._settings.port, 5.0, legacy=True)
+            return self._error(
+                contract.PowerUntrusted,
+                act,
+                f"no authority vouches for its certificate ({shown})",
                 "compare it with the certificate on the iLO's own page and set `fingerprint`",
             )
         if isinstance(error, hpilo.IloLoginFailed):

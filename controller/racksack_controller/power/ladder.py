@@ -1,10 +1,10 @@
 """Tries a node's ways to switch it, one after the other, and tells each step. It has no opinion about when.
 
-- On: each way is asked in turn; then the devices that know the state must say on, then `verify` must succeed, before the
-  way counts. Only a failure leads to the next way. A server that is on but does not come up is not helped by asking for
-  power again, so the ladder ends there and says so.
-- Off: soft ways first. Off is confirmed by a device that knows, or by `silent` where there is none. Power is cut only if
-  that is allowed, and after the grace time of every soft way that was accepted.
+- On: each way is asked in turn; then the devices that know the state must say on, then `verify` must succeed, before
+  the way counts. Only a failure leads to the next way. A server that is on but does not come up is not helped by
+  asking for power again, so the ladder ends there and says so.
+- Off: soft ways first. Off is confirmed by a device that knows, or by `silent` where there is none. Power is cut only
+  if that is allowed, and after the grace time of every soft way that was accepted.
 
 Steps are yielded as they happen, so that the caller can record each before the next begins.
 """

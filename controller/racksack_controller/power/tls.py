@@ -35,13 +35,19 @@ class WrongCertificate(ssl.SSLError):
 
 
 class PinnedContext(ssl.SSLContext):
-    """A context that compares the certificate's fingerprint right after the handshake."""
+    """A context that compares the certificate's fingerprint right after the handshake.
+
+    `host` is the name the certificate should bear where a library connects by address.
+    """
 
     pinned: str | None = None
     seen: str | None = None
+    host: str | None = None
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:  # noqa: ANN401 - as in the base class
         """Handshake and compare. Raises WrongCertificate, or another ssl.SSLError."""
+        if self.host is not None:
+            kwargs["server_hostname"] = self.host
         wrapped = super().wrap_socket(*args, **kwargs)
         certificate = wrapped.getpeercert(binary_form=True) or b""
         self.seen = fingerprint_of(certificate)
