@@ -228,3 +228,28 @@ def test_held_jobs_do_not_start() -> None:
     assert bench.place() == []
     bench.happen(ev.ReleaseRequested(1))
     assert [placed.job for placed in bench.place()] == [1]
+
+
+def test_an_attempt_nobody_knows_is_ended_and_removed() -> None:
+    bench = Bench(node())
+    bench.happen(ev.NodeConnected("n1", "b1", inventory(), (report("9.1"),)))
+    [stop] = decide(bench.state, bench.now)
+    assert isinstance(stop, StopAttempt)
+    bench.happen(ev.StopSent("n1", "9.1"))
+    assert decide(bench.state, bench.now) == []
+    bench.happen(ev.Reported("n1", report("9.1", "ended", outcome="cancelled")))
+    assert decide(bench.state, bench.now) == [Remove("n1", "9.1")]
+    bench.happen(ev.Removed("n1", "9.1"))
+    assert decide(bench.state, bench.now) == []
+
+
+def test_a_stop_that_the_old_connection_took_is_sent_again_over_the_new_one() -> None:
+    bench = Bench(node())
+    bench.submit(job(1))
+    key = bench.run(1)
+    bench.happen(ev.CancelRequested(1, "cancelled by ann"), ev.StopSent("n1", key))
+    assert decide(bench.state, bench.now) == []
+    bench.happen(ev.NodeDisconnected("n1", "no answer"), ev.NodeConnected("n1", "b1", inventory(), (report(key),)))
+    [stop] = decide(bench.state, bench.now)
+    assert isinstance(stop, StopAttempt)
+    assert stop.attempt == key

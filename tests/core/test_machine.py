@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.actions import Action
 from racksack_controller.core.apply import apply, lose_unreachable, requeue_unstaged
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
@@ -43,10 +44,13 @@ class Rack(RuleBasedStateMachine):
 
     @initialize()
     def configure(self) -> None:
-        """The nodes of the configuration answer."""
+        """The nodes of the configuration answer, and the first jobs are about to start."""
         for name in NAMES:
             self.tell(ev.NodeConfigured(Node(name=name)))
             self.tell(self.world.hello(name))
+        for _ in range(3):
+            self.submit(2, None, 1, False)
+        self.place()
 
     @rule(cpus=st.integers(1, 4), gpu=st.sampled_from([None, 1, 2]), retries=st.integers(0, 2), after=st.booleans())
     def submit(self, cpus: int, gpu: int | None, retries: int, after: bool) -> None:
@@ -68,11 +72,11 @@ class Rack(RuleBasedStateMachine):
 
     @rule(data=st.data(), how=st.sampled_from(["done", "done", "failed", "unheard"]))
     def act(self, data: st.DataObject, how: str) -> None:
-        """One action is done, fails, or is done without the controller hearing of it."""
+        """The next action is done, fails, or is done without the controller hearing of it."""
         actions = decide(self.state, self.now)
         if not actions:
             return
-        action = data.draw(st.sampled_from(actions), label="action")
+        action = actions[data.draw(st.integers(0, len(actions) - 1), label="action")]
         server = self.world.servers[action.node]
         if how == "failed" or not server.up:
             fault = data.draw(st.sampled_from(["node", "job", "controller"]), label="fault")
@@ -81,6 +85,34 @@ class Rack(RuleBasedStateMachine):
             self.tell(self.world.perform(action))
         else:
             self.world.perform(action)
+
+    @rule()
+    def launch_all(self) -> None:
+        """Everything that is asked for is done, and nothing more happens."""
+        self.ordinary(1, heard=False)
+
+    @rule(rounds=st.integers(1, 3))
+    def ordinary_minutes(self, rounds: int) -> None:
+        """For a while all goes well, so that later faults meet attempts in every state."""
+        self.ordinary(rounds, heard=True)
+
+    def ordinary(self, rounds: int, *, heard: bool) -> None:
+        """Place, do what is asked and, when `heard`, let every attempt go a step further."""
+        for _ in range(rounds):
+            self.place()
+            for action in decide(self.state, self.now):
+                if self.world.servers[action.node].up:
+                    self.tell(self.world.perform(action))
+            if heard:
+                self._everything_goes_on()
+
+    def _everything_goes_on(self) -> None:
+        for name, server in self.world.servers.items():
+            for key in list(server.attempts):
+                told = self.world.advance(name, key)
+                self.stale.append((name, told))
+                if self.state.nodes[name].connected:
+                    self.tell(ev.Reported(name, told))
 
     @rule(data=st.data(), outcome=st.sampled_from(["done", "failed", "oom", "timeout"]), heard=st.booleans())
     def progress(self, data: st.DataObject, outcome: str, heard: bool) -> None:
@@ -100,39 +132,33 @@ class Rack(RuleBasedStateMachine):
         """A report of any time arrives again."""
         name, told = data.draw(st.sampled_from(self.stale), label="old report")
         current = self.world.servers[name].attempts.get(told.attempt)
-        if current is None or current == told or current.state == "ended" and told.state != "ended":
+        if current is None or current == told or (current.state == "ended" and told.state != "ended"):
             apply(self.state, ev.Reported(name, told), self.now)
             invariants.check(self.state)
 
-    @rule(name=st.sampled_from(NAMES))
-    def cut(self, name: str) -> None:
-        """The connection is gone."""
-        self.world.servers[name].up = False
-        self.tell(ev.NodeDisconnected(name, "no answer"))
-
-    @rule(name=st.sampled_from(NAMES), how=st.sampled_from(["same", "rebooted", "wiped"]))
-    def connect(self, name: str, how: str) -> None:
-        """A node answers (again)."""
+    @rule(name=st.sampled_from(NAMES), how=st.sampled_from(["cut", "same", "same", "rebooted", "wiped"]))
+    def network(self, name: str, how: str) -> None:
+        """A connection is gone, or a node answers (again)."""
+        self.world.servers[name].up = how != "cut"
+        if how == "cut":
+            self.tell(ev.NodeDisconnected(name, "no answer"))
+            return
         if how == "rebooted":
             self.world.reboot(name)
         if how == "wiped":
             self.world.wipe(name)
-        self.world.servers[name].up = True
         self.tell(self.world.hello(name))
 
-    @rule(name=st.sampled_from(NAMES), at_once=st.booleans())
-    def drain(self, name: str, at_once: bool) -> None:
-        """An operator drains."""
-        self.tell(ev.DrainRequested(name, "new fan", now=at_once))
+    @rule(name=st.sampled_from(NAMES), what=st.sampled_from(["drain", "drain now", "resume", "resume"]))
+    def operate(self, name: str, what: str) -> None:
+        """An operator drains and resumes."""
+        drain = ev.DrainRequested(name, "new fan", now=what == "drain now")
+        self.tell(drain if what.startswith("drain") else ev.ResumeRequested(name))
 
-    @rule(name=st.sampled_from(NAMES))
-    def resume(self, name: str) -> None:
-        """An operator resumes."""
-        self.tell(ev.ResumeRequested(name))
-
-    @rule(number=st.integers(1, 8), what=st.sampled_from(["cancel", "hold", "release", "retry"]))
-    def meddle(self, number: int, what: str) -> None:
+    @rule(data=st.data(), what=st.sampled_from(["cancel", "hold", "release", "retry"]))
+    def meddle(self, data: st.DataObject, what: str) -> None:
         """An owner changes his mind, also about jobs that are over or never were."""
+        number = data.draw(st.integers(1, self.submitted + 1), label="job")
         if what == "retry":
             if number in self.finished and number not in self.state.jobs:
                 self.tell(ev.RetryRequested(self.finished.pop(number)))
@@ -208,14 +234,20 @@ class Rack(RuleBasedStateMachine):
         for name, server in self.world.servers.items():
             for key in list(server.attempts):
                 self.tell(ev.Reported(name, self.world.advance(name, key)))
+        for action in decide(self.state, self.now):
+            assert self._due(action), f"{action} is asked for before its time"
         self.save()
         self.now = next_wake_s(self.state, self.now, LOST_AFTER_S) or self.now + 1
+
+    def _due(self, action: Action) -> bool:
+        attempt = self.state.attempts.get(action.attempt)
+        return attempt is None or attempt.retry_at_s <= self.now
 
     def _check_all_over(self) -> None:
         for number in range(1, self.submitted + 1):
             assert self.finished[number].state in FINAL
         for name, server in self.world.servers.items():
-            left = [key for key in server.attempts]
+            left = list(server.attempts)
             assert not left, f"{left} was left on {name}"
 
 
