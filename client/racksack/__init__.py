@@ -1,0 +1,65 @@
+"""racksack from Python: submit jobs, wait for them, read their logs, fetch their results.
+
+    import racksack
+    job = racksack.submit("./project", "main.py", cpus=16, ram="32G")
+    print(job.wait(), job.fetch())
+
+Names are imported when they are first used, so that `import racksack` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from racksack.api import Job as Job
+    from racksack.api import connect as connect
+    from racksack.api import job as job
+    from racksack.api import jobs as jobs
+    from racksack.api import nodes as nodes
+    from racksack.api import submit as submit
+    from racksack.client import Client as Client
+    from racksack.errors import NeverRunnableError as NeverRunnableError
+    from racksack.errors import NotFoundError as NotFoundError
+    from racksack.errors import PartialError as PartialError
+    from racksack.errors import ProjectError as ProjectError
+    from racksack.errors import RacksackError as RacksackError
+    from racksack.errors import RefusedError as RefusedError
+    from racksack.errors import TransferError as TransferError
+    from racksack.errors import UnreachableError as UnreachableError
+    from racksack.errors import UsageError as UsageError
+    from racksack.errors import WaitTimeoutError as WaitTimeoutError
+    from racksack.views import JobDetails as JobDetails
+    from racksack.views import JobView as JobView
+    from racksack.views import NodeView as NodeView
+
+_HOMES = {
+    "racksack.api": ("Job", "connect", "job", "jobs", "nodes", "submit"),
+    "racksack.client": ("Client",),
+    "racksack.errors": (
+        "NeverRunnableError",
+        "NotFoundError",
+        "PartialError",
+        "ProjectError",
+        "RacksackError",
+        "RefusedError",
+        "TransferError",
+        "UnreachableError",
+        "UsageError",
+        "WaitTimeoutError",
+    ),
+    "racksack.views": ("JobDetails", "JobView", "NodeView"),
+}
+
+__all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605 - the table is the list
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is exported
+    for home, names in _HOMES.items():
+        if name in names:
+            import importlib
+
+            value = getattr(importlib.import_module(home), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'racksack' has no attribute {name!r}")

@@ -1,0 +1,175 @@
+"""What all commands share: sub-commands that are imported when they are used, common options, and how a command ends.
+
+A command ends with one sentence on stderr and a documented exit code, never with a traceback; RACKSACK_DEBUG=1 shows
+the traceback of an error that nobody foresaw.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from racksack.errors import PartialError, RacksackError
+from racksack.text import clean, clean_lines, say
+from racksack_jobspecs.states import ExitCode
+
+if TYPE_CHECKING:
+    from racksack.client import Client
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A sub-command: where it is, and its line in the help of the group."""
+
+    home: str  # module:attribute
+    summary: str
+    section: str = "Commands"
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run. `aliases` are other spellings that people try."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        table: Mapping[str, Lazy],
+        aliases: Mapping[str, str] | None = None,
+        **settings: Any,  # noqa: ANN401 - click's own
+    ) -> None:
+        super().__init__(name, **settings)
+        self._table = table
+        self._aliases = aliases or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        lazy = self._table.get(self._aliases.get(cmd_name, cmd_name))
+        return load(lazy.home) if lazy is not None else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the closest name in the error."""
+        name = args[0]
+        if name not in self._table and name not in self._aliases and not name.startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(name, list(self._table), n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; see `{ctx.command_path} --help`"
+            raise click.UsageError(f"there is no command {clean(name)}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands by section, without importing any of them."""
+        for section in dict.fromkeys(lazy.section for lazy in self._table.values()):
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(name, lazy.summary) for name, lazy in self._table.items() if lazy.section == section]
+                )
+
+
+def load(home: str) -> click.Command:
+    """The command at `module:attribute`. Commands of the controller need its extra."""
+    module, _, attribute = home.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if not module.startswith("racksack_controller") or (error.name or "").startswith("racksack."):
+            raise
+        raise RacksackError(
+            f"this command is part of the controller, and {error.name} is not installed here; "
+            "install it with `pip install 'racksack[controller]'`"
+        ) from error
+    if not isinstance(found, click.Command):
+        raise TypeError(f"{home} is not a command")
+    return found
+
+
+def controller_option(function: F) -> F:
+    """`--controller`."""
+    return click.option(
+        "--controller",
+        metavar="WHERE",
+        help="user@host[:/spool] or /path/to/spool; default: RACKSACK_CONTROLLER, client.yaml, this machine.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def open_client(controller: str | None) -> Client:
+    """The controller that this command names, or the group before it, or the configuration."""
+    from racksack.client import Client
+
+    context = click.get_current_context(silent=True)
+    of_group = context.find_root().params.get("controller") if context is not None else None
+    return Client(controller or of_group)
+
+
+def run(command: click.Command, name: str, argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    try:
+        code = command.main(args=list(argv) if argv is not None else None, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except click.ClickException as error:
+        error.show()
+        return int(error.exit_code)
+    except RacksackError as error:
+        return _ended(clean_lines(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _ended("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Python would complain when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return ExitCode.OK
+    except OSError as error:
+        where = f"{clean(error.filename)}: " if error.filename else ""
+        return _ended(f"{where}{error.strerror or error}", ExitCode.ERROR)
+    except Exception as error:
+        if os.environ.get("RACKSACK_DEBUG"):
+            raise
+        said = clean(f"{type(error).__name__}: {error}")
+        return _ended(
+            f"this is a fault of racksack: {said}; RACKSACK_DEBUG=1 shows where, please report it", ExitCode.ERROR
+        )
+
+
+def _ended(sentence: str, code: ExitCode) -> int:
+    say(sentence)
+    return int(code)
+
+
+def for_each(items: Sequence[T], action: Callable[[T], None]) -> int:
+    """Do something for each of several jobs or nodes, telling of each failure, and return the exit code.
+
+    One failure alone keeps its own code; some of several are PARTIAL.
+    """
+    failures: list[RacksackError] = []
+    for item in items:
+        try:
+            action(item)
+        except RacksackError as error:
+            if error.exit_code == ExitCode.UNREACHABLE:
+                raise
+            say(clean_lines(error))
+            failures.append(error)
+    if not failures:
+        return ExitCode.OK
+    codes = {error.exit_code for error in failures}
+    return codes.pop() if len(failures) == len(items) and len(codes) == 1 else PartialError.exit_code

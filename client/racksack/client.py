@@ -1,0 +1,190 @@
+"""One controller as an object: what can be asked of it and told to it, with values in place of JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from racksack import errors
+from racksack.connection import Answer, Connection
+from racksack.target import Target, choose
+from racksack.views import Accepted, Attach, JobDetails, JobView, NodeView, Plan, Status, Why
+
+T = TypeVar("T")
+PAGE = 1000
+LONG_POLL_S = 20.0
+_ACCEPT_S_MAX = 60.0
+_CHUNK_BYTES = 256 * 1024
+
+
+class Client:
+    """A way to one controller. Use it in `with`, or call `close`. Raises the errors of `racksack.errors`."""
+
+    def __init__(self, controller: str | Target | None = None) -> None:
+        self.target = controller if isinstance(controller, Target) else choose(controller)
+        self._connection = Connection(self.target)
+        self._is_ready = self.target.home is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        body: bytes | None = None,
+        wait_s: float = 0,
+    ) -> Answer:
+        """One request; an embedded controller is started first when it does not run. `wait_s` is what it may take
+        longer.
+        """
+        if not self._is_ready:
+            from racksack.embedded import ensure_running
+
+            ensure_running(self.target)
+            self._is_ready = True
+        if wait_s:
+            query = {**(query or {}), "wait_s": f"{wait_s:g}"}
+        return self._connection.request(method, path, query=query, body=body, timeout_s=30.0 + wait_s)
+
+    def get(self, kind: type[T], path: str, query: Mapping[str, object] | None = None, *, wait_s: float = 0) -> T:
+        """GET, decoded."""
+        return _decode(self.ask("GET", path, query, wait_s=wait_s).body, kind)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - whatever it answers
+        """POST, decoded."""
+        answer = self.ask("POST", path, body=msgspec.json.encode(body or {})).body
+        return _decode(answer, object) if answer.strip() else None
+
+    def status(self) -> Status:
+        """Waiting, active and the last finished jobs, and the nodes."""
+        return self.get(Status, "status")
+
+    def jobs(self, *, limit: int | None = None, **query: object) -> list[JobView]:
+        """Jobs, newest first: `state` (a comma list), `owner` (`me`), `name`, `fetched` (0), `all` (1)."""
+        found: list[JobView] = []
+        before: int | None = None
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            page = self.get(list[JobView], "jobs", {**query, "limit": size, "before": before})
+            page = [job for job in page if before is None or job.id < before]
+            found += page
+            if len(page) < size:
+                break
+            before = min(job.id for job in page)
+        return found
+
+    def job(self, job_id: int, *, seen: str | None = None, wait_s: float = 0) -> JobDetails:
+        """One job; with `seen` and `wait_s` the answer comes when its state is another one, or after that time."""
+        return self.get(JobDetails, f"jobs/{job_id}", {"seen": seen}, wait_s=wait_s)
+
+    def why(self, job_id: int) -> Why:
+        """Why a job is where it is."""
+        return self.get(Why, f"jobs/{job_id}/why")
+
+    def node_why(self, name: str) -> Why:
+        """Why a node is as it is."""
+        return self.get(Why, f"nodes/{name}/why")
+
+    def nodes(self) -> list[NodeView]:
+        """All nodes."""
+        return self.get(list[NodeView], "nodes")
+
+    def node(self, name: str) -> NodeView:
+        """One node."""
+        return self.get(NodeView, f"nodes/{name}")
+
+    def act(self, job_id: int, verb: str, **body: object) -> Any:  # noqa: ANN401
+        """cancel, hold, release, retry or fetched."""
+        return self.post(f"jobs/{job_id}/{verb}", {key: value for key, value in body.items() if value is not None})
+
+    def attach(self, job_id: int, *, shell: bool = False) -> Attach:
+        """How to get into a running job."""
+        return self.get(Attach, f"jobs/{job_id}/attach", {"shell": 1 if shell else None})
+
+    def plan(self, text: str) -> Plan:
+        """What would become of a job file."""
+        return _decode(self.ask("POST", "plan", body=text.encode()).body, Plan)
+
+    def has_snapshot(self, digest: str) -> bool:
+        """Whether a job of ours may refer to this content."""
+        try:
+            self.ask("GET", f"snapshots/{digest}")
+        except errors.NotFoundError:
+            return False
+        return True
+
+    def accepted(self, key: str) -> list[int]:
+        """The jobs of a submission, once it was accepted. Raises UsageError with the reason when it was refused."""
+        deadline = time.monotonic() + _ACCEPT_S_MAX
+        while time.monotonic() < deadline:
+            try:
+                answer = self.get(Accepted, f"submissions/{key}", wait_s=LONG_POLL_S)
+            except errors.NotFoundError:
+                answer = Accepted()
+            if answer.error is not None:
+                raise errors.UsageError(f"the controller refused the job: {answer.error}")
+            if answer.jobs:
+                return answer.jobs
+            time.sleep(0.1)
+        raise errors.RacksackError(
+            f"the job was handed in but not accepted within {_ACCEPT_S_MAX:.0f} s; it is kept, so do not submit it "
+            "again: `racksack status` shows it as soon as it is accepted"
+        )
+
+    def log_chunk(
+        self, job_id: int, stream: str, offset: int, *, attempt: int | None = None, wait_s: float = 0
+    ) -> tuple[bytes, int, bool]:
+        """Bytes of a log from `offset` (below zero: from the end), the next offset, and whether the log has ended."""
+        answer = self.ask(
+            "GET",
+            f"jobs/{job_id}/logs/{stream}",
+            {"offset": offset, "limit": _CHUNK_BYTES, "attempt": attempt},
+            wait_s=wait_s,
+        )
+        following = answer.headers.get("Racksack-Offset", str(max(offset, 0) + len(answer.body)))
+        return answer.body, int(following), answer.headers.get("Racksack-Ended", "0") == "1"
+
+    def history(self, **query: object) -> list[JobView]:
+        """Finished jobs: `since_s`, `owner`, `limit`."""
+        return self.get(list[JobView], "history", query)
+
+    def resolve(self, words: Sequence[str]) -> list[int]:
+        """Job ids of what a person wrote: numbers, ranges, names and `last`."""
+        from racksack.ids import resolve
+
+        return resolve(self, words)
+
+    def log(
+        self, job_id: int, stream: str = "stdout", *, attempt: int | None = None, offset: int = 0
+    ) -> Iterator[bytes]:
+        """What a log holds now, piece by piece."""
+        while True:
+            data, offset, _ = self.log_chunk(job_id, stream, offset, attempt=attempt)
+            if not data:
+                return
+            yield data
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise errors.RacksackError(
+            f"the controller's answer cannot be understood ({error}); is it another version?"
+        ) from error

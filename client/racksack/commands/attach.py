@@ -1,0 +1,37 @@
+"""`racksack attach`: the terminal of a running job, wherever it runs."""
+
+from __future__ import annotations
+
+import subprocess
+
+import click
+
+from racksack.cli import controller_option, json_option, open_client
+from racksack.errors import UsageError
+from racksack.text import clean, print_json, say
+
+
+@click.command("attach", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("job", metavar="ID")
+@click.option("--shell", is_flag=True, help="A shell in the job's folder, with its venv and GPUs.")
+@json_option
+@controller_option
+def command(job: str, shell: bool, as_json: bool, controller: str | None) -> int:
+    """Enter the terminal of a running job. Leaving it does not end the job; how to leave is said first."""
+    with open_client(controller) as client:
+        job_ids = client.resolve([job])
+        if len(job_ids) != 1:
+            raise UsageError("attach enters one job; name one")
+        way = client.attach(job_ids[0], shell=shell)
+        host = client.target.host
+    argv = way.argv
+    if host is not None:
+        from racksack import ssh
+
+        argv = ssh.terminal_command(host, way.argv)
+    if as_json:
+        print_json({"argv": argv, "hint": way.hint})
+        return 0
+    if way.hint:
+        say(clean(way.hint))
+    return subprocess.run(argv, check=False).returncode

@@ -1,0 +1,158 @@
+"""`racksack status`: the queue, active jobs first, the last finished ones, and a strip of the nodes; or one job's
+story.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.text import clean, paint, print_json, short_local, state_colour, table
+
+if TYPE_CHECKING:
+    from racksack.client import Client
+    from racksack.views import JobView, NodeView
+
+_HEADER = ("ID", "NAME", "USER", "STATE", "NODE", "CPU", "RAM", "GPU", "SUBMITTED", "RUN-TIME", "WHY")
+_RIGHT = ("ID", "CPU", "RAM", "GPU", "RUN-TIME")
+
+
+@click.command("status", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too, however old.")
+@click.option("-u", "--user", "owner", metavar="USER", help="Only this user's jobs; `me` for mine.")
+@click.option("--state", metavar="STATE,...", help="Only jobs in these states.")
+@click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds.")
+@json_option
+@controller_option
+def command(
+    ids: tuple[str, ...],
+    everything: bool,
+    owner: str | None,
+    state: str | None,
+    watch: bool,
+    as_json: bool,
+    controller: str | None,
+) -> int:
+    """Show the queue and the nodes; with ids, each job's whole story."""
+    with open_client(controller) as client:
+        while True:
+            code = _show(client, ids, everything, owner, state, as_json, clear=watch)
+            if not watch:
+                return code
+            time.sleep(2)
+
+
+def _show(
+    client: Client,
+    ids: Sequence[str],
+    everything: bool,
+    owner: str | None,
+    state: str | None,
+    as_json: bool,
+    clear: bool,
+) -> int:
+    if ids:
+        return for_each(client.resolve(ids), lambda job_id: _story(client, job_id, as_json))
+    import msgspec
+
+    if everything or owner or state:
+        jobs = client.jobs(owner=owner, state=state.lower() if state else None, all=1 if everything or state else None)
+        if as_json:
+            print_json(msgspec.to_builtins(jobs))
+        else:
+            show_screen(queue_table(jobs), clear=clear)
+        return 0
+    whole = client.status()
+    if as_json:
+        print_json(msgspec.to_builtins(whole))
+    else:
+        show_screen(f"{queue_table(whole.jobs)}\n\n{node_strip(whole.nodes)}", clear=clear)
+    return 0
+
+
+def show_screen(text: str, *, clear: bool) -> None:
+    """Print a page; with `clear` on an empty screen, when there is one."""
+    click.echo(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text)
+
+
+def queue_table(jobs: Sequence[JobView]) -> str:
+    """Jobs as a table."""
+    if not jobs:
+        return "no jobs"
+    now_s = time.time()
+    return table(_HEADER, [_row(job, now_s) for job in jobs], right=_RIGHT, state="STATE")
+
+
+def _row(job: JobView, now_s: float) -> list[str]:
+    from racksack_jobspecs.units import format_cpus, format_memory
+
+    return [
+        str(job.id),
+        job.name,
+        str(job.owner),
+        job.state.upper(),
+        job.node or "-",
+        format_cpus(job.cpus),
+        format_memory(job.ram_bytes),
+        gpu_text(job.gpus),
+        short_local(job.submitted_at_s),
+        _run_time(job, now_s),
+        (job.outcome_reason if job.is_final else job.why) or "",
+    ]
+
+
+def gpu_text(gpus: Any) -> str:  # noqa: ANN401 - a count, a request or the devices
+    """GPUs for a table."""
+    if not gpus:
+        return "-"
+    if isinstance(gpus, list):
+        return str(len(gpus))
+    if isinstance(gpus, dict):
+        count = f"{gpus.get('count', 1):g}"
+        return f"{gpus['model']}:{count}" if gpus.get("model") else count
+    return f"{gpus:g}" if isinstance(gpus, int | float) else str(gpus)
+
+
+def _run_time(job: JobView, now_s: float) -> str:
+    from racksack_jobspecs.units import format_duration
+
+    if job.started_at_s is None:
+        return "-"
+    return format_duration(max(0.0, (job.ended_at_s or now_s) - job.started_at_s))
+
+
+def node_strip(nodes: Sequence[NodeView]) -> str:
+    """A line per node: state, and how full it is."""
+    from racksack_jobspecs.units import format_memory
+
+    if not nodes:
+        return "no nodes"
+    lines = []
+    width = max(len(clean(node.name)) for node in nodes)
+    for node in nodes:
+        busy = sum(gpu.job is not None for gpu in node.gpus)
+        gpus = f"  GPU {busy}/{len(node.gpus)}" if node.gpus else ""
+        ram = f"{format_memory(round(node.ram_bytes.used))}/{format_memory(round(node.ram_bytes.total))}"
+        state = paint(f"{clean(node.state).upper():<11}", state_colour(node.state))
+        why = f"  {clean(node.why or node.draining_reason)}" if node.why or node.draining_reason else ""
+        cpus = f"CPU {node.cpus.used:g}/{node.cpus.total:g}"
+        lines.append(f"{clean(node.name):<{width}}  {state}  {cpus}  RAM {ram}{gpus}  jobs {len(node.jobs)}{why}")
+    return "\n".join(lines)
+
+
+def _story(client: Client, job_id: int, as_json: bool) -> None:
+    job = client.job(job_id)
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(job))
+        return
+    from racksack.story import story
+
+    click.echo(story(job))

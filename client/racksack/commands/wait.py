@@ -1,0 +1,46 @@
+"""`racksack wait`."""
+
+from __future__ import annotations
+
+import click
+
+from racksack.cli import controller_option, json_option, open_client
+from racksack.text import print_json, say
+
+
+@click.command("wait", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--any", "any_of", is_flag=True, help="Until one of them has ended.")
+@click.option("--timeout", metavar="TIME", help="At most so long; then exit code 124.")
+@click.option("--exit-code", is_flag=True, help="End with the program's own code.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@json_option
+@controller_option
+def command(
+    ids: tuple[str, ...],
+    any_of: bool,
+    timeout: str | None,
+    exit_code: bool,
+    quiet: bool,
+    as_json: bool,
+    controller: str | None,
+) -> int:
+    """Wait until jobs have ended. The exit code says how: 0 all done, 10 failed, 11 OOM, ..., 8 not all alike."""
+    from racksack.following import Patience, wait_for
+    from racksack.waiting import final_code, leaving_alone, say_state
+    from racksack_jobspecs.units import parse_duration
+
+    try:
+        timeout_s = parse_duration(timeout) if timeout else None
+    except ValueError as error:
+        raise click.UsageError(f"--timeout: {error}") from None
+    tell = (lambda job: None) if quiet or as_json else say_state
+    with open_client(controller) as client:
+        job_ids = client.resolve(ids)
+        with leaving_alone(job_ids):
+            jobs = wait_for(client, job_ids, timeout_s=timeout_s, any_of=any_of, on_change=tell, patience=Patience(say))
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(jobs))
+    return final_code(jobs, exit_code)

@@ -1,0 +1,65 @@
+"""Job ids as people write them: `42`, `12-20`, a name where it is unique, `last`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from racksack.errors import NotFoundError, RefusedError, UsageError
+from racksack.text import clean
+
+if TYPE_CHECKING:
+    from racksack.client import Client
+
+RANGE_MAX = 10_000
+_RANGE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
+_NAMES_SHOWN_MAX = 5
+
+
+def resolve(client: Client, words: Sequence[str]) -> list[int]:
+    """The ids, in order, each once. Raises NotFoundError for an unknown name and RefusedError for one of several
+    jobs.
+    """
+    found: dict[int, None] = {}
+    for word in words:
+        found.update(dict.fromkeys(_ids_of(client, word.strip())))
+    return list(found)
+
+
+def _ids_of(client: Client, word: str) -> Sequence[int]:
+    if re.fullmatch(r"[0-9]{1,15}", word):
+        return [int(word)]
+    match = _RANGE.fullmatch(word)
+    if match is not None:
+        return _range(word, int(match[1]), int(match[2]))
+    if word == "last":
+        return [_last(client)]
+    return [_named(client, word)]
+
+
+def _range(word: str, first: int, last: int) -> range:
+    if last < first or last - first >= RANGE_MAX:
+        raise UsageError(f"{word} is not a usable range; write the smaller id first, and at most {RANGE_MAX} jobs")
+    return range(first, last + 1)
+
+
+def _last(client: Client) -> int:
+    jobs = client.jobs(owner="me", all=1, limit=1)
+    if not jobs:
+        raise NotFoundError("you have no jobs yet, so there is no last one")
+    return jobs[0].id
+
+
+def _named(client: Client, name: str) -> int:
+    """Jobs that wait or run win over finished ones of the same name."""
+    jobs = [job for job in client.jobs(name=name, all=1, limit=100) if job.name == name]
+    unfinished = [job for job in jobs if not job.is_final]
+    candidates = unfinished or jobs
+    if not candidates:
+        raise NotFoundError(f"there is no job {clean(name)}; `racksack status` lists them")
+    if len(candidates) > 1:
+        ids = ", ".join(str(job.id) for job in candidates[:_NAMES_SHOWN_MAX])
+        more = ", ..." if len(candidates) > _NAMES_SHOWN_MAX else ""
+        raise RefusedError(f"{len(candidates)} jobs are called {clean(name)} ({ids}{more}); name one by its id")
+    return candidates[0].id

@@ -1,0 +1,91 @@
+"""Entry points of `racksack`, `submit` and `fetch-results`. Nothing is imported here that `--help` does not need."""
+
+from __future__ import annotations
+
+import click
+
+from racksack.cli import Lazy, LazyGroup, load, run
+
+_JOBS = "Jobs"
+_NODES = "Nodes"
+_OPERATING = "Controller"
+
+COMMANDS = {
+    "submit": Lazy("racksack.commands.submit:command", "Submit a job: DIR ENTRY [options] [-- arguments].", _JOBS),
+    "status": Lazy("racksack.commands.status:command", "Show the queue and the nodes, or one job's story.", _JOBS),
+    "logs": Lazy("racksack.commands.logs:command", "Show what a job prints; -f follows it.", _JOBS),
+    "why": Lazy("racksack.commands.why:command", "Say why a job waits or a node is as it is.", _JOBS),
+    "wait": Lazy("racksack.commands.wait:command", "Wait until jobs have ended; the exit code says how.", _JOBS),
+    "fetch": Lazy("racksack.commands.fetch:command", "Bring the results of finished jobs to ./results/.", _JOBS),
+    "cancel": Lazy("racksack.commands.cancel:command", "End jobs.", _JOBS),
+    "hold": Lazy("racksack.commands.act:hold", "Keep waiting jobs from starting.", _JOBS),
+    "release": Lazy("racksack.commands.act:release", "Let held jobs start.", _JOBS),
+    "retry": Lazy("racksack.commands.act:retry", "Run finished jobs again.", _JOBS),
+    "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
+    "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
+    "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
+    "drain": Lazy("racksack.commands.drain:drain", "Let a node finish its jobs and start no more.", _NODES),
+    "resume": Lazy("racksack.commands.drain:resume", "Let a drained node take jobs again.", _NODES),
+    "node": Lazy("racksack.commands.node:group", "Add, check and list nodes (where the controller is).", _NODES),
+    "controller": Lazy("racksack.commands.controller:group", "Run, ask, stop or reload the controller.", _OPERATING),
+    "config": Lazy("racksack.commands.config:group", "Check a controller's configuration.", _OPERATING),
+    "web": Lazy("racksack.commands.web:command", "Print the address of the status page.", _OPERATING),
+    "schema": Lazy("racksack.commands.schema:command", "Print the JSON Schema of job files.", _OPERATING),
+    "completion": Lazy("racksack.commands.completion:command", "Print shell completion.", _OPERATING),
+}
+ALIASES = {
+    "fetch-results": "fetch",
+    "log": "logs",
+    "ps": "status",
+    "queue": "status",
+    "kill": "cancel",
+    "stop": "cancel",
+    "undrain": "resume",
+    "requeue": "retry",
+    "restart": "retry",
+}
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"racksack {version('racksack')}")
+    context.exit()
+
+
+@click.group(
+    "racksack", cls=LazyGroup, table=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option("--controller", metavar="WHERE", help="Which controller: user@host[:/spool] or /path/to/spool.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def racksack_group(controller: str | None) -> None:
+    """Packs a rack: submit projects, have them run on your servers, fetch the results.
+
+    Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 controller not reachable (nothing was changed), 5 refused, 6
+    never runnable, 7 transfer incomplete, 8 partial; 10 job failed, 11 out of memory, 12 time-out, 13 cancelled, 14 not
+    the program's fault; 124 waited long enough, 130 interrupted.
+    """
+
+
+def racksack() -> int:
+    """`racksack`."""
+    return run(racksack_group, "racksack")
+
+
+def submit() -> int:
+    """`submit` = `racksack submit`."""
+    return run(load(COMMANDS["submit"].home), "submit")
+
+
+def fetch_results() -> int:
+    """`fetch-results` = `racksack fetch`."""
+    return run(load(COMMANDS["fetch"].home), "fetch-results")

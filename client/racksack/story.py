@@ -1,0 +1,67 @@
+"""One job's whole story as text, for `racksack status ID`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from racksack.text import clean, paint, short_local, state_colour
+from racksack.views import JobDetails
+from racksack_jobspecs.units import format_cpus, format_duration, format_memory
+
+
+def story(job: JobDetails) -> str:
+    """All that is known about a job."""
+    return "\n".join([*_head(job), *_attempts(job), *_events(job)])
+
+
+def _head(job: JobDetails) -> Iterator[str]:
+    state = paint(job.state.upper(), state_colour(job.state))
+    yield f"Job {job.id} ({clean(job.name)}) of {clean(job.owner)}: {state}" + (
+        f" on {clean(job.node)}" if job.node else ""
+    )
+    reason = job.outcome_reason if job.is_final else job.why
+    if reason:
+        yield f"  {clean(reason)}"
+    yield f"  runs      {clean(job.entrypoint or '-')} {clean(' '.join(map(str, job.spec.get('args') or [])))}".rstrip()
+    yield f"  asked     {format_cpus(job.cpus)} CPU, {format_memory(job.ram_bytes)} RAM{_gpus(job.gpus)}"
+    if job.ram_peak_bytes is not None:
+        yield f"  used      {format_memory(job.ram_peak_bytes)} RAM at most, {job.cpu_s or 0:.1f} s of CPU"
+    yield f"  submitted {short_local(job.submitted_at_s)}{_times(job)}"
+    if job.exit_code is not None:
+        yield f"  exit code {job.exit_code}"
+    if job.output_bytes is not None:
+        fetched = "fetched" if job.fetched else "not fetched yet"
+        yield f"  output    {format_memory(job.output_bytes)} ({fetched})"
+
+
+def _gpus(gpus: Any) -> str:  # noqa: ANN401
+    from racksack.commands.status import gpu_text
+
+    return f", {clean(gpu_text(gpus))} GPU" if gpus else ""
+
+
+def _times(job: JobDetails) -> str:
+    text = f", started {short_local(job.started_at_s)}" if job.started_at_s else ""
+    if job.started_at_s:
+        text += f", ran {format_duration(max(0.0, (job.ended_at_s or time.time()) - job.started_at_s))}"
+    return text + (f", ended {short_local(job.ended_at_s)}" if job.ended_at_s else "")
+
+
+def _attempts(job: JobDetails) -> Iterator[str]:
+    if job.attempts:
+        yield "Attempts"
+    for attempt in job.attempts:
+        number = clean(attempt.get("attempt", attempt.get("number", "?")))
+        words = [clean(attempt[key]) for key in ("state", "node", "outcome", "reason") if attempt.get(key)]
+        yield f"  {number}  {'  '.join(words)}"
+
+
+def _events(job: JobDetails) -> Iterator[str]:
+    if job.events:
+        yield "Events"
+    for event in job.events:
+        at_s = event.get("at_s")
+        rest = [clean(value) for key, value in event.items() if key != "at_s" and value not in (None, "", [], {})]
+        yield f"  {short_local(at_s) if isinstance(at_s, int | float) else '-':<11}  {'  '.join(rest)}"

@@ -1,0 +1,181 @@
+"""What is printed: untrusted text made harmless, plain tables, colours where a terminal wants them, JSON for scripts.
+
+Names of jobs, files and nodes come from other people. Every character that could steer a terminal (control characters,
+escape sequences, bidirectional overrides, bytes that are not UTF-8) is shown as an escape. Tables are drawn here and
+not by a library because `racksack status` is run all day and must start in no time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import TextIO
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "dim": "2", "bold": "1"}
+_STATE_COLOURS = {
+    "running": "green",
+    "up": "green",
+    "done": "blue",
+    "staging": "cyan",
+    "preparing": "cyan",
+    "collecting": "cyan",
+    "booting": "cyan",
+    "queued": "yellow",
+    "held": "yellow",
+    "draining": "yellow",
+    "drained": "yellow",
+    "stopping": "yellow",
+    "off": "dim",
+    "cancelled": "dim",
+}
+_FAULT_COLOUR = "red"
+
+
+def clean(value: object) -> str:
+    """`value` on one line, with everything that could steer a terminal shown as an escape."""
+    text = str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if _harmless(character) else _escape(character) for character in text)
+
+
+def clean_lines(value: object) -> str:
+    """Like `clean`, but line breaks and tabs stay: for sentences of several lines."""
+    return "\n".join(clean(line.replace("\t", "    ")) for line in str(value).splitlines())
+
+
+def _harmless(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] != "C" and category not in ("Zl", "Zp")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that is not UTF-8
+        code -= 0xDC00
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def use_colour(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal of somebody who has not asked for plain text (NO_COLOR, TERM=dumb)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str | None, stream: TextIO | None = None) -> str:
+    """`text` in a colour when the stream (default: stdout) shows colours."""
+    if colour is None or not use_colour(stream or sys.stdout):
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def state_colour(state: str) -> str:
+    """The colour of a job's or node's state; whatever is not listed is a fault."""
+    return _STATE_COLOURS.get(state, _FAULT_COLOUR)
+
+
+def display_width(text: str) -> int:
+    """Columns that `text` takes in a terminal."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) != 0 for character in text)
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), state: str | None = None
+) -> str:
+    """Aligned columns with a header line.
+
+    Columns named in `right` are right-aligned; the column named `state` is coloured by its value. On a terminal the
+    last column is cut to the width of the window; piped, nothing is ever cut.
+    """
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(map(display_width, column)) for column in zip(header, *cells, strict=True)]
+    room = _last_column_room(widths)
+    lines = [paint(_line(header, widths, header, right), "bold")]
+    for row in cells:
+        row[-1] = _cut(row[-1], room)
+        painted = _state_painted(header, row, widths, state)
+        lines.append(_line(painted, widths, header, right, plain=row))
+    return "\n".join(lines)
+
+
+def _last_column_room(widths: Sequence[int]) -> int | None:
+    if not sys.stdout.isatty():
+        return None
+    import shutil
+
+    return max(10, shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1))
+
+
+def _cut(text: str, room: int | None) -> str:
+    return text if room is None or display_width(text) <= room else text[: room - 1] + "…"
+
+
+def _state_painted(header: Sequence[str], row: Sequence[str], widths: Sequence[int], state: str | None) -> list[str]:
+    painted = list(row)
+    if state is not None:
+        at = header.index(state)
+        painted[at] = paint(row[at], state_colour(row[at].split(" ")[0].lower()))
+    return painted
+
+
+def _line(
+    cells: Sequence[str],
+    widths: Sequence[int],
+    header: Sequence[str],
+    right: Sequence[str],
+    plain: Sequence[str] | None = None,
+) -> str:
+    parts = []
+    for index, cell in enumerate(cells):
+        padding = " " * (widths[index] - display_width((plain or cells)[index]))
+        parts.append(padding + cell if header[index] in right else cell + padding)
+    return "  ".join(parts).rstrip()
+
+
+def say(text: str) -> None:
+    """A line on stderr: for the person, not for the next program in a pipe."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """`value` as JSON on stdout; every `*_at_s` gets a sibling `*_at` in ISO 8601 with the local zone."""
+    import json
+
+    print(json.dumps(_with_local_times(value), indent=2))
+
+
+def _with_local_times(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_with_local_times(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    whole: dict[object, object] = {}
+    for key, item in value.items():
+        whole[key] = _with_local_times(item)
+        if isinstance(key, str) and key.endswith("_at_s") and isinstance(item, int | float):
+            whole[key.removesuffix("_s")] = iso_local(item)
+    return whole
+
+
+def iso_local(at_s: float) -> str:
+    """A Unix time as ISO 8601 in the local zone."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at_s, UTC).astimezone().isoformat(timespec="seconds")
+
+
+def short_local(at_s: float | None) -> str:
+    """A Unix time for a table: the time today, the day and time otherwise; `-` for none."""
+    if at_s is None:
+        return "-"
+    import time
+
+    then, today = time.localtime(at_s), time.localtime()
+    same_day = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
+    return time.strftime("%H:%M:%S" if same_day else "%m-%d %H:%M", then)

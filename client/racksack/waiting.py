@@ -1,0 +1,137 @@
+"""Seeing jobs through on a terminal: their states as they change, their output, their results, and the exit code.
+
+Ctrl-C ends the watching and leaves the jobs alone, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from racksack.client import Client
+from racksack.following import Patience, code_of, follow_log, wait_for
+from racksack.text import clean, paint, say, state_colour
+from racksack.views import JobDetails
+from racksack_jobspecs.states import ExitCode, JobState
+
+
+def see_through(
+    client: Client,
+    job_ids: Sequence[int],
+    *,
+    follow: bool,
+    quiet: bool = False,
+    pass_exit_code: bool = False,
+    fetch_into: Path | None = None,
+) -> int:
+    """Wait for jobs (showing the output of a single one with `follow`), fetch results if asked, return the exit
+    code.
+    """
+    with leaving_alone(job_ids):
+        if follow:
+            show_logs(client, job_ids, ("stdout", "stderr"))
+        tell = (lambda job: None) if quiet or follow else say_state
+        jobs = wait_for(client, job_ids, on_change=tell, patience=Patience(say))
+        if follow:
+            for job in jobs:
+                say(ending(job))
+    if fetch_into is not None:
+        from racksack.commands.fetch import bring
+        from racksack.fetching import Wish
+
+        code = bring(client, jobs, Wish(fetch_into), quiet=quiet)
+        if code != ExitCode.OK:
+            return code
+    return final_code(jobs, pass_exit_code)
+
+
+def final_code(jobs: Sequence[JobDetails], pass_exit_code: bool) -> int:
+    """The exit code that tells how jobs ended; the program's own when asked for and there is one."""
+    if pass_exit_code and len(jobs) == 1 and jobs[0].exit_code is not None:
+        return jobs[0].exit_code
+    return code_of(jobs)
+
+
+def ending(job: JobDetails) -> str:
+    """How a job ended, in a line."""
+    parts = [f"job {job.id} ({clean(job.name)}) {paint(job.state, state_colour(job.state), sys.stderr)}"]
+    if job.exit_code is not None and job.state == JobState.FAILED:
+        parts.append(f"with code {job.exit_code}")
+    if job.outcome_reason:
+        parts.append(f"- {clean(job.outcome_reason)}")
+    return " ".join(parts)
+
+
+@contextmanager
+def leaving_alone(job_ids: Sequence[int]) -> Iterator[None]:
+    """Say on Ctrl-C that the jobs go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        first = job_ids[0] if job_ids else "ID"
+        say(f"\nstopped watching; the job goes on (`racksack logs -f {first}`, `racksack cancel {first}`)")
+        raise
+
+
+def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str]) -> None:
+    """Follow the logs of one job to our stdout and stderr; of several jobs each line carries the job's id."""
+    import threading
+
+    ways = [(job_id, stream) for job_id in job_ids for stream in streams]
+    if len(ways) == 1:
+        _pump(client, *ways[0], prefix=b"")
+        return
+    failures: list[BaseException] = []
+    threads = []
+    for job_id, stream in ways:
+        prefix = f"{job_id}: ".encode() if len(job_ids) > 1 else b""
+        thread = threading.Thread(target=_pump_alone, args=(client, job_id, stream, prefix, failures), daemon=True)
+        thread.start()
+        threads.append(thread)
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(timeout=0.5)  # a join without an end would not hear Ctrl-C
+    if failures:
+        raise failures[0]
+
+
+def _pump_alone(client: Client, job_id: int, stream: str, prefix: bytes, failures: list[BaseException]) -> None:
+    """One log over a connection of its own, for a thread. What goes wrong is raised by whoever waits for it."""
+    try:
+        with Client(client.target) as own:
+            _pump(own, job_id, stream, prefix)
+    except Exception as error:  # noqa: BLE001 - carried to the other thread
+        failures.append(error)
+
+
+def _pump(client: Client, job_id: int, stream: str, prefix: bytes) -> None:
+    destination = 2 if stream == "stderr" else 1
+    rest = b""
+    for data in follow_log(client, job_id, stream, patience=Patience(say)):
+        if not prefix:
+            _write(destination, data)
+            continue
+        whole, _, rest = (rest + data).rpartition(b"\n")
+        if whole:
+            _write(destination, b"".join(prefix + line + b"\n" for line in whole.split(b"\n")))
+    if rest:
+        _write(destination, prefix + rest + b"\n")
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def say_state(job: JobDetails) -> None:
+    """Tell of a job's state in a line on stderr."""
+    where = f" on {clean(job.node)}" if job.node else ""
+    if job.is_final:
+        say(ending(job))
+    else:
+        why = f" - {clean(job.why)}" if job.why and not job.node else ""
+        say(f"job {job.id} {paint(job.state, state_colour(job.state), sys.stderr)}{where}{why}")
