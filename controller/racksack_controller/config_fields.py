@@ -1,0 +1,347 @@
+"""The tables of racksack.yaml's keys: readers and docs/configuration.md come from them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from racksack_controller.nodes.settings import AGENT_HOME
+from racksack_jobspecs.readers import (
+    CPUS,
+    DURATION,
+    ENV,
+    LABEL,
+    LINE,
+    MEMORY,
+    Field,
+    Kind,
+    Report,
+    list_of,
+    one_of,
+    read_fields,
+    sequence_of,
+    shown,
+    whole_of,
+    word_of,
+)
+from racksack_jobspecs.units import parse_duration
+from racksack_jobspecs.yamlplain import doubled_keys, plain
+from racksack_jobspecs.yamltext import Mapping, Node, Sequence
+
+_HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,253}")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_VENDOR_WORDS = {
+    "nvidia": re.compile(
+        r"nvidia|geforce|quadro|tesla|titan|\brtx|\bgtx|\b[ahbvlpt](4|10|16|30|40|100|200|800)s?\b", re.IGNORECASE
+    ),
+    "amd": re.compile(r"\bamd\b|radeon|instinct|vega|navi|\brx\b|\brx[ -]?[0-9]{3,4}|\bmi[0-9]{2,3}", re.IGNORECASE),
+}
+
+
+class JumpName(msgspec.Struct, frozen=True):
+    """A jump that names another node; whether there is one is seen when all nodes are read."""
+
+    line: int
+    path: str
+    name: str
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """A TCP address."""
+
+    host: str
+    port: int
+
+
+NOWHERE = Listen("", 0)
+
+
+def folder_of(node: Node, _path: str, _report: Report) -> Path:
+    """An absolute path, where `~` is the controller's home."""
+    word = word_of(node)
+    if "\0" in word or not word.isprintable():
+        raise ValueError("this holds characters that no path should have; write an absolute path")
+    try:
+        path = Path(word).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{shown(word)} names the home of an unknown user; write an absolute path") from None
+    if not path.is_absolute():
+        raise ValueError(f"{shown(word)} is not an absolute path; write one that begins with / or ~")
+    return path
+
+
+def _home(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not word.startswith(("/", "~/")) or not word.isprintable() or ".." in word.split("/"):
+        raise ValueError(f"{shown(word)} is not a folder of the node; write a path that begins with / or ~/")
+    return word
+
+
+def _host(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not _HOST.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not a host; write its name or address, such as 10.10.254.106")
+    return word
+
+
+def _user(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not _USER.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not a user's name; write the name to log in with, such as racksack")
+    return word
+
+
+def _group(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not _GROUP.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not a group's name; write the group that may submit, such as racksack")
+    return word
+
+
+def _host_key(node: Node, _path: str, _report: Report) -> str:
+    """`type base64`, as in known_hosts and in a .pub file; a comment behind it is dropped."""
+    parts = word_of(node).split()
+    remedy = 'write "ssh-ed25519 AAAA...", as `racksack node add` shows it'
+    if len(parts) < 2 or parts[0] not in _KEY_TYPES:
+        raise ValueError(f"{shown(word_of(node))} is not a host key; {remedy}")
+    try:
+        blob = base64.b64decode(parts[1], validate=True)
+    except binascii.Error:
+        raise ValueError(f"the key after {parts[0]} is cut or damaged; {remedy}") from None
+    name = parts[0].encode()
+    if not blob.startswith(len(name).to_bytes(4, "big") + name) or len(blob) <= 4 + len(name):
+        raise ValueError(f"the key after {parts[0]} is not a key of that type; {remedy}")
+    return f"{parts[0]} {parts[1]}"
+
+
+def listen_of(node: Node, _path: str, _report: Report) -> Listen:
+    """`host:port`, or `off`. The host is an address or localhost, so that it is sure what is listened on."""
+    word = word_of(node)
+    if word.lower() in ("off", "none"):
+        return NOWHERE
+    host, colon, port = word.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port[:9]) < 65536:
+        raise ValueError(f"{shown(word)} is not an address with a port from 1 to 65535; write 127.0.0.1:8470 or off")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if host != "localhost":
+            raise ValueError(f"{shown(host)} is not an address; write 127.0.0.1, an address or 0.0.0.0") from None
+    return Listen(host, int(port))
+
+
+def _limit(node: Node, _path: str, _report: Report) -> float:
+    """A duration; `none` is infinity."""
+    word = word_of(node)
+    return math.inf if word.lower() in ("none", "never", "off") else parse_duration(word)
+
+
+def _idle_off(node: Node, path: str, report: Report) -> float:
+    """A duration; `never` is infinity, `auto` is -1."""
+    return -1.0 if word_of(node).lower() == "auto" else _limit(node, path, report)
+
+
+def _raw(node: Node, path: str, report: Report) -> Mapping:
+    """A block that another part reads."""
+    if not isinstance(node, Mapping):
+        raise ValueError("this must be a mapping; write key: value lines below it")
+    report.problems += doubled_keys(node, path)
+    return node
+
+
+def _mapping(node: Node, _path: str, _report: Report) -> Mapping:
+    if not isinstance(node, Mapping):
+        raise ValueError("this must be a mapping; write name: {...} lines below it")
+    return node
+
+
+def _fields(fields: tuple[Field, ...], familiar: dict[str, str] | None = None) -> Kind:
+    """A mapping with these keys."""
+
+    def read(node: Node, path: str, report: Report) -> dict[str, Any]:
+        if plain(node) is None:
+            return {}
+        return read_fields(node, path, fields, report, familiar)
+
+    return Kind(read, {})
+
+
+def _jump(node: Node, path: str, report: Report) -> JumpName | dict[str, Any]:
+    if isinstance(node, Mapping):
+        return read_fields(node, path, SSH_FIELDS, report)
+    return JumpName(node.line, path, word_of(node))
+
+
+def _vendor(model: str) -> str | None:
+    return next((vendor for vendor, words in _VENDOR_WORDS.items() if words.search(model)), None)
+
+
+def _gpu(node: Node, path: str, report: Report) -> dict[str, Any]:
+    values = read_fields(node, path, GPU_FIELDS, report, {"name": "model", "memory": "vram"})
+    if "model" in values and "vendor" not in values:
+        values["vendor"] = _vendor(values["model"])
+        if values["vendor"] is None:
+            raise ValueError(f"it is not clear who makes {shown(values['model'])}; add vendor: nvidia or vendor: amd")
+    return values
+
+
+def _no_single(node: Node, path: str, report: Report) -> tuple[dict[str, Any], ...]:
+    if not isinstance(node, Sequence):
+        raise ValueError("this must be a list; write gpus: [{model: ..., vram: ..., count: ...}], or [] for none")
+    found: tuple[dict[str, Any], ...] = sequence_of(Kind(_gpu, {})).read(node, path, report)
+    return found
+
+
+def _time(default: str, key: str, doc: str, example: str) -> Field:
+    return Field(key, DURATION, doc, example, default)
+
+
+WEB_FIELDS = (
+    Field(
+        "listen",
+        Kind(listen_of, {}),
+        "Where the read-only status page and API listen; off for nowhere.",
+        '"127.0.0.1:8470"',
+        "127.0.0.1:8470",
+    ),
+    Field(
+        "hosts",
+        list_of(Kind(_host, {})),
+        "Names under which browsers reach the page, beside the listen address and localhost; others are refused.",
+        "[rack.example.org]",
+        "none",
+    ),
+)
+DEFAULTS_FIELDS = (
+    Field("time_limit", Kind(_limit, {}), "For jobs that name none; none for no limit.", "7d", "7d"),
+    Field(
+        "idle_off",
+        Kind(_idle_off, {}),
+        "After how long idle a node goes off, where its power block does not say; auto learns it, never keeps it on.",
+        "10m",
+        "auto",
+    ),
+    _time("10m", "lost_after", "A node silent for this long loses its jobs to other nodes.", "10m"),
+)
+KEEP_FIELDS = (
+    _time("2d", "uploads", "Uploads that no job file ever named are removed after this time.", "2d"),
+    _time("14d", "snapshots", "Project content that no unfinished job uses is removed after this time.", "14d"),
+    _time("30d", "rejected", "Refused job files are removed after this time.", "30d"),
+)
+WATCH_FIELDS = (
+    _time("1s", "settle", "How long a file that was not renamed into place must be still before it is read.", "1s"),
+    _time("10s", "rescan", "How often the jobs folder is looked through even when nothing is heard of it.", "10s"),
+)
+RESERVE_FIELDS = (
+    Field("cpus", CPUS, "CPU cores that jobs do not get.", "1", "0"),
+    Field("ram", MEMORY, "Memory that jobs do not get.", "2G", "0"),
+    Field("disk", MEMORY, "Disk space that jobs do not get.", "10G", "0"),
+)
+GPU_FIELDS = (
+    Field("model", LINE, "The device's name.", "RX 6600", is_required=True),
+    Field("vram", MEMORY, "Memory of each device.", "8G", is_required=True),
+    Field("count", whole_of(1, 64, "devices"), "How many of them.", "8", "1"),
+    Field("vendor", one_of("nvidia", "amd"), "Who makes it, where the name does not tell.", "amd", "from the name"),
+)
+SSH_FIELDS = (
+    Field(
+        "host", Kind(_host, {}), "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True
+    ),
+    Field("user", Kind(_user, {}), "The user to log in as.", "racksack", is_required=True),
+    Field("port", whole_of(1, 65535, "a port"), "The port of sshd.", "22", "22"),
+    Field("identity", Kind(folder_of, {}), "The private key.", "/etc/racksack/id_ed25519", "the usual keys in ~/.ssh"),
+    Field(
+        "host_key",
+        Kind(_host_key, {}),
+        "The key that the host must show; `racksack node add` prints it. No other key is accepted.",
+        '"ssh-ed25519 AAAA..."',
+        "none is accepted",
+    ),
+    Field(
+        "jump",
+        Kind(_jump, {}),
+        "The node to go through, or a mapping of these same keys for a host that is not a node.",
+        "r1",
+        "none",
+    ),
+    Field("home", Kind(_home, {}), "The agent's folder on the node.", "/scratch/racksack", AGENT_HOME),
+    Field("python", LINE, "The Python (3.9 or newer) that runs the agent.", "/usr/bin/python3.11", "python3"),
+    _time("15s", "connect_timeout", "How long opening a connection may take.", "60s"),
+)
+LOCAL_FIELDS = (Field("home", Kind(folder_of, {}), "The agent's folder.", "/scratch/racksack", "SPOOL/node"),)
+NODE_FIELDS = (
+    Field(
+        "ssh",
+        _fields(SSH_FIELDS, {"hostname": "host", "proxyjump": "jump", "key": "identity"}),
+        "A server behind sshd.",
+        "{host: 10.10.254.106, user: racksack}",
+    ),
+    Field("local", _fields(LOCAL_FIELDS), "The controller's own machine.", "{}", may_be_empty=True),
+    Field("reserve", _fields(RESERVE_FIELDS), "What jobs do not get.", "{cpus: 1, ram: 2G}", "nothing"),
+    Field("max_jobs", whole_of(1, 100_000, "jobs"), "How many jobs it runs at once.", "12", "no limit"),
+    Field("labels", list_of(LABEL, splits_at_commas=True), "Words that jobs can ask for.", "[epyc]", "none"),
+    Field("env", ENV, "Environment variables of every job there.", '{HSA_OVERRIDE_GFX_VERSION: "10.3.0"}', "none"),
+    Field("cpus", whole_of(1, 65536, "CPU cores"), "Use this in place of what is probed.", "32", "probed"),
+    Field("ram", MEMORY, "Use this in place of what is probed.", "128G", "probed"),
+    Field("disk", MEMORY, "Use this in place of what is probed.", "900G", "probed"),
+    Field(
+        "gpus",
+        Kind(_no_single, {}),
+        "Use these devices, in the order of their indices, in place of what is probed; [] for none.",
+        "[{model: RX 6600, vram: 8G, count: 8}]",
+        "probed",
+    ),
+    Field(
+        "power",
+        Kind(_raw, {}),
+        "How it is switched on and off; see power-drivers.md.",
+        "{on: [...], off: [ssh]}",
+        "always on",
+    ),
+)
+CONFIG_FIELDS = (
+    Field(
+        "spool",
+        Kind(folder_of, {}),
+        "The folder of jobs, projects and results.",
+        "/var/lib/racksack",
+        "/var/lib/racksack",
+    ),
+    Field(
+        "group",
+        Kind(_group, {}),
+        "The group whose members may submit. Without it the spool is the controller user's alone.",
+        "racksack",
+        "none",
+    ),
+    Field("web", _fields(WEB_FIELDS), "The status page.", '{listen: "127.0.0.1:8470"}', "see below"),
+    Field(
+        "defaults",
+        _fields(DEFAULTS_FIELDS),
+        "What holds where a job or node says nothing.",
+        "{time_limit: 7d}",
+        "see below",
+    ),
+    Field("watch", _fields(WATCH_FIELDS), "How the jobs folder is watched.", "{settle: 1s}", "see below"),
+    Field("keep", _fields(KEEP_FIELDS), "How long things are kept that nobody uses.", "{uploads: 2d}", "see below"),
+    Field("power", Kind(_raw, {}), "Power settings of the whole rack; see power.md.", "{boot_stagger: 5s}", "none"),
+    Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),
+)
