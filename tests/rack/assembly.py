@@ -127,7 +127,7 @@ class Rack:
             process = subprocess.Popen(list(argv), start_new_session=True, **settings)
         with contextlib.suppress(ProcessLookupError):
             recorded = ProcessId.of(process.pid)
-            state.record_process(self.directory / "processes" / f"{process.pid}.json", recorded)
+            state.record_process(self.process_record(process.pid), recorded)
         return process
 
     def start_outlet(self, server: str, port: int = 2300) -> list[str]:
@@ -138,15 +138,16 @@ class Rack:
         address = self[server].bmc_address
         serve = [str(_HERE / "pdu.py"), "serve", str(self.number), server, address, str(port)]
         argv = ["nsenter", f"--net={network.path(self[server].bmc_namespace)}", "--", sys.executable, *serve]
-        self._start_and_wait(argv, f"pdu-{server}")
+        self.start_and_wait(argv, f"pdu-{server}")
         return ["/usr/bin/python3", str(_HERE / "pdu.py"), f"{address}:{port}"]
 
-    def _start_script(self, script: str, *arguments: str) -> str:
-        """Start one of the rack's own helpers and return the line with which it says that it is ready."""
-        return self._start_and_wait([sys.executable, str(_HERE / script), *arguments], Path(script).stem)
+    def process_record(self, pid: int) -> Path:
+        """Where a process that `start` has started is recorded."""
+        return self.directory / "processes" / f"{pid}.json"
 
-    def _start_and_wait(self, argv: Sequence[str], name: str) -> str:
-        process = self.start(argv, name, stdout=subprocess.PIPE, text=True)
+    def start_and_wait(self, argv: Sequence[str], name: str, **options: Any) -> tuple[subprocess.Popen[Any], str]:
+        """Start a process with the rack and wait for the line with which it says that it is ready."""
+        process = self.start(argv, name, stdout=subprocess.PIPE, text=True, **options)
         assert process.stdout is not None
         line = str(process.stdout.readline()).strip()
         process.stdout.close()
@@ -154,7 +155,11 @@ class Rack:
             log = self.directory / f"{name}.log"
             raise RuntimeError(f"{name} of rack {self.number} did not start; it said:\n{log.read_text()}")
         _helpers.append(process)
-        return line
+        return process, line
+
+    def _start_script(self, script: str, *arguments: str) -> str:
+        """Start one of the rack's own helpers and return its first line."""
+        return self.start_and_wait([sys.executable, str(_HERE / script), *arguments], Path(script).stem)[1]
 
     def remove(self) -> None:
         """Take the rack apart. May be repeated, and works on a rack that was built only in part."""
@@ -176,7 +181,7 @@ def remove(number: int) -> None:
     """Take apart the rack of a number: processes, namespaces, cgroups, disks and last of all its directory."""
     directory = state.STATE_ROOT / str(number)
     for record in sorted((directory / "processes").glob("*.json")):
-        _end_session(record)
+        end_session(record)
     for namespace in network.namespaces(number):
         for pid in network.pids_in(namespace):
             with contextlib.suppress(ProcessLookupError):
@@ -195,7 +200,7 @@ def remove(number: int) -> None:
         shutil.rmtree(directory)
 
 
-def _end_session(record: Path) -> None:
+def end_session(record: Path) -> None:
     """End a recorded process and those it started, which share its process group."""
     process = state.read_process(record)
     if process is None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.rack.server import Server
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 
 
 def ask(outlet: str, verb: str) -> str:

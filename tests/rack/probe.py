@@ -19,6 +19,8 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "rsync": "rsync",
     "tmux": "tmux",
+    "sudo": "sudo",
+    "ps": "procps",
 }
 """What a rack runs, and the Debian package that has it."""
 

@@ -3,7 +3,8 @@
 
     rack.py up [--nodes N] [--boot-delay S] [--off]   build a rack that stays; prints its number
     rack.py down [NUMBER ...] [--all]                 take racks apart; those of dead owners always
-    rack.py on|off|soft|status NAME                   switch a server (off is a power cut), or print on/off
+    rack.py on|off|soft NAME [--reason WORD]          switch a server (off is a power cut, soft asks it to shut down)
+    rack.py status|is-on NAME                         print on or off; is-on says it by its exit code, 0 or 1
     rack.py status                                    every server of every rack
     rack.py exec NAME [--user USER] -- COMMAND ...    run a command on a server
 
@@ -49,10 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("numbers", type=int, nargs="*")
     down.add_argument("--all", action="store_true", help="every rack on this machine")
     down.set_defaults(run=_down)
-    for verb, run in (("on", _on), ("off", _off), ("soft", _soft), ("status", _status)):
+    for verb, run in (("on", _on), ("off", _off), ("soft", _soft), ("status", _status), ("is-on", _is_on)):
         switch = commands.add_parser(verb)
         switch.add_argument("name", nargs="?" if verb == "status" else None)
         switch.add_argument("--rack", type=int)
+        switch.add_argument("--reason", default="", help="for the record of events")
         switch.set_defaults(run=run)
     execute = commands.add_parser("exec", help="run a command on a server")
     execute.add_argument("name")
@@ -99,18 +101,22 @@ def _server(options: argparse.Namespace) -> Server:
 
 def _on(options: argparse.Namespace) -> int:
     server = _server(options)
-    server.power_on("switched on")
+    server.power_on(options.reason)
     return 0 if server.running else 1
 
 
 def _off(options: argparse.Namespace) -> int:
-    _server(options).power_cut("switched off")
+    _server(options).power_cut(options.reason)
     return 0
 
 
 def _soft(options: argparse.Namespace) -> int:
     server = _server(options)
-    return 0 if server.press_power_button() or not server.running else 1
+    return 0 if server.press_power_button(options.reason) or not server.running else 1
+
+
+def _is_on(options: argparse.Namespace) -> int:
+    return 0 if _server(options).running else 1
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -118,7 +124,12 @@ def _status(options: argparse.Namespace) -> int:
         print("on" if _server(options).running else "off")
         return 0
     for number in state.numbers():
-        for server in Rack.load(number).servers.values():
+        try:
+            rack = Rack.load(number)
+        except LookupError:
+            # It is just being built, or taken apart.
+            continue
+        for server in rack.servers.values():
             print(f"{number:>3}  {server.name:<12} {'on' if server.running else 'off':<4} {server.address}")
     return 0
 

@@ -137,10 +137,11 @@ class Server:
             self._sweep()
             return True
 
-    def press_power_button(self) -> bool:
+    def press_power_button(self, reason: str = "") -> bool:
         """Ask it to go down by itself, as a BMC's graceful shutdown does; False if it was off."""
         if not self.running:
             return False
+        state.append_event(self.rack, self.name, "power-button", reason)
         return self.exec(["/usr/sbin/poweroff"], user="root", check=False).returncode == 0
 
     def wait_off(self, timeout_s: float = 30.0) -> None:
@@ -153,13 +154,15 @@ class Server:
                 self._sweep()
 
     def wait_up(self, timeout_s: float = 30.0) -> None:
-        """Wait until its sshd listens; TimeoutError after `timeout_s`, RuntimeError if it went off meanwhile."""
+        """Wait until its sshd listens; TimeoutError after `timeout_s`, RuntimeError if it goes off meanwhile."""
         deadline = time.monotonic() + timeout_s
+        seen_on = False
         while True:
             pid1 = self.pid1
-            if pid1 is None:
-                raise RuntimeError(f"{self.name} is off; its console said:\n{self.console()}")
-            if _listens(pid1, 22):
+            if pid1 is None and seen_on:
+                raise RuntimeError(f"{self.name} went off; its console said:\n{self.console()}")
+            seen_on = pid1 is not None
+            if pid1 and _listens(pid1, 22):
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name} has no sshd after {timeout_s} s; console:\n{self.console()}")
@@ -325,17 +328,19 @@ class Server:
         kinds = ["--mount", "--uts", "--ipc", "--net", "--pid", "--time"]
         return ["nsenter", "--target", str(pid1.pid), *kinds, *(["--cgroup"] if self.spec.cgroups else []), "--"]
 
-    def install(self, path: str, text: str, mode: int = 0o755) -> None:
-        """Put a file of root's on the server's disk, whether it is on or off."""
+    def install(self, path: str, text: str, mode: int = 0o755, owner: str = "root") -> None:
+        """Put a file on the server's disk, whether it is on or off."""
         if self.running:
             # An overlay in use must not be written to behind its back.
-            script = 'mkdir -p "${1%/*}" && cat > "$1" && chmod "$2" "$1"'
-            self.exec(["sh", "-c", script, "install", path, f"{mode:o}"], user="root", stdin=text)
+            script = 'mkdir -p "${1%/*}" && cat > "$1" && chmod "$2" "$1" && chown "$3:" "$1"'
+            self.exec(["sh", "-c", script, "install", path, f"{mode:o}", owner], user="root", stdin=text)
             return
         target = self.disk / "upper" / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
         target.chmod(mode)
+        if owner != "root":
+            os.chown(target, self.uid(owner), self.uid(owner))
 
     # Faults.
 

@@ -150,7 +150,8 @@ class PowerEvent:
     """Seconds since the epoch."""
     server: str
     event: str
-    """power-on, up (sshd listens), stopping (soft power-off asked for), off, power-cut, magic-packet, magic-dropped."""
+    """power-on, up (sshd listens), power-button, stopping (soft power-off begun), off, power-cut, magic-packet,
+    magic-dropped."""
     detail: str = ""
 
 
