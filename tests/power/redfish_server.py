@@ -246,8 +246,14 @@ def _resource(service: RedfishServer, path: str) -> dict[str, Any] | None:
             "Systems": _link("/redfish/v1/Systems"),
             "Chassis": _link("/redfish/v1/Chassis"),
             "Managers": _link("/redfish/v1/Managers"),
-            "SessionService": _link("/redfish/v1/SessionService"),
-            "Links": {"Sessions": _link(SESSIONS)},
+            **(
+                {}
+                if faults.no_sessions
+                else {
+                    "SessionService": _link("/redfish/v1/SessionService"),
+                    "Links": {"Sessions": _link(SESSIONS)},
+                }
+            ),
         },
         "/redfish/v1/Systems": _collection(*(f"/redfish/v1/Systems/{name}" for name in faults.systems)),
         "/redfish/v1/Managers/1": {"Id": "1", "Model": "iLO 5", "FirmwareVersion": "2.78"},

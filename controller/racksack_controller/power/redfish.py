@@ -8,7 +8,6 @@ except before the power button is pushed, which would do the opposite in the wro
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -124,13 +123,15 @@ class RedfishDriver:
             raise contract.PowerPasswordMissing(
                 self.name, act, self.target, str(error), "mend password_file or credential"
             ) from error
+        except requests.exceptions.JSONDecodeError as error:
+            raise self._nonsense(act, f"its answer is not JSON ({error})") from error
         except (sushy.exceptions.SushyError, requests.RequestException) as error:
             raise self._from_sushy(act, session, error) from error
         except SystemChoiceError as error:
             raise contract.PowerProtocolError(
                 self.name, act, self.target, f"it has these systems: {error}", "name one of them as `system`"
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._nonsense(act, f"its answer is not Redfish ({error})") from error
 
     def _from_sushy(self, act: str, session: RedfishSession, error: Exception) -> PowerError:

@@ -7,7 +7,8 @@ What sushy leaves to us, because BMCs need it:
 - a redirect (iLO sends them for a missing trailing slash) keeps method and body, and never leads to another host, which
   would hand it our session token;
 - the environment's proxies and ~/.netrc are not for BMCs;
-- a wrong password is tried once, not again as Basic authentication, to spare the account from being locked.
+- a wrong password is tried once, to spare the account from being locked: sushy would try it again as Basic
+  authentication. That is used only where the service root, which needs no login, offers no sessions.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class _Connector(sushy.connector.Connector):  # type: ignore[misc] # sushy has n
 
     def _op(self, method: str, path: str = "", **options: Any) -> Any:  # noqa: ANN401 - as in the base class
         options["allow_redirects"] = False
+        if method != "GET":
+            options["server_side_retries_left"] = 0
         response = super()._op(method, path, **options)
         for _ in range(REDIRECTS_MAX):
             if response.status_code not in REDIRECTS:
@@ -165,13 +168,9 @@ class RedfishSession:
 
     def _login(self) -> None:
         password = self._settings.secret.read()
-        try:
+        root = self._open(sushy.auth.BasicAuth(self._settings.user, password))
+        if root.json.get("SessionService") or root.json.get("Links", {}).get("Sessions"):
             root = self._open(sushy.auth.SessionAuth(self._settings.user, password))
-        except (sushy.exceptions.AccessError, sushy.exceptions.ConnectionError):
-            raise
-        except sushy.exceptions.SushyError:
-            # No session service: services before Redfish 1.0 and some small ones know only Basic authentication.
-            root = self._open(sushy.auth.BasicAuth(self._settings.user, password))
         self._system_path = self._choose_system(root)
         self._root = root
 

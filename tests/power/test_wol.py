@@ -1,0 +1,101 @@
+"""Magic packets: their bytes, repeats, and the way over a jump host."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from racksack_controller.power.driver import PowerNotAllowed
+from racksack_controller.power.settings import WolSettings
+from racksack_controller.power.wol import WolDriver
+from tests.power import rigs
+from tests.power.machine import FileMachine
+from tests.power.magic_listener import MagicListener
+
+MAGIC = b"\xff" * 6 + bytes.fromhex("525400770001") * 16
+
+
+async def heard(listener: MagicListener, packets: int) -> None:
+    async with asyncio.timeout(20):
+        while len(listener.packets) < packets:
+            await asyncio.sleep(0.02)
+
+
+async def test_the_packet_and_its_repeats(tmp_path: Path) -> None:
+    rig = rigs.wol(tmp_path)
+    await rig.driver.on()
+    await heard(rig.device, 3)
+    assert rig.device.packets == [MAGIC] * 3
+    assert rig.machine.events == ["on"]
+    rig.device.stop()
+
+
+async def test_two_lost_packets_do_not_matter(tmp_path: Path) -> None:
+    machine = FileMachine(tmp_path / "machine")
+    listener = MagicListener(machine, rigs.MAC, drop_first=2).start()
+    settings = WolSettings(mac=rigs.MAC, broadcast="127.0.0.1", port=listener.port, repeats=3, spacing_s=0.01)
+    await WolDriver(settings).on()
+    await heard(listener, 3)
+    assert listener.woken == 1
+    listener.stop()
+
+
+@pytest.mark.parametrize("mac", ["52:54:00:77:00:01", "52-54-00-77-00-01", "525400770001"])
+async def test_macs_however_written(tmp_path: Path, mac: str) -> None:
+    rig = rigs.wol(tmp_path)
+    await rig.make(mac=mac, repeats=1).on()
+    await heard(rig.device, 1)
+    assert rig.device.packets == [MAGIC]
+    rig.device.stop()
+
+
+@pytest.mark.parametrize("interface", ["127.0.0.1", "lo"])
+async def test_an_interface_by_name_or_address(tmp_path: Path, interface: str) -> None:
+    rig = rigs.wol(tmp_path)
+    await rig.make(interface=interface, repeats=1).on()
+    await heard(rig.device, 1)
+    rig.device.stop()
+
+
+async def test_broadcast_is_allowed_on_the_socket(tmp_path: Path) -> None:
+    """A directed broadcast on loopback; without SO_BROADCAST the kernel refuses it."""
+    machine = FileMachine(tmp_path / "machine")
+    listener = MagicListener(machine, rigs.MAC, listen="0.0.0.0").start()
+    settings = WolSettings(mac=rigs.MAC, broadcast="127.255.255.255", port=listener.port, repeats=1)
+    await WolDriver(settings).on()
+    await heard(listener, 1)
+    listener.stop()
+
+
+async def test_from_a_jump_host_the_words_are_plain_arguments(tmp_path: Path) -> None:
+    rig = rigs.wol_jump(tmp_path)
+    listener, shell = rig.device
+    await rig.driver.on()
+    await heard(listener, 3)
+    argv = shell.calls[0]
+    assert argv[:2] == ["python3", "-c"]
+    assert argv[3:] == [MAGIC.hex(), "127.0.0.1", str(listener.port), "-", "3", "0.05"]
+    listener.stop()
+
+
+async def test_a_jump_host_without_the_interface_says_so(tmp_path: Path) -> None:
+    rig = rigs.wol_jump(tmp_path)
+    with pytest.raises(PowerNotAllowed, match=r"gateway says .*No such device"):
+        await rig.make(interface="nosuchdev0").on()
+    rig.device[0].stop()
+
+
+async def test_check_sends_no_packet(tmp_path: Path) -> None:
+    rig = rigs.wol(tmp_path)
+    assert (await rig.driver.check()).ok
+    await rig.make(repeats=1).on()
+    await heard(rig.device, 1)
+    assert len(rig.device.packets) == 1
+    rig.device.stop()
+
+
+def test_a_jump_host_needs_a_way_to_it() -> None:
+    with pytest.raises(ValueError, match="jump host"):
+        WolDriver(WolSettings(mac=rigs.MAC, jump="gateway"))
