@@ -90,11 +90,15 @@ async def nodes(request: web.Request) -> web.Response:
 @routes.get("/api/v1/nodes/{name}")
 async def node(request: web.Request) -> web.Response:
     """One node with its story."""
+    return web.json_response(await node_story(request))
+
+
+async def node_story(request: web.Request) -> View:
+    """The node of the address with its story; a 404 when there is none."""
     context, found = request.app[CONTEXT], _node_of(request)
     lines = await context.store.read(lambda connection: story(connection, node=found.name))
-    view = _view_of(context, found)
     events = [{"at_s": line.at_s, "sentence": line.sentence, "job": line.job} for line in lines]
-    return web.json_response({**view, "events": events})
+    return {**_view_of(context, found), "events": events}
 
 
 @routes.get("/api/v1/nodes/{name}/why")

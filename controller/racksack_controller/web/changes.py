@@ -31,6 +31,11 @@ class News:
                     break  # a reader that fell this far behind reads the whole status again
                 queue.put_nowait(line)
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether a page is open."""
+        return bool(self._streams)
+
     def nudge(self) -> None:
         """Something other than a step happened, such as a rejected file."""
         self._next.set()

@@ -1,0 +1,246 @@
+"""The controller as a whole: builds the edge around the loop, runs it, and takes it down again.
+
+Running jobs never notice: a start reads the store, connects to the nodes and goes on with what it finds there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+
+import msgspec
+from aiohttp import web
+
+from racksack_controller import returns
+from racksack_controller.config import Config, ConfigError, NodeConfig, load_config
+from racksack_controller.connector import Connector
+from racksack_controller.core import events as ev
+from racksack_controller.core import state as core_state
+from racksack_controller.edge import NodeEdge
+from racksack_controller.housekeeping import Housekeeping
+from racksack_controller.intake import Intake
+from racksack_controller.loop import Loop
+from racksack_controller.nodes import make_node
+from racksack_controller.nodes.node import Node
+from racksack_controller.nodes.settings import NodeSettings, SshSettings
+from racksack_controller.projects import Projects
+from racksack_controller.spool import SpoolLock, Watcher
+from racksack_controller.store import Store, unfetched_finished
+from racksack_controller.web.changes import News
+from racksack_controller.web.context import Context
+from racksack_controller.web.server import address_of, own_hosts, serve_tcp, serve_unix
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.resources import Inventory
+
+log = logging.getLogger("racksack")
+
+RETURNED_CHECK_MAX = 1000  # finished jobs that are looked at after a start for a missing return folder
+
+
+class App:
+    """One running controller."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.spool = Spool(config.spool)
+        self.lock = SpoolLock(self.spool)
+        self.store = Store(self.spool.database)
+        self.state = self.store.load()
+        self.loop = Loop(self.state, self.store, lost_after_s=config.defaults.lost_after_s)
+        self.news = News()
+        self.nodes: dict[str, Node] = {}
+        self.node_env: dict[str, dict[str, str]] = {}
+        self.connectors: dict[str, Connector] = {}
+        self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env)
+        projects = Projects(self.spool, self.store, config.group is not None)
+        self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
+        self._node_tasks: dict[str, asyncio.Task[None]] = {}
+        self._configured: dict[str, NodeConfig] = {}
+        self._runners: list[web.AppRunner] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, ready: Callable[[str], None], *, idle_exit_s: float | None = None) -> None:
+        """Until stopped; `ready` is called with the status page's address once everything answers.
+
+        With `idle_exit_s` it ends by itself when nothing was to be done for so long.
+        Raises OSError when an address cannot be listened on.
+        """
+        self.loop.attach(self.edge)
+        self.loop.listen(self.news.publish)
+        self.loop.listen(self._finish_returns)
+        looping = asyncio.create_task(self.loop.run(), name="loop")
+        try:
+            address = await self._open(idle_exit_s)
+            ready(address)
+            await looping
+        finally:
+            await self._close(looping)
+
+    def stop(self) -> None:
+        """End after the current step; jobs go on."""
+        log.info("stopping; running jobs go on")
+        self.loop.stop()
+
+    def spawn_reload(self) -> None:
+        """Reload without anybody waiting for the outcome: what SIGHUP does."""
+
+        async def reload() -> None:
+            for problem in await self.reload():
+                log.error("not reloaded: %s", problem)
+
+        self._spawn(reload())
+
+    async def reload(self) -> list[str]:
+        """Read the nodes of the configuration again; gives the problems, and then nothing was changed."""
+        if self.config.path is None:
+            return ["this controller was started without a configuration file"]
+        try:
+            config = await asyncio.to_thread(load_config, self.config.path)
+        except ConfigError as error:
+            return [str(problem) for problem in error.problems]
+        await self._configure(config)
+        log.info("reloaded nodes=%s", ",".join(sorted(self.nodes)))
+        return []
+
+    async def _open(self, idle_exit_s: float | None) -> str:
+        await self._configure(self.config)
+        await self._return_the_finished()
+        context = self._context()
+        shared = self.config.group is not None
+        self._runners.append(await serve_unix(context, self.spool.socket, group_access=shared))
+        listen = self.config.web.listen
+        if listen is not None:
+            hosts = own_hosts(self.config.web.hosts)
+            self._runners.append(await serve_tcp(context, listen.host, listen.port, hosts))
+            context.web_address = address_of(self._runners[-1])
+        watcher = Watcher(self.spool, self.config.watch.settle_s, self.config.watch.rescan_s)
+        self._spawn(self._watch(watcher))
+        keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
+        self._spawn(keeping.run())
+        return context.web_address
+
+    def _context(self) -> Context:
+        return Context(
+            loop=self.loop,
+            store=self.store,
+            spool=self.spool,
+            news=self.news,
+            nodes=self.nodes,
+            connectors=self.connectors,
+            intake=self.intake,
+            operators=frozenset(self.config.operators),
+            public_logs=self.config.group is None,
+            web_address="",
+            version=version("racksack"),
+            started_at_s=time.time(),
+            stop=self.stop,
+            reload=self.reload,
+        )
+
+    async def _watch(self, watcher: Watcher) -> None:
+        async for file in watcher.files():
+            self._spawn(self.intake.take(file))
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is queued, running or asked for."""
+        return not self.state.jobs and not self.state.attempts and not self.news.has_readers
+
+    async def _configure(self, config: Config) -> None:
+        """Make the nodes those of the configuration."""
+        for name in [name for name in self._configured if name not in config.nodes]:
+            await self._forget(name)
+        for name in [name for name in self.state.nodes if name not in config.nodes and not self._is_gone(name)]:
+            await self.loop.submit(ev.NodeRemoved(name))
+        for name, wanted in config.nodes.items():
+            if self._configured.get(name) != wanted:
+                if name in self._configured:
+                    await self._forget(name)
+                await self._add(name, wanted)
+        self.config = config
+
+    def _is_gone(self, name: str) -> bool:
+        return not self.state.on_node(name) and self.state.nodes[name].drain is not None
+
+    async def _add(self, name: str, wanted: NodeConfig) -> None:
+        record = core_state.Node(
+            name=name,
+            kind=wanted.kind,
+            inventory=_known_inventory(wanted),
+            reserve=wanted.reserve,
+            max_jobs=wanted.max_jobs,
+            labels=wanted.labels,
+        )
+        await self.loop.submit(ev.NodeConfigured(record))
+        node = make_node(name, _own_home(wanted.reach, self.store.spool_id))
+        connector = Connector(self.loop, node, wanted.complete)
+        self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
+        self.node_env[name] = wanted.env
+        self._node_tasks[name] = asyncio.create_task(connector.run(), name=f"node {name}")
+
+    async def _forget(self, name: str) -> None:
+        task = self._node_tasks.pop(name)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await self.nodes.pop(name).close()
+        del self.connectors[name], self._configured[name], self.node_env[name]
+        self.loop.post(ev.NodeDisconnected(name, "its configuration changed"))
+
+    def _finish_returns(self, changes: core_state.Changes) -> None:
+        """A job that ended without bringing anything back still gets a return folder that says how it ended."""
+        ended = [job for job in changes.jobs if job.ended_at_s is not None]
+        if ended:
+            self._spawn(self._ensure_returned(ended))
+
+    async def _return_the_finished(self) -> None:
+        """The same for those that ended just before the controller did."""
+        ended = await self.store.read(lambda connection: unfetched_finished(connection, RETURNED_CHECK_MAX))
+        await self._ensure_returned(ended)
+
+    async def _ensure_returned(self, jobs: list[core_state.Job]) -> None:
+        try:
+            await asyncio.to_thread(returns.ensure_returned, self.spool, jobs)
+        except (OSError, returns.ReturnsError) as error:
+            log.error("a return folder could not be made, the next start tries again: %s", error)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a part of the controller failed", exc_info=task.exception())
+            self.loop.stop()
+
+    async def _close(self, looping: asyncio.Task[None]) -> None:
+        self.loop.stop()
+        for runner in self._runners:
+            await runner.cleanup()
+        for task in [*self._tasks, *self._node_tasks.values()]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
+        await self.edge.close()
+        await asyncio.gather(looping, *(node.close() for node in self.nodes.values()), return_exceptions=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.spool.socket.unlink()
+        self.store.close()
+        self.lock.release()
+
+
+def _known_inventory(wanted: NodeConfig) -> Inventory | None:
+    """What is known of a node before it was ever seen: only if the configuration says all of it."""
+    if wanted.cpus is None or wanted.ram_bytes is None:
+        return None
+    return wanted.complete(Inventory(cpus=0, ram_bytes=0, disk_bytes=2**62))
+
+
+def _own_home(settings: NodeSettings, spool_id: str) -> NodeSettings:
+    """A folder per spool on the node, so that two controllers never take each other's attempts for orphans."""
+    if isinstance(settings, SshSettings):
+        return msgspec.structs.replace(settings, home=f"{settings.home}/{spool_id}")
+    return settings

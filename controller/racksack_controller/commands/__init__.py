@@ -1,0 +1,1 @@
+"""The commands that need the controller's own code; the client registers them lazily."""

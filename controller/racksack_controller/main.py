@@ -1,0 +1,117 @@
+"""Reads arguments and configuration, sets up logging and signals, and runs the controller until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import msgspec
+
+from racksack_controller.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
+from racksack_controller.nodes.settings import LocalSettings
+from racksack_controller.spool import SpoolError, prepare
+from racksack_controller.store import StoreError
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.states import ExitCode
+
+DEFAULT_CONFIG = Path("/etc/racksack/racksack.yaml")
+EMBEDDED_PORT = 8470
+EMBEDDED_IDLE_S = 6 * 3600.0
+LOG_BYTES_MAX = 5 * 1024**2
+
+log = logging.getLogger("racksack")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the controller; gives the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = embedded_config(options.home) if options.embedded else load_config(options.config)
+        if options.check:
+            print(f"{options.config}: good; {len(config.nodes)} nodes: {', '.join(sorted(config.nodes))}")
+            return ExitCode.OK
+        _set_up_logging(options.home / "controller.log" if options.embedded else None)
+        prepare(Spool(config.spool), config.group)
+        return _run(config, EMBEDDED_IDLE_S if options.embedded else None)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.USAGE
+    except (SpoolError, StoreError, OSError) as error:
+        print(f"racksack controller: {error}", file=sys.stderr)
+        return ExitCode.ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("racksack controller", description="Run the controller in the foreground.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="racksack.yaml (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="check the configuration and end")
+    parser.add_argument("--embedded", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--home", type=Path, default=Path(), help=argparse.SUPPRESS)
+    return parser
+
+
+def embedded_config(home: Path) -> Config:
+    """The controller of one machine and one user: HOME/racksack.yaml if there is one, else this machine as its node.
+
+    Raises ConfigError.
+    """
+    spool = home / "spool"
+    own = home / "racksack.yaml"
+    if own.exists():
+        return msgspec.structs.replace(load_config(own), spool=spool)
+    name = socket.gethostname().split(".")[0] or "here"
+    return Config(
+        spool=spool,
+        nodes={name: NodeConfig(name=name, reach=LocalSettings(home / "node"))},
+        web=Web(listen=_free_address()),
+        defaults=Defaults(time_limit_s=None),
+        watch=Watch(settle_s=0.5, rescan_s=10.0),
+    )
+
+
+def _free_address() -> Listen:
+    """The usual port, or any free one where another controller has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", EMBEDDED_PORT))
+        except OSError:
+            return Listen("127.0.0.1", 0)
+    return Listen("127.0.0.1", EMBEDDED_PORT)
+
+
+def _set_up_logging(path: Path | None) -> None:
+    """One line a decision: to a file of bounded size, or to standard error, where systemd adds the time."""
+    handler: logging.Handler = logging.StreamHandler()
+    if path is not None:
+        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=2)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+
+
+def _run(config: Config, idle_exit_s: float | None) -> int:
+    from racksack_controller.app import App  # after the arguments were found good: it takes a third of a second
+
+    async def serve() -> None:
+        app = App(config)
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, app.stop)
+        running.add_signal_handler(signal.SIGHUP, app.spawn_reload)
+        await app.run(_announce, idle_exit_s=idle_exit_s)
+
+    asyncio.run(serve())
+    return ExitCode.OK
+
+
+def _announce(address: str) -> None:
+    log.info("ready web=%s", address or "none")

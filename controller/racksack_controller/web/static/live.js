@@ -1,0 +1,33 @@
+// Follows the controller: on news, fetches the page's fragment (HTML made and escaped by the server) and shows it.
+"use strict";
+(() => {
+  const content = document.getElementById("content");
+  const badge = document.getElementById("live");
+  const SLOWEST_MS = 15000, FASTEST_MS = 500;
+  let pending = null;
+
+  async function refresh() {
+    pending = null;
+    try {
+      const answer = await fetch(content.dataset.fragment, { headers: { Accept: "text/html" } });
+      if (!answer.ok) throw new Error(String(answer.status));
+      const open = window.getSelection().toString();
+      if (open === "") content.innerHTML = await answer.text();
+      badge.className = "live on";
+      badge.textContent = "live";
+    } catch {
+      badge.className = "live off";
+      badge.textContent = "no answer";
+    }
+  }
+
+  function soon() {
+    if (pending === null) pending = setTimeout(refresh, FASTEST_MS);
+  }
+
+  const source = new EventSource("/api/v1/events");
+  source.onmessage = soon;
+  source.onopen = () => { badge.className = "live on"; };
+  source.onerror = () => { badge.className = "live off"; badge.textContent = "no answer"; };
+  setInterval(() => { if (!document.hidden) refresh(); }, SLOWEST_MS);
+})();
