@@ -103,6 +103,7 @@ class Config(msgspec.Struct, frozen=True):
     spool: Path
     nodes: dict[str, NodeConfig]
     group: str | None = None
+    operators: tuple[str, ...] = ()
     web: Web = Web()
     defaults: Defaults = Defaults()
     watch: Watch = Watch()
@@ -140,6 +141,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         spool=spool,
         nodes=nodes,
         group=values.get("group"),
+        operators=values.get("operators", ()),
         web=_web(values.get("web", {})),
         defaults=defaults,
         watch=Watch(**_in_seconds(values.get("watch", {}))),

@@ -332,6 +332,13 @@ CONFIG_FIELDS = (
         "racksack",
         "none",
     ),
+    Field(
+        "operators",
+        list_of(Kind(_user, {})),
+        "Users who may act on everybody's jobs and on nodes, beside root and the controller's own user.",
+        "[alice]",
+        "none",
+    ),
     Field("web", _fields(WEB_FIELDS), "The status page.", '{listen: "127.0.0.1:8470"}', "see below"),
     Field(
         "defaults",
