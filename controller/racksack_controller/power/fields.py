@@ -18,7 +18,8 @@ class Fields:
     """The keys of one block. Ask for each known key, then call `finish` to have the others refused."""
 
     def __init__(self, block: Mapping[Any, Any], path: str, mistakes: Mistakes) -> None:
-        self._block = block
+        # YAML 1.1, hence PyYAML, reads the bare keys on and off as true and false.
+        self._block = {{True: "on", False: "off"}.get(key, key): value for key, value in block.items()}
         self.path = path
         self._mistakes = mistakes
         self._known: list[str] = []
@@ -116,11 +117,10 @@ class Fields:
         value = self.raw(key)
         if value is None:
             return ()
-        if (
-            not isinstance(value, list)
-            or not value
-            or not all(isinstance(word, (str, int)) and not isinstance(word, bool) for word in value)
-        ):
+        if isinstance(value, list) and any(isinstance(word, bool) for word in value):
+            self.wrong(key, 'has a bare on, off, yes or no, which YAML reads as true or false; put it in quotes: "on"')
+            return ()
+        if not isinstance(value, list) or not value or not all(isinstance(word, (str, int, float)) for word in value):
             self.wrong(key, f"must be a list of words, since no shell is used: {key}: [/usr/bin/virsh, start, r1]")
             return ()
         return tuple(str(word) for word in value)

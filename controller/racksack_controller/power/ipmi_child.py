@@ -23,8 +23,8 @@ PRIVILEGES = {"operator": 3, "admin": 4}
 COMMANDS = {"on": "on", "soft_off": "shutdown", "hard_off": "off"}
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Carry out one request. Returns `{"ok": ...}`, or `{"error": words, "code": IPMI completion code}`."""
+def answer(request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Carry out one request: `{"ok": ...}` or `{"error": words, "code": IPMI completion code}`, and the login, if any."""
     try:
         # As bytes: pyghmi forgets to take a session off its list of logins under way when these are str.
         bmc = command.Command(
@@ -35,15 +35,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             privlevel=PRIVILEGES[request["privilege"]],
         )
     except exceptions.PyghmiException as error:
-        return {"login": True, "error": str(error), "code": 0}
+        return {"login": True, "error": str(error), "code": 0}, None
     except OSError as error:
-        return {"login": True, "error": "timeout" if isinstance(error, TimeoutError) else str(error), "code": 0}
+        return {"login": True, "error": str(error), "code": 0}, None
     try:
-        return {"ok": perform(bmc, request["act"])}
+        return {"ok": perform(bmc, request["act"])}, bmc
     except exceptions.PyghmiException as error:
-        return {"error": str(error), "code": getattr(error, "ipmicode", 0)}
-    finally:
-        bmc.ipmi_session.logout()
+        return {"error": str(error), "code": getattr(error, "ipmicode", 0)}, bmc
 
 
 def perform(bmc: Any, act: str) -> Any:  # noqa: ANN401 - pyghmi has no types; the result goes out as JSON
@@ -68,15 +66,19 @@ def perform(bmc: Any, act: str) -> Any:  # noqa: ANN401 - pyghmi has no types; t
 
 
 def child(line: bytes) -> None:
-    """Answer one request and end. The answer is one write, so that answers do not mix."""
+    """Answer one request and end. The answer is one short write, so that answers do not mix; the logout may fail."""
     request = json.loads(line)
     signal.setitimer(signal.ITIMER_REAL, request["timeout_s"])
+    login = None
     try:
-        reply = answer(request)
+        reply, login = answer(request)
     except Exception as error:  # noqa: BLE001 - the last line of a process; the parent turns it into a PowerError
         reply = {"error": f"{type(error).__name__}: {error}", "code": 0, "crash": True}
-    text = json.dumps({"id": request["id"], **reply}).encode()[:3000] + b"\n"
-    os.write(1, text)
+    if "error" in reply:
+        reply["error"] = reply["error"][:500]
+    os.write(1, json.dumps({"id": request["id"], **reply}).encode() + b"\n")
+    if login is not None:
+        login.ipmi_session.logout()
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ class IpmiHelper:
 
     async def _running(self) -> asyncio.subprocess.Process:
         async with self._starting:
-            if self._process is None or self._process.returncode is not None:
+            if self._process is None or self._reader is None or self._reader.done():
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     str(CHILD),

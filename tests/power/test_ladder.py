@@ -1,0 +1,283 @@
+"""The ladder: each way is tried in order and verified before the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from racksack_controller.power.driver import (
+    CheckReport,
+    PowerNotAllowed,
+    PowerReading,
+    PowerState,
+    PowerUnreachable,
+)
+from racksack_controller.power.ladder import Act, Limits, Outcome, Step, switch_off, switch_on
+
+FAST = Limits(boot_s=0.3, grace_s=0.3, confirm_s=0.2, poll_s=0.02)
+PATIENT = Limits(boot_s=20, grace_s=20, confirm_s=20, poll_s=0.02)
+
+
+@dataclass
+class World:
+    """A server and who asked it for what."""
+
+    on: bool = False
+    asked: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Way:
+    """A driver whose device obeys, or not, as a test says."""
+
+    name: str
+    world: World
+    knows_state: bool = True
+    obeys: frozenset[str] = frozenset({"on", "soft_off", "hard_off"})
+    unable: frozenset[str] = frozenset()
+    gone: bool = False
+    states: list[PowerState] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        return f"{self.name}-device"
+
+    async def status(self, timeout_s: float | None = None) -> PowerReading:
+        if self.gone:
+            raise PowerUnreachable(self.name, "read", self.target, "nothing", "look")
+        if self.states:
+            return PowerReading(self.states.pop(0), "scripted")
+        state = PowerState.ON if self.world.on else PowerState.OFF
+        return PowerReading(state if self.knows_state else PowerState.UNKNOWN, state.value)
+
+    async def on(self, timeout_s: float | None = None) -> None:
+        self._asked("on")
+        self.world.on = self.world.on or "on" in self.obeys
+
+    async def soft_off(self, timeout_s: float | None = None) -> None:
+        self._asked("soft_off")
+        self.world.on = self.world.on and "soft_off" not in self.obeys
+
+    async def hard_off(self, timeout_s: float | None = None) -> None:
+        self._asked("hard_off")
+        self.world.on = self.world.on and "hard_off" not in self.obeys
+
+    def _asked(self, act: str) -> None:
+        if act in self.unable:
+            raise PowerNotAllowed(self.name, act, self.target, "cannot", "use another")
+        if self.gone:
+            raise PowerUnreachable(self.name, act, self.target, "nothing", "look")
+        self.world.asked.append(f"{self.name} {act}")
+
+    async def watts(self, timeout_s: float | None = None) -> float | None:
+        return None
+
+    async def check(self, timeout_s: float | None = None) -> CheckReport:
+        return CheckReport(self.name, self.target)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def taken(steps: AsyncIterator[Step]) -> list[tuple[str, Act, Outcome]]:
+    async with asyncio.timeout(30):
+        return [(step.way, step.act, step.outcome) async for step in steps]
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def at_once() -> None:
+    return
+
+
+def up_when_on(world: World):
+    async def verify() -> None:
+        while not world.on:
+            await asyncio.sleep(0.01)
+
+    return verify
+
+
+async def test_the_first_way_works() -> None:
+    world = World()
+    bmc, wol = Way("redfish", world), Way("wol", world, knows_state=False)
+    assert await taken(switch_on([bmc, wol], [bmc, wol], up_when_on(world), PATIENT)) == [
+        ("redfish", Act.ON, Outcome.ACCEPTED),
+        ("redfish", Act.CONFIRM, Outcome.CONFIRMED),
+        ("redfish", Act.VERIFY, Outcome.DONE),
+    ]
+    assert world.asked == ["redfish on"]
+
+
+async def test_a_way_that_fails_leads_to_the_next() -> None:
+    world = World()
+    bmc, wol = Way("redfish", world, gone=True), Way("wol", world, knows_state=False)
+    assert await taken(switch_on([bmc, wol], [bmc, wol], up_when_on(world), FAST)) == [
+        ("redfish", Act.ON, Outcome.FAILED),
+        ("wol", Act.ON, Outcome.ACCEPTED),
+        ("wol", Act.CONFIRM, Outcome.SKIPPED),
+        ("wol", Act.VERIFY, Outcome.DONE),
+    ]
+
+
+async def test_a_way_that_is_accepted_but_does_nothing_is_found_out() -> None:
+    """The BMC, though it did not obey, is the witness that the magic packet worked."""
+    world = World()
+    bmc, wol = Way("redfish", world, obeys=frozenset()), Way("wol", world, knows_state=False)
+    assert await taken(switch_on([bmc, wol], [bmc, wol], up_when_on(world), FAST)) == [
+        ("redfish", Act.ON, Outcome.ACCEPTED),
+        ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("wol", Act.ON, Outcome.ACCEPTED),
+        ("wol", Act.CONFIRM, Outcome.CONFIRMED),
+        ("wol", Act.VERIFY, Outcome.DONE),
+    ]
+
+
+async def test_on_but_not_up_ends_the_ladder() -> None:
+    world = World()
+    first, second = Way("redfish", world), Way("ipmi", world)
+    steps = await taken(switch_on([first, second], [first, second], never, FAST))
+    assert steps[-1] == ("redfish", Act.VERIFY, Outcome.STUCK)
+    assert world.asked == ["redfish on"]
+
+
+async def test_without_a_witness_each_way_gets_its_boot_time() -> None:
+    world = World()
+    first, second = Way("wol", world, knows_state=False), Way("wol2", world, knows_state=False)
+    steps = await taken(switch_on([first, second], [first, second], never, FAST))
+    assert [step for step in steps if step[1] is Act.VERIFY] == [
+        ("wol", Act.VERIFY, Outcome.FAILED),
+        ("wol2", Act.VERIFY, Outcome.FAILED),
+    ]
+
+
+async def test_lag_and_transitions_are_waited_for() -> None:
+    world = World()
+    states = [PowerState.OFF, PowerState.OFF, PowerState.TRANSITION, PowerState.ON]
+    bmc = Way("redfish", world, states=states)
+    steps = await taken(switch_on([bmc], [bmc], up_when_on(world), PATIENT))
+    assert steps[1] == ("redfish", Act.CONFIRM, Outcome.CONFIRMED)
+    assert states == []
+
+
+async def test_power_lost_while_booting_ends_the_wait_early() -> None:
+    world = World()
+    bmc = Way("redfish", world, states=[PowerState.ON, PowerState.OFF, PowerState.OFF, PowerState.OFF])
+    steps = await taken(switch_on([bmc], [bmc], never, PATIENT))
+    assert steps[-1] == ("redfish", Act.VERIFY, Outcome.FAILED)
+
+
+async def test_one_reading_of_off_is_lag_not_loss() -> None:
+    world = World()
+    bmc = Way("redfish", world, states=[PowerState.ON, PowerState.OFF, PowerState.ON])
+
+    async def verify() -> None:
+        while bmc.states:
+            await asyncio.sleep(0.01)
+
+    steps = await taken(switch_on([bmc], [bmc], verify, PATIENT))
+    assert steps[-1][2] is Outcome.DONE
+
+
+async def test_a_boot_that_was_under_way_goes_on_with_its_remaining_time() -> None:
+    world = World(on=True)
+    bmc, wol = Way("redfish", world), Way("wol", world, knows_state=False)
+    steps = await taken(switch_on([bmc, wol], [bmc, wol], at_once, PATIENT, resume_s=5))
+    assert steps == [("redfish", Act.VERIFY, Outcome.DONE)]
+    assert world.asked == []
+
+
+async def test_no_time_left_goes_down_the_ladder() -> None:
+    world = World()
+    first, second = Way("wol", world, knows_state=False, obeys=frozenset()), Way("ipmi", world)
+    steps = await taken(switch_on([first, second], [first, second], up_when_on(world), PATIENT, resume_s=0))
+    assert steps[0] == ("wol", Act.VERIFY, Outcome.FAILED)
+    assert steps[-1] == ("ipmi", Act.VERIFY, Outcome.DONE)
+
+
+async def test_soft_off_is_confirmed_by_the_bmc() -> None:
+    world = World(on=True)
+    ssh, bmc = Way("ssh", world, knows_state=False), Way("redfish", world)
+    assert await taken(switch_off([ssh, bmc], [ssh, bmc], never, hard=True, limits=PATIENT)) == [
+        ("ssh", Act.SOFT_OFF, Outcome.ACCEPTED),
+        ("ssh", Act.CONFIRM, Outcome.DONE),
+    ]
+    assert world.asked == ["ssh soft_off"]
+
+
+async def test_silence_does_not_count_where_a_bmc_knows() -> None:
+    world = World(on=True)
+    stubborn = frozenset[str]()
+    ssh = Way("ssh", world, knows_state=False, obeys=stubborn)
+    bmc = Way("redfish", world, obeys=stubborn)
+    steps = await taken(switch_off([ssh, bmc], [ssh, bmc], at_once, hard=False, limits=FAST))
+    assert steps[-1][2] is Outcome.STUCK
+
+
+async def test_silence_counts_where_nothing_knows() -> None:
+    world = World(on=True)
+    ssh = Way("ssh", world, knows_state=False)
+    steps = await taken(switch_off([ssh], [ssh], at_once, hard=False, limits=PATIENT))
+    assert steps[-1] == ("ssh", Act.CONFIRM, Outcome.DONE)
+    steps = await taken(switch_off([ssh], [ssh], never, hard=False, limits=FAST))
+    assert steps[-1][2] is Outcome.STUCK
+
+
+async def test_hard_only_after_grace_and_only_if_allowed() -> None:
+    world = World(on=True)
+    deaf = frozenset({"hard_off"})
+    ssh = Way("ssh", world, knows_state=False, obeys=deaf, unable=frozenset({"hard_off"}))
+    bmc = Way("redfish", world, obeys=deaf)
+    steps = await taken(switch_off([ssh, bmc], [ssh, bmc], never, hard=False, limits=FAST))
+    assert steps[-1] == ("", Act.CONFIRM, Outcome.STUCK)
+    assert world.on
+    steps = await taken(switch_off([ssh, bmc], [ssh, bmc], never, hard=True, limits=FAST))
+    assert steps == [
+        ("ssh", Act.SOFT_OFF, Outcome.ACCEPTED),
+        ("ssh", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("redfish", Act.SOFT_OFF, Outcome.ACCEPTED),
+        ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("ssh", Act.HARD_OFF, Outcome.SKIPPED),
+        ("redfish", Act.HARD_OFF, Outcome.ACCEPTED),
+        ("redfish", Act.CONFIRM, Outcome.DONE),
+    ]
+
+
+async def test_a_bmc_that_is_gone_confirms_nothing() -> None:
+    world = World(on=True)
+    ssh, bmc = Way("ssh", world, knows_state=False), Way("redfish", world, gone=True)
+    steps = await taken(switch_off([ssh, bmc], [ssh, bmc], at_once, hard=True, limits=FAST))
+    assert ("redfish", Act.HARD_OFF, Outcome.FAILED) in steps
+    assert steps[-1][2] is Outcome.STUCK
+
+
+async def test_every_step_says_something_and_how_long_it_took() -> None:
+    world = World(on=True)
+    bmc = Way("redfish", world, obeys=frozenset())
+    async for step in switch_off([bmc], [bmc], never, hard=True, limits=FAST):
+        assert step.detail
+        assert step.took_s >= 0
+
+
+async def test_a_ladder_that_is_left_cancels_its_verify() -> None:
+    world = World()
+    bmc = Way("redfish", world)
+    ended = asyncio.Event()
+
+    async def verify() -> None:
+        try:
+            await never()
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(taken(switch_on([bmc], [bmc], verify, PATIENT)))
+    async with asyncio.timeout(20):
+        while not world.on:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await ended.wait()
