@@ -65,7 +65,9 @@ def test_stopping_the_controller_leaves_local_jobs_alone() -> None:
 
 def test_the_unit_uses_options_that_exist() -> None:
     unit = (UNITS / "racksack.service").read_text()
-    ended = subprocess.run([COMMANDS / "racksack", "controller", "--help"], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-m", "racksack_controller", "--help"], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     for option in set(re.findall(r"^Exec.*racksack controller (.*)$", unit, re.MULTILINE)):
         for flag in re.findall(r"--[a-z-]+", option):

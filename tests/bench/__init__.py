@@ -1,0 +1,1 @@
+"""Benchmarks beside other schedulers; run by hand with `make bench`, never collected by pytest."""
