@@ -24,7 +24,7 @@ COMMANDS = {"on": "on", "soft_off": "shutdown", "hard_off": "off"}
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Carry out one request: `{"ok": ...}` or `{"error": words, "code": IPMI completion code}`, and the login, if any."""
+    """Carry out one request: `{"ok": ...}` or `{"error": words, "code": completion code}`, and the login, if any."""
     try:
         # As bytes: pyghmi forgets to take a session off its list of logins under way when these are str.
         bmc = command.Command(
