@@ -1,0 +1,131 @@
+"""The names of everything in an agent's home, and nothing about what is done with it.
+
+Imported at each start of an attempt: only modules that cost nothing to import.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class Home:
+    """The folders of one agent home."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(os.path.expanduser(root))
+
+    @property
+    def attempts(self) -> str:
+        """One folder per attempt that is on this node."""
+        return self.root + "/attempts"
+
+    @property
+    def snapshots(self) -> str:
+        """Immutable project content, a folder per digest."""
+        return self.root + "/snapshots"
+
+    @property
+    def incoming(self) -> str:
+        """Where rsync brings content."""
+        return self.root + "/incoming"
+
+    @property
+    def run(self) -> str:
+        """One named pipe per living `serve`; supervisors write the names of attempts that changed into them."""
+        return self.root + "/run"
+
+    @property
+    def bases(self) -> str:
+        """Empty venvs, one per Python, that uv installs on behalf of (see `environment`)."""
+        return self.root + "/bases"
+
+    @property
+    def cache(self) -> str:
+        """`uv/` when this home has a cache of its own; `resolved/`: requirements that were installed lately."""
+        return self.root + "/cache"
+
+    def attempt(self, name: str) -> AttemptFolder:
+        """The folder of one attempt, whether or not it exists."""
+        return AttemptFolder(self.attempts + "/" + name)
+
+    def make(self) -> None:
+        """Create what is missing. Raises OSError when the home cannot be written."""
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+        for folder in (self.attempts, self.snapshots, self.incoming, self.run, self.bases, self.cache + "/resolved"):
+            os.makedirs(folder, exist_ok=True)
+
+
+class AttemptFolder:
+    """The files of one attempt."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """`<job>.<number>`."""
+        return os.path.basename(self.path)
+
+    @property
+    def home(self) -> Home:
+        """The home that this attempt is in."""
+        return Home(os.path.dirname(os.path.dirname(self.path)))
+
+    @property
+    def launch(self) -> str:
+        """The order as received, with what `serve` decided (cores, session)."""
+        return self.path + "/launch.json"
+
+    @property
+    def order(self) -> str:
+        """The same for the supervisor in Python's marshal format: reading JSON would double its start-up time."""
+        return self.path + "/order.marshal"
+
+    @property
+    def lock(self) -> str:
+        """Held (flock) by the supervisor while it lives; holds its process id as text."""
+        return self.path + "/lock"
+
+    @property
+    def state(self) -> str:
+        """The latest report before the end."""
+        return self.path + "/state.json"
+
+    @property
+    def exit(self) -> str:
+        """The final report, written last."""
+        return self.path + "/exit.json"
+
+    @property
+    def stop(self) -> str:
+        """A request to end: reason, grace and first signal."""
+        return self.path + "/stop.json"
+
+    @property
+    def reserve(self) -> str:
+        """Space that is given back on a full disk so that the exit record can be written."""
+        return self.path + "/reserve"
+
+    @property
+    def work(self) -> str:
+        """The job's writable copy of the project."""
+        return self.path + "/work"
+
+    @property
+    def venv(self) -> str:
+        """The job's own venv."""
+        return self.path + "/venv"
+
+    @property
+    def tmp(self) -> str:
+        """The job's TMPDIR."""
+        return self.path + "/tmp"
+
+    @property
+    def out(self) -> str:
+        """The return folder."""
+        return self.path + "/out"

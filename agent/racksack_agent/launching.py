@@ -1,0 +1,192 @@
+"""Launches attempts: checks the orders, makes the folders, starts the sessions, many at once.
+
+The folder decides: an attempt that has one was launched before, and launching it again changes nothing. A folder is made beside
+and renamed, so one without an order is never seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import marshal
+import os
+import shutil
+import sys
+import time
+from typing import Any, Dict, List
+
+from racksack_agent import checks, records
+from racksack_agent.agent import Agent
+from racksack_agent.checks import field
+from racksack_agent.problems import RefusedError
+
+Order = Dict[str, Any]
+
+_RESERVE_BYTES = 16 * 1024  # for exit.json on a full disk
+_KINDS = ("auto", "requirements", "pyproject", "lock", "none")
+_PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "PATH", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "NETRC")
+_PASSED_ON_PREFIXES = ("UV_", "PIP_", "SSL_CERT_")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def launch(agent: Agent, request: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """A reply for each order, in turn. Raises OSError when the home cannot be locked."""
+    orders = field(request, "orders", list)
+    replies: List[Dict[str, Any]] = []
+    admitted: Dict[str, Dict[str, Any]] = {}
+    with open(agent.home.root + "/launch.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two of us must not give out the same cores
+        agent.cores.refresh()
+        for order in orders:
+            reply: Dict[str, Any] = {
+                "attempt": order.get("attempt") if isinstance(order, dict) else None,
+                "error": None,
+            }
+            replies.append(reply)
+            try:
+                if admit(agent, order):
+                    admitted[reply["attempt"]] = reply
+                reply.update(ok=True, kind="")
+            except RefusedError as problem:
+                reply.update(ok=False, kind=problem.kind, error=str(problem))
+            except OSError as problem:
+                reply.update(ok=False, **disk_problem(problem))
+        start_sessions(agent, admitted)
+    return replies
+
+
+def disk_problem(problem: OSError) -> Dict[str, str]:
+    """The kind and the sentence for a folder that could not be made."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return {"kind": "disk_full", "error": "the node's disk is full"}
+    return {"kind": "os", "error": f"the attempt's folder could not be made: {problem}"}
+
+
+def admit(agent: Agent, order: object) -> bool:
+    """Make the folder of an attempt; False if there was one. Raises RefusedError, OSError."""
+    checked = check(order)
+    name = checked["attempt"]
+    folder = agent.home.attempt(name)
+    if os.path.isdir(folder.path):
+        return False
+    if agent.sessions is None:
+        raise RefusedError("no_session", "this node has neither tmux nor screen")
+    if not agent.snapshots.has(checked["digest"]):
+        raise RefusedError("no_snapshot", f"the content {checked['digest'][:12]} is not on this node")
+    checked.update(
+        cpu_ids=agent.cores.choose(name, checked["cpus"]),
+        limit=agent.limit.of(name),
+        boot_id=agent.boot_id,
+        uv=agent.uv(),
+        base_env=base_env(),
+        launched_at_s=time.time(),
+    )
+    beside = agent.home.attempt(f".{name}.{os.getpid()}")
+    try:
+        fill(beside, checked)
+        os.rename(beside.path, folder.path)
+    except OSError:
+        shutil.rmtree(beside.path, ignore_errors=True)
+        if os.path.isdir(folder.path):
+            return False  # another was quicker
+        raise
+    return True
+
+
+def fill(folder: Any, order: Order) -> None:  # noqa: ANN401
+    """Make what is in an attempt's folder at the start. Raises OSError."""
+    for path in (folder.path, folder.out, folder.tmp):
+        os.mkdir(path, 0o755)
+    reserve = os.open(folder.reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(reserve, 0, _RESERVE_BYTES)
+    finally:
+        os.close(reserve)
+    for path, data in ((folder.launch, records.encode(order).encode()), (folder.order, marshal.dumps(order))):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # it holds the user's environment
+        try:
+            os.write(file, data)
+        finally:
+            os.close(file)
+
+
+def start_sessions(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
+    """Start them all; an attempt whose session cannot be started is taken back."""
+    if not admitted or agent.sessions is None:
+        return
+    commands = {name: agent.limit.wrap(name, supervisor_command(agent.home.attempt(name).path)) for name in admitted}
+    for name, sentence in agent.sessions.start(commands).items():
+        shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
+        admitted[name].update(ok=False, kind="session", error=sentence)
+
+
+def supervisor_command(folder: str) -> List[str]:
+    """The program of a session: `-I -S` and UTF-8 mode halve the start of Python."""
+    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    return [sys.executable, "-I", "-S", "-X", "utf8", main, "supervise", folder]
+
+
+def base_env() -> Dict[str, str]:
+    """What a job's clean environment and the building of its venv take from ours."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.lower() in _PROXIES or name.startswith(_PASSED_ON_PREFIXES)
+    }
+
+
+def check(order: object) -> Order:
+    """An order whose fields are all there and of the right type. Raises RefusedError."""
+    if not isinstance(order, dict):
+        raise RefusedError("bad_request", "an order is an object")
+    number = (int, float)
+    checked = {
+        "attempt": checks.attempt_name(order.get("attempt")),
+        "job_id": field(order, "job_id", (int, str)),
+        "name": field(order, "name", str),
+        "node": field(order, "node", str),
+        "digest": checks.digest(order.get("digest")),
+        "entrypoint": field(order, "entrypoint", str),
+        "args": checks.names(order, "args") if "args" in order else [],
+        "env": variables(order, "env"),
+        "node_env": variables(order, "node_env"),
+        "cpus": field(order, "cpus", number, 1),
+        "ram_bytes": int(field(order, "ram_bytes", number, 0) or 0),
+        "gpus": [gpu(one) for one in field(order, "gpus", list, [])],
+        "time_limit_s": field(order, "time_limit_s", number, None),
+        "environment": environment(field(order, "environment", dict, {})),
+        "outputs": checks.names(order, "outputs") if "outputs" in order else [],
+        "max_output_bytes": int(field(order, "max_output_bytes", number, 10 << 30)),
+        "stage_in_ram": checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
+        "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
+        "grace_s": float(field(order, "grace_s", number, 10)),
+        "array_index": field(order, "array_index", int, None),
+    }
+    texts = [checked["name"], checked["node"], checked["entrypoint"], *checked["args"], *checked["stage_in_ram"]]
+    if any("\0" in text for text in texts) or not checked["entrypoint"]:
+        raise RefusedError("bad_request", "a name, an argument or the entrypoint is empty or holds a NUL character")
+    return checked
+
+
+def variables(order: Order, name: str) -> Dict[str, str]:
+    """Environment variables. Raises RefusedError for a name or value that no environment can hold."""
+    given = field(order, name, dict, {})
+    for key, value in given.items():
+        if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
+            raise RefusedError("bad_request", f"{name}: {key!r} cannot be an environment variable")
+    return dict(given)
+
+
+def gpu(one: object) -> Dict[str, Any]:
+    """A granted device. Raises RefusedError."""
+    if not isinstance(one, dict):
+        raise RefusedError("bad_request", "a GPU is an object of uuid, index and vendor")
+    return {"uuid": field(one, "uuid", str), "index": field(one, "index", int), "vendor": field(one, "vendor", str)}
+
+
+def environment(given: Dict[str, Any]) -> Dict[str, Any]:
+    """How the venv is made. Raises RefusedError."""
+    kind = field(given, "kind", str, "auto")
+    if kind not in _KINDS:
+        raise RefusedError("bad_request", f"environment: there is no kind {kind!r}; it is one of {', '.join(_KINDS)}")
+    return {"kind": kind, "file": field(given, "file", str, None), "python": field(given, "python", str, None)}

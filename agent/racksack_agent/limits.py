@@ -1,0 +1,210 @@
+"""The memory limit of an attempt, in one of three ways that `serve` chose for this node (see `limit_choice`).
+
+`cgroup1`: a memory cgroup of version 1 (root). `scope`: the session's program was started in a delegated systemd scope and
+divides it (version 2). `watch`: neither is there; the memory of all descendants is added up from time to time, by RSS, and
+confirmed by PSS before anything is ended, since shared pages would count twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from racksack_agent import processes
+
+_WATCH_S_MIN = 0.15
+_WATCH_SHARE_MAX = 0.03  # of one core may go into looking at /proc
+_SAMPLE_S = 0.25
+
+
+class Limit:
+    """No limit and no measurement: the base of the others."""
+
+    def join(self) -> None:
+        """Called in the job's process before it becomes the job."""
+
+    def used_bytes(self, now_s: float) -> int:
+        """Memory in use now; 0 when it is not time to look again."""
+        return 0
+
+    def exceeded(self) -> bool:
+        """Whether the limit was hit and the job is to end, or was ended, because of it."""
+        return False
+
+    def left(self) -> list[int]:
+        """Processes that are still held to this limit."""
+        return []
+
+    def close(self) -> None:
+        """Undo what was set up; all processes are gone."""
+
+
+class Watch(Limit):
+    """Adds up the memory of all descendants. A program that grows faster than it is looked at can pass the limit shortly."""
+
+    def __init__(self, ram_bytes: int) -> None:
+        self.ram_bytes = ram_bytes
+        self._next_s = time.monotonic() + 0.05
+        self._over = False
+
+    def used_bytes(self, now_s: float) -> int:
+        """Sum over the tree, at most every 150 ms and less often where /proc is slow to read."""
+        if now_s < self._next_s:
+            return 0
+        found = processes.descendants(os.getpid())
+        used = sum(map(processes.rss_bytes, found))
+        if used > self.ram_bytes:
+            used = sum(map(processes.pss_bytes, found))
+            self._over = self._over or used > self.ram_bytes
+        spent_s = time.monotonic() - now_s
+        self._next_s = now_s + max(_WATCH_S_MIN, spent_s / _WATCH_SHARE_MAX)
+        return used
+
+    def exceeded(self) -> bool:
+        """True once the sum was above the limit."""
+        return self._over
+
+
+class Cgroup(Limit):
+    """A cgroup folder with the kernel's own limit; the file names differ between versions 1 and 2."""
+
+    limit_file = ""
+    swap_file = ""
+    events_file = ""
+    anonymous: tuple[bytes, ...] = ()
+
+    def __init__(self, folder: str, ram_bytes: int) -> None:
+        """Make the folder and set the limit. Raises OSError where that is not possible."""
+        self.folder = folder
+        self._next_s = 0.0
+        os.makedirs(folder, exist_ok=True)
+        write(folder + "/" + self.limit_file, str(ram_bytes))
+        self._limit_swap(ram_bytes)
+
+    def _limit_swap(self, ram_bytes: int) -> None:
+        raise NotImplementedError
+
+    def join(self) -> None:
+        """Move the calling process in."""
+        write(self.folder + "/cgroup.procs", "0")
+
+    def used_bytes(self, now_s: float) -> int:
+        """Memory without the page cache, which the kernel drops when it is needed elsewhere."""
+        if now_s < self._next_s:
+            return 0
+        self._next_s = now_s + _SAMPLE_S
+        used = 0
+        for line in read(self.folder + "/memory.stat").splitlines():
+            name, _, value = line.partition(b" ")
+            if name in self.anonymous:
+                used += int(value)
+        return used
+
+    def exceeded(self) -> bool:
+        """Whether the kernel ended a process for memory."""
+        for line in read(self.folder + "/" + self.events_file).splitlines():
+            name, _, value = line.partition(b" ")
+            if name == b"oom_kill":
+                return int(value) > 0
+        return False
+
+    def left(self) -> list[int]:
+        """Processes in the group, the caller left out."""
+        return [int(name) for name in read(self.folder + "/cgroup.procs").split() if int(name) != os.getpid()]
+
+    def close(self) -> None:
+        """Remove the group."""
+        remove_group(self.folder)
+
+
+class CgroupV1(Cgroup):
+    """A memory cgroup of version 1."""
+
+    limit_file = "memory.limit_in_bytes"
+    swap_file = "memory.memsw.limit_in_bytes"
+    events_file = "memory.oom_control"
+    anonymous = (b"total_rss", b"total_shmem")
+
+    def _limit_swap(self, ram_bytes: int) -> None:
+        if os.path.exists(self.folder + "/" + self.swap_file):
+            write(self.folder + "/" + self.swap_file, str(ram_bytes))
+
+
+class CgroupV2(Cgroup):
+    """A cgroup of version 2 inside a delegated scope; an OOM ends the whole group, so that no half of a job goes on."""
+
+    limit_file = "memory.max"
+    swap_file = "memory.swap.max"
+    events_file = "memory.events"
+    anonymous = (b"anon", b"shmem")
+
+    def _limit_swap(self, ram_bytes: int) -> None:
+        for name, value in ((self.swap_file, "0"), ("memory.oom.group", "1")):
+            if os.path.exists(self.folder + "/" + name):
+                write(self.folder + "/" + name, value)
+
+
+def divide_scope(ram_bytes: int, root: str = "/sys/fs/cgroup", process: str = "self") -> CgroupV2:
+    """Divide the delegated scope that this process runs in: itself to `keeper`, the job to `job`. Raises OSError.
+
+    Version 2 has no processes beside subgroups with controllers, hence the keeper.
+    """
+    lines = processes.read_proc(process, "cgroup").splitlines()
+    own = next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::")), "")
+    scope = root + own
+    if "racksack" not in own.rpartition("/")[2]:
+        raise OSError(f"{own or 'this process'} is not a scope of racksack")
+    os.makedirs(scope + "/keeper", exist_ok=True)
+    write(scope + "/keeper/cgroup.procs", "0")
+    write(scope + "/cgroup.subtree_control", "+memory")
+    return CgroupV2(scope + "/job", ram_bytes)
+
+
+def open_limit(kind: str, path: str, ram_bytes: int) -> Limit:
+    """The limit of one attempt; where the chosen way fails, the memory is watched instead."""
+    if ram_bytes <= 0:
+        return Limit()
+    try:
+        if kind == "cgroup1":
+            return CgroupV1(path, ram_bytes)
+        if kind == "scope":
+            return divide_scope(ram_bytes)
+    except OSError:
+        return Watch(ram_bytes)
+    return Watch(ram_bytes)
+
+
+def remove_group(folder: str) -> None:
+    """Remove an empty cgroup; none is fine. The kernel may need a moment after the last process."""
+    for _ in range(50):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return
+
+
+def write(path: str, text: str) -> None:
+    """Write a value into a kernel file. Raises OSError."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+def read(path: str) -> bytes:
+    """A kernel file's content; empty when it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(file, 1 << 16)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)

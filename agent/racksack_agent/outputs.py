@@ -1,0 +1,144 @@
+"""Gathers what goes back to the user: matches of the job's globs are copied into out/, what may not leave is dropped and named.
+
+Dropped are links that lead out of the tree (the receiver would follow them somewhere else), devices, sockets and pipes. If the
+whole is larger than allowed only the logs stay.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from racksack_agent import copying
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Sequence
+
+LOGS = ("stdout.log", "stderr.log", "env.log")
+_DROPPED_MAX = 100  # named one by one; more are counted
+
+
+class Gathered:
+    """What is in out/ now."""
+
+    __slots__ = ("dropped", "output_bytes", "output_files", "problem")
+
+    def __init__(self) -> None:
+        self.output_bytes = 0
+        self.output_files = 0
+        self.dropped: list[str] = []
+        self.problem = ""
+
+    def drop(self, what: str) -> None:
+        """Name something that is not collected."""
+        if len(self.dropped) < _DROPPED_MAX:
+            self.dropped.append(what)
+        elif len(self.dropped) == _DROPPED_MAX:
+            self.dropped.append("and more")
+
+
+class TooLargeError(Exception):
+    """The outputs are larger than the job may return."""
+
+    def __init__(self, found_bytes: int) -> None:
+        super().__init__(found_bytes)
+        self.found_bytes = found_bytes
+
+
+def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathered:
+    """Copy what the globs match, drop what may not leave, measure, and hold the size limit. Never raises OSError."""
+    gathered = Gathered()
+    try:
+        try:
+            if globs and os.path.isdir(work):
+                from racksack_agent import globbing
+
+                globbing.copy_matches(work, out, globs, gathered, max_bytes)
+            measure(out, gathered)
+            if gathered.output_bytes > max_bytes:
+                raise TooLargeError(gathered.output_bytes)
+        except TooLargeError as problem:
+            keep_logs(out, gathered, max_bytes)
+            gathered.problem = f"its outputs were {problem.found_bytes} bytes or more, above the {max_bytes} allowed; only the logs were kept"
+    except OSError as problem:
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the node's disk was full" if full else str(problem)
+        gathered.problem = f"not all outputs could be gathered: {reason}"
+        recount(out, gathered)
+    return gathered
+
+
+def measure(out: str, gathered: Gathered) -> None:
+    """Count files and bytes below `out`, dropping what may not leave. Raises OSError."""
+    gathered.output_bytes = gathered.output_files = 0
+    root = os.path.realpath(out)
+    folders = [out]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif fault := fault_of(entry, root):
+                    gathered.drop(f"{os.path.relpath(entry.path, out)}: {fault}")
+                    os.unlink(entry.path)
+                else:
+                    gathered.output_files += 1
+                    gathered.output_bytes += entry.stat(follow_symlinks=False).st_size
+
+
+def fault_of(entry: os.DirEntry[str], root: str) -> str:
+    """Why an entry may not leave the node; empty when it may."""
+    if entry.is_symlink():
+        target = os.readlink(entry.path)
+        inside = os.path.realpath(entry.path).startswith(root + "/") and not target.startswith("/")
+        return "" if inside else f"a link that leads out of the return folder ({target})"
+    if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+        return "a device, socket or pipe"
+    return ""
+
+
+def keep_logs(out: str, gathered: Gathered, max_bytes: int) -> None:
+    """Remove all but the logs, and cut those that alone are too large. Raises OSError."""
+    import shutil
+
+    for name in os.listdir(out):
+        path = out + "/" + name
+        if name in LOGS and not os.path.islink(path) and os.path.isfile(path):
+            cut(path, max_bytes // len(LOGS))
+        elif os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    recount(out, gathered)
+
+
+def cut(path: str, keep_bytes: int) -> None:
+    """Keep the beginning of a log that is too large, and say so in its last line."""
+    keep_bytes = max(keep_bytes, 4096)
+    if os.path.getsize(path) > keep_bytes:
+        os.truncate(path, keep_bytes)
+        with open(path, "a", encoding="utf-8") as log:
+            log.write("\n[racksack: the rest was cut, the outputs were too large]\n")
+
+
+def recount(out: str, gathered: Gathered) -> None:
+    """Count again what is there; what cannot be read does not count."""
+    gathered.output_bytes = gathered.output_files = 0
+    for folder, _, names in os.walk(out):
+        for name in names:
+            gathered.output_files += 1
+            gathered.output_bytes += os.lstat(folder + "/" + name).st_size
+
+
+def copy_into(source: str, out: str, relative: str) -> None:
+    """Copy one file or link to its place below `out`, replacing what is there. Raises OSError."""
+    target = out + "/" + relative
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.lexists(target):
+        os.unlink(target)
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+    else:
+        copying.copy_file(source, target)

@@ -1,0 +1,77 @@
+"""Makes an attempt ready: the project's copy, paths in RAM, the venv, and the command line with its environment."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from racksack_agent import copying, environment, variables
+from racksack_agent.problems import PrepareError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict
+
+    from racksack_agent.ending import StopRequest
+    from racksack_agent.home import AttemptFolder
+
+    Order = Dict[str, Any]
+
+
+class Prepared:
+    """What to start."""
+
+    __slots__ = ("argv", "env")
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self.argv = argv
+        self.env = env
+
+
+def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
+    """Do all of it. Raises PrepareError with a sentence, also when a stop comes meanwhile."""
+    try:
+        return _prepare(folder, order, stop)
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PrepareError("the node's disk was full while the attempt was prepared") from problem
+        raise PrepareError(f"the attempt could not be prepared: {problem}") from problem
+
+
+def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
+    copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
+    entry = entry_path(folder.work, order["entrypoint"])
+    ram_folder = None
+    if order["stage_in_ram"]:
+        from racksack_agent import ramdisk
+
+        ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
+    made = environment.make(folder, order, stop)
+    return Prepared(
+        [*command(entry, order["entrypoint"], made.python), *order["args"]],
+        variables.job_variables(order, folder.path, made.venv, ram_folder),
+    )
+
+
+def entry_path(work: str, entrypoint: str) -> str:
+    """The entrypoint's full path. Raises PrepareError when it is absent or outside the project."""
+    entry = os.path.join(work, entrypoint)
+    real = os.path.realpath(entry)
+    if not real.startswith(os.path.realpath(work) + "/"):
+        raise PrepareError(f"the entrypoint {entrypoint} lies outside the project")
+    if not os.path.isfile(real):
+        raise PrepareError(f"the project has no file {entrypoint}")
+    return entry
+
+
+def command(entry: str, entrypoint: str, python: str | None) -> list[str]:
+    """How the entrypoint is started: a Python script by the venv's Python, anything else by itself."""
+    if environment.is_python(entrypoint):
+        assert python is not None
+        return [python, entrypoint]
+    if not os.access(entry, os.X_OK) or not os.stat(entry).st_mode & 0o111:
+        with open(entry, "rb") as file:
+            if file.read(2) != b"#!":
+                raise PrepareError(f"{entrypoint} is not executable (chmod +x) and does not begin with #!")
+        os.chmod(entry, 0o755)
+    return [entry]

@@ -1,0 +1,103 @@
+"""Ends attempts and removes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from typing import Any, Callable, Dict, List
+
+from racksack_agent import checks, records, signals
+from racksack_agent.agent import Agent
+from racksack_agent.attempts import clean, held
+from racksack_agent.checks import field
+from racksack_agent.home import AttemptFolder
+from racksack_agent.problems import RefusedError
+
+_REASONS = ("cancelled", "timeout", "fenced")
+_END_S = 2.0
+
+
+def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Ask an attempt to end. One that ended, or that is not here, is as wanted. Raises RefusedError for a bad request."""
+    folder = agent.home.attempt(checks.attempt_name(request.get("attempt")))
+    reason = field(request, "reason", str)
+    if reason not in _REASONS:
+        raise RefusedError("bad_request", f"there is no reason {reason!r}; it is one of {', '.join(_REASONS)}")
+    wish = {"reason": reason, "grace_s": float(field(request, "grace_s", (int, float))), "signal": "TERM"}
+    wish["signal"] = field(request, "signal", str, "TERM")
+    try:
+        signals.number_of(str(wish["signal"]))
+    except ValueError as problem:
+        raise RefusedError("bad_request", str(problem)) from problem
+    if agent.attempts.is_alive(folder.name):
+        records.replace(folder.stop, records.encode(wish).encode())
+        agent.attempts.poke(folder.name)
+    return {}
+
+
+def remove(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Remove ended attempts; those that are not here are as wanted. Raises RefusedError if one is running, after the others."""
+    running: List[str] = []
+    for name in checks.names(request, "attempts"):
+        folder = agent.home.attempt(checks.attempt_name(name))
+        if os.path.isdir(folder.path) and not remove_one(agent, folder):
+            running.append(name)
+    if running:
+        raise RefusedError("running", f"{', '.join(running)} still runs and was not removed; stop it first")
+    return {}
+
+
+def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
+    """Remove one; False if it is running. It is renamed first, so that half of one is never seen."""
+    launch = records.read(folder.launch)
+    agent.attempts.settle(folder.name)
+    if not os.path.exists(folder.exit) or not supervisor_ended(folder):
+        return False
+    trash = agent.home.attempt(f".removed-{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        os.rename(folder.path, trash.path)
+    except FileNotFoundError:  # another was quicker
+        return True
+    if launch:
+        clean(folder, launch)
+    remove_tree(trash.path)
+    agent.attempts.forget(folder.name)
+    return True
+
+
+def supervisor_ended(folder: AttemptFolder) -> bool:
+    """Whether nobody holds the lock; between exit.json and its end a supervisor needs a moment."""
+    give_up_s = time.monotonic() + _END_S
+    while time.monotonic() < give_up_s:
+        with held(folder) as ours:
+            if ours:
+                return True
+        time.sleep(0.005)
+    return False
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder, those inside that the job closed to itself included. Raises OSError."""
+
+    def open_up(function: Callable[..., Any], failed: str, _: Any) -> None:  # noqa: ANN401
+        parent = os.path.dirname(failed)
+        os.chmod(parent, stat.S_IRWXU)
+        if os.path.isdir(failed) and not os.path.islink(failed):
+            os.chmod(failed, stat.S_IRWXU)
+            shutil.rmtree(failed, onerror=give_up)
+        else:
+            function(failed)
+
+    def give_up(_: Callable[..., Any], failed: str, problem: Any) -> None:  # noqa: ANN401
+        raise OSError(f"{failed} cannot be removed: {problem[1]}")
+
+    shutil.rmtree(path, onerror=open_up)
+
+
+def sweep(attempts_folder: str) -> None:
+    """Remove what an earlier `serve` left half made or half removed."""
+    for name in os.listdir(attempts_folder):
+        if name.startswith(".removed-"):
+            shutil.rmtree(f"{attempts_folder}/{name}", ignore_errors=True)

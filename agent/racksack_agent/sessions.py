@@ -1,0 +1,172 @@
+"""Terminal sessions: each attempt's program runs in its own session of tmux, or of screen where there is no tmux.
+
+The sockets are our own, in a short path in /tmp (a socket's path has 107 bytes at most, a home may be longer) that belongs to this user
+alone. A session's end is no news by itself and a session's loss ends no job: the supervisor ignores the hang-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from typing import Dict, Mapping, Optional, Sequence
+
+from racksack_agent.home import Home
+
+_BATCH_BYTES_MAX = 12_000  # tmux takes a command of at most 16 KiB
+_TIMEOUT_S = 30.0
+# Without `exit-empty off` the server may end between two sessions; names of windows would cost a look every half second.
+_SERVER_OPTIONS = (
+    ("start-server",),
+    ("set-option", "-s", "exit-empty", "off"),
+    ("set-option", "-g", "automatic-rename", "off"),
+    ("set-option", "-g", "history-limit", "10000"),
+    ("set-option", "-g", "status", "off"),
+)
+
+
+class Sessions:
+    """The sessions of one home; a subclass for each program."""
+
+    kind = ""
+
+    def __init__(self, program: str, socket: str, home: Home) -> None:
+        self.program = program
+        self.socket = socket
+        self._folder = home.root
+
+    def name_of(self, attempt: str) -> str:
+        """The session's name. A dot would be read as window and pane by tmux."""
+        return "racksack-" + attempt.replace(".", "-")
+
+    def start(self, commands: Mapping[str, Sequence[str]]) -> Dict[str, str]:
+        """Start a session for each attempt; returns a sentence for each that could not be started."""
+        raise NotImplementedError
+
+    def names(self) -> set[str]:
+        """The sessions that there are."""
+        raise NotImplementedError
+
+    def attach_command(self, attempt: str) -> list[str]:
+        """What a person runs to see the session and type into it."""
+        raise NotImplementedError
+
+    def _run(self, argv: Sequence[str], extra: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[str]:
+        kept = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME", "PATH", "SHELL") if name in os.environ}
+        env = {**kept, "LANG": "C.UTF-8", "TERM": "dumb", **(extra or {})}
+        try:
+            return subprocess.run(
+                argv, env=env, cwd=self._folder, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+                errors="replace", timeout=_TIMEOUT_S, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as problem:
+            return subprocess.CompletedProcess(argv, 1, "", f"{self.program}: {problem}")
+
+
+class Tmux(Sessions):
+    """tmux: many sessions are started by one client, which costs 2 ms each instead of 5."""
+
+    kind = "tmux"
+
+    def _command(self, *words: str) -> list[str]:
+        return [self.program, "-S", self.socket, "-f", "/dev/null", "-u", *words]
+
+    def start(self, commands: Mapping[str, Sequence[str]]) -> Dict[str, str]:
+        """See Sessions."""
+        problems: Dict[str, str] = {}
+        for batch in _batches({name: self._new(name, argv) for name, argv in commands.items()}):
+            words = [word for part in (*_SERVER_OPTIONS, *batch.values()) for word in (*part, ";")]
+            done = self._run(self._command(*words))
+            if done.returncode != 0:
+                problems.update(self._start_singly(batch))
+        return problems
+
+    def _start_singly(self, batch: Mapping[str, Sequence[str]]) -> Dict[str, str]:
+        """A batch stops at its first failure: try each that is not there by itself."""
+        problems = {}
+        there = self.names()
+        for name, words in batch.items():
+            if self.name_of(name) not in there:
+                options = [word for part in _SERVER_OPTIONS for word in (*part, ";")]
+                done = self._run(self._command(*options, *words))
+                if done.returncode != 0:
+                    problems[name] = f"tmux could not start a session: {done.stderr.strip()[-300:]}"
+        return problems
+
+    def _new(self, attempt: str, argv: Sequence[str]) -> list[str]:
+        return ["new-session", "-d", "-s", self.name_of(attempt), "-x", "200", "-y", "50", *argv]
+
+    def names(self) -> set[str]:
+        """See Sessions."""
+        return set(self._run(self._command("list-sessions", "-F", "#{session_name}")).stdout.split())
+
+    def attach_command(self, attempt: str) -> list[str]:
+        """See Sessions. `=` asks for the exact name."""
+        return self._command("attach-session", "-t", "=" + self.name_of(attempt))
+
+
+class Screen(Sessions):
+    """GNU screen; its socket is a folder."""
+
+    kind = "screen"
+
+    def start(self, commands: Mapping[str, Sequence[str]]) -> Dict[str, str]:
+        """See Sessions."""
+        problems = {}
+        os.makedirs(self.socket, mode=0o700, exist_ok=True)
+        for name, argv in commands.items():
+            words = [self.program, "-c", "/dev/null", "-U", "-dmS", self.name_of(name), *argv]
+            done = self._run(words, {"SCREENDIR": self.socket})
+            if done.returncode != 0:
+                problems[name] = f"screen could not start a session: {(done.stderr or done.stdout).strip()[-300:]}"
+        return problems
+
+    def names(self) -> set[str]:
+        """See Sessions."""
+        listed = self._run([self.program, "-ls"], {"SCREENDIR": self.socket}).stdout
+        words = [line.split()[0] for line in listed.splitlines() if line.startswith("\t")]
+        return {word.partition(".")[2] for word in words}
+
+    def attach_command(self, attempt: str) -> list[str]:
+        """See Sessions."""
+        return ["env", "SCREENDIR=" + self.socket, self.program, "-x", self.name_of(attempt)]
+
+
+def _batches(parts: Mapping[str, Sequence[str]]) -> list[Dict[str, Sequence[str]]]:
+    batches: list[Dict[str, Sequence[str]]] = []
+    size = _BATCH_BYTES_MAX
+    for name, words in parts.items():
+        length = sum(len(os.fsencode(word)) + 1 for word in words) + 2
+        if size + length > _BATCH_BYTES_MAX:
+            batches.append({})
+            size = 0
+        batches[-1][name] = words
+        size += length
+    return batches
+
+
+def open_sessions(home: Home, wanted: Optional[str]) -> Optional[Sessions]:
+    """What this node has, tmux first; None where it has neither. Raises OSError for a socket folder of somebody else."""
+    kinds: Dict[str, type[Sessions]] = {"tmux": Tmux, "screen": Screen}
+    for kind, maker in kinds.items():
+        program = shutil.which(kind)
+        if program and wanted in (None, kind):
+            return maker(program, f"{socket_folder()}/{home_key(home)}.{kind}", home)
+    return None
+
+
+def home_key(home: Home) -> str:
+    """Tells homes of one user apart in names outside of them."""
+    return hashlib.sha256(os.fsencode(home.root)).hexdigest()[:12]
+
+
+def socket_folder() -> str:
+    """A folder in /tmp that is this user's alone. Raises OSError when somebody else made it."""
+    path = f"/tmp/racksack-{os.getuid()}"  # noqa: S108 - its owner and mode are checked
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    info = os.lstat(path)
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise PermissionError(f"{path} must be a folder of this user with mode 0700; remove it")
+    return path
