@@ -55,6 +55,10 @@ class TransferError(RacksackError):
     exit_code = ExitCode.TRANSFER
 
 
+class PartialTransferError(TransferError):
+    """Some of the files could not be copied; the others were."""
+
+
 class PartialError(RacksackError):
     """It worked for some of several jobs and failed for others."""
 

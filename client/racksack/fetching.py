@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from racksack.client import Client
-from racksack.errors import RacksackError, TransferError
+from racksack.errors import PartialTransferError, RacksackError
 from racksack.rsync import Progress, differing, transfer
 from racksack.target import Target
 from racksack.text import clean
@@ -89,24 +89,25 @@ def fetch(client: Client, jobs: Sequence[JobView], wish: Wish, progress: Progres
 def _bring(
     target: Target, jobs: Sequence[JobView], beside: Path, wish: Wish, progress: Progress | None
 ) -> dict[int, str]:
-    """Copy return folders to `beside/<id>/`. Returns, by job, the first file that has not arrived."""
+    """Copy return folders to `beside/<id>/`. Returns, by job, why it has not arrived whole."""
     beside.mkdir(mode=0o700, exist_ok=True)
     source = f"{target.spool}/returns/"
     if target.host is not None:
         source = f"{target.host}:{source}"
     names = b"".join(b"%d\0" % job.id for job in jobs)
     options = [*_OPTIONS, *_filters(wish)]
+    missing: dict[int, str] = {}
     try:
         transfer(target.host, [*options, "--partial"], source, f"{beside}/", names=names, progress=progress)
-    except TransferError:
+        for path in differing(target.host, options, source, f"{beside}/", names):
+            number, _, rest = path.partition(b"/")
+            if number.isdigit():
+                missing.setdefault(int(number), f"{clean(os.fsdecode(rest))} did not arrive; repeat the command")
+    except PartialTransferError as error:
         if len(jobs) == 1:
-            raise
-        # One unreadable folder must not hold back the others; the check below finds out which ones are whole.
-    missing: dict[int, str] = {}
-    for path in differing(target.host, options, source, f"{beside}/", names):
-        number, _, rest = path.partition(b"/")
-        if number.isdigit():
-            missing.setdefault(int(number), os.fsdecode(rest))
+            return {jobs[0].id: str(error)}
+        for job in jobs:  # one unreadable folder must not hold back the others
+            missing |= _bring(target, [job], beside, wish, progress)
     return missing
 
 
@@ -123,11 +124,8 @@ def _filters(wish: Wish) -> list[str]:
 def _place(client: Client, job: JobView, arrived: Path, wish: Wish, missing: str | None) -> Fetched:
     """Put one arrived folder where the user wants it and tell the controller."""
     result = Fetched(job, wish.into / folder_name(job))
-    if missing is not None:
-        result.error = f"{clean(missing)} did not arrive; repeat the command to go on where it stopped"
-        return result
-    if not arrived.is_dir():
-        result.error = "there is no return folder on the controller"
+    if missing is not None or not arrived.is_dir():
+        result.error = missing or "there is no return folder on the controller"
         return result
     result.files, result.size_bytes = _measure(arrived)
     try:

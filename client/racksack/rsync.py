@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from racksack.errors import RacksackError, TransferError
+from racksack.errors import PartialTransferError, RacksackError, TransferError
 from racksack.ssh import rsync_shell, what_it_said
 
 _PROGRESS = re.compile(rb"\s*([0-9,.]+)\s+([0-9]+)%")
@@ -120,9 +120,8 @@ def _follow(stdout: IO[bytes], progress: Progress | None) -> bytes:
 def _failure(code: int, said: str, host: str | None) -> TransferError:
     reason = _REASONS.get(code, f"rsync ended with code {code}")
     where = f" with {host}" if host is not None else ""
-    return TransferError(
-        f"the transfer{where} is not complete: {reason} ({said}); repeat the command to go on where it stopped"
-    )
+    kind = PartialTransferError if code in (23, 24) else TransferError
+    return kind(f"the transfer{where} is not complete: {reason} ({said}); repeat the command to go on where it stopped")
 
 
 def _number(digits: bytes) -> int:

@@ -83,7 +83,8 @@ def parse(text: str, source: str) -> Target:
     if text.startswith(("/", "./", "../", "~")):
         return Target(spool=str(Path(text).expanduser().absolute()))
     match = _REMOTE.fullmatch(text)
-    if match is None or not text.isprintable():
+    # One colon is neither an IPv6 address nor the beginning of an absolute path.
+    if match is None or match["host"].count(":") == 1 or not text.isprintable():
         raise UsageError(f"{source}: {text!r} does not name a controller; {_FORMS}")
     spool = match["spool"] or REMOTE_SPOOL
     return Target(spool=spool.rstrip("/") or "/", host=match["host"])

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.stand_in import StandIn, serve
+
 from racksack.cli import load, run
 from racksack.main import COMMANDS, racksack_group
-
-from tests.client.stand_in import StandIn, serve
 
 
 @pytest.fixture(autouse=True)

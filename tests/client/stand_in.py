@@ -80,7 +80,13 @@ class StandIn:
                 continue
             digest = self._store(spec.project)
             made = [
-                self.add_job(one.name, "held" if one.hold else "queued", cpus=one.resources.cpus, snapshot=digest, entrypoint=one.entrypoint)
+                self.add_job(
+                    one.name,
+                    "held" if one.hold else "queued",
+                    cpus=one.resources.cpus,
+                    snapshot=digest,
+                    entrypoint=one.entrypoint,
+                )
                 for one in expand(spec)
             ]
             self.submissions[spec.submission] = made
@@ -108,10 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         pass
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer("GET", {})
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self._answer("POST", body)
 
@@ -177,7 +183,7 @@ def _facts(at: StandIn, method: str, path: str, query: dict[str, str], body: Any
     if path == "status":
         return {"controller": {"web": "127.0.0.1:8470"}, "jobs": list(at.jobs.values()), "nodes": at.nodes}
     if path in ("jobs", "history"):
-        return _listed(at, query)
+        return _listed(at, query | ({"all": "1"} if path == "history" else {}))
     if path == "nodes":
         return at.nodes
     if path == "plan":

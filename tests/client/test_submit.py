@@ -7,14 +7,16 @@ import socket
 from pathlib import Path
 
 import pytest
-from racksack_jobspecs.snapshot import digest_of, manifest_of
-
 from tests.client.conftest import Cli
 from tests.client.stand_in import StandIn
 
+from racksack_jobspecs.snapshot import digest_of, manifest_of
+
 
 def test_submits_with_options_after_the_positionals(cli: Cli, controller: StandIn, project: Path) -> None:
-    ended = cli("submit", project, "main.py", "--cpus", "16", "--mem", "32GiB", "-J", "mlp-train", "--", "--epochs", "10")
+    ended = cli(
+        "submit", project, "main.py", "--cpus", "16", "--mem", "32GiB", "-J", "mlp-train", "--", "--epochs", "10"
+    )
     assert ended.code == 0, ended.err
     assert ended.out == "Submitted job 1 (mlp-train): 16 CPU, 32G RAM; 2 files 4.9K (2 sent); waits for r1 (full)\n"
     assert "2 files" in ended.err
@@ -131,7 +133,22 @@ def test_all_that_cannot_be_sent_is_named(cli: Cli, controller: StandIn, project
     assert "data/up leads out of the project" in ended.err
     assert "pipe is a device, socket or pipe" in ended.err
     assert "inside" not in ended.err
-    assert cli("submit", project, "main.py", "--exclude", "absolute", "--exclude", "up", "--exclude", "pipe", "--exclude", "s").code == 0
+    assert (
+        cli(
+            "submit",
+            project,
+            "main.py",
+            "--exclude",
+            "absolute",
+            "--exclude",
+            "up",
+            "--exclude",
+            "pipe",
+            "--exclude",
+            "s",
+        ).code
+        == 0
+    )
 
 
 def test_names_of_any_bytes_travel(cli: Cli, controller: StandIn, project: Path) -> None:
@@ -212,7 +229,9 @@ def test_a_name_full_of_tricks_is_kept_and_shown_harmless(cli: Cli, controller: 
     assert controller.jobs[1]["name"] == name
 
 
-def test_environment_from_options_and_file(cli: Cli, controller: StandIn, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_from_options_and_file(
+    cli: Cli, controller: StandIn, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "env").write_text("# secrets\nA=1\nB=two words\n")
     monkeypatch.setenv("FROM_HERE", "here")
     assert cli("submit", project, "main.py", "--env-file", tmp_path / "env", "-e", "A=2", "-e", "FROM_HERE").code == 0

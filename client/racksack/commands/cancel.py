@@ -12,7 +12,7 @@ from racksack.text import clean, print_json
 if TYPE_CHECKING:
     from racksack.client import Client
 
-_GRACE = "30s"
+_GRACE = "10s"
 
 
 @click.command("cancel", context_settings={"help_option_names": ["-h", "--help"]})

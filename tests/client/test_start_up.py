@@ -1,0 +1,77 @@
+"""Start-up counts: what each command may import, and how long it takes as a whole process."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.client.stand_in import StandIn
+
+NEVER = {"asyncssh", "aiohttp", "numpy", "watchdog", "jinja2", "asyncio", "racksack_controller", "racksack_agent"}
+HELP = NEVER | {"msgspec", "yaml", "pathspec", "rich", "http.client", "subprocess", "sqlite3", "tempfile"}
+STATUS = NEVER | {"yaml", "pathspec", "rich", "ssl_", "sqlite3", "racksack_jobspecs.parse"}
+
+PROGRAM = """
+import sys
+from racksack.main import {entry}
+sys.argv = [{name!r}, *{argv!r}]
+code = {entry}()
+print("MODULES", *sys.modules, file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
+def modules(entry: str, *argv: str) -> set[str]:
+    text = PROGRAM.format(entry=entry, name=entry, argv=list(argv))
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("MODULES")]
+    return set(line.split()[1:])
+
+
+def test_import_racksack_costs_nothing() -> None:
+    text = "import sys; before = set(sys.modules); import racksack; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"racksack", "typing", "__future__", "collections.abc", "re", "_typing"} | set(
+        sys.stdlib_module_names
+    ) | {name for name in done.stdout.split() if name.split(".")[0] in sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("entry", ["racksack", "submit", "fetch_results"])
+def test_help_imports_only_click(entry: str) -> None:
+    assert not modules(entry, "--help") & HELP
+
+
+def test_status_imports_only_what_it_shows(controller: StandIn) -> None:
+    controller.add_job("x", "running")
+    assert not modules("racksack", "status") & STATUS
+
+
+def test_submit_imports_nothing_of_the_controller(controller: StandIn, project: Path) -> None:
+    assert not modules("submit", str(project), "main.py", "-q") & (NEVER | {"rich"})
+
+
+@pytest.mark.parametrize(
+    ("entry", "argv", "limit_s"),
+    [("racksack", ["--help"], 0.1), ("submit", ["--help"], 0.1), ("racksack", ["status"], 0.15)],
+)
+def test_a_whole_process_is_over_in_time(
+    controller: StandIn, tmp_path: Path, entry: str, argv: list[str], limit_s: float
+) -> None:
+    """The best of several, with compiled modules: a busy machine only makes single runs slower."""
+    for number in range(20):
+        controller.add_job(f"job{number}", "running", node="r1")
+    text = f"import sys; from racksack.main import {entry} as run; sys.argv[0] = {entry!r}; sys.exit(run())"
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / "pyc")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    taken_s = []
+    for _ in range(12):
+        begun_s = time.perf_counter()
+        subprocess.run([sys.executable, "-c", text, *argv], check=True, capture_output=True, env=environment)
+        taken_s.append(time.perf_counter() - begun_s)
+    print(f"{entry} {argv}: best {min(taken_s) * 1000:.0f} ms, median {statistics.median(taken_s) * 1000:.0f} ms")
+    assert min(taken_s) < limit_s
