@@ -1,0 +1,263 @@
+"""The way over ssh, with a real sshd, real rsync, the relay and shared connections."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.client.conftest import Cli
+from tests.client.stand_in import StandIn, serve
+
+from racksack import ssh
+from racksack.target import Target
+from racksack.upload import hand_in
+
+pytestmark = [
+    pytest.mark.ssh,
+    pytest.mark.skipif(shutil.which("sshd", path="/usr/sbin:/usr/bin") is None, reason="sshd is not installed"),
+    pytest.mark.skipif(os.getuid() != 0, reason="a private sshd that logs this user in needs root here"),
+]
+
+SSHD = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/user_key.pub
+PidFile none
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin yes
+UsePAM no
+"""
+SSH = """
+Host rack
+    HostName 127.0.0.1
+    Port {port}
+    IdentityFile {folder}/user_key
+    IdentitiesOnly yes
+    UserKnownHostsFile {folder}/known_hosts
+    StrictHostKeyChecking yes
+Host behind
+    HostName 127.0.0.1
+    Port {port}
+    IdentityFile {folder}/user_key
+    IdentitiesOnly yes
+    UserKnownHostsFile {folder}/known_hosts
+    StrictHostKeyChecking yes
+    ProxyJump rack
+Host dead
+    HostName 127.0.0.1
+    Port 1
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A real sshd on loopback; yields a folder with an `ssh` first in its bin/ that reads our configuration.
+
+    ssh looks for its configuration in the home of the password file, which no variable changes; hence the wrapper.
+    """
+    folder = tmp_path_factory.mktemp("sshd")
+    port = free_port()
+    for name in ("host_key", "user_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    key = (folder / "host_key.pub").read_text().rsplit(" ", 1)[0]
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {key}\n")
+    (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder))
+    (folder / "ssh_config").write_text(SSH.format(port=port, folder=folder))
+    (folder / "bin").mkdir()
+    (folder / "bin/ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh_config "$@"\n')
+    (folder / "bin/ssh").chmod(0o755)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    program = shutil.which("sshd", path="/usr/sbin:/usr/bin")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([str(program), "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.02)
+        yield folder
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture
+def remote(sshd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_home: Path) -> Iterator[StandIn]:
+    """A stand-in that is reached as `rack:<spool>`, by a spool path with a space and a quote in it."""
+    ssh.argv.cache_clear()
+    monkeypatch.setenv("PATH", f"{sshd / 'bin'}:{os.environ['PATH']}")
+    runtime = Path("/tmp") / f"rs-{os.getpid()}"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    state = StandIn(tmp_path / "it's a spool")
+    server = serve(state)
+    monkeypatch.setenv("RACKSACK_CONTROLLER", f"rack:{state.spool}")
+    yield state
+    server.shutdown()
+    server.server_close()
+    for path in (runtime / "racksack").glob("*"):
+        subprocess.run(
+            [*ssh.argv("rack"), "-o", f"ControlPath={path}", "-O", "exit", "rack"], capture_output=True, check=False
+        )
+    shutil.rmtree(runtime, ignore_errors=True)
+    ssh.argv.cache_clear()
+
+
+def test_submit_status_and_fetch_over_ssh(
+    cli: Cli, remote: StandIn, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / os.fsdecode(b"odd \xff'\n")).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    ended = cli("submit", project, "main.py", "--name", "far")
+    assert ended.code == 0, ended.err
+    assert "Submitted job 1 (far)" in ended.out
+    assert "(3 sent)" in ended.out
+    (snapshot,) = (remote.spool / "snapshots").iterdir()
+    assert (snapshot / os.fsdecode(b"odd \xff'\n")).exists()
+    assert "far" in cli("racksack", "status").out
+    remote.finish(1, files={os.fsdecode(b"result \xff'\n"): b"r"})
+    fetched = cli("fetch-results")
+    assert fetched.code == 0, fetched.err
+    assert (tmp_path / "results/1-far" / os.fsdecode(b"result \xff'\n")).read_bytes() == b"r"
+    assert remote.jobs[1]["fetched"]
+
+
+def test_uploads_are_for_the_group_and_not_for_others(cli: Cli, remote: StandIn, project: Path) -> None:
+    (project / "main.py").chmod(0o644)
+    cli("submit", project, "main.py")
+    (snapshot,) = (remote.spool / "snapshots").iterdir()
+    for path in [snapshot, *snapshot.rglob("*")]:
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        assert mode & 0o060 == 0o060, f"{path} {mode:o}"
+        assert not mode & 0o007, f"{path} {mode:o}"
+
+
+def test_one_connection_serves_the_next_commands(cli: Cli, remote: StandIn) -> None:
+    cli("racksack", "status")
+    sockets = list((Path(os.environ["XDG_RUNTIME_DIR"]) / "racksack").iterdir())
+    assert len(sockets) == 1
+    begun = time.perf_counter()
+    assert cli("racksack", "status").code == 0
+    print(f"status over a shared connection: {(time.perf_counter() - begun) * 1000:.0f} ms")
+
+
+def test_a_users_own_sharing_is_left_alone(sshd: Path, remote: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = sshd / "ssh_config"
+    before = config.read_text()
+    config.write_text(
+        before.replace("Host rack\n", "Host rack\n    ControlMaster auto\n    ControlPath /tmp/mine-%C\n")
+    )
+    ssh.argv.cache_clear()
+    try:
+        assert not [word for word in ssh.argv("rack") if "Control" in word]
+        assert [word for word in ssh.argv("behind") if "ControlPath" in word]
+    finally:
+        config.write_text(before)
+
+
+def test_through_a_jump_host(cli: Cli, remote: StandIn, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
+    monkeypatch.setenv("RACKSACK_CONTROLLER", f"behind:{remote.spool}")
+    assert cli("submit", project, "main.py").code == 0
+    assert remote.jobs[1]["name"] == "main"
+
+
+def test_an_unreachable_host_is_exit_four(cli: Cli, remote: StandIn, project: Path) -> None:
+    ended = cli("submit", project, "main.py", "--controller", "dead")
+    assert ended.code == 4
+    assert "Connection refused" in ended.err
+    assert "nothing was changed" in ended.err
+    assert len(ended.err.splitlines()) <= 3
+
+
+def test_a_changed_host_key_is_refused(cli: Cli, sshd: Path, remote: StandIn) -> None:
+    known = sshd / "known_hosts"
+    before = known.read_text()
+    other = (sshd / "user_key.pub").read_text().rsplit(" ", 1)[0]
+    known.write_text(before.rsplit(" ", 2)[0] + " " + other + "\n")
+    try:
+        ended = cli("racksack", "status")
+    finally:
+        known.write_text(before)
+    assert ended.code == 4
+    assert "Host key verification failed" in ended.err
+
+
+def test_a_spool_without_controller_on_the_other_side(cli: Cli, remote: StandIn, tmp_path: Path) -> None:
+    ended = cli("racksack", "status", "--controller", f"rack:{tmp_path}/nowhere")
+    assert ended.code == 4
+    assert "no controller is running there" in ended.err
+
+
+def test_logs_are_followed_over_ssh(cli: Cli, remote: StandIn) -> None:
+    remote.add_job("x", "done")
+    remote.logs[1, "stdout"] = os.urandom(1000).hex().encode() * 500 + b"\n"
+    ended = cli("racksack", "logs", "-f", "1")
+    assert ended.code == 0
+    assert ended.out.encode() == remote.logs[1, "stdout"]
+
+
+def test_a_job_file_cut_short_is_never_handed_in(remote: StandIn, sshd: Path) -> None:
+    """When the connection breaks, `cat` sees the end of the file: the size tells that it is not the whole one."""
+    target = Target(str(remote.spool), "rack")
+    hand_in(target, "whole.yaml", "x" * 100)
+    assert (remote.spool / "jobs/whole.yaml").read_text() == "x" * 100
+    from racksack import upload
+
+    argv = ["sh", "-c", upload._REMOTE_SCRIPT, "sh", str(remote.spool / "jobs"), ".cut.tmp", "cut.yaml", "100"]
+    with pytest.raises(Exception, match="on rack"):
+        ssh.run("rack", argv, text=b"x" * 60)
+    assert not (remote.spool / "jobs/cut.yaml").exists()
+
+
+def test_a_talkative_shell_profile_does_no_harm(cli: Cli, remote: StandIn, sshd: Path, tmp_path: Path) -> None:
+    """Lines that a profile prints before the relay starts are skipped."""
+    (sshd / "bin/python3").unlink(missing_ok=True)
+    config = sshd / "sshd_config"
+    assert "ForceCommand" not in config.read_text()
+    wrapper = sshd / "bin/ssh"
+    before = wrapper.read_text()
+    wrapper.write_text(
+        before.replace(
+            "exec /usr/bin/ssh", 'case "$*" in *python3*) echo "Welcome to rack!"; echo; esac\nexec /usr/bin/ssh'
+        )
+    )
+    try:
+        assert cli("racksack", "status").code == 0
+    finally:
+        wrapper.write_text(before)
+
+
+def test_a_relay_that_dies_mid_answer_is_unreachable_not_a_hang(remote: StandIn) -> None:
+    from racksack.client import Client
+    from racksack.errors import UnreachableError
+
+    number = remote.add_job("x", "running")
+    with Client() as client:
+        client.status()
+        process = client._connection._ssh
+        assert process is not None
+        process.kill()
+        process.wait()
+        with pytest.raises(UnreachableError):
+            client.act(number, "cancel")
+        assert client.job(number).state == "running"
