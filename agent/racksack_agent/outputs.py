@@ -71,7 +71,7 @@ def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathere
 
 
 def measure(out: str, gathered: Gathered) -> None:
-    """Count files and bytes below `out`, dropping what may not leave. Raises OSError."""
+    """Count regular files (links not) and bytes below `out`, dropping what may not leave. Raises OSError."""
     gathered.output_bytes = gathered.output_files = 0
     root = os.path.realpath(out)
     folders = [out]
@@ -83,7 +83,7 @@ def measure(out: str, gathered: Gathered) -> None:
                 elif fault := fault_of(entry, root):
                     gathered.drop(f"{os.path.relpath(entry.path, out)}: {fault}")
                     os.unlink(entry.path)
-                else:
+                elif not entry.is_symlink():
                     gathered.output_files += 1
                     gathered.output_bytes += entry.stat(follow_symlinks=False).st_size
 
@@ -128,8 +128,10 @@ def recount(out: str, gathered: Gathered) -> None:
     gathered.output_bytes = gathered.output_files = 0
     for folder, _, names in os.walk(out):
         for name in names:
-            gathered.output_files += 1
-            gathered.output_bytes += os.lstat(folder + "/" + name).st_size
+            info = os.lstat(folder + "/" + name)
+            if stat.S_ISREG(info.st_mode):
+                gathered.output_files += 1
+                gathered.output_bytes += info.st_size
 
 
 def copy_into(source: str, out: str, relative: str) -> None:
