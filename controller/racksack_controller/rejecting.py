@@ -2,8 +2,8 @@
 
 The name of an entry may meanwhile stand for another file that nobody has read. So an entry is first renamed to a
 private name, then recognised, and put back if it is not the one that was meant. The private name holds what was to be
-done and the file's identity, so that a start after a crash can finish it. Nothing is renamed out of `jobs/` where it can
-be helped, because watchdog holds all later events back for half a second when it hears of that.
+done and the identity of the file, so that a start after a crash can finish it. Nothing is renamed out of `jobs/` where
+it can be helped, because watchdog holds all later events back for half a second when it hears of that.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from racksack_jobspecs.spec import ArraySpec, Dependency, Environment
 from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
 
 GPUS_MAX = 1024
+GANG_MAX = 4096
 ARRAY_JOBS_MAX = 100_000
 ARRAY_INDEX_MAX = 2**31 - 1
 BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
@@ -323,6 +324,21 @@ JOB_FIELDS = (
         "at once",
     ),
     Field("no_wake", FLAG, "Do not switch a node on for this job.", "true", "false"),
+    Field(
+        "deadline",
+        Kind(_begin, {"type": ["string", "number"]}),
+        "It should have ended by this time, written as begin is. It moves the job ahead and promises nothing.",
+        '"2026-08-02T08:00:00+02:00"',
+        "none",
+    ),
+    Field(
+        "gang",
+        whole_of(1, GANG_MAX, "ranks"),
+        "This many ranks start together, each on a node of its own and each with these resources.",
+        "4",
+        "1",
+    ),
+    Field("preemptible", FLAG, "It may be ended and queued again for a job of higher priority.", "true", "false"),
     Field(
         "submission",
         _SUBMISSION_KIND,

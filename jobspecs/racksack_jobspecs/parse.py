@@ -33,6 +33,9 @@ _TO_SPEC = {
     "hold": "hold",
     "begin": "begin_at_s",
     "no_wake": "no_wake",
+    "deadline": "deadline_at_s",
+    "gang": "gang",
+    "preemptible": "preemptible",
     "submission": "submission",
 }
 _TO_RESOURCES = {"cpus": "cpus", "ram": "ram_bytes", "gpus": "gpus", "disk": "disk_bytes"}

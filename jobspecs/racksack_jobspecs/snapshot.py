@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -58,13 +58,22 @@ def entry_of(root: Path, relative: bytes) -> Entry:
     return Entry(relative, "f", bool(info.st_mode & stat.S_IXUSR), info.st_size, identity)
 
 
-def walk(root: Path) -> Iterator[bytes]:
-    """The relative paths of all files, links and empty directories below `root`. Raises OSError when unreadable."""
+def walk(root: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[bytes]:
+    """The relative paths of all files, links and empty directories below `root`.
+
+    Raises OSError for a folder that cannot be read, or hands it to `on_error` and goes on with the others.
+    """
     pending = [b""]
     while pending:
         folder = pending.pop()
-        with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:  # noqa: PTH118
-            found = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(os.path.join(os.fsencode(root), folder)) as entries:  # noqa: PTH118
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
         if not found and folder:
             yield folder
         for entry in found:

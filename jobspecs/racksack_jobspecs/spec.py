@@ -60,4 +60,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     hold: bool = False
     begin_at_s: float | None = None  # Unix time before which it does not start
     no_wake: bool = False  # do not switch a node on for it
+    gang: int = 1  # ranks that start together, each on a node of its own and each holding `resources`
+    deadline_at_s: float | None = None  # Unix time by which it should have ended; moves it ahead, promises nothing
+    preemptible: bool = False  # may be ended and queued again for a job of higher priority, where that is switched on
     submission: str = ""  # chosen by the writer of the file; the same one twice is one job

@@ -50,6 +50,9 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "hold", "true" if spec.hold else ""
     yield "begin", "" if spec.begin_at_s is None else _moment(spec.begin_at_s)
     yield "no_wake", "true" if spec.no_wake else ""
+    yield "deadline", "" if spec.deadline_at_s is None else _moment(spec.deadline_at_s)
+    yield "gang", str(spec.gang) if spec.gang != 1 else ""
+    yield "preemptible", "true" if spec.preemptible else ""
     yield "submission", quoted(spec.submission) if spec.submission else ""
 
 
