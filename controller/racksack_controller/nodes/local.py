@@ -20,6 +20,8 @@ _KEPT |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE
 _KEPT |= {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 _KEPT_PREFIXES = ("LC_", "PIP_", "UV_")
 
+END_TIMEOUT_S = 2.0
+
 
 class LocalTransport:
     """A way to this machine."""
@@ -30,9 +32,11 @@ class LocalTransport:
         self._name = name
         self.python = sys.executable
         self.home = str(settings.home.expanduser().absolute())
+        self._agent: LocalPipes | None = None
 
     async def connect(self) -> None:
         """This machine is always here."""
+        await self.close()
 
     async def open_agent(self, argv: Sequence[str]) -> LocalPipes:
         """Start a program with pipes."""
@@ -49,7 +53,8 @@ class LocalTransport:
             )
         except OSError as error:
             raise NodeUnreachable(f"{self._name}: the agent could not be started with {argv[0]} ({error}).") from error
-        return LocalPipes(process)
+        self._agent = LocalPipes(process)
+        return self._agent
 
     async def push(self, source: Path, remote: str, alike: Sequence[str] = (), verify: bool = False) -> None:
         """Link or copy; there is nothing to resume or to compare, so it begins anew."""
@@ -63,7 +68,8 @@ class LocalTransport:
         try:
             await asyncio.to_thread(copying.copy, source, target, munge)
         except OSError as error:
-            raise TransferFailed(f"{what} failed: {error.strerror or error}.", copying.kind_of(error)) from error
+            full = " Free space on this machine." if (kind := copying.kind_of(error)) == "disk_full" else ""
+            raise TransferFailed(f"{what} failed: {error.strerror or error}.{full}", kind) from error
 
     async def run(self, argv: Sequence[str], timeout_s: float = 30.0) -> Completed:
         """Run a program to its end."""
@@ -75,7 +81,10 @@ class LocalTransport:
             return Completed(127, b"", str(error).encode())
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """End the agent."""
+        if self._agent is not None:
+            agent, self._agent = self._agent, None
+            await agent.end()
 
 
 class LocalPipes:
@@ -115,6 +124,20 @@ class LocalPipes:
     def close(self) -> None:
         """See Pipes. The agent sees the end of its input and ends."""
         self._stdin.close()
+
+    async def end(self) -> None:
+        """Wait for the agent, which ends at the end of its input; one that hangs is killed, which no job notices."""
+        self.close()
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await asyncio.gather(self._drop_output(), self._process.wait())
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _drop_output(self) -> None:
+        while await self._stdout.read(65536):
+            pass
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:

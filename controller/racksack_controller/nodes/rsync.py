@@ -10,17 +10,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from racksack_controller.nodes.errors import NodeUnusable, TransferFailed
+from racksack_controller.nodes.errors import HostKeyChanged, NodeUnusable, TransferFailed
 from racksack_controller.nodes.openssh import ALIAS
 from racksack_controller.nodes.processes import last_line, plain_environment, run
 from racksack_controller.nodes.transport import Completed
 
 STALL_S = 60
-_COMMON = ("-rltE", "-s", "--partial", "--delete", "--chmod=Du+rwx,Fu+rw", "-q", f"--timeout={STALL_S}")
+_COMMON = ("-rltE", "-s", "--partial", "--delete", "--chmod=Du+rwx,Fu+rw", "-q")
 
 
 async def push(rsh: str, name: str, source: Path, remote: str, alike: Sequence[str], verify: bool) -> None:
-    """Make `remote` on the node like `source`. Raises TransferFailed, NodeUnusable."""
+    """Make `remote` on the node like `source`. Raises TransferFailed, NodeUnusable, HostKeyChanged."""
     options = [f"--link-dest={folder}" for folder in alike]
     if verify:
         options.append("--checksum")
@@ -30,7 +30,7 @@ async def push(rsh: str, name: str, source: Path, remote: str, alike: Sequence[s
 
 
 async def pull(rsh: str, name: str, remote: str, target: Path) -> None:
-    """Make the folder `target` like the folder `remote` on the node. Raises TransferFailed, NodeUnusable."""
+    """Make the folder `target` like the folder `remote` on the node. Raises as `push`."""
     source = ALIAS.encode() + b":" + _folder(os.fsencode(remote), True)
     done = await _run(name, rsh, ["--munge-links", "--", source, _folder(os.fsencode(target), True)])
     _judge(done, name, f"Fetching {remote} from {name}", there=False)
@@ -38,7 +38,7 @@ async def pull(rsh: str, name: str, remote: str, target: Path) -> None:
 
 async def _run(name: str, rsh: str, arguments: Sequence[str | bytes]) -> Completed:
     try:
-        return await run(["rsync", *_COMMON, "-e", rsh, *arguments], plain_environment())
+        return await run(["rsync", *_COMMON, f"--timeout={STALL_S}", "-e", rsh, *arguments], plain_environment())
     except FileNotFoundError:
         raise NodeUnusable(
             f"The controller has no rsync, which {name} needs; install the package rsync here."
@@ -57,6 +57,11 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
     if "No space left on device" in text or "Disk quota exceeded" in text:
         where = name if there else "the controller"
         raise TransferFailed(f"{what} failed: the disk of {where} is full; free space there.", "disk_full")
+    if "Host key verification failed" in text:
+        raise HostKeyChanged(
+            f"{what} was refused: {name} shows another host key than the stored one. If it was installed anew, compare "
+            f"the keys and run `racksack node add {name}` again; otherwise somebody may be in between."
+        )
     if done.exit_code == 127 or "rsync: command not found" in text or "rsync: not found" in text:
         raise NodeUnusable(f"{name} has no rsync; install the package rsync there.")
     if done.exit_code in (30, 35):

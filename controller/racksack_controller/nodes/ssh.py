@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 # AES-GCM first: processors do it in hardware, which matters for an event loop that carries all nodes.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
+RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
+HOST_KEY_ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    *RSA_SIGNATURES,
+)
 TRANSFERS_AT_ONCE = 4  # sshd allows ten sessions on one connection (MaxSessions)
 
 
@@ -140,6 +148,7 @@ async def connect(
                 client_factory=Client,
                 known_hosts=([pinned], [], []),
                 x509_trusted_certs=None,
+                server_host_key_algs=_host_key_algorithms(pinned),
                 username=settings.user,
                 preferred_auth="publickey",
                 encryption_algs=CIPHERS,
@@ -156,8 +165,6 @@ async def connect(
         ) from None
     except asyncssh.HostKeyNotVerifiable as error:
         raise _changed(where, what, pinned, shown[0] if shown else str(error)) from error
-    except asyncssh.KeyExchangeFailed as error:
-        raise _changed(where, what, pinned, f"no key of that kind ({error})") from error
     except asyncssh.PermissionDenied as error:
         raise NodeUnusable(
             f"{where} refused the login; add the controller's public key to that user's ~/.ssh/authorized_keys there."
@@ -177,6 +184,13 @@ def _pinned_key(where: str, settings: SshSettings) -> asyncssh.SSHKey:
         raise NodeUnusable(
             f"The stored host key of {where} cannot be read ({error}); write it as in `ssh-ed25519 AAAA...`."
         ) from error
+
+
+def _host_key_algorithms(pinned: asyncssh.SSHKey) -> list[str]:
+    """The pinned key's first, so that a host with several shows that one; then all others, to see a changed one."""
+    kind = pinned.algorithm.decode()
+    own = list(RSA_SIGNATURES) if kind == "ssh-rsa" else [kind]
+    return own + [other for other in HOST_KEY_ALGORITHMS if other not in own]
 
 
 def _identity(where: str, settings: SshSettings) -> dict[str, Any]:
