@@ -29,7 +29,7 @@ def facts(selection: Selection) -> dict[str, Any]:
 
 def lines(selection: Selection) -> list[str]:
     """The receipt for a person."""
-    told = [f"Project {clean(selection.root)}: {selection.files} files, {format_memory(selection.size_bytes)}"]
+    told = [f"Project {clean(selection.root)}: {count_of(selection.files)}, {format_memory(selection.size_bytes)}"]
     if selection.size_bytes >= _LARGEST_SHOWN_FROM_BYTES:
         told.append("  largest:")
         told += [
@@ -39,6 +39,11 @@ def lines(selection: Selection) -> list[str]:
         parts = [f"{clean(rule)} x{count}" for rule, count in selection.left_out.items()]
         told.append("  left out: " + ", ".join(parts))
     return told + [f"  warning: {warning}" for warning in warnings(selection)]
+
+
+def count_of(files: int) -> str:
+    """`1 file`, `2 files`."""
+    return "1 file" if files == 1 else f"{files} files"
 
 
 def warnings(selection: Selection) -> list[str]:

@@ -264,4 +264,4 @@ def _asks(spec: JobSpec) -> str:
 def _content(prepared: Prepared, sent_files: int | None) -> str:
     selection = prepared.selection
     sent = "all to send" if sent_files is None else f"{sent_files or 'none'} sent"
-    return f"{selection.files} files {format_memory(selection.size_bytes)} ({sent})"
+    return f"{receipt.count_of(selection.files)} {format_memory(selection.size_bytes)} ({sent})"
