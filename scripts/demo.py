@@ -6,8 +6,10 @@ on from here: the controller's state in the XDG state folder (or RACKSACK_HOME),
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -71,11 +73,11 @@ def measured(metrics: dict[str, Any], result: dict[str, Any]) -> list[str]:
     return [*lines, f"  took {', '.join(took)}"] if took else lines
 
 
-def show_results(job: str) -> None:
+def show_results(job: str, results: Path) -> None:
     """Where the results are and what is in them. Raises DemoError when they are not complete."""
-    folders = sorted(CHECKOUT.glob(f"results/{job}-*"))
+    folders = sorted(results.glob(f"{job}-*"))
     if not folders:
-        raise DemoError(f"the results of job {job} are not in {CHECKOUT / 'results'}")
+        raise DemoError(f"the results of job {job} are not in {results}")
     folder = folders[-1]
     metrics = json.loads((folder / "metrics.json").read_text())
     result = json.loads((folder / "result.json").read_text())
@@ -86,18 +88,40 @@ def show_results(job: str) -> None:
     print("\n".join(measured(metrics, result)))
 
 
-def demo() -> None:
-    """The whole of it. Raises DemoError."""
+def job_id(said: str) -> str:
+    """The id in what `submit` said. Raises DemoError."""
+    match = re.match(r"Submitted job (\d+) ", said)
+    if match is None:
+        raise DemoError(f"submit said {said!r}, which names no job")
+    return match[1]
+
+
+def demo(results: Path) -> None:
+    """The whole of it, with the results in a folder of `results`. Raises DemoError."""
     cpus = str(min(2, os.cpu_count() or 1))
     with tempfile.TemporaryDirectory(prefix="racksack-demo-") as empty_config:
         chosen = environment(Path(empty_config))
-        command = ("submit", PROJECT, "main.py", "--cpus", cpus, "--ram", "1G", "--parsable", "--", "--folds", "5")
-        job = run(chosen, *command, keep=True)
-        print(job)
+        command = (
+            "submit",
+            PROJECT,
+            "main.py",
+            "--cpus",
+            cpus,
+            "--ram",
+            "1G",
+            "--name",
+            "digits",
+            "--",
+            "--folds",
+            "5",
+        )
+        said = run(chosen, *command, keep=True)
+        print(said)
+        job = job_id(said)
         run(chosen, "racksack", "logs", job, "--follow")
         run(chosen, "racksack", "status")
-        run(chosen, "fetch-results", job)
-        show_results(job)
+        run(chosen, "fetch-results", job, "-o", os.path.relpath(results, CHECKOUT))
+        show_results(job, results)
         address = run(chosen, "racksack", "web", keep=True)
     home = (
         chosen.get("RACKSACK_HOME") or Path(chosen.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "racksack"
@@ -109,8 +133,10 @@ def demo() -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Run a real project on this machine and fetch its results.")
+    parser.add_argument("--results", type=Path, default=CHECKOUT / "results", help="default: ./results of the checkout")
     try:
-        demo()
+        demo(parser.parse_args().results.absolute())
     except DemoError as failure:
         sys.exit(f"The demo stopped: {failure}.")
     except KeyboardInterrupt:
