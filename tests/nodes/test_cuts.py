@@ -106,7 +106,7 @@ async def test_a_node_can_be_connected_many_times_without_leaving_anything(
     async with bounded():
         while sshd.sessions():
             await asyncio.sleep(0.01)
-    assert len([path for path in (folder / "home" / "agents").iterdir()]) == 1
+    assert len(list((folder / "home" / "agents").iterdir())) == 1
 
 
 async def test_uv_is_pushed_to_a_node_that_has_none(make_sshd: Callable[..., Sshd], make: Make, folder: Path) -> None:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from racksack_controller.nodes.bootstrap import Ground
-from racksack_controller.nodes.errors import NodeError
+from racksack_controller.nodes.errors import NodeError, TransferFailed
 from racksack_controller.nodes.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -54,14 +54,24 @@ async def push_uv(name: str, transport: Transport, ground: Ground) -> bool:
         return False
     remote = f"{ground.home}/bin/uv"
     try:
-        await transport.run(["mkdir", "-p", f"{ground.home}/bin"])
-        await transport.push(binary, remote + ".new")
-        # Under its name only once it is known to run: the agent looks for it at each launch.
-        checked = await transport.run([remote + ".new", "--version"])
-        if checked.exit_code != 0:
-            log.warning("node %s cannot run the pushed uv (%s); venvs are made with pip", name, checked.stderr[-200:])
-            return False
-        return (await transport.run(["mv", "-f", remote + ".new", remote])).exit_code == 0
+        if await _install(name, transport, binary, remote):
+            return True
+        await transport.run(["rm", "-f", remote + ".new"])
     except NodeError as error:
         log.warning("node %s got no uv (%s); venvs are made with pip", name, error)
+    return False
+
+
+async def _install(name: str, transport: Transport, binary: Path, remote: str) -> bool:
+    """Raises NodeError. uv gets its name only once it is known to run: the agent looks for it at each launch."""
+    await transport.run(["mkdir", "-p", remote.rpartition("/")[0]])
+    try:
+        await transport.push(binary, remote + ".new")
+    except TransferFailed as error:
+        log.warning("node %s got no uv (%s); venvs are made with pip", name, error)
         return False
+    checked = await transport.run([remote + ".new", "--version"])
+    if checked.exit_code != 0:
+        log.warning("node %s cannot run the pushed uv (%s); venvs are made with pip", name, checked.stderr[-200:])
+        return False
+    return (await transport.run(["mv", "-f", remote + ".new", remote])).exit_code == 0
