@@ -1,0 +1,1 @@
+"""The always-on daemon: watches the spool, decides, and acts on nodes."""

@@ -56,7 +56,7 @@ class App:
         self.node_env: dict[str, dict[str, str]] = {}
         self.connectors: dict[str, Connector] = {}
         self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env)
-        projects = Projects(self.spool, self.store, config.group is not None)
+        projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
         self._configured: dict[str, NodeConfig] = {}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from racksack_controller.config import Keep
-from racksack_controller.ingest import IngestError, collect_garbage
+from racksack_controller.ingest import collect_garbage
 from racksack_controller.store import Store, forget_snapshots, snapshots_in_use
 from racksack_jobspecs.layout import Spool
 
@@ -54,7 +54,7 @@ class Housekeeping:
         used = await self._store.read(lambda connection: snapshots_in_use(connection, since))
         try:
             gone = await asyncio.to_thread(collect_garbage, self._spool, used, self._keep, time.time())
-        except (OSError, IngestError) as error:
+        except OSError as error:
             log.error("unused content could not be removed, the next round tries again: %s", error)
             return
         if gone:

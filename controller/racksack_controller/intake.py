@@ -21,7 +21,7 @@ from racksack_controller.core.why import never, why_job
 from racksack_controller.ingest import IngestError, IngestPostponed
 from racksack_controller.loop import Loop
 from racksack_controller.projects import Projects
-from racksack_controller.spool import DroppedFile, reject
+from racksack_controller.spool import DroppedFile, discard, reject
 from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_where, save_fetched
 from racksack_controller.web.changes import News
 from racksack_jobspecs.array import expand
@@ -75,7 +75,7 @@ class Intake:
     async def _take(self, file: DroppedFile) -> None:
         known = await self._known(file.submission)
         if known is None:
-            spec = parse_job(file.text)
+            spec = file.checked()
             if spec.time_limit_s is None:
                 spec = replace(spec, time_limit_s=self.time_limit_s)
             waits_for = await self._dependencies(spec, file.owner)
@@ -87,11 +87,9 @@ class Intake:
             log.info("accepted file=%s owner=%s jobs=%s", file.path.name, file.owner, _range(known["jobs"]))
         self._outcomes[file.submission] = known
         self._news.nudge()
-        file.path.unlink(missing_ok=True)
+        await asyncio.to_thread(discard, file)
 
-    def _jobs(
-        self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]
-    ) -> list[Job]:
+    def _jobs(self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]) -> list[Job]:
         now, first, jobs = time.time(), self._next_id, []
         state = JobState.HELD if spec.hold else JobState.QUEUED
         for one in expand(spec):
@@ -221,5 +219,3 @@ def _range(ids: object) -> str:
     if isinstance(ids, list) and len(ids) > 1:
         return f"{ids[0]}-{ids[-1]}"
     return str(ids[0]) if isinstance(ids, list) else ""
-
-

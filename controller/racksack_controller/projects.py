@@ -1,86 +1,74 @@
-"""Whose content is whose: from the `project:` of a job file to the digest of a stored snapshot.
+"""Whose content is whose: from the `project:` of a job file to the digest of a kept snapshot.
 
-The store learns what an upload is before the upload moves, so a crash in between is answered by doing it again.
+An upload is examined, then recorded in the store, then kept: a crash between any two of these is answered by doing it
+all again. Many job files may name one upload; it is read once, and later ones find its record.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+
+import msgspec
 
 from racksack_controller import ingest
-from racksack_controller.ingest import IngestError, IngestPostponed, collect_garbage
 from racksack_controller.store import Store, digest_of_upload, owner_has_snapshot, save_upload
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.spec import JobSpec
 
-__all__ = ["IngestError", "IngestPostponed", "Projects", "collect_garbage"]
-
-_SNAPSHOT = "snapshot:"
+SNAPSHOT = "snapshot:"
+CHECKED_MAX = 10_000
 
 
 class Projects:
-    """Uploads become snapshots; references to snapshots are honoured for those who uploaded them."""
+    """Uploads become snapshots; references to snapshots are honoured for those who uploaded the content."""
 
-    def __init__(self, spool: Spool, store: Store, shared: bool) -> None:
-        self._spool, self._store, self._shared = spool, store, shared
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+    def __init__(self, spool: Spool, store: Store, *, is_shared: bool) -> None:
+        self._spool, self._store, self._is_shared = spool, store, is_shared
+        self._in_hand: dict[str, asyncio.Lock] = {}
+        self._checked: OrderedDict[bytes, None] = OrderedDict()  # content is immutable, so a check holds for good
 
     async def take(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
-        """The digest of the spec's project, which is in place and holds what the spec names.
+        """The digest of the content that a spec names. Raises IngestError, IngestPostponed and StoreError."""
+        if spec.project.startswith(SNAPSHOT):
+            return await self._refer(spec, spec.project.removeprefix(SNAPSHOT), owner)
+        lock = self._in_hand.setdefault(spec.project, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._take_upload(spec, owner, owner_uid)
+        finally:
+            if not lock.locked():
+                self._in_hand.pop(spec.project, None)
 
-        Raises IngestError for what its owner must mend, IngestPostponed for what passes, StoreError.
-        """
-        if spec.project.startswith(_SNAPSHOT):
-            return await self._referred(spec, owner)
-        async with self._alone_with(spec.project):
-            return await self._uploaded(spec, owner, owner_uid)
-
-    async def may_refer(self, digest: str, owner: str) -> bool:
-        """Whether this user may submit `snapshot:<digest>`: it is here, and an upload of his was the same."""
-        if not await self._store.read(lambda connection: owner_has_snapshot(connection, digest, owner)):
-            return False
-        return await asyncio.to_thread(ingest.refer, self._spool, digest) is not None
-
-    async def _referred(self, spec: JobSpec, owner: str) -> str:
-        digest = spec.project.removeprefix(_SNAPSHOT)
-        if not await self.may_refer(digest, owner):
-            raise IngestError(f"there is no content {digest[:12]}... of yours here any more; send the project again")
-        await asyncio.to_thread(ingest.check_spec, self._spool.snapshots / digest, spec)
-        return digest
-
-    async def _uploaded(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
+    async def _take_upload(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
         upload = spec.project
-        content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._shared)
+        known = await self._store.read(lambda connection: digest_of_upload(connection, upload, owner))
+        if known is not None and (self._spool.snapshots / known).is_dir():
+            return await self._refer(spec, known, owner)
+        content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._is_shared)
         if content is None:
-            return await self._taken_before(spec, owner)
+            raise ingest.IngestError(f"there is no upload {upload} in incoming/; send the project before the job file")
         digest = content.digest
-        now = time.time()
-        await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, now))
+        await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, time.time()))
         await asyncio.to_thread(ingest.keep, self._spool, content)
         return digest
 
-    async def _taken_before(self, spec: JobSpec, owner: str) -> str:
-        """The upload was moved by an earlier job file, or just before a crash."""
-        upload = spec.project
-        digest = await self._store.read(lambda connection: digest_of_upload(connection, upload, owner))
-        kept = await asyncio.to_thread(ingest.refer, self._spool, digest) if digest else None
-        if digest is None or kept is None:
-            raise IngestError(f"there is no upload {upload} in incoming/; send the project before the job file")
-        await asyncio.to_thread(ingest.check_spec, kept, spec)
+    async def _refer(self, spec: JobSpec, digest: str, owner: str) -> str:
+        if not await self.may_refer(digest, owner):
+            raise ingest.IngestError(f"snapshot {digest[:12]} is not content that {owner} uploaded; send the project")
+        mark = msgspec.msgpack.encode((digest, spec.entrypoint, spec.environment, spec.stage_in_ram))
+        if mark not in self._checked:
+            root = await asyncio.to_thread(ingest.refer, self._spool, digest)
+            if root is None:
+                raise ingest.IngestError(f"snapshot {digest[:12]} is no longer kept; send the project again")
+            await asyncio.to_thread(ingest.check_spec, root, spec)
+            self._checked[mark] = None
+            if len(self._checked) > CHECKED_MAX:
+                self._checked.popitem(last=False)
         return digest
 
-    @asynccontextmanager
-    async def _alone_with(self, upload: str) -> AsyncIterator[None]:
-        """Several job files may name one upload; one of them takes it and the others find it taken."""
-        lock, users = self._locks.get(upload, (asyncio.Lock(), 0))
-        self._locks[upload] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks.pop(upload)
-            if users > 1:
-                self._locks[upload] = (lock, users - 1)
+    async def may_refer(self, digest: str, owner: str) -> bool:
+        """Whether this user uploaded this content, and it is still kept."""
+        known = await self._store.read(lambda connection: owner_has_snapshot(connection, digest, owner))
+        return known and (self._spool.snapshots / digest).is_dir()
