@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from racksack_jobspecs.array import expand
 from racksack_jobspecs.parse import JobFileError, parse_job
 from racksack_jobspecs.snapshot import digest_of, manifest_of
+from racksack_jobspecs.spec import JobSpec
 
 FINAL = {"done", "failed", "oom", "timeout", "cancelled", "lost", "prepare_failed", "stage_failed"}
 
@@ -79,17 +80,13 @@ class StandIn:
             if spec.submission in self.submissions:
                 continue
             digest = self._store(spec.project)
-            made = [
-                self.add_job(
-                    one.name,
-                    "held" if one.hold else "queued",
-                    cpus=one.resources.cpus,
-                    snapshot=digest,
-                    entrypoint=one.entrypoint,
-                )
-                for one in expand(spec)
-            ]
+            made = [self._add(one, digest) for one in expand(spec)]
             self.submissions[spec.submission] = made
+
+    def _add(self, spec: JobSpec, digest: str) -> int:
+        state = "held" if spec.hold else "queued"
+        more = {"cpus": spec.resources.cpus, "snapshot": digest, "entrypoint": spec.entrypoint}
+        return self.add_job(spec.name, state, **more)
 
     def _store(self, project: str) -> str:
         if project.startswith("snapshot:"):

@@ -28,6 +28,10 @@ def finished(controller: StandIn, name: str = "train", state: str = "done", **fi
     return number
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def test_every_finished_job_comes_once(cli: Cli, controller: StandIn, here: Path) -> None:
     finished(controller, model_bin=b"m" * 1000, deep__er__x_txt=b"x")
     finished(controller, "bad", "failed")
@@ -38,7 +42,7 @@ def test_every_finished_job_comes_once(cli: Cli, controller: StandIn, here: Path
     assert ended.out.splitlines()[-1] == "2 jobs, 6 files, 1005B in results/"
     assert (here / "results/1-train/model.bin").read_bytes() == b"m" * 1000
     assert (here / "results/1-train/deep/er/x.txt").exists()
-    assert sorted(os.listdir(here / "results")) == ["1-train", "2-bad"]
+    assert sorted(names(here / "results")) == ["1-train", "2-bad"]
     assert controller.jobs[1]["fetched"]
     again = cli("fetch-results")
     assert (again.code, again.out) == (0, "nothing new\n")
@@ -106,7 +110,7 @@ def test_a_local_link_is_not_written_through(cli: Cli, controller: StandIn, here
 def test_only_logs_and_patterns_leave_the_job_unfetched(cli: Cli, controller: StandIn, here: Path) -> None:
     finished(controller, model_bin=b"m", sub__stdout_log=b"decoy")
     assert cli("fetch-results", "--only-logs").code == 0
-    assert sorted(os.listdir(here / "results/1-train")) == ["result.json", "stdout.log"]
+    assert sorted(names(here / "results/1-train")) == ["result.json", "stdout.log"]
     assert not controller.jobs[1].get("fetched")
     assert cli("fetch-results", "--include", "*.bin").code == 0
     assert (here / "results/1-train/model.bin").exists()
@@ -115,7 +119,7 @@ def test_only_logs_and_patterns_leave_the_job_unfetched(cli: Cli, controller: St
 def test_names_are_made_safe(cli: Cli, controller: StandIn, here: Path) -> None:
     finished(controller, "../../x $(boom)\n")
     assert cli("fetch-results").code == 0
-    assert os.listdir(here / "results") == ["1-x_boom"]
+    assert names(here / "results") == ["1-x_boom"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_folder_names(name: str, folder: str) -> None:
 def test_one_unreadable_folder_does_not_hold_back_the_others(cli: Cli, controller: StandIn, here: Path) -> None:
     finished(controller, "gone")
     finished(controller, "good")
-    os.rename(controller.spool / "returns/1", controller.spool / "elsewhere")
+    (controller.spool / "returns/1").rename(controller.spool / "elsewhere")
     ended = cli("fetch-results")
     assert ended.code == 8
     assert "1 gone done: the transfer is not complete: some files could not be copied" in ended.err
