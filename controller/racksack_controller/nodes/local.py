@@ -71,6 +71,10 @@ class LocalTransport:
             full = " Free space on this machine." if (kind := copying.kind_of(error)) == "disk_full" else ""
             raise TransferFailed(f"{what} failed: {error.strerror or error}.{full}", kind) from error
 
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """See Transport."""
+        return list(argv)
+
     async def run(self, argv: Sequence[str], timeout_s: float = 30.0) -> Completed:
         """Run a program to its end."""
         try:

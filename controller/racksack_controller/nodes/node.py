@@ -157,6 +157,9 @@ class Node(Protocol):
     async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Chunk:
         """Up to `limit` bytes of stdout, stderr or env from `offset`; a negative offset counts from the end."""
 
+    async def attach(self, attempt: str, *, shell: bool) -> list[str]:
+        """What to run on the controller's machine to see a running attempt's terminal, or to get a shell beside it."""
+
     async def stats(self) -> NodeStats:
         """What the node uses now."""
 

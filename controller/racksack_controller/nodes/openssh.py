@@ -6,8 +6,10 @@ transfer leaves a master connection open for a minute, so that the next ones nee
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from racksack_controller.nodes.processes import plain_environment, run
@@ -47,6 +49,10 @@ class OpenSsh:
     def rsh(self) -> str:
         """What rsync's -e takes."""
         return f"ssh -F '{self._config}'"
+
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """The command that runs `argv` on the host with a terminal."""
+        return ["ssh", "-t", "-F", str(self._config), ALIAS, "--", shlex.join(argv)]
 
     async def forget_master(self) -> None:
         """End the master connection, if there is one; transfers on it break."""

@@ -88,6 +88,10 @@ class SshTransport:
         async with self._slots:
             await rsync.pull(self._bulk().rsh, self._name, remote, target)
 
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """See Transport."""
+        return self._bulk().interactive(argv)
+
     def _bulk(self) -> OpenSsh:
         if self._openssh is None:
             try:

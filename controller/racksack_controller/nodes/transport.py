@@ -64,5 +64,8 @@ class Transport(Protocol):
     async def run(self, argv: Sequence[str], timeout_s: float = 30.0) -> Completed:
         """Run a program there to its end. Raises NodeUnreachable."""
 
+    def interactive(self, argv: Sequence[str]) -> list[str]:
+        """What to run on the controller's machine to have `argv` there with a terminal. Raises NodeUnusable."""
+
     async def close(self) -> None:
         """Let go of the machine."""

@@ -11,6 +11,7 @@ from aiohttp import web
 from racksack_controller.core import events as ev
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import why_job
+from racksack_controller.nodes.errors import NodeError
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web.caller import body_of, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
@@ -197,8 +198,21 @@ async def attach(request: web.Request) -> web.Response:
     if attempt is None or job.state not in ACTIVE:
         raise refusal(f"job {job.id} is {job.state}; only a job on a node can be attached to", ExitCode.REFUSED)
     node = context.nodes[attempt.node]
-    argv, hint = await node.attach(attempt.key, shell=request.query.get("shell") == "1")
-    return web.json_response({"argv": list(argv), "hint": hint})
+    shell = request.query.get("shell") == "1"
+    try:
+        argv = await node.attach(attempt.key, shell=shell)
+    except NodeError as error:
+        raise refusal(f"job {job.id} cannot be attached to: {error}", ExitCode.REFUSED) from None
+    hint = "leave the shell with exit" if shell else f"leave with {_DETACH[_is_screen(argv)]}; the job goes on"
+    return web.json_response({"argv": argv, "hint": hint})
+
+
+_DETACH = {True: "Ctrl-a d", False: "Ctrl-b d"}
+
+
+def _is_screen(argv: list[str]) -> bool:
+    """Whether an attach command uses screen, whose keys differ from tmux's."""
+    return any(word.split("/")[-1].startswith("screen") for text in argv for word in text.split())
 
 
 async def _answer(context: Context, job_id: int) -> web.Response:
