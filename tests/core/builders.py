@@ -7,6 +7,7 @@ from typing import Any
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
 from racksack_controller.core.place import schedule
+from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.resources import Gpu, GpuRequest, Inventory, ResourceRequest
@@ -82,9 +83,9 @@ class Bench:
         """Accept jobs."""
         self.happen(*(ev.JobAccepted(one) for one in jobs))
 
-    def place(self) -> list[ev.Placed]:
+    def place(self, policy: Policy = DEFAULT) -> list[ev.Placed]:
         """One pass of the scheduler; its placements are applied."""
-        placed = schedule(self.state, self.now)
+        placed = schedule(self.state, self.now, policy)
         self.happen(*placed, after_s=0.0)
         return placed
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.place import capacity, demand, schedule
-from racksack_controller.core.state import Job, Node, State
+from racksack_controller.core.policy import Backfill, Policy
+from racksack_controller.core.state import Drain, Job, Node, State
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec
 from tests.core import invariants
 from tests.core.builders import GIB, Bench, gpus, inventory, job, node, request
+
+GREEDY = Policy(backfill=Backfill.GREEDY)
 
 
 def filled(nodes: list[Node], jobs: list[Job]) -> Bench:
@@ -71,12 +75,12 @@ def room_for(state: State, one: Job) -> list[str]:
 @given(racks(), queues())
 def test_never_over_committed_and_nothing_that_fits_is_left(nodes: list[Node], jobs: list[Job]) -> None:
     bench = filled(nodes, jobs)
-    placed = bench.place()
+    placed = bench.place(GREEDY)
     invariants.check(bench.state)
     assert len({one.job for one in placed}) == len(placed)
     for number in bench.state.waiting:
         assert room_for(bench.state, bench.state.jobs[number]) == []
-    assert bench.place() == []
+    assert bench.place(GREEDY) == []
 
 
 @settings(deadline=None, max_examples=200)
@@ -84,7 +88,7 @@ def test_never_over_committed_and_nothing_that_fits_is_left(nodes: list[Node], j
 def test_placements_come_in_queue_order_and_none_is_passed_over(nodes: list[Node], jobs: list[Job]) -> None:
     bench = filled(nodes, jobs)
     in_order = sorted(jobs, key=lambda one: (-one.spec.priority, one.submitted_at_s, one.id))
-    placed = {one.job: one for one in schedule(bench.state, bench.now)}
+    placed = {one.job: one for one in schedule(bench.state, bench.now, GREEDY)}
     assert list(placed) == [one.id for one in in_order if one.id in placed]
     for one in in_order:
         if one.id in placed:
@@ -96,8 +100,6 @@ def test_placements_come_in_queue_order_and_none_is_passed_over(nodes: list[Node
 @settings(deadline=None, max_examples=50)
 @given(racks(), queues())
 def test_renaming_jobs_and_nodes_changes_nothing(nodes: list[Node], jobs: list[Job]) -> None:
-    from msgspec.structs import replace
-
     renamed = [replace(one, owner="zoe", spec=replace(one.spec, name="x")) for one in jobs]
     one, other = filled(nodes, jobs), filled(nodes, renamed)
     assert schedule(one.state, one.now) == schedule(other.state, other.now)
@@ -134,8 +136,6 @@ def test_reserve_labels_nodes_and_exclusions() -> None:
 
 
 def test_drained_cooling_and_silent_nodes_take_nothing() -> None:
-    from racksack_controller.core.state import Drain
-
     silent, cooling = node("silent", connected=False), node("cooling", cool_until_s=20_000.0)
     drained = node("drained", drain=Drain("new fan", 1.0))
     bench = filled([silent, cooling, drained], [job(1)])

@@ -23,6 +23,7 @@ COOL_S_MAX = 600.0
 
 def apply(state: State, event: ev.Event, now: float) -> None:
     """Change `state` by one event that is known at `now` (Unix seconds)."""
+    state.now_s = max(state.now_s, now)
     _HANDLERS[type(event)](state, event, now)
 
 
@@ -86,6 +87,7 @@ def _placed(state: State, event: ev.Placed, now: float) -> None:
         allocation=event.allocation,
         placed_at_s=now,
         why=event.why,
+        rest=event.rest,
     )
     state.put_attempt(attempt)
     state.put_job(replace(job, state=JobState.STAGING, attempt=number))
@@ -140,7 +142,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
 
 def _forget_what_was_sent(state: State, node: str) -> None:
     """A new connection may have lost what the old one was asked, so everything is asked again at once."""
-    for attempt in [attempt for attempt in state.attempts.values() if attempt.node == node]:
+    for attempt in state.attempts_on(node):
         stop = replace(attempt.stop, sent=False) if attempt.stop else None
         state.put_attempt(replace(attempt, stop=stop, retry_at_s=0.0, failures=0))
 
@@ -153,7 +155,7 @@ def _lose_the_missing(state: State, node: str, present: set[str], now: float) ->
             end_attempt(state, attempt, _outcome(attempt), f"its results are gone from {node}", now)
         else:
             _lose(state, attempt, f"{node} has no trace of attempt {attempt.key}", now)
-    for attempt in [a for a in state.attempts.values() if a.node == node and a.state in FINAL]:
+    for attempt in [a for a in state.attempts_on(node) if a.state in FINAL]:
         if attempt.key not in present:
             state.put_attempt(replace(attempt, removed=True))
 
@@ -253,6 +255,8 @@ def _take_report(state: State, node: str, report: AttemptReport, now: float) -> 
         changed = replace(changed, ending=_ending(attempt, report), started_at_s=report.started_at_s)
         state.tell(now, f"ended on {node}: {_told(changed.ending)}", job=attempt.job)
     state.put_attempt(changed)
+    if changed.ending is not None:
+        state.learn(state.jobs[attempt.job], changed.ending)
     state.put_job(replace(state.jobs[attempt.job], state=new))
 
 
@@ -359,8 +363,8 @@ def _remove_failed(state: State, event: ev.RemoveFailed, now: float) -> None:
 
 def lose_unreachable(state: State, now: float, lost_after_s: float) -> None:
     """Give up the attempts on nodes that have not answered for `lost_after_s`; their jobs run elsewhere."""
-    for node in state.nodes.values():
-        if node.connected or now - node.connection_since_s < lost_after_s:
+    for node in [state.nodes[name] for name in sorted(state.silent)]:
+        if now - node.connection_since_s < lost_after_s:
             continue
         for attempt in state.on_node(node.name):
             _lose(state, attempt, f"{node.name} has not answered for {lost_after_s:.0f} s", now)
@@ -368,9 +372,10 @@ def lose_unreachable(state: State, now: float, lost_after_s: float) -> None:
 
 def requeue_unstaged(state: State, now: float, patience_s: float) -> None:
     """Take back jobs that were about to be sent to a node which does not answer any more."""
-    for attempt in [a for a in state.attempts.values() if a.state is JobState.STAGING and not a.launched]:
-        node = state.nodes[attempt.node]
-        if not node.connected and now - node.connection_since_s >= patience_s:
+    for node in [state.nodes[name] for name in sorted(state.silent)]:
+        if now - node.connection_since_s < patience_s:
+            continue
+        for attempt in [a for a in state.on_node(node.name) if a.state is JobState.STAGING and not a.launched]:
             sentence = f"{node.name} stopped answering before the job was there"
             end_attempt(state, attempt, JobState.LOST, sentence, now, at_fault="none")
 

@@ -19,7 +19,7 @@ def decide(state: State, now: float) -> list[Action]:
 
 
 def _about_attempts(state: State, now: float) -> Iterator[Action]:
-    for attempt in state.attempts.values():
+    for attempt in [state.attempts[key] for key in state.open]:
         node = state.nodes[attempt.node]
         if node.connected and attempt.retry_at_s <= now:
             action = _next_step(state, attempt, node)
@@ -53,16 +53,11 @@ def _about_orphans(state: State, now: float) -> Iterator[Action]:
 
 def next_wake_s(state: State, now: float, lost_after_s: float) -> float | None:
     """The earliest Unix time after `now` at which time alone changes what is to be done, or None."""
-    times = [attempt.retry_at_s for attempt in state.attempts.values()]
+    times = [state.attempts[key].retry_at_s for key in state.open]
     times += [orphan.retry_at_s for orphan in state.orphans.values()]
-    times += [node.cool_until_s for node in state.nodes.values()]
-    busy = {attempt.node for attempt in state.attempts.values()}
-    times += [
-        node.connection_since_s + lost_after_s
-        for node in state.nodes.values()
-        if not node.connected and node.name in busy
-    ]
-    for job_id in state.waiting:
-        job = state.jobs[job_id]
-        times += [job.not_before_s, job.spec.begin_at_s or 0.0]
+    times += state.rack.cool_until[state.rack.cool_until > now].tolist()
+    times += [state.nodes[name].connection_since_s + lost_after_s for name in state.silent if state.on_node(name)]
+    eligible = state.lines.next_eligible_s()
+    if eligible is not None:
+        times.append(eligible)
     return min((time for time in times if time > now), default=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from racksack_controller.core.records import Allocation, Job, Node, Part
 from racksack_controller.core.report import AttemptReport
-from racksack_controller.core.state import Allocation, Job, Node
 from racksack_jobspecs.resources import Inventory
 
 
@@ -54,6 +54,7 @@ class Placed(Event, frozen=True):
     node: str
     allocation: Allocation
     why: str
+    rest: tuple[Part, ...] = ()  # of a gang: what its further ranks hold
 
 
 class NodeConfigured(Event, frozen=True):

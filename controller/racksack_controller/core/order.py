@@ -1,43 +1,37 @@
-"""The order of the queue: priority, then age."""
+"""The order of the queue: priority, then fair share (where it is on), then age. A job's number settles ties."""
 
 from __future__ import annotations
 
-from racksack_controller.core.state import Job, State
+from collections.abc import Iterable
+
+import numpy as np
+
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.rack import Floats, Ints
+from racksack_controller.core.state import State
+from racksack_controller.core.waiting import Waiting
+
+# (-priority, use of the owner, age or length, job, line): the smallest is next.
+Entry = tuple[float, float, float, int, int]
 
 
-def startable(job: Job, now: float) -> bool:
-    """Whether nothing but room keeps the job from starting at `now`."""
-    return not job.waits_for and job.not_before_s <= now and (job.spec.begin_at_s or 0.0) <= now
+def entries(waiting: Waiting, lines: Iterable[int], use: Floats) -> list[Entry]:
+    """What the first job of each line is ordered by."""
+    chosen = np.fromiter(lines, dtype=np.int64)
+    priority, age, number = waiting.keys[:, chosen]
+    columns = (priority, use[waiting.owner[chosen]], age, number.astype(np.int64), chosen)
+    return sorted(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def queue_order(state: State, now: float) -> list[Job]:
-    """The jobs that may start at `now`, first in line first. O(n log n) in queued jobs."""
-    jobs = [job for job_id in state.waiting if startable(job := state.jobs[job_id], now)]
-    running = _running_per_array(state, jobs)
-    jobs.sort(key=lambda job: (-job.spec.priority, job.submitted_at_s, job.id))
-    return _within_array_limits(jobs, running)
+def sorted_lines(waiting: Waiting, lines: Ints, use: Floats) -> Ints:
+    """The lines in the order of their first jobs."""
+    priority, age, number = waiting.keys[:, lines]
+    return lines[np.lexsort((number, age, use[waiting.owner[lines]], priority))]
 
 
-def _running_per_array(state: State, queued: list[Job]) -> dict[int, int]:
-    limited = {job.array_id for job in queued if job.spec.array and job.spec.array.max_running}
-    counts: dict[int, int] = {}
-    if limited:
-        for attempt in state.attempts.values():
-            job = state.jobs.get(attempt.job)
-            if job is None or job.array_id is None or job.array_id not in limited:
-                continue
-            if state.current(job) is attempt:
-                counts[job.array_id] = counts.get(job.array_id, 0) + 1
-    return counts
-
-
-def _within_array_limits(jobs: list[Job], running: dict[int, int]) -> list[Job]:
-    kept = []
-    for job in jobs:
-        limit = job.spec.array.max_running if job.spec.array else None
-        if limit is not None and job.array_id is not None:
-            if running.get(job.array_id, 0) >= limit:
-                continue
-            running[job.array_id] = running.get(job.array_id, 0) + 1
-        kept.append(job)
-    return kept
+def use_by_owner(state: State, now: float, policy: Policy) -> Floats:
+    """What each owner has used of late in relation to his share; all zero where fair share is off."""
+    owners = state.lines.owners
+    if not policy.fair_share:
+        return np.zeros(max(1, len(owners)))
+    return np.array([state.usage.relative(owner, now, state.rack.total, policy.shares) for owner in owners])

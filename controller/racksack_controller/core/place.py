@@ -1,165 +1,192 @@
-"""Which queued job goes where: best fit on the fullest running node that holds it.
+"""Which queued job starts where: one pass over the queue.
 
-Free amounts are integers (thousandths of a CPU, bytes), so that sums never drift. Jobs of one shape share a row, so a
-pass costs one vector operation over the nodes per distinct shape and placement, not a loop over jobs x nodes.
+In the order of the queue every job that fits is placed on the best of the nodes with room. The first that does not fit
+gets a reservation, and from there on a job is placed only if it does not delay that one (see `backfill`). The pass
+works on copies of the rack's matrices, so that it changes nothing; its placements are events.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import heapq
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from racksack_controller.core.amounts import DIMENSIONS as DIMENSIONS
+from racksack_controller.core.amounts import MILLI
+from racksack_controller.core.amounts import allowed as allowed
+from racksack_controller.core.amounts import capacity as capacity
+from racksack_controller.core.amounts import could_ever_hold as could_ever_hold
+from racksack_controller.core.amounts import demand as demand
+from racksack_controller.core.amounts import demand_of as demand_of
+from racksack_controller.core.amounts import matching_gpus as matching_gpus
+from racksack_controller.core.backfill import Guard
 from racksack_controller.core.events import Placed
-from racksack_controller.core.lifecycle import holds_resources
-from racksack_controller.core.order import queue_order
-from racksack_controller.core.state import Allocation, Job, Node, State
-from racksack_jobspecs.resources import Gpu, GpuRequest, ResourceRequest
+from racksack_controller.core.fit import COSTS
+from racksack_controller.core.holds import Hold
+from racksack_controller.core.limits import Limits
+from racksack_controller.core.order import Entry, entries, sorted_lines, use_by_owner
+from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
+from racksack_controller.core.rack import Bools, Floats, Ints
+from racksack_controller.core.records import Allocation, Part
+from racksack_controller.core.reserve import Outlook
+from racksack_controller.core.room import Room
+from racksack_controller.core.state import State
+from racksack_controller.core.waiting import Line
 
-MILLI = 1000
-CPUS, RAM, GPUS, DISK, SLOTS = range(5)
-DIMENSIONS = 5
-UNLIMITED_SLOTS = 2**31
-
-
-class Rack:
-    """Free and total amounts of the nodes as int64 matrices of shape (nodes, DIMENSIONS), and the free devices."""
-
-    def __init__(self, state: State, nodes: Sequence[Node]) -> None:
-        self.nodes = nodes
-        self.row = {node.name: row for row, node in enumerate(nodes)}
-        self.total = np.array([capacity(node) for node in nodes], dtype=np.int64).reshape(len(nodes), DIMENSIONS)
-        self.free = self.total.copy()
-        self.devices = [list(node.gpus) for node in nodes]
-        for attempt in state.attempts.values():
-            if attempt.node in self.row and holds_resources(attempt.state):
-                self.take(self.row[attempt.node], attempt.allocation)
-
-    def take(self, row: int, allocation: Allocation) -> None:
-        """Hold an allocation on a node."""
-        self.free[row] -= demand_of(allocation)
-        held = set(allocation.gpus)
-        self.devices[row] = [gpu for gpu in self.devices[row] if gpu.uuid not in held]
+REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
 
 
-def capacity(node: Node) -> tuple[int, int, int, int, int]:
-    """What a node can give to jobs: its inventory less its reserve. All zero while the inventory is unknown."""
-    if node.inventory is None:
-        return (0, 0, 0, 0, 0)
-    cpus = max(0, node.inventory.cpus * MILLI - round(node.reserve.cpus * MILLI))
-    ram = max(0, node.inventory.ram_bytes - node.reserve.ram_bytes)
-    disk = max(0, node.inventory.disk_bytes - node.reserve.disk_bytes)
-    return (cpus, ram, len(node.gpus), disk, node.max_jobs or UNLIMITED_SLOTS)
-
-
-def demand(request: ResourceRequest) -> tuple[int, int, int, int, int]:
-    """What a request takes of a node, in the units of `capacity`."""
-    gpus = math.ceil(request.gpus.count) if request.gpus else 0
-    return (round(request.cpus * MILLI), request.ram_bytes, gpus, request.disk_bytes, 1)
-
-
-def demand_of(allocation: Allocation) -> tuple[int, int, int, int, int]:
-    """What an allocation holds, in the units of `capacity`."""
-    return (round(allocation.cpus * MILLI), allocation.ram_bytes, len(allocation.gpus), allocation.disk_bytes, 1)
-
-
-def matching_gpus(request: GpuRequest, devices: Sequence[Gpu]) -> list[Gpu]:
-    """The devices that satisfy a request's model and memory, smallest memory first."""
-    words = request.model.lower().split() if request.model else []
-    found = [
-        gpu
-        for gpu in devices
-        if gpu.vram_bytes >= (request.vram_bytes or 0) and all(word in gpu.model.lower() for word in words)
-    ]
-    return sorted(found, key=lambda gpu: (gpu.vram_bytes, gpu.index))
-
-
-def allowed(job: Job, node: Node) -> bool:
-    """Whether the job's labels, node list and exclusions admit this node, whatever is free on it."""
-    spec = job.spec
-    if spec.nodes and node.name not in spec.nodes:
-        return False
-    return node.name not in spec.exclude and set(spec.labels) <= set(node.labels)
-
-
-def could_ever_hold(job: Job, node: Node) -> bool:
-    """Whether the node could run the job if it were empty."""
-    if node.inventory is None or not allowed(job, node):
-        return False
-    wants = job.spec.resources
-    if any(need > have for need, have in zip(demand(wants), capacity(node), strict=True)):
-        return False
-    return wants.gpus is None or len(matching_gpus(wants.gpus, node.gpus)) >= math.ceil(wants.gpus.count)
-
-
-def schedule(state: State, now: float) -> list[Placed]:
-    """Placements for the queue at `now`: in queue order, every job that fits; the fullest fitting node first."""
-    nodes = [node for node in state.nodes.values() if node.usable and node.cool_until_s <= now]
-    if not nodes or not state.waiting:
+def schedule(state: State, now: float, policy: Policy = DEFAULT) -> list[Placed]:
+    """The placements to make at `now` (Unix seconds), in the order in which they were decided."""
+    state.lines.advance(now)
+    lines = state.lines.open_lines()
+    if not len(lines) or not state.nodes:
         return []
-    rack = Rack(state, nodes)
-    full: set[bytes] = set()  # shapes that no node holds any more in this pass
-    placed: list[Placed] = []
-    for job in queue_order(state, now):
-        shape = shape_key(job)
-        if shape in full:
-            continue
-        placement = _place(rack, job)
-        if placement is None:
-            full.add(shape)
-        else:
-            rack.take(rack.row[placement.node], placement.allocation)
-            placed.append(placement)
-    return placed
+    return Pass(state, now, policy).run(lines)
 
 
-def shape_key(job: Job) -> bytes:
-    """Equal for jobs that ask for the same things."""
-    spec = job.spec
-    return msgspec.msgpack.encode((spec.resources, spec.labels, spec.nodes, spec.exclude, job.avoid))
+class Pass:
+    """One walk over the lines of the queue, first job first."""
 
+    def __init__(self, state: State, now: float, policy: Policy) -> None:
+        self.state = state
+        self.waiting = state.lines
+        self.now = now
+        self.policy = policy
+        self.room = Room(state.rack, now)
+        self.limits = Limits(state, policy)
+        self.placed: list[Placed] = []
+        self.taken: list[tuple[Hold, float, float]] = []
+        self.guards: list[Guard] = []
+        self._use = use_by_owner(state, now, policy)
+        self._cost = COSTS[policy.rule]
+        self._place_in_line: dict[int, int] = {}
+        self._blocked: list[int] = []  # lines without room, the first in the queue last
+        self._queue: list[Entry] = []
+        self._by_length = False
 
-def _place(rack: Rack, job: Job) -> Placed | None:
-    need = np.array(demand(job.spec.resources), dtype=np.int64)
-    fits = np.all(rack.free >= need, axis=1)
-    fits &= np.fromiter((allowed(job, node) for node in rack.nodes), dtype=bool, count=len(rack.nodes))
-    for rows in _preferred(rack, job, fits):
-        for row in _fullest_first(rack, rows, need):
-            allocation = _allocate(rack, int(row), job.spec.resources)
-            if allocation is not None:
-                node = rack.nodes[row]
-                return Placed(job.id, node.name, allocation, _why(rack, int(row), int(np.count_nonzero(fits))))
-    return None
+    def run(self, lines: Ints) -> list[Placed]:
+        """Walk over `lines`; the placements."""
+        in_order = sorted_lines(self.waiting, lines, self._use)
+        room = self.room.lines_with_room(self.waiting, in_order, self.room.free)
+        self._blocked = in_order[~room][::-1].tolist()
+        self._queue = entries(self.waiting, in_order[room], self._use)
+        self._queue_next_blocked()
+        failures = 0
+        while self._queue:
+            entry = heapq.heappop(self._queue)
+            if self.limits.reached(self._line(entry)):
+                self._queue_next_blocked()
+            elif not self._start_first_of(entry):
+                if self.policy.backfill is Backfill.NONE:
+                    break
+                failures += 1
+                if self._guard_for(entry) or failures >= REFILTER_AFTER:
+                    self._refilter()
+                    failures = 0
+        return self.placed
 
+    def _line(self, entry: Entry) -> Line:
+        return self.waiting.lines[entry[-1]]
 
-def _preferred(rack: Rack, job: Job, fits: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """The fitting rows; those where this job has failed before only after all others."""
-    avoided = np.array([node.name in job.avoid for node in rack.nodes], dtype=bool)
-    return [np.flatnonzero(fits & ~avoided), np.flatnonzero(fits & avoided)]
+    def _start_first_of(self, entry: Entry) -> bool:
+        """Place the job and let the next of its line take its place in the queue; False when there is no room."""
+        line, need = self._line(entry), self.waiting.need[:, entry[-1]]
+        fits = self.room.fits(line, need)
+        for guard in self.guards:
+            self._keep_off(guard, fits, entry[-1], line, need)
+        rows = np.flatnonzero(fits)
+        if len(rows) < line.gang:
+            return False
+        chosen = self.room.best(line, need, rows, line.gang, self._cost)
+        self._place(entry, line, need, chosen, len(rows))
+        self._queue_next_of(entry)
+        return True
 
+    def _keep_off(self, guard: Guard, fits: Bools, index: int, line: Line, need: Ints) -> None:
+        if self.now + self._length_s(index, guard.hard) <= guard.at_s:
+            return
+        for place, row in enumerate(guard.rows):
+            if fits[row] and not guard.admits(place, need):
+                fits[row] = False
 
-def _fullest_first(rack: Rack, rows: NDArray[np.intp], need: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Best fit in the scarce dimension: the node whose largest left-over share is the smallest comes first."""
-    total = np.maximum(rack.total[rows, :SLOTS], 1)
-    left = (rack.free[rows, :SLOTS] - need[:SLOTS]) / total
-    left[:, DISK] = 0
-    left[rack.total[rows, GPUS] == 0, GPUS] = 0
-    return rows[np.argsort(left.max(axis=1) + 1e-9 * left.sum(axis=1), kind="stable")]
+    def _place(self, entry: Entry, line: Line, need: Ints, rows: list[int], fitting: int) -> None:
+        number, index = entry[-2], entry[-1]
+        spec = self.state.jobs[number].spec
+        parts = []
+        soft, late = self.now + self._length_s(index, hard=False), self.now + self._length_s(index, hard=True)
+        for row in rows:
+            uuids = self.room.take(row, need, line.kind)
+            milli = line.kind.milli if line.kind else MILLI
+            held = Allocation(spec.resources.cpus, spec.resources.ram_bytes, uuids, spec.resources.disk_bytes, milli)
+            parts.append(Part(self.room.rack.nodes[row].name, held))
+            self.taken.append((Hold(row, line.need, uuids, milli), soft, late))
+        for guard in self.guards:
+            if (late if guard.hard else soft) > guard.at_s:
+                guard.use(rows, need)
+        self.limits.count(line)
+        why = self._why(parts[0].node, fitting)
+        self.placed.append(Placed(number, parts[0].node, parts[0].allocation, why, tuple(parts[1:])))
 
+    def _why(self, node: str, fitting: int) -> str:
+        where = f"{node} is the only node with room" if fitting == 1 else f"fullest of {fitting} nodes with room"
+        if not self.guards:
+            return where
+        return f"{where}; it does not delay job {self.guards[0].job}, which is ahead"
 
-def _allocate(rack: Rack, row: int, wants: ResourceRequest) -> Allocation | None:
-    if wants.gpus is None:
-        return Allocation(wants.cpus, wants.ram_bytes, (), wants.disk_bytes)
-    count = math.ceil(wants.gpus.count)
-    devices = matching_gpus(wants.gpus, rack.devices[row])[:count]
-    if len(devices) < count:
-        return None
-    return Allocation(wants.cpus, wants.ram_bytes, tuple(gpu.uuid for gpu in devices), wants.disk_bytes)
+    def _queue_next_of(self, entry: Entry) -> None:
+        index = entry[-1]
+        place = self._place_in_line[index] = self._place_in_line.get(index, 0) + 1
+        jobs = self.waiting.jobs[index]
+        if place < len(jobs):
+            age, number = jobs[place]
+            key = entry[2] if self._by_length else age
+            heapq.heappush(self._queue, (entry[0], entry[1], key, number, index))
 
+    def _queue_next_blocked(self) -> None:
+        """Let the next job that has no room have its turn, as long as no reservation was made."""
+        reserves = self.policy.backfill in (Backfill.EASY, Backfill.NONE)
+        if reserves and not self.guards and self._blocked:
+            [entry] = entries(self.waiting, [self._blocked.pop()], self._use)
+            heapq.heappush(self._queue, entry)
 
-def _why(rack: Rack, row: int, fitting: int) -> str:
-    node = rack.nodes[row]
-    return f"{node.name} is the only node with room" if fitting == 1 else f"fullest of {fitting} nodes with room"
+    def _guard_for(self, entry: Entry) -> bool:
+        """Reserve for the first job that does not fit; False when there is no need to, or no hope."""
+        if self.guards or self.policy.backfill is not Backfill.EASY:
+            return False
+        number = entry[-2]
+        hard = self.now - self.state.jobs[number].submitted_at_s >= self.policy.patience_s
+        outlook = Outlook(self.room, self.now, self.policy, self.taken)
+        guard = outlook.reserve(number, self._line(entry), hard=hard)
+        if guard is None:
+            self._queue_next_blocked()
+            return False
+        self.guards.append(guard)
+        return True
+
+    def _refilter(self) -> None:
+        """Keep only the lines that have room beside the reservation, and put them in the order of backfill."""
+        if not self._queue:
+            return
+        lines = np.array([entry[-1] for entry in self._queue], dtype=np.int64)
+        free = self.room.free
+        room = self.room.lines_with_room(self.waiting, lines, free)
+        for guard in self.guards:
+            late = self.now + self._lengths_s(lines, guard.hard) > guard.at_s
+            room[late] &= self.room.lines_with_room(self.waiting, lines[late], guard.limit(free))
+        self._queue = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
+        if self.guards and not self._by_length and self.policy.backfill_order is BackfillOrder.SHORTEST:
+            self._by_length = True
+            self._queue = [(e[0], e[1], self._length_s(e[-1], hard=False), e[3], e[4]) for e in self._queue]
+        heapq.heapify(self._queue)
+
+    def _length_s(self, index: int, hard: bool) -> float:
+        return float(self._lengths_s(np.array([index]), hard)[0])
+
+    def _lengths_s(self, lines: Ints, hard: bool) -> Floats:
+        """How long the jobs of these lines are expected to run, or (hard) may run at most."""
+        limit, predicted = self.waiting.limit_s[lines], self.waiting.predicted_s[lines]
+        longest = np.where(limit < 0, self.policy.default_time_limit_s, limit)
+        if hard or not self.policy.predict:
+            return longest
+        return np.where(predicted < 0, longest, np.minimum(longest, predicted))

@@ -9,146 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+import numpy as np
 
 from racksack_controller.core import lifecycle
-from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
-from racksack_jobspecs.spec import JobSpec
+from racksack_controller.core.amounts import demand_of
+from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
+from racksack_controller.core.holds import Times
+from racksack_controller.core.rack import Rack
+from racksack_controller.core.records import Allocation as Allocation
+from racksack_controller.core.records import Attempt as Attempt
+from racksack_controller.core.records import Drain as Drain
+from racksack_controller.core.records import Ending as Ending
+from racksack_controller.core.records import Job as Job
+from racksack_controller.core.records import Node as Node
+from racksack_controller.core.records import Orphan as Orphan
+from racksack_controller.core.records import Part as Part
+from racksack_controller.core.records import Stop as Stop
+from racksack_controller.core.share import OwnerUse, Usage
+from racksack_controller.core.waiting import NO_LIMIT, Waiting
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """A wish that an attempt ends. `requeue` means that the job is to run again afterwards."""
-
-    reason: str  # cancelled | fenced
-    sentence: str
-    grace_s: float = 10.0
-    signal: str = "TERM"
-    requeue: bool = False
-    sent: bool = False  # the node has it; forgotten when the connection is new
-
-
-class Allocation(msgspec.Struct, frozen=True):
-    """What an attempt holds on its node."""
-
-    cpus: float
-    ram_bytes: int
-    gpus: tuple[str, ...] = ()  # uuids
-    disk_bytes: int = 0
-
-
-class Ending(msgspec.Struct, frozen=True):
-    """How an attempt's program ended, as its node reported it."""
-
-    outcome: JobState
-    reason: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    started_at_s: float | None = None
-    ended_at_s: float | None = None
-    prepare_s: float | None = None
-    ram_peak_bytes: int | None = None
-    cpu_s: float | None = None
-    output_bytes: int = 0
-    output_files: int = 0
-    gpu_uuids: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try at a job on one node."""
-
-    job: int
-    number: int
-    node: str
-    state: JobState
-    allocation: Allocation
-    placed_at_s: float
-    why: str = ""  # why this node
-    launched: bool = False
-    started_at_s: float | None = None
-    ended_at_s: float | None = None
-    ending: Ending | None = None
-    stop: Stop | None = None
-    failures: int = 0  # effects that failed in a row
-    retry_at_s: float = 0.0
-    problem: str = ""  # the sentence of the last failure
-    removed: bool = False  # nothing of it is left on the node
-
-    @property
-    def key(self) -> str:
-        """`42.1`: how nodes and logs name it."""
-        return f"{self.job}.{self.number}"
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One job: what was submitted and where it is."""
-
-    id: int
-    owner: str
-    spec: JobSpec
-    snapshot: str
-    submitted_at_s: float
-    state: JobState = JobState.QUEUED
-    array_id: int | None = None  # the id of the array's first job
-    array_index: int | None = None
-    attempt: int = 0  # the number of the current or latest attempt
-    retries_used: int = 0
-    losses: int = 0  # attempts that ended through a node's fault
-    avoid: tuple[str, ...] = ()  # nodes at fault, tried again only when no other fits
-    not_before_s: float = 0.0
-    waits_for: tuple[tuple[int, str], ...] = ()  # (job id, ok | any) still to come
-    reason: str = ""  # of the final state, or of being held
-    ended_at_s: float | None = None
-    fetched: bool = False
-
-    @property
-    def attempt_key(self) -> str:
-        """The key of the current or latest attempt."""
-        return f"{self.id}.{self.attempt}"
-
-
-class Drain(msgspec.Struct, frozen=True):
-    """An operator's wish that a node takes no more jobs."""
-
-    reason: str
-    since_s: float
-
-
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One server."""
-
-    name: str
-    kind: str = "local"
-    inventory: Inventory | None = None  # probed or configured; None until first seen
-    reserve: ResourceRequest = ResourceRequest(cpus=0.0, ram_bytes=0)
-    max_jobs: int | None = None
-    labels: tuple[str, ...] = ()
-    connected: bool = False
-    connection_reason: str = "not connected yet"
-    connection_since_s: float = 0.0
-    boot_id: str = ""
-    drain: Drain | None = None
-    failures: int = 0  # starts that failed through this node's fault, in a row
-    cool_until_s: float = 0.0  # takes no jobs before
-
-    @property
-    def usable(self) -> bool:
-        """Whether it may take jobs, its cooling time aside."""
-        return self.connected and self.drain is None and self.inventory is not None
-
-    @property
-    def gpus(self) -> tuple[Gpu, ...]:
-        """Its devices."""
-        return self.inventory.gpus if self.inventory else ()
-
-
-class Orphan(msgspec.Struct, frozen=True):
-    """An attempt that a node has although it is not, or no longer, one of ours."""
-
-    running: bool
-    stop_sent: bool = False
-    failures: int = 0
-    retry_at_s: float = 0.0
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -158,6 +37,8 @@ class Changes(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
     nodes: tuple[Node, ...]
     events: tuple[tuple[int | None, str | None, float, str], ...]
+    usage: tuple[OwnerUse, ...] = ()  # what owners have used, for fair share
+    history: tuple[RunHistory, ...] = ()  # what runs have told about programs
 
     def __bool__(self) -> bool:
         return bool(self.jobs or self.attempts or self.nodes or self.events)
@@ -167,25 +48,48 @@ class State:
     """All that is known. Read freely; change only through `apply`."""
 
     def __init__(self) -> None:
+        self.now_s = 0.0  # the time of the latest event
         self.jobs: dict[int, Job] = {}
         self.attempts: dict[str, Attempt] = {}
         self.nodes: dict[str, Node] = {}
         self.orphans: dict[tuple[str, str], Orphan] = {}  # by (node, attempt)
-        self.waiting: dict[int, None] = {}  # ids of queued jobs, in order of arrival
         self.dependents: dict[int, set[int]] = {}
+        self.usage = Usage()
+        self.history = History()
+        # Indexes, so that no event and no pass has to walk over all records.
+        self.waiting: dict[int, None] = {}  # ids of queued jobs, in order of arrival
+        self.lines = Waiting(self.history)  # the queued jobs that wait for nothing but room or a moment
+        self.rack = Rack()
+        self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
+        self.silent: set[str] = set()  # nodes that do not answer
+        self.running_of_array: dict[int, int] = {}
+        self.running_of_owner: dict[str, int] = {}
+        self._on_node: dict[str, dict[str, None]] = {}
         self._changed_jobs: dict[int, Job] = {}
         self._changed_attempts: dict[str, Attempt] = {}
         self._changed_nodes: dict[str, Node] = {}
+        self._changed_usage: dict[str, OwnerUse] = {}
+        self._changed_history: dict[HistoryKey, RunHistory] = {}
         self._events: list[tuple[int | None, str | None, float, str]] = []
 
-    def load(self, jobs: Iterable[Job], attempts: Iterable[Attempt], nodes: Iterable[Node]) -> None:
+    def load(
+        self,
+        jobs: Iterable[Job],
+        attempts: Iterable[Attempt],
+        nodes: Iterable[Node],
+        usage: Iterable[OwnerUse] = (),
+        history: Iterable[RunHistory] = (),
+    ) -> None:
         """Take what the store has, without noting a change. Connections are not remembered."""
-        for job in jobs:
-            self.jobs[job.id] = job
-            self._index(job)
-        self.attempts.update((attempt.key, attempt) for attempt in attempts)
+        self.usage = Usage(usage, self.usage.half_life_s)
+        self.history.records.update((record.key, record) for record in history)
         for node in nodes:
-            self.nodes[node.name] = msgspec.structs.replace(node, connected=False)
+            self.put_node(msgspec.structs.replace(node, connected=False))
+        for job in jobs:
+            self.put_job(job)
+        for attempt in attempts:
+            self.put_attempt(attempt)
+        self.take_changes()
 
     def put_job(self, job: Job) -> None:
         """Store a job's new record; an illegal change of state raises IllegalTransitionError."""
@@ -201,14 +105,31 @@ class State:
         if old is not None and old.state is not attempt.state:
             lifecycle.check(lifecycle.ATTEMPT, old.state, attempt.state, f"attempt {attempt.key}")
         self._changed_attempts[attempt.key] = attempt
+        self._account(old, attempt)
+        self._note_open(attempt)
+        on_node = self._on_node.setdefault(attempt.node, {})
         if attempt.removed and attempt.state in FINAL:
             self.attempts.pop(attempt.key, None)
+            on_node.pop(attempt.key, None)
         else:
             self.attempts[attempt.key] = attempt
+            on_node[attempt.key] = None
 
     def put_node(self, node: Node) -> None:
         """Store a node's new record."""
         self.nodes[node.name] = self._changed_nodes[node.name] = node
+        self.rack.put_node(node)
+        if node.connected:
+            self.silent.discard(node.name)
+        else:
+            self.silent.add(node.name)
+
+    def learn(self, job: Job, ending: Ending) -> None:
+        """Remember how long a run took and what it needed."""
+        record = self.history.add(job, ending)
+        if record is not None:
+            self._changed_history[record.key] = record
+            self.lines.repredict(record.key)
 
     def tell(self, now_s: float, sentence: str, *, job: int | None = None, node: str | None = None) -> None:
         """Add a line to the story of a job or node."""
@@ -221,11 +142,14 @@ class State:
             tuple(self._changed_attempts.values()),
             tuple(self._changed_nodes.values()),
             tuple(self._events),
+            tuple(self._changed_usage.values()),
+            tuple(self._changed_history.values()),
         )
         for job in changes.jobs:
             if job.state in FINAL:
                 self.jobs.pop(job.id, None)
         self._changed_jobs, self._changed_attempts, self._changed_nodes, self._events = {}, {}, {}, []
+        self._changed_usage, self._changed_history = {}, {}
         return changes
 
     def current(self, job: Job) -> Attempt | None:
@@ -234,7 +158,11 @@ class State:
 
     def on_node(self, name: str) -> list[Attempt]:
         """The attempts that are with a node and not ended."""
-        return [attempt for attempt in self.attempts.values() if attempt.node == name and attempt.state in ACTIVE]
+        return [attempt for attempt in self.attempts_on(name) if attempt.state in ACTIVE]
+
+    def attempts_on(self, name: str) -> list[Attempt]:
+        """The attempts of which something may be left on a node."""
+        return [self.attempts[key] for key in self._on_node.get(name, ())]
 
     def node_state(self, node: Node) -> NodeState:
         """What a person is shown."""
@@ -249,5 +177,52 @@ class State:
             self.waiting.setdefault(job.id)
         else:
             self.waiting.pop(job.id, None)
+        if job.state is JobState.QUEUED and not job.waits_for:
+            self.lines.put(job)
+        else:
+            self.lines.remove(job.id)
         for other, _condition in job.waits_for if job.state in WAITING else ():
             self.dependents.setdefault(other, set()).add(job.id)
+
+    def _note_open(self, attempt: Attempt) -> None:
+        """Keep `open` to the attempts that `decide` has to look at."""
+        if attempt.state in FINAL:
+            asks = not attempt.removed
+        else:
+            unsent_stop = attempt.stop is not None and not attempt.stop.sent
+            unsent_start = attempt.state is JobState.STAGING and not attempt.launched
+            asks = unsent_stop or unsent_start or attempt.state is JobState.COLLECTING
+        if asks:
+            self.open[attempt.key] = None
+        else:
+            self.open.pop(attempt.key, None)
+
+    def _account(self, old: Attempt | None, new: Attempt) -> None:
+        """Follow what attempts hold: in the rack, in the counts and in what their owners use."""
+        held = old is not None and lifecycle.holds_resources(old.state)
+        holds = lifecycle.holds_resources(new.state)
+        if holds and not held:
+            self.rack.take(new.key, new.parts, self._times(new))
+            self._count(new, 1)
+        elif held and not holds:
+            self.rack.give_back(new.key)
+            self._count(new, -1)
+        elif holds and old is not None and old.started_at_s != new.started_at_s:
+            self.rack.holds.retime(new.key, self._times(new))
+
+    def _times(self, attempt: Attempt) -> Times:
+        job = self.jobs[attempt.job]
+        limit_s = NO_LIMIT if job.spec.time_limit_s is None else job.spec.time_limit_s
+        begin_s = attempt.started_at_s or attempt.placed_at_s
+        return Times(begin_s, limit_s, self.history.predict_s(history_key(job)))
+
+    def _count(self, attempt: Attempt, sign: int) -> None:
+        job = self.jobs[attempt.job]
+        self.running_of_owner[job.owner] = self.running_of_owner.get(job.owner, 0) + sign
+        if job.array_id is not None:
+            self.running_of_array[job.array_id] = self.running_of_array.get(job.array_id, 0) + sign
+            if not self.running_of_array[job.array_id]:
+                del self.running_of_array[job.array_id]
+        held = np.array([demand_of(allocation)[:3] for _, allocation in attempt.parts], dtype=np.float64)
+        cpus, ram, gpus = (sign * held.sum(axis=0)).tolist()
+        self._changed_usage[job.owner] = self.usage.change(job.owner, (cpus, ram, gpus), self.now_s)

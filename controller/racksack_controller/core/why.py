@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from racksack_controller.core.place import Rack, allowed, could_ever_hold, demand, matching_gpus
+from racksack_controller.core.amounts import NAMES, allowed, could_ever_hold, demand, matching_gpus
+from racksack_controller.core.rack import Rack
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.states import ACTIVE, JobState
@@ -83,8 +84,7 @@ def _blocked_by(state: State, job: Job, now: float) -> str:
         return "; ".join(_unusable(node, now) for node in candidates[:3])
     if job.spec.array and job.spec.array.max_running:
         return f"at most {job.spec.array.max_running} of its array run at once, or no room yet"
-    rack = Rack(state, usable)
-    return "; ".join(_short_of(rack, row, job) for row in range(min(3, len(usable))))
+    return "; ".join(_short_of(state.rack, node, job, now) for node in usable[:3])
 
 
 def _unusable(node: Node, now: float) -> str:
@@ -95,11 +95,10 @@ def _unusable(node: Node, now: float) -> str:
     return f"{node.name} takes no jobs for {format_duration(node.cool_until_s - now)} after failures"
 
 
-def _short_of(rack: Rack, row: int, job: Job) -> str:
-    names = ("CPU", "memory", "GPUs", "disk", "job slots")
+def _short_of(rack: Rack, node: Node, job: Job, now: float) -> str:
+    free = rack.free(now)[:, rack.row[node.name]]
     need = demand(job.spec.resources)
-    lacking = [name for name, want, free in zip(names, need, rack.free[row], strict=True) if want > free]
-    node = rack.nodes[row]
+    lacking = [name for name, want, has in zip(NAMES, need, free, strict=True) if want > has]
     return f"{node.name} is short of {' and '.join(lacking)}" if lacking else f"{node.name} is about to take it"
 
 

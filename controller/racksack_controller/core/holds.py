@@ -1,0 +1,102 @@
+"""What every running attempt holds on which node, and when it is expected to give it back.
+
+The arrays are what a reservation is computed from; a place in them is used again when its attempt has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from racksack_controller.core.amounts import DIMENSIONS, Vector
+
+# An attempt that outlives its prediction is predicted anew: this much longer, then this much, ... (Tsafrir, Etsion and
+# Feitelson, "Backfilling using system-generated predictions rather than user runtime estimates", TPDS 18(6), 2007).
+CORRECTIONS_S = np.array([60, 300, 900, 1800, 3600, 7200, 18000, 36000, 72000, 180000, 360000], dtype=np.float64)
+OVERDUE_S = 1.0  # an attempt past its time limit is being ended
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Hold(NamedTuple):
+    """One attempt's share of one node."""
+
+    row: int
+    need: Vector
+    uuids: tuple[str, ...]
+    milli: int
+
+
+class Times(NamedTuple):
+    """When an attempt began, how long it may run (-1: no limit given) and how long it is expected to (-1: unknown)."""
+
+    begin_s: float
+    limit_s: float
+    predicted_s: float
+
+
+class Holds:
+    """All holds of the rack."""
+
+    def __init__(self) -> None:
+        self.row: Ints = np.full(64, -1, dtype=np.int64)  # -1: an unused place
+        self.need: Ints = np.zeros((DIMENSIONS, 64), dtype=np.int64)
+        self.times: Floats = np.zeros((3, 64), dtype=np.float64)
+        self.of: dict[str, tuple[int, ...]] = {}
+        self.parts: dict[int, Hold] = {}
+        self._unused = list(range(63, -1, -1))
+
+    def add(self, key: str, parts: Sequence[Hold], times: Times) -> None:
+        """An attempt begins to hold something."""
+        self.of[key] = tuple(self._place(part, times) for part in parts)
+
+    def retime(self, key: str, times: Times) -> None:
+        """An attempt's beginning is known better."""
+        for place in self.of[key]:
+            self.times[:, place] = times
+
+    def remove(self, key: str) -> list[Hold]:
+        """An attempt holds nothing any more; what it held."""
+        places = self.of.pop(key)
+        for place in places:
+            self.row[place] = -1
+            self._unused.append(place)
+        return [self.parts.pop(place) for place in places]
+
+    def ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> Floats:
+        """When these holds are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""
+        begin, limit, predicted = self.times[:, places]
+        latest = begin + np.where(limit < 0, default_limit_s, limit)
+        ends = latest
+        if predict:
+            ends = np.where(predicted < 0, latest, np.minimum(latest, _corrected(begin + predicted, now)))
+        soonest: Floats = np.maximum(ends, now + OVERDUE_S)
+        return soonest
+
+    def _place(self, part: Hold, times: Times) -> int:
+        if not self._unused:
+            self._grow()
+        place = self._unused.pop()
+        self.row[place] = part.row
+        self.need[:, place] = part.need
+        self.times[:, place] = times
+        self.parts[place] = part
+        return place
+
+    def _grow(self) -> None:
+        old = len(self.row)
+        self.row = np.concatenate([self.row, np.full(old, -1, dtype=np.int64)])
+        self.need = np.concatenate([self.need, np.zeros_like(self.need)], axis=1)
+        self.times = np.concatenate([self.times, np.zeros_like(self.times)], axis=1)
+        self._unused = list(range(2 * old - 1, old - 1, -1))
+
+
+def _corrected(ends: Floats, now: float) -> Floats:
+    """Predictions that have passed, moved on by the first correction that is still to come."""
+    over = np.maximum(now - ends, 0.0)
+    step = CORRECTIONS_S[np.minimum(np.searchsorted(CORRECTIONS_S, over, side="right"), len(CORRECTIONS_S) - 1)]
+    return np.where(ends > now, ends, ends + step)

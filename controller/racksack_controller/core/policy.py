@@ -1,0 +1,53 @@
+"""How the scheduler is to decide: one frozen value, built from the configuration and handed to every pass."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+DAY_S = 86400.0
+
+
+class Backfill(StrEnum):
+    """What may start before a job that is ahead in the queue and does not fit yet."""
+
+    NONE = "none"  # nothing: first come, first served
+    EASY = "easy"  # what does not delay the first job that waits
+    CONSERVATIVE = "conservative"  # what does not delay any job that waits
+    GREEDY = "greedy"  # whatever fits; a large job may wait for ever
+
+
+class BackfillOrder(StrEnum):
+    """Which of the jobs that may be backfilled is tried first."""
+
+    QUEUE = "queue"
+    SHORTEST = "shortest"
+
+
+class Rule(StrEnum):
+    """On which of the nodes with room a job is placed."""
+
+    BEST_FIT = "best_fit"  # where the least is left of the scarcest resource
+    L2 = "l2"  # where the sum of squares of what is left is the least
+    DOT_PRODUCT = "dot_product"  # where what is free points most in the direction of what is asked
+    FIRST_FIT = "first_fit"
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The knobs of the scheduler."""
+
+    backfill: Backfill = Backfill.EASY
+    backfill_order: BackfillOrder = BackfillOrder.QUEUE
+    predict: bool = True  # run times from history, never above the time limit; False: time limits alone
+    patience_s: float = 4 * 3600.0  # a job that has waited so long is guarded by time limits, not by predictions
+    default_time_limit_s: float = 7 * DAY_S  # of jobs that name none
+    rule: Rule = Rule.BEST_FIT
+    fair_share: bool = False  # owners who have used less than their share of late come first
+    shares: dict[str, float] = {}  # owner -> share; 1 for everybody else
+    max_running_per_owner: int | None = None
+    reservations_max: int = 200  # jobs that conservative backfill makes reservations for in one pass
+    preempt: bool = False
+
+
+DEFAULT = Policy()

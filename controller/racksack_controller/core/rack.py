@@ -1,0 +1,125 @@
+"""The rack as integer matrices: what each node has, what is held on it, and which nodes admit which jobs.
+
+`State` keeps it up to date event by event, so that no pass of the scheduler has to walk over nodes or attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from racksack_controller.core.amounts import DIMENSIONS, SLOTS, capacity, demand_of
+from racksack_controller.core.devices import Devices
+from racksack_controller.core.holds import Hold, Holds, Times
+from racksack_controller.core.records import Allocation, Node
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+class Admission(NamedTuple):
+    """What a job says about the nodes that it may run on."""
+
+    labels: tuple[str, ...]
+    nodes: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+
+class Rack:
+    """One row a node. The matrices have the shape (DIMENSIONS, nodes)."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.row: dict[str, int] = {}
+        self.total: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
+        self.held: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
+        self.usable: Bools = np.zeros(0, dtype=np.bool_)
+        self.cool_until: Floats = np.zeros(0)
+        self.holds = Holds()
+        self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
+        self._devices = Devices()
+        self._devices_changed = False
+        self._admitted: dict[Admission, Bools] = {}
+
+    @property
+    def devices(self) -> Devices:
+        """All devices; listed anew when an inventory has changed."""
+        if self._devices_changed:
+            self._devices.rebuild([node.gpus for node in self.nodes])
+            for part in self.holds.parts.values():
+                self._devices.take(part.row, part.uuids, part.milli)
+            self._devices_changed = False
+        return self._devices
+
+    def put_node(self, node: Node) -> None:
+        """A node is new or has changed."""
+        row = self.row.get(node.name)
+        old = None if row is None else self.nodes[row]
+        if row is None:
+            row = self._append(node)
+        self.nodes[row] = node
+        self.usable[row] = node.usable
+        self.cool_until[row] = node.cool_until_s
+        total = np.array(capacity(node), dtype=np.int64)
+        self.total[:, row] = total
+        self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
+        if old is None or old.labels != node.labels:
+            self._admitted = {}
+        if old is None or old.gpus != node.gpus:
+            self._devices_changed = True
+
+    def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
+        """An attempt begins to hold allocations on nodes."""
+        holds = [Hold(self.row[node], demand_of(held), held.gpus, held.gpu_milli) for node, held in parts]
+        self.holds.add(key, holds, times)
+        for part in holds:
+            self._account(part, 1)
+
+    def give_back(self, key: str) -> None:
+        """An attempt holds nothing any more."""
+        for part in self.holds.remove(key):
+            self._account(part, -1)
+
+    def free(self, now: float) -> Ints:
+        """A copy of what is free on each node; -1 in every dimension where a node takes no jobs."""
+        closed = ~self.usable | (self.cool_until > now)
+        free = self.total - self.held
+        free[:, closed] = -1
+        return free
+
+    def admitted(self, admission: Admission) -> Bools:
+        """The nodes that these labels, names and exclusions admit."""
+        mask = self._admitted.get(admission)
+        if mask is None:
+            mask = np.array([_admits(admission, node) for node in self.nodes], dtype=np.bool_)
+            if len(self._admitted) >= 4096:
+                self._admitted = {}
+            self._admitted[admission] = mask
+        return mask
+
+    def _account(self, part: Hold, sign: int) -> None:
+        self.held[:, part.row] += sign * np.array(part.need, dtype=np.int64)
+        if part.uuids and not self._devices_changed:
+            self._devices.take(part.row, part.uuids, sign * part.milli)
+
+    def _append(self, node: Node) -> int:
+        row = len(self.nodes)
+        self.row[node.name] = row
+        self.nodes.append(node)
+        column = np.zeros((DIMENSIONS, 1), dtype=np.int64)
+        self.total = np.concatenate([self.total, column], axis=1)
+        self.held = np.concatenate([self.held, column], axis=1)
+        self.inverse = np.concatenate([self.inverse, np.zeros((SLOTS, 1))], axis=1)
+        self.usable = np.append(self.usable, False)
+        self.cool_until = np.append(self.cool_until, 0.0)
+        return row
+
+
+def _admits(admission: Admission, node: Node) -> bool:
+    if admission.nodes and node.name not in admission.nodes:
+        return False
+    return node.name not in admission.exclude and set(admission.labels) <= set(node.labels)

@@ -1,0 +1,94 @@
+"""Making a reservation: the earliest start of a job that has to wait, from what runs and what was just placed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from racksack_controller.core.amounts import GPUS, SLOTS
+from racksack_controller.core.backfill import Guard, Releases, device_moments, first_moments, spare_at
+from racksack_controller.core.devices import GpuKind
+from racksack_controller.core.holds import Hold
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.rack import Bools, Floats, Ints, Rack
+from racksack_controller.core.room import Room
+from racksack_controller.core.waiting import Line
+
+
+class Outlook:
+    """What will be free when, as a pass sees it. `taken` are the placements of the pass with their expected ends."""
+
+    def __init__(self, room: Room, now: float, policy: Policy, taken: list[tuple[Hold, float, float]]) -> None:
+        self.room = room
+        self.rack: Rack = room.rack
+        self.now = now
+        self.policy = policy
+        self.taken = taken  # (hold, end by prediction, end by time limit)
+
+    def reserve(self, job: int, line: Line, *, hard: bool) -> Guard | None:
+        """Where and when the job will start at the earliest; None when its nodes are not expected to be there."""
+        need = np.array(line.need, dtype=np.int64)
+        rows = self.rack.admitted(line.admission) & np.all(self.rack.total >= need[:, None], axis=0)
+        predict = self.policy.predict and not hard
+        releases = self.releases(rows, predict=predict)
+        moments = first_moments(releases, rows, need, self.now)
+        if line.kind is not None:
+            moments = np.maximum(moments, self._device_moments(line.kind, predict=predict))
+        if len(moments) < line.gang:
+            return None
+        at_s = float(np.partition(moments, line.gang - 1)[line.gang - 1])
+        if not np.isfinite(at_s):
+            return None
+        chosen = [int(row) for row in np.flatnonzero(moments <= at_s)[: line.gang]]
+        spare = spare_at(releases, chosen, need, at_s)
+        if line.kind is not None:
+            spare[GPUS] = 0
+        return Guard(job, at_s, chosen, spare, hard)
+
+    def releases(self, rows: Bools, *, predict: bool) -> Releases:
+        """What `rows` have free and what will be given back there."""
+        holds = self.rack.holds
+        places = np.flatnonzero(holds.row >= 0)
+        places = places[rows[holds.row[places]]]
+        ends = holds.ends(places, self.now, default_limit_s=self.policy.default_time_limit_s, predict=predict)
+        row, need = holds.row[places], holds.need[:, places]
+        new = [(hold, soft if predict else late) for hold, soft, late in self.taken if rows[hold.row]]
+        if new:
+            row = np.concatenate([row, np.array([hold.row for hold, _ in new], dtype=np.int64)])
+            need = np.concatenate([need, np.array([hold.need for hold, _ in new], dtype=np.int64).T], axis=1)
+            ends = np.concatenate([ends, np.array([end for _, end in new])])
+        return Releases(self._free(), self._opens_s(), row, need, ends)
+
+    def _free(self) -> Ints:
+        """What is free, also on nodes that take no jobs just now."""
+        closed = self.room.free[SLOTS] < 0
+        return np.where(closed, self.rack.total - self.rack.held, self.room.free)
+
+    def _opens_s(self) -> Floats:
+        opens = np.maximum(self.rack.cool_until, self.now)
+        return np.where(self.rack.usable, opens, np.inf)
+
+    def _device_moments(self, kind: GpuKind, *, predict: bool) -> Floats:
+        devices = self.room.devices
+        ready = np.where(self.room.device_free >= kind.milli, self.now, np.inf)
+        for index, held in self._device_holds(predict=predict).items():
+            free = int(self.room.device_free[index])
+            for end, milli in sorted(held):
+                if free >= kind.milli:
+                    break
+                free += milli
+                if free >= kind.milli:
+                    ready[index] = end
+        return device_moments(ready, devices.row, kind, devices.matching(kind), len(self.rack.nodes))
+
+    def _device_holds(self, *, predict: bool) -> dict[int, list[tuple[float, int]]]:
+        """For each device that is in use: when which part of it is given back."""
+        holds = self.rack.holds
+        held: dict[int, list[tuple[float, int]]] = {}
+        places = np.array([place for place, part in holds.parts.items() if part.uuids], dtype=np.int64)
+        ends = holds.ends(places, self.now, default_limit_s=self.policy.default_time_limit_s, predict=predict)
+        parts = [(holds.parts[int(place)], float(end)) for place, end in zip(places, ends, strict=True)]
+        parts += [(hold, soft if predict else late) for hold, soft, late in self.taken if hold.uuids]
+        for part, end in parts:
+            for index in self.room.devices.find(part.row, part.uuids):
+                held.setdefault(index, []).append((end, part.milli))
+        return held

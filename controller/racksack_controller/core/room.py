@@ -1,0 +1,108 @@
+"""The working copy of the rack that a pass fills: which lines have room, on which nodes, and what is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from racksack_controller.core.amounts import GPUS, SLOTS
+from racksack_controller.core.devices import GpuKind
+from racksack_controller.core.rack import Admission, Bools, Floats, Ints, Rack
+from racksack_controller.core.waiting import Line, Waiting
+
+NODES_AT_ONCE = 64
+COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
+AVOIDED = 1e6
+
+Cost = Callable[[Floats, Floats], Floats]
+
+
+class Room:
+    """What is free on each node while a pass goes on."""
+
+    def __init__(self, rack: Rack, now: float) -> None:
+        self.rack = rack
+        self.free = rack.free(now)
+        self.devices = rack.devices
+        self.device_free = self.devices.free.copy()
+
+    def lines_with_room(self, waiting: Waiting, lines: Ints, free: Ints) -> Bools:
+        """For each of `lines` whether some node has room in `free`. Gangs are only asked for one rank."""
+        found = np.zeros(len(lines), dtype=np.bool_)
+        if not free.shape[1]:
+            return found
+        need = waiting.need[:, lines]
+        hopeful = np.flatnonzero(np.all(need <= free.max(axis=1)[:, None], axis=0))
+        groups = waiting.group[lines[hopeful]]
+        for group in np.unique(groups):
+            members = hopeful[groups == group]
+            admission, kind = waiting.groups[group]
+            columns = self._columns(free, admission, kind)
+            wants = need[:, members]
+            if kind is not None:
+                wants = wants.copy()
+                wants[GPUS] = kind.devices
+            found[members] = _some_column_holds(columns, wants)
+        return found
+
+    def fits(self, line: Line, need: Ints) -> Bools:
+        """The nodes that could take one rank of a line's job now."""
+        free = self.free
+        fits: Bools = (free[SLOTS] >= 1) & self.rack.admitted(line.admission)
+        for dimension in np.flatnonzero(need[:SLOTS]):
+            fits &= free[dimension] >= need[dimension]
+        if line.kind is not None:
+            fits &= self.devices.usable(self.device_free, line.kind, free.shape[1]) >= line.kind.devices
+        return fits
+
+    def best(self, line: Line, need: Ints, rows: Ints, count: int, cost: Cost) -> list[int]:
+        """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last."""
+        inverse = self.rack.inverse[:COMPARED, rows]
+        costs = cost(self.free[:COMPARED, rows] * inverse, need[:COMPARED, None] * inverse)
+        if line.avoid:
+            avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
+            costs = costs + AVOIDED * np.isin(rows, avoided)
+        if count == 1:
+            return [int(rows[np.argmin(costs)])]
+        return [int(row) for row in rows[np.argsort(costs, kind="stable")[:count]]]
+
+    def take(self, row: int, need: Ints, kind: GpuKind | None) -> tuple[str, ...]:
+        """Take what one rank needs of a node; the uuids of its devices."""
+        self.free[:, row] -= need
+        if kind is None:
+            return ()
+        chosen = self.devices.choose(self.device_free, row, kind)
+        self.device_free[chosen] -= kind.milli
+        return tuple(self.devices.gpus[index].uuid for index in chosen)
+
+    def _columns(self, free: Ints, admission: Admission, kind: GpuKind | None) -> Ints:
+        """The columns of the nodes that come into question, devices counted as the job counts them."""
+        columns = free[:, self.rack.admitted(admission)]
+        if kind is not None:
+            usable = self.devices.usable(self.device_free, kind, free.shape[1])[self.rack.admitted(admission)]
+            columns[GPUS] = np.minimum(usable, columns[GPUS] // kind.milli)
+        return columns
+
+
+def _some_column_holds(free: Ints, need: Ints) -> Bools:
+    """For each column of `need` whether a column of `free` is at least as large in every dimension.
+
+    Nodes too small for the smallest wish in any dimension are left out; the emptiest nodes come first and lines that
+    have found room drop out, so that the whole comparison is seldom made.
+    """
+    found = np.zeros(need.shape[1], dtype=np.bool_)
+    free = free[:, np.all(free >= need.min(axis=1)[:, None], axis=0)]
+    free = free[:, np.argsort(-free[0], kind="stable")]
+    left = np.arange(need.shape[1])
+    for start in range(0, free.shape[1], NODES_AT_ONCE):
+        block = free[:, start : start + NODES_AT_ONCE]
+        asked = left[np.all(need[:, left] <= block.max(axis=1)[:, None], axis=0)]
+        holds = np.ones((len(asked), block.shape[1]), dtype=np.bool_)
+        for wants, has in zip(need[:, asked], block, strict=True):
+            holds &= wants[:, None] <= has
+        found[asked[holds.any(axis=1)]] = True
+        left = left[~found[left]]
+        if not len(left):
+            break
+    return found

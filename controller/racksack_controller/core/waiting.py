@@ -1,0 +1,209 @@
+"""The queue as lines: the waiting jobs of one owner and priority that ask for the same thing stand in one line.
+
+Only the first job of a line can be next, so a pass of the scheduler looks at lines, not at jobs. A line's numbers stand
+in arrays, so that all lines are ordered and compared with the rack at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from racksack_controller.core.amounts import DIMENSIONS, Vector, demand
+from racksack_controller.core.devices import GpuKind, gpu_kind
+from racksack_controller.core.history import History, HistoryKey, history_key
+from racksack_controller.core.rack import Admission
+from racksack_controller.core.records import Job
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+DEADLINE_HORIZON_S = 86400.0
+NO_LIMIT = -1.0
+
+
+class Line(NamedTuple):
+    """What the jobs of one line have in common."""
+
+    need: Vector
+    kind: GpuKind | None
+    admission: Admission
+    avoid: tuple[str, ...]
+    gang: int
+    limit_s: float
+    owner: str
+    priority: int
+    array: int | None  # of an array with a limit: its id
+    array_limit: int
+    history: HistoryKey
+
+
+def line_of(job: Job) -> Line:
+    """The line that a job belongs to."""
+    spec = job.spec
+    limited = spec.array.max_running if spec.array is not None else None
+    return Line(
+        need=demand(spec.resources),
+        kind=gpu_kind(spec.resources),
+        admission=Admission(spec.labels, spec.nodes, spec.exclude),
+        avoid=job.avoid,
+        gang=spec.gang,
+        limit_s=NO_LIMIT if spec.time_limit_s is None else spec.time_limit_s,
+        owner=job.owner,
+        priority=spec.priority,
+        array=job.array_id if limited else None,
+        array_limit=limited or 0,
+        history=history_key(job),
+    )
+
+
+def eligible_at_s(job: Job) -> float:
+    """The Unix time before which the job may not start."""
+    return max(job.not_before_s, job.spec.begin_at_s or 0.0)
+
+
+def age_since_s(job: Job) -> float:
+    """The time that counts as its submission: a deadline makes a job older, the nearer its latest start is."""
+    if job.spec.deadline_at_s is None:
+        return job.submitted_at_s
+    latest_start_s = job.spec.deadline_at_s - (job.spec.time_limit_s or 0.0)
+    return min(job.submitted_at_s, latest_start_s - DEADLINE_HORIZON_S)
+
+
+class Waiting:
+    """All queued jobs that wait for nothing but room (in lines) or for a moment (`later`)."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.lines: dict[int, Line] = {}  # by index; an index is used again
+        self.jobs: list[list[tuple[float, int]]] = []  # of each line: (age since, id), first in line first
+        self.need: Ints = np.zeros((DIMENSIONS, 64), dtype=np.int64)
+        self.size: Ints = np.zeros(64, dtype=np.int64)
+        self.keys: Floats = np.zeros((3, 64))  # -priority, age and id of the first job
+        self.limit_s: Floats = np.zeros(64)
+        self.predicted_s: Floats = np.zeros(64)
+        self.owner: Ints = np.zeros(64, dtype=np.int64)
+        self.group: Ints = np.zeros(64, dtype=np.int64)  # equal: the same nodes and devices come into question
+        self.gang: Ints = np.ones(64, dtype=np.int64)
+        self.owners: dict[str, int] = {}
+        self.groups: list[tuple[Admission, GpuKind | None]] = []
+        self._group_of: dict[tuple[Admission, GpuKind | None], int] = {}
+        self._index: dict[Line, int] = {}
+        self._unused: list[int] = []
+        self._where: dict[int, tuple[int, tuple[float, int]]] = {}
+        self._by_history: dict[HistoryKey, set[int]] = {}
+        self._later: list[tuple[float, int]] = []
+        self._later_jobs: dict[int, Job] = {}
+
+    def put(self, job: Job) -> None:
+        """A job waits for room, or for its time to begin."""
+        self.remove(job.id)
+        eligible = eligible_at_s(job)
+        if eligible > 0.0:
+            self._later_jobs[job.id] = job
+            heapq.heappush(self._later, (eligible, job.id))
+        else:
+            self._stand_in_line(job)
+
+    def remove(self, number: int) -> None:
+        """A job does not wait any more."""
+        self._later_jobs.pop(number, None)
+        where = self._where.pop(number, None)
+        if where is None:
+            return
+        index, entry = where
+        jobs = self.jobs[index]
+        del jobs[bisect_left(jobs, entry)]
+        self.size[index] -= 1
+        if jobs:
+            self.keys[1:, index] = jobs[0]
+        else:
+            self._close(index)
+
+    def advance(self, now: float) -> None:
+        """Let the jobs whose time has come stand in line."""
+        while self._later and self._later[0][0] <= now:
+            eligible, number = heapq.heappop(self._later)
+            job = self._later_jobs.get(number)
+            if job is not None and eligible_at_s(job) == eligible:
+                del self._later_jobs[number]
+                self._stand_in_line(job)
+
+    def next_eligible_s(self) -> float | None:
+        """The earliest Unix time at which a job that waits for its time may stand in line, or None."""
+        while self._later and self._later[0][1] not in self._later_jobs:
+            heapq.heappop(self._later)
+        return self._later[0][0] if self._later else None
+
+    def repredict(self, key: HistoryKey) -> None:
+        """The history of a program has changed."""
+        for index in self._by_history.get(key, ()):
+            self.predicted_s[index] = self.history.predict_s(key)
+
+    def open_lines(self) -> Ints:
+        """The indices of the lines in which somebody stands."""
+        return np.flatnonzero(self.size[: len(self.jobs)])
+
+    def line_of_job(self, number: int) -> tuple[int, int] | None:
+        """The line of a job and its place in it, or None while it does not stand in one."""
+        where = self._where.get(number)
+        if where is None:
+            return None
+        index, entry = where
+        return index, bisect_left(self.jobs[index], entry)
+
+    def _stand_in_line(self, job: Job) -> None:
+        line = line_of(job)
+        index = self._index.get(line)
+        if index is None:
+            index = self._open(line)
+        entry = (age_since_s(job), job.id)
+        insort(self.jobs[index], entry)
+        self._where[job.id] = (index, entry)
+        self.size[index] += 1
+        self.keys[1:, index] = self.jobs[index][0]
+
+    def _open(self, line: Line) -> int:
+        if self._unused:
+            index = self._unused.pop()
+        else:
+            index = len(self.jobs)
+            self.jobs.append([])
+            if index == len(self.size):
+                self._grow()
+        self.lines[index] = line
+        self._index[line] = index
+        self._by_history.setdefault(line.history, set()).add(index)
+        self.need[:, index] = line.need
+        self.keys[0, index] = -line.priority
+        self.limit_s[index] = line.limit_s
+        self.predicted_s[index] = self.history.predict_s(line.history)
+        self.owner[index] = self.owners.setdefault(line.owner, len(self.owners))
+        self.group[index] = self._group(line)
+        self.gang[index] = line.gang
+        return index
+
+    def _close(self, index: int) -> None:
+        line = self.lines.pop(index)
+        del self._index[line]
+        members = self._by_history[line.history]
+        members.discard(index)
+        if not members:
+            del self._by_history[line.history]
+        self._unused.append(index)
+
+    def _group(self, line: Line) -> int:
+        key = (line.admission, line.kind)
+        group = self._group_of.get(key)
+        if group is None:
+            group = self._group_of[key] = len(self.groups)
+            self.groups.append(key)
+        return group
+
+    def _grow(self) -> None:
+        for name in ("need", "size", "keys", "limit_s", "predicted_s", "owner", "group", "gang"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.zeros_like(old)], axis=-1))
