@@ -266,7 +266,7 @@ SSH_FIELDS = (
         "host", Kind(_host, {}), "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True
     ),
     Field("user", Kind(_user, {}), "The user to log in as.", "racksack", is_required=True),
-    Field("port", whole_of(1, 65535, "a port"), "The port of sshd.", "22", "22"),
+    Field("port", whole_of(1, 65535, "its port"), "The port of sshd.", "22", "22"),
     Field("identity", Kind(folder_of, {}), "The private key.", "/etc/racksack/id_ed25519", "the usual keys in ~/.ssh"),
     Field(
         "host_key",

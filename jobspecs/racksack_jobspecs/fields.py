@@ -134,7 +134,9 @@ def _dependency(node: Node, _path: str, _report: Report) -> Dependency:
     match = _DEPENDENCY.match(word)
     condition, job = (match[2], word[match.end() :].strip()) if match else ("ok", word)
     if not job or not job.isprintable() or len(job) > 100:
-        raise ValueError(f"{shown(word)} does not name a job; write its id or name, or any:ID to start however it ends")
+        raise ValueError(
+            f"{shown(word) or 'nothing'} does not name a job; write its id or name, or any:ID to start however it ends"
+        )
     return Dependency(job, condition)
 
 

@@ -20,6 +20,7 @@ from racksack_jobspecs import units
 from racksack_jobspecs.yamltext import Mapping, Node, Problem, Scalar, Sequence
 
 NAME_CHARS_MAX = 100
+PROBLEMS_MAX = 100
 PATH_BYTES_MAX = 4096
 ARGUMENT_BYTES_MAX = 128 * 1024 - 1  # Linux takes no longer argument or environment string (MAX_ARG_STRLEN)
 ENV_KEY_CHARS_MAX = 255
@@ -43,8 +44,12 @@ class Report:
         self.problems.append(Problem(line, path, sentence))
 
     def sorted(self) -> tuple[Problem, ...]:
-        """All mistakes in the order of the text, each once."""
-        return tuple(sorted(set(self.problems), key=lambda problem: (problem.line, problem.path, problem.sentence)))
+        """The mistakes in the order of the text, each once; of very many, the first."""
+        found = sorted(set(self.problems), key=lambda problem: (problem.line, problem.path, problem.sentence))
+        if len(found) > PROBLEMS_MAX:
+            more = f"there are {len(found) - PROBLEMS_MAX} more mistakes; mend these first"
+            found[PROBLEMS_MAX:] = [Problem(found[PROBLEMS_MAX].line, "", more)]
+        return tuple(found)
 
 
 Reader = Callable[[Node, str, Report], Any]
@@ -112,7 +117,7 @@ def read_fields(
 
 def _remedy(key: str, known: Iterable[str], familiar: dict[str, str]) -> str:
     meant = familiar.get(key.lower()) or closest(key, known)
-    return f"did you mean {meant}?" if meant else "remove it or see the list of keys in docs"
+    return f"did you mean {meant}?" if meant else "remove it, or see the documentation for the keys there are"
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
@@ -133,7 +138,7 @@ def shown(text: str) -> str:
 def word_of(node: Node, _path: str = "", _report: Report | None = None) -> str:
     """The characters of a single value, without surrounding spaces."""
     if not isinstance(node, Scalar):
-        raise ValueError("this must be a single value, not a list or mapping")
+        raise ValueError("this must be a single value; write it without a list or mapping around it")
     if node.is_null:
         raise ValueError('this has no value; write one, or "" for empty text')
     return node.text.strip()
@@ -200,7 +205,9 @@ def whole_of(least: int, most: int, what: str) -> Kind:
     def read(node: Node, _path: str, _report: Report) -> int:
         word = word_of(node)
         if not _WHOLE.fullmatch(word) or not least <= int(word) <= most:
-            raise ValueError(f"{shown(word)} is not a number of {what}; write a whole number from {least} to {most}")
+            raise ValueError(
+                f"{shown(word)} cannot be the number of {what}; write a whole number from {least} to {most}"
+            )
         return int(word)
 
     return Kind(read, {"type": "integer", "minimum": least, "maximum": most})

@@ -27,21 +27,22 @@ def plain(node: Node) -> Any:  # noqa: ANN401 - parsed YAML
     return _WORDS.get(node.text.lower(), node.text) if node.is_plain else node.text
 
 
-def line_at(node: Node, path: str) -> int:
+def line_at(node: Node, path: str, line: int | None = None) -> int:
     """The line of what a path such as `nodes.r1.power.on[0].wol` names, or of the last part of it that exists.
 
-    Keys may hold dots themselves, so they are matched against the path and not the other way round.
+    `line` is that of the key above the node. Keys may hold dots themselves, so they are matched against the path and not the other way round.
     """
     path = path.removeprefix(".")
     if isinstance(node, Mapping):
         for key, value in sorted(node.entries, key=lambda entry: -len(entry[0].text)):
             rest = path.removeprefix(key.text)
             if key.text and path.startswith(key.text) and (not rest or rest[0] in ".["):
-                return max(line_at(value, rest), key.line) if rest else key.line
+                return line_at(value, rest, key.line) if rest else key.line
     found = re.match(r"\[([0-9]{1,6})\]", path)
     if isinstance(node, Sequence) and found and int(found[1]) < len(node.items):
-        return line_at(node.items[int(found[1])], path[found.end() :])
-    return node.line
+        item = node.items[int(found[1])]
+        return line_at(item, path[found.end() :], item.line)
+    return node.line if line is None else line
 
 
 def doubled_keys(node: Node, path: str) -> list[Problem]:

@@ -195,44 +195,42 @@ class _Builder:
                 raise YamlError(_at(event, "a key must be a single word here; remove the brackets around it"))
             parent.key = node
         else:
-            _add_entry(parent.node, parent.key, node)
+            parent.add_entry(parent.node, parent.key, node)
             parent.key = None
 
 
 class _Open:
     """A collection whose end has not been seen."""
 
-    __slots__ = ("count_before", "event", "key", "node")
+    __slots__ = ("count_before", "event", "key", "merged", "names", "node")
 
     def __init__(self, node: Sequence | Mapping, event: Any, count_before: int) -> None:  # noqa: ANN401
         self.node = node
         self.event = event
         self.count_before = count_before
         self.key: Scalar | None = None
+        self.names: set[str] = set()
+        self.merged: dict[str, int] = {}  # where the entries stand that came by `<<`
 
+    def add_entry(self, mapping: Mapping, key: Scalar, value: Node) -> None:
+        """Add one entry. What came by `<<: *anchor` gives way to the same key written out."""
+        if key.is_plain and key.text == "<<":
+            for source in value.items if isinstance(value, Sequence) else [value]:
+                self._merge(mapping, key, source)
+        elif key.text in self.merged:
+            mapping.entries[self.merged.pop(key.text)] = (key, value)
+        else:
+            self.names.add(key.text)
+            mapping.entries.append((key, value))
 
-def _add_entry(mapping: Mapping, key: Scalar, value: Node) -> None:
-    """Add one entry; `<<: *anchor` brings in the entries of another mapping that do not stand here."""
-    if not (key.is_plain and key.text == "<<"):
-        mapping.entries = [entry for entry in mapping.entries if not (entry[0].text == key.text and _merged(entry[0]))]
-        mapping.entries.append((key, value))
-        return
-    present = {entry[0].text for entry in mapping.entries}
-    for source in value.items if isinstance(value, Sequence) else [value]:
+    def _merge(self, mapping: Mapping, key: Scalar, source: Node) -> None:
         if not isinstance(source, Mapping):
             raise YamlError(Problem(key.line, "<<", "only mappings can be merged in; write <<: *name"))
         for other, node in source.entries:
-            if other.text not in present:
-                present.add(other.text)
-                mapping.entries.append((_Merged(other.line, other.text, other.is_plain), node))
-
-
-class _Merged(Scalar):
-    """A key that came by `<<` and gives way to the same key written out."""
-
-
-def _merged(key: Scalar) -> bool:
-    return isinstance(key, _Merged)
+            if other.text not in self.names:
+                self.names.add(other.text)
+                self.merged[other.text] = len(mapping.entries)
+                mapping.entries.append((other, node))
 
 
 def _at(event: Any, sentence: str) -> Problem:  # noqa: ANN401
@@ -240,7 +238,10 @@ def _at(event: Any, sentence: str) -> Problem:  # noqa: ANN401
 
 
 _REMEDIES = (
-    ("mapping values are not allowed", "there is a second colon here; put the value in quotes"),
+    (
+        "mapping values are not allowed",
+        "no key: value pair can stand here; check the indentation, and put values with a colon in quotes",
+    ),
     ("cannot start any token", "a value cannot start with this character (a tab, @, ` or %); use spaces or quotes"),
     ("found unexpected end of stream", "a quote that opened is not closed; close it"),
     ("undefined alias", "an alias (*name) stands before its anchor (&name); define it first"),
