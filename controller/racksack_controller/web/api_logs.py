@@ -54,7 +54,7 @@ async def _until_something(
 async def read_log(
     context: Context, job: Job, stream: str, attempt: int | None, offset: int, limit: int
 ) -> tuple[bytes, int, bool]:
-    """(bytes, next offset, whether no more will come) of a job's log. A 409 when its node cannot be asked now."""
+    """(bytes, next offset, whether no more will come) of a job's log. Code 4 when its node cannot be asked now."""
     if job.state in WAITING and attempt is None and not context.spool.returned(job.id).exists():
         return b"", max(offset, 0), False
     current = context.state.current(job)
@@ -69,7 +69,7 @@ async def read_log(
         return b"", max(offset, 0), False  # it is being collected: the next call finds the folder
     except (NodeError, KeyError) as error:
         sentence = f"the log of job {job.id} is on {current.node}, which does not answer: {error}"
-        raise refusal(sentence, ExitCode.REFUSED) from None
+        raise refusal(sentence, ExitCode.UNREACHABLE) from None
     return chunk.data, chunk.offset + len(chunk.data), False
 
 
