@@ -1,0 +1,86 @@
+"""The page in a real browser: nothing that a user named or printed is markup, and it follows what happens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Page as Tab
+
+from tests.web.conftest import HOSTILE, Page
+
+pytestmark = pytest.mark.browser
+QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a screen."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=[*QUIET, "--disable-sync"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    """A tab that collects what the page complains about."""
+    tab = browser.new_page()
+    tab.complaints = []  # type: ignore[attr-defined]
+    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))  # type: ignore[attr-defined]
+    tab.on("console", lambda line: tab.complaints.append(line.text) if line.type == "error" else None)  # type: ignore[attr-defined]
+    yield tab
+    tab.close()
+
+
+@pytest.mark.parametrize("path", ["", "history", "jobs/{failed}", "jobs/{waiting}", "nodes/here"])
+def test_what_users_wrote_is_text(page: Page, tab: Tab, path: str) -> None:
+    tab.goto(page.address + path.format(failed=page.failed, waiting=page.waiting), wait_until="load")
+    assert tab.locator("main img").count() == 0
+    assert tab.locator("main script").count() == 0
+    assert tab.locator("main b").count() == 0
+    assert "owned" not in tab.title()
+    assert tab.complaints == []  # type: ignore[attr-defined]
+
+
+def test_the_job_page_shows_log_and_reason_literally(page: Page, tab: Tab) -> None:
+    tab.goto(f"{page.address}jobs/{page.failed}", wait_until="load")
+    assert tab.locator("pre.log").first.inner_text().strip() == HOSTILE
+    assert tab.locator("dt", has_text="Exit code").count() == 1
+    tab.goto(f"{page.address}jobs/{page.waiting}", wait_until="load")
+    assert "drained" in tab.locator("p.lead").inner_text()
+
+
+def test_the_page_follows_without_a_reload(page: Page, tab: Tab) -> None:
+    tab.goto(page.address, wait_until="load")
+    row = tab.locator("section[aria-labelledby=queue] tbody tr").first
+    assert "queued" in row.inner_text()
+    page.site.cli("racksack", "hold", page.waiting)
+    try:
+        tab.locator("section[aria-labelledby=queue] .state.held").wait_for(timeout=15_000)
+    finally:
+        page.site.cli("racksack", "release", page.waiting)
+    assert tab.locator("#live").get_attribute("class") == "live on"
+
+
+def test_it_works_without_javascript(page: Page, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(page.address, wait_until="load")
+    assert tab.locator("article.node").count() == 1
+    assert tab.locator("meta[http-equiv=refresh]").count() == 1
+    tab.get_by_role("link", name=str(page.failed), exact=True).first.click()
+    assert f"Job {page.failed}" in tab.locator("h2").first.inner_text()
+    context.close()
+
+
+def test_narrow_screens_do_not_scroll_sideways(page: Page, browser: Browser) -> None:
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto(page.address, wait_until="load")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.close()
