@@ -258,7 +258,7 @@ RESERVE_FIELDS = (
 GPU_FIELDS = (
     Field("model", LINE, "The device's name.", "RX 6600", is_required=True),
     Field("vram", MEMORY, "Memory of each device.", "8G", is_required=True),
-    Field("count", whole_of(1, 64, "devices"), "How many of them.", "8", "1"),
+    Field("count", whole_of(1, 64, "the number of devices"), "How many of them.", "8", "1"),
     Field("vendor", one_of("nvidia", "amd"), "Who makes it, where the name does not tell.", "amd", "from the name"),
 )
 SSH_FIELDS = (
@@ -266,7 +266,7 @@ SSH_FIELDS = (
         "host", Kind(_host, {}), "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True
     ),
     Field("user", Kind(_user, {}), "The user to log in as.", "racksack", is_required=True),
-    Field("port", whole_of(1, 65535, "its port"), "The port of sshd.", "22", "22"),
+    Field("port", whole_of(1, 65535, "the port"), "The port of sshd.", "22", "22"),
     Field("identity", Kind(folder_of, {}), "The private key.", "/etc/racksack/id_ed25519", "the usual keys in ~/.ssh"),
     Field(
         "host_key",
@@ -296,10 +296,10 @@ NODE_FIELDS = (
     ),
     Field("local", _fields(LOCAL_FIELDS), "The controller's own machine.", "{}", may_be_empty=True),
     Field("reserve", _fields(RESERVE_FIELDS), "What jobs do not get.", "{cpus: 1, ram: 2G}", "nothing"),
-    Field("max_jobs", whole_of(1, 100_000, "jobs"), "How many jobs it runs at once.", "12", "no limit"),
+    Field("max_jobs", whole_of(1, 100_000, "the number of jobs"), "How many jobs it runs at once.", "12", "no limit"),
     Field("labels", list_of(LABEL, splits_at_commas=True), "Words that jobs can ask for.", "[epyc]", "none"),
     Field("env", ENV, "Environment variables of every job there.", '{HSA_OVERRIDE_GFX_VERSION: "10.3.0"}', "none"),
-    Field("cpus", whole_of(1, 65536, "CPU cores"), "Use this in place of what is probed.", "32", "probed"),
+    Field("cpus", whole_of(1, 65536, "the number of cores"), "Use this in place of what is probed.", "32", "probed"),
     Field("ram", MEMORY, "Use this in place of what is probed.", "128G", "probed"),
     Field("disk", MEMORY, "Use this in place of what is probed.", "900G", "probed"),
     Field(

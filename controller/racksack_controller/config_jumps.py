@@ -47,8 +47,8 @@ def _fault(jump: JumpName, blocks: Blocks, way: tuple[str, ...]) -> str:
     """What is wrong with a jump that names a node; empty when nothing is."""
     if jump.name not in blocks:
         meant = closest(jump.name, blocks)
-        hint = f"did you mean {meant}?" if meant else "name one of the nodes"
-        return f"{shown(jump.name)} is not a node; {hint} A host that is no node is written as {{host: ..., user: ...}}"
+        hint = f"did you mean {meant}? " if meant else "name one of them. "
+        return f"{shown(jump.name)} is not a node; {hint}For another host write jump: {{host: ..., user: ...}}"
     if jump.name in way:
         loop = " -> ".join((*way[way.index(jump.name) :], jump.name))
         return f"these jumps go in a circle ({loop}); reach one of them without a jump"

@@ -204,7 +204,7 @@ def _range(part: str) -> range:
     return range(first, last + 1, step)
 
 
-_MAX_RUNNING = whole_of(1, ARRAY_JOBS_MAX, "jobs that may run at once")
+_MAX_RUNNING = whole_of(1, ARRAY_JOBS_MAX, "the number of jobs that run at once")
 _INDICES = Kind(
     _indices, {"anyOf": [{"type": ["string", "integer"]}, {"type": "array", "items": {"type": ["string", "integer"]}}]}
 )
@@ -283,7 +283,7 @@ JOB_FIELDS = (
     Field(
         "max_output", MEMORY, "More than this does not come back; what was left is listed in result.json.", "1G", "10G"
     ),
-    Field("retries", whole_of(0, 1000, "retries"), "How often a failed job is tried again.", "2", "0"),
+    Field("retries", whole_of(0, 1000, "the number of retries"), "How often a failed job is tried again.", "2", "0"),
     Field(
         "retry_on",
         list_of(one_of("exit", "oom", "timeout", "node"), splits_at_commas=True),
@@ -291,7 +291,7 @@ JOB_FIELDS = (
         "[oom]",
         "[exit, oom, timeout]",
     ),
-    Field("priority", whole_of(-1000, 1000, "priority points"), "Higher goes first.", "10", "0"),
+    Field("priority", whole_of(-1000, 1000, "the priority"), "Higher goes first.", "10", "0"),
     Field(
         "after",
         list_of(Kind(_dependency, {"type": ["string", "integer"]}), splits_at_commas=True),
@@ -335,7 +335,7 @@ JOB_FIELDS = (
     ),
     Field(
         "gang",
-        whole_of(1, GANG_MAX, "ranks"),
+        whole_of(1, GANG_MAX, "the number of ranks"),
         "This many ranks start together, each on a node of its own and each with these resources.",
         "4",
         "1",

@@ -200,14 +200,12 @@ def _check_inside(text: str) -> None:
 
 
 def whole_of(least: int, most: int, what: str) -> Kind:
-    """A whole number within bounds; `what` is its unit in messages ("jobs")."""
+    """A whole number within bounds; `what` names it in messages ("the number of jobs")."""
 
     def read(node: Node, _path: str, _report: Report) -> int:
         word = word_of(node)
         if not _WHOLE.fullmatch(word) or not least <= int(word) <= most:
-            raise ValueError(
-                f"{shown(word)} cannot be the number of {what}; write a whole number from {least} to {most}"
-            )
+            raise ValueError(f"{shown(word)} cannot be {what}; write a whole number from {least} to {most}")
         return int(word)
 
     return Kind(read, {"type": "integer", "minimum": least, "maximum": most})

@@ -30,7 +30,8 @@ def plain(node: Node) -> Any:  # noqa: ANN401 - parsed YAML
 def line_at(node: Node, path: str, line: int | None = None) -> int:
     """The line of what a path such as `nodes.r1.power.on[0].wol` names, or of the last part of it that exists.
 
-    `line` is that of the key above the node. Keys may hold dots themselves, so they are matched against the path and not the other way round.
+    `line` is that of the key above the node. Keys may hold dots themselves, so they are matched against the path and
+    not the other way round.
     """
     path = path.removeprefix(".")
     if isinstance(node, Mapping):

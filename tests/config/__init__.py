@@ -1,0 +1,1 @@
+"""racksack.yaml to checked values."""

@@ -1,0 +1,51 @@
+"""Every key is documented, and what the page shows is valid."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from racksack_controller import config_fields
+from racksack_controller.config import parse_config
+from racksack_controller.config_fields import (
+    CONFIG_FIELDS,
+    DEFAULTS_FIELDS,
+    GPU_FIELDS,
+    KEEP_FIELDS,
+    LOCAL_FIELDS,
+    NODE_FIELDS,
+    RESERVE_FIELDS,
+    SSH_FIELDS,
+    WATCH_FIELDS,
+    WEB_FIELDS,
+)
+from racksack_jobspecs.schema import field_table
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+TABLES = {
+    "CONFIG_FIELDS": CONFIG_FIELDS,
+    "WEB_FIELDS": WEB_FIELDS,
+    "DEFAULTS_FIELDS": DEFAULTS_FIELDS,
+    "WATCH_FIELDS": WATCH_FIELDS,
+    "KEEP_FIELDS": KEEP_FIELDS,
+    "NODE_FIELDS": NODE_FIELDS,
+    "SSH_FIELDS": SSH_FIELDS,
+    "LOCAL_FIELDS": LOCAL_FIELDS,
+    "RESERVE_FIELDS": RESERVE_FIELDS,
+    "GPU_FIELDS": GPU_FIELDS,
+}
+
+
+def test_all_tables_are_looked_at() -> None:
+    assert {name for name in vars(config_fields) if name.endswith("_FIELDS")} == set(TABLES)
+
+
+@pytest.mark.parametrize("fields", TABLES.values(), ids=TABLES)
+def test_the_page_has_the_table(fields: Any) -> None:
+    assert field_table(fields) in PAGE, f"docs/configuration.md should hold this table:\n{field_table(fields)}"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_the_examples_of_the_page_are_valid(block: str) -> None:
+    parse_config(block.replace("AAAA...", "AAAAC3NzaC1lZDI1NTE5AAAAIDJXbnLyq0Vb9rD7Qe4VtnVtZLkpPFBcDOS/E4Jw0o4y"))
