@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from racksack_controller.core.history import RunHistory
+from racksack_controller.core.share import OwnerUse
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_jobspecs.states import FINAL
 
@@ -25,6 +27,8 @@ _encode = msgspec.json.Encoder().encode
 _decode_job = msgspec.json.Decoder(Job).decode
 _decode_attempt = msgspec.json.Decoder(Attempt).decode
 _decode_node = msgspec.json.Decoder(Node).decode
+_decode_usage = msgspec.json.Decoder(OwnerUse).decode
+_decode_history = msgspec.json.Decoder(RunHistory).decode
 
 
 class StoreError(Exception):
@@ -107,6 +111,8 @@ class Store:
             (_decode_job(row[0]) for row in rows),
             (_decode_attempt(row[0]) for row in attempts),
             (_decode_node(row[0]) for row in nodes),
+            (_decode_usage(row[0]) for row in self._writer.execute("SELECT record FROM usage")),
+            (_decode_history(row[0]) for row in self._writer.execute("SELECT record FROM history")),
         )
         return state
 
@@ -155,6 +161,13 @@ def save_changes(connection: sqlite3.Connection, changes: Changes) -> None:
     connection.executemany(
         "INSERT INTO nodes VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record",
         [(node.name, _encode(node)) for node in changes.nodes],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO usage VALUES (?, ?)", [(use.owner, _encode(use)) for use in changes.usage]
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO history VALUES (?, ?)",
+        [(_encode(record.key).decode(), _encode(record)) for record in changes.history],
     )
     connection.executemany("INSERT INTO events (job, node, at_s, sentence) VALUES (?, ?, ?, ?)", changes.events)
 

@@ -64,3 +64,14 @@ CREATE TABLE snapshot_owners (
     PRIMARY KEY (digest, owner)
 ) WITHOUT ROWID;
 
+
+-- What the scheduler has learnt: what owners used of late (fair share), and how long and large programs ran.
+CREATE TABLE usage (
+    owner TEXT PRIMARY KEY,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE history (
+    key TEXT PRIMARY KEY,               -- owner, project and entrypoint as JSON
+    record BLOB NOT NULL
+) WITHOUT ROWID;
