@@ -28,6 +28,7 @@ COMMANDS = {
     "resume": Lazy("racksack.commands.drain:resume", "Let a drained node take jobs again.", _NODES),
     "node": Lazy("racksack.commands.node:group", "Add, check and list nodes (where the controller is).", _NODES),
     "controller": Lazy("racksack.commands.controller:group", "Run, ask, stop or reload the controller.", _OPERATING),
+    "reload": Lazy("racksack.commands.controller:reload", "Have the controller read its nodes again.", _OPERATING),
     "config": Lazy("racksack.commands.config:group", "Check a controller's configuration.", _OPERATING),
     "web": Lazy("racksack.commands.web:command", "Print the address of the status page.", _OPERATING),
     "schema": Lazy("racksack.commands.schema:command", "Print the JSON Schema of job files.", _OPERATING),

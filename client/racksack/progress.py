@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from racksack.rsync import Progress
 from racksack.text import use_colour
@@ -28,7 +28,26 @@ def transfer_bar(label: str, total_bytes: int | None, *, quiet: bool) -> Iterato
         task = bars.add_task(label, total=total_bytes)
 
         def advance(done_bytes: int, percent: int) -> None:
-            total = total_bytes if total_bytes is not None else done_bytes * 100 // max(percent, 1)
+            guessed = done_bytes * 100 // percent if percent else None
+            total = total_bytes if total_bytes is not None else guessed
             bars.update(task, completed=done_bytes, total=total)
 
         yield advance
+
+
+@contextmanager
+def reading_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A callback for the bytes of each file read; the bar comes with the first big one."""
+    read_bytes = 0
+    with ExitStack() as stack:
+        bar: Progress | None = None
+
+        def on_read(size_bytes: int) -> None:
+            nonlocal read_bytes, bar
+            before, read_bytes = read_bytes, read_bytes + size_bytes
+            if before < _SHOWN_FROM_BYTES <= read_bytes:
+                bar = stack.enter_context(transfer_bar(label, None, quiet=quiet))
+            if bar is not None:
+                bar(read_bytes, 0)
+
+        yield on_read

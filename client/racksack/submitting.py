@@ -19,7 +19,7 @@ from racksack import receipt, submission
 from racksack.client import Client
 from racksack.draft import Value, spec_of_file, spec_of_options
 from racksack.errors import UsageError
-from racksack.progress import transfer_bar
+from racksack.progress import reading_bar, transfer_bar
 from racksack.project import Selection
 from racksack.submission import Prepared, Submitted
 from racksack.text import clean, print_json, say
@@ -71,9 +71,15 @@ def wishes(options: Mapping[str, Any], arguments: Sequence[str]) -> Wishes:
 def run(client: Client, wish: Wishes) -> int:
     """Submit, and whatever was asked for after it. Returns the exit code."""
     spec, project = _spec(client, wish)
-    prepared = submission.prepare(
-        spec, project, include=wish.include, exclude=wish.exclude, on_selected=lambda found: _tell(found, wish)
-    )
+    with reading_bar("reading", quiet=wish.quiet) as on_read:
+        prepared = submission.prepare(
+            spec,
+            project,
+            include=wish.include,
+            exclude=wish.exclude,
+            on_selected=lambda found: _tell(found, wish),
+            progress=submission.Progress(on_read=on_read),
+        )
     if wish.dry_run:
         return _dry_run(client, prepared, wish)
     plan = submission.planned(client, prepared)

@@ -12,7 +12,7 @@ import click
 
 from racksack.cli import Lazy, LazyGroup, controller_option, json_option, open_client
 from racksack.connection import is_listening
-from racksack.text import clean, print_json, say
+from racksack.text import clean, iso_local, print_json, say
 from racksack_jobspecs.states import ExitCode
 
 _HERE = "racksack.commands.controller"
@@ -51,7 +51,9 @@ def status(as_json: bool, controller: str | None) -> int:
             return ExitCode.OK
         click.echo(f"controller at {clean(client.target)}")
         for key, value in facts.items():
-            click.echo(f"  {clean(key)}: {clean(value)}")
+            if value not in (None, "") and key != "now_s":
+                told = iso_local(value) if key.endswith("_at_s") and isinstance(value, int | float) else value
+                click.echo(f"  {clean(key.removesuffix('_at_s'))}: {clean(told)}")
         return ExitCode.OK
 
 

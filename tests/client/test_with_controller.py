@@ -1,0 +1,243 @@
+"""The commands against the real embedded controller on this machine: started on demand, jobs really run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.client.conftest import Cli
+
+import racksack
+from racksack.client import Client
+from racksack.target import Target
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("tmux") is None and shutil.which("screen") is None, reason="needs tmux or screen"),
+    pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync"),
+]
+
+RUNS = """\
+import os, sys, pathlib, time
+print("hello", *sys.argv[1:], flush=True)
+print("on stderr", file=sys.stderr)
+pathlib.Path(os.environ["RACKSACK_RETURN_DIR"], "model.bin").write_bytes(b"m" * 100)
+if "--sleep" in sys.argv:
+    time.sleep(120)
+sys.exit(int(os.environ.get("CODE", "0")))
+"""
+
+
+def process_of(home: Path) -> int | None:
+    """The embedded controller of this home."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"racksack_controller" in words and os.fsencode(home) in words:
+                return int(folder.name)
+    return None
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home that is deeper than a socket's address may be long."""
+    path = tmp_path_factory.mktemp("embedded") / ("deep" * 25)
+    yield path
+    target = Target(str(path / "spool"), home=path)
+    process = process_of(path)
+    if process is not None:
+        with Client(target) as client:
+            for job in client.jobs():
+                client.act(job.id, "cancel", grace_s=0)
+            client.post("controller/stop")
+        deadline = time.monotonic() + 20
+        while process_of(path) is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def use_it(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKSACK_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "main.py").write_text(RUNS)
+    return folder
+
+
+def test_from_nothing_to_results(cli: Cli, work: Path, tmp_path: Path) -> None:
+    ended = cli("submit", work, "main.py", "--no-venv", "--fetch", "out", "--", "--epochs", "1 2")
+    assert ended.code == 0, ended.err
+    (folder,) = (tmp_path / "out").iterdir()
+    assert (folder / "model.bin").read_bytes() == b"m" * 100
+    assert (folder / "stdout.log").read_text() == "hello --epochs 1 2\n"
+    assert (folder / "stderr.log").read_text() == "on stderr\n"
+    assert json.loads((folder / "result.json").read_text())
+    assert cli("fetch-results").out == "nothing new\n"
+
+
+def test_how_it_ended_is_the_exit_code(cli: Cli, work: Path) -> None:
+    ended = cli("submit", work, "main.py", "--no-venv", "--wait", "-e", "CODE=3")
+    assert ended.code == 10
+    assert "failed with code 3" in ended.err
+    assert cli("racksack", "wait", "last", "--exit-code", "-q").code == 3
+    assert cli("racksack", "logs", "last", "--stdout").out == "hello\n"
+
+
+def test_following_shows_what_it_prints(cli: Cli, work: Path) -> None:
+    ended = cli("submit", work, "main.py", "--no-venv", "--follow")
+    assert ended.code == 0
+    assert "hello\n" in ended.out
+    assert "on stderr\n" in ended.err
+
+
+def test_cancelling(cli: Cli, work: Path, tmp_path: Path) -> None:
+    number = cli("submit", work, "main.py", "--no-venv", "--parsable", "--", "--sleep").out.strip()
+    deadline = time.monotonic() + 60
+    while "hello" not in cli("racksack", "logs", number, "--stdout").out:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert cli("racksack", "cancel", number, "--reason", "enough", "--grace", "1s").code == 0
+    ended = cli("racksack", "wait", number, "--timeout", "60s")
+    assert ended.code == 13, ended.err
+    assert "enough" in cli("racksack", "status", number).out
+    fetched = cli("fetch-results", number)
+    assert fetched.code == 0, fetched.err
+    assert (tmp_path / f"results/{number}-main/model.bin").exists()
+
+
+def test_never_runnable_and_bad_specs_send_nothing(cli: Cli, work: Path, home: Path) -> None:
+    before = sorted((home / "spool/snapshots").iterdir())
+    (work / "new").write_text("new content")
+    assert cli("submit", work, "main.py", "--cpus", "5000").code == 6
+    assert cli("submit", work, "main.py", "--dry-run", "--no-venv").code == 0
+    assert sorted((home / "spool/snapshots").iterdir()) == before
+    assert not list((home / "spool/incoming").iterdir())
+
+
+def test_an_array_and_a_dependency(cli: Cli, work: Path) -> None:
+    ids = cli("submit", work, "main.py", "--no-venv", "--array", "0-2", "--parsable", "-J", "arr").out.split()
+    assert len(ids) == 3
+    after = cli("submit", work, "main.py", "--no-venv", "--after", ",".join(ids), "--wait")
+    assert after.code == 0, after.err
+    states = [row["state"] for row in cli("racksack", "history", "--json").json if str(row["id"]) in ids]
+    assert states == ["done"] * 3
+
+
+def test_hold_release_retry(cli: Cli, work: Path) -> None:
+    number = cli("submit", work, "main.py", "--no-venv", "--hold", "--parsable").out.strip()
+    assert "HELD" in cli("racksack", "status").out
+    assert cli("racksack", "why", number).code == 0
+    assert cli("racksack", "release", number).code == 0
+    assert cli("racksack", "wait", number, "-q").code == 0
+    assert cli("racksack", "release", number).code == 5
+    assert cli("racksack", "retry", number).code == 0
+    assert cli("racksack", "wait", number, "-q").code == 0
+
+
+def test_nodes_can_be_drained(cli: Cli) -> None:
+    (node,) = cli("racksack", "nodes", "--json").json
+    assert node["cpus"]["total"] >= 1
+    assert cli("racksack", "drain", node["name"], "--reason", "test").code == 0
+    assert "test" in cli("racksack", "nodes").out
+    assert cli("racksack", "resume", node["name"]).code == 0
+    assert cli("racksack", "drain", "nowhere", "--reason", "x").code == 3
+
+
+def test_odd_names_make_the_round_trip(cli: Cli, work: Path, tmp_path: Path) -> None:
+    names = [b"\xff\xfe", b"two\nlines", b"$(x) 'q' \"d\"", "größe".encode()]
+    for name in names:
+        (work / os.fsdecode(name)).write_bytes(name)
+    (work / "main.py").write_text(
+        "import os, shutil\n"
+        "for name in os.listdir(b'.'):\n"
+        "    if name != b'main.py':\n"
+        "        shutil.copy(name, os.path.join(os.fsencode(os.environ['RACKSACK_RETURN_DIR']), name))\n"
+    )
+    ended = cli("submit", work, "main.py", "--no-venv", "--fetch", "out", "--name", "<b>'; rm -rf /;$(x)")
+    assert ended.code == 0, ended.err
+    (folder,) = (tmp_path / "out").iterdir()
+    for name in names:
+        assert (folder / os.fsdecode(name)).read_bytes() == name
+
+
+def test_the_same_key_is_one_job(cli: Cli, work: Path) -> None:
+    submit = ("submit", work, "main.py", "--no-venv", "--parsable", "--submission-key", "only-once")
+    assert cli(*submit).out == cli(*submit).out
+
+
+def test_a_project_that_is_edited_after_submit_runs_as_it_was(cli: Cli, work: Path) -> None:
+    number = cli("submit", work, "main.py", "--no-venv", "--hold", "--parsable").out.strip()
+    (work / "main.py").write_text("raise SystemExit(9)\n")
+    cli("racksack", "release", number)
+    assert cli("racksack", "wait", number, "-q").code == 0
+
+
+def test_commands_go_on_after_the_controller_was_killed(cli: Cli, work: Path, home: Path) -> None:
+    """A follower keeps its place while the controller dies and another one, started by the next command, takes over."""
+    number = cli("submit", work, "main.py", "--no-venv", "--parsable", "--", "--sleep").out.strip()
+    argv = [
+        sys.executable,
+        "-c",
+        "from racksack.main import racksack; raise SystemExit(racksack())",
+        "logs",
+        "-f",
+        number,
+    ]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "hello --sleep\n"
+        process = process_of(home)
+        assert process is not None
+        os.kill(process, signal.SIGKILL)
+        assert cli("racksack", "status", number).code == 0
+        assert process_of(home) not in (None, process)
+        assert cli("racksack", "cancel", number, "--force").code == 0
+        assert follower.stdout.read() == ""
+        assert follower.wait(timeout=60) == 13
+
+
+def test_two_first_commands_start_one_controller(tmp_path: Path) -> None:
+    home = tmp_path / "second"
+    target = Target(str(home / "spool"), home=home)
+    states: list[object] = []
+
+    def ask() -> None:
+        with Client(target) as client:
+            states.append(client.status())
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(states) == 3
+    with Client(target) as client:
+        client.post("controller/stop")
+    deadline = time.monotonic() + 20
+    while process_of(home) is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_python_api(work: Path, tmp_path: Path) -> None:
+    job = racksack.submit(work, "main.py", environment="none", args=["from", "python"], name="api")
+    assert list(job.logs(follow=True)) == ["hello from python"]
+    assert job.wait(timeout_s=60) == "done"
+    assert (job.fetch() / "model.bin").exists()
+    assert racksack.nodes()[0].name
