@@ -222,6 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": "application/json", **headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            # sushy asks for it; unless it is told, it may use the connection again just before it ends.
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
