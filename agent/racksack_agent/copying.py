@@ -44,7 +44,7 @@ def copy_file(source: str, target: str) -> None:
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             if info.st_size <= _SMALL_BYTES:
-                _write_all(writer, os.read(reader, _SMALL_BYTES))
+                _write_all(writer, os.read(reader, info.st_size + 1))
             else:
                 _copy_large(reader, writer)
         finally:

@@ -70,6 +70,7 @@ class Cgroup(Limit):
 
     limit_file = ""
     swap_file = ""
+    join_file = "cgroup.procs"
     events_file = ""
     anonymous: tuple[bytes, ...] = ()
 
@@ -86,7 +87,7 @@ class Cgroup(Limit):
 
     def join(self) -> None:
         """Move the calling process in."""
-        write(self.folder + "/cgroup.procs", "0")
+        write(self.folder + "/" + self.join_file, "0")
 
     def used_bytes(self, now_s: float) -> int:
         """Memory without the page cache, which the kernel drops when it is needed elsewhere."""
@@ -122,6 +123,7 @@ class CgroupV1(Cgroup):
 
     limit_file = "memory.limit_in_bytes"
     swap_file = "memory.memsw.limit_in_bytes"
+    join_file = "tasks"  # the calling thread alone: `cgroup.procs` takes a lock of the whole kernel, 5 to 15 ms
     events_file = "memory.oom_control"
     anonymous = (b"total_rss", b"total_shmem")
 

@@ -32,7 +32,8 @@ class Gathered:
         self.problem = ""
 
     def drop(self, what: str) -> None:
-        """Name something that is not collected."""
+        """Name something that is not collected; bytes that are not UTF-8 are shown escaped."""
+        what = os.fsencode(what).decode("utf-8", "backslashreplace")
         if len(self.dropped) < _DROPPED_MAX:
             self.dropped.append(what)
         elif len(self.dropped) == _DROPPED_MAX:

@@ -105,6 +105,10 @@ def finish(folder: AttemptFolder, order: Order, report: Report, end: End) -> Non
         end = End("failed", gathered.problem, end.exit_code, end.signal)
     elif gathered.problem:
         end.reason += "; " + gathered.problem
+    if order["stage_in_ram"]:
+        from racksack_agent import ramdisk
+
+        ramdisk.remove(folder)
     if end.outcome == "failed":
         end.reason = own_words(folder.out) or end.reason
     report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)

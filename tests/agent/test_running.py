@@ -1,0 +1,283 @@
+"""What a job sees and what comes of it, from launch to removal."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import tarfile
+import time
+
+import pytest
+from tests.agent.processes import wait_until
+from tests.agent.serving import Refused, order
+
+SHOW = """
+import json, os, sys
+print(json.dumps({"argv": sys.argv, "cwd": os.getcwd(), "prefix": sys.prefix, "env": dict(os.environ),
+                  "cores": sorted(os.sched_getaffinity(0)), "tty": os.isatty(0)}))
+"""
+
+
+def seen_by_job(serve, project, **more):
+    digest = serve.project(project(main__py=SHOW))
+    attempt = order("7.1", digest, "main.py", **more)
+    report = serve.run(attempt)
+    assert report["outcome"] == "done", serve.out("7.1", "stderr.log")
+    return json.loads(serve.out("7.1"))
+
+
+def test_a_script_runs_in_its_own_venv_and_copy(serve, project, home):
+    seen = seen_by_job(serve, project, args=["--x", "a b", "$HOME;`id`", "", "\u00fc"])
+    assert seen["argv"] == ["main.py", "--x", "a b", "$HOME;`id`", "", "\u00fc"]
+    assert seen["cwd"] == f"{home}/attempts/7.1/work"
+    assert seen["prefix"] == f"{home}/attempts/7.1/venv"
+    assert seen["tty"], "the pane is the job's terminal"
+    assert [state for _, state in serve.seen] == ["preparing", "running", "ended"]
+
+
+def test_the_variables_of_a_job(serve, project, home, monkeypatch):
+    seen = seen_by_job(
+        serve, project, name="a name", node="r1", cpus=2.0, ram_bytes=3 << 30, submitted_at_s=1700000000.5,
+        env={"MY": "1", "OMP_NUM_THREADS": "7"}, node_env={"MY": "0", "NODE_SAYS": "x"}, array_index=3,
+    )["env"]  # fmt: skip
+    folder = f"{home}/attempts/7.1"
+    expected = {
+        "RACKSACK_JOB_ID": "7", "RACKSACK_JOB_NAME": "a name", "RACKSACK_ATTEMPT": "7.1", "RACKSACK_NODE": "r1",
+        "RACKSACK_CPUS": "2", "RACKSACK_RAM_MB": "3072", "RACKSACK_GPUS": "", "RACKSACK_GPU_UUIDS": "",
+        "RACKSACK_JOB_DIR": folder + "/work", "RACKSACK_RETURN_DIR": folder + "/out", "RACKSACK_TMP": folder + "/tmp",
+        "RACKSACK_SUBMIT_TIME": "1700000000.500", "RACKSACK_ARRAY_INDEX": "3", "TMPDIR": folder + "/tmp",
+        "MY": "1", "NODE_SAYS": "x", "OMP_NUM_THREADS": "7", "MKL_NUM_THREADS": "2", "PYTHON_CPU_COUNT": "2",
+        "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "",
+        "HOME": os.environ["HOME"], "VIRTUAL_ENV": folder + "/venv",
+    }  # fmt: skip
+    assert {name: seen.get(name) for name in expected} == expected
+    assert seen["PATH"].startswith(folder + "/venv/bin:")
+    assert not {"TMUX_PANE_SECRET", "PYTEST_CURRENT_TEST", "TMUX", "TMUX_PANE"} & set(seen)
+
+
+def test_one_mask_per_vendor(serve, project):
+    gpus = [{"uuid": "GPU-aa", "index": 2, "vendor": "nvidia"}, {"uuid": "GPU-bb", "index": 0, "vendor": "nvidia"}]
+    seen = seen_by_job(serve, project, gpus=gpus, env={"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "0"})["env"]
+    assert seen["CUDA_VISIBLE_DEVICES"] == "GPU-aa,GPU-bb"
+    assert seen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert seen["ROCR_VISIBLE_DEVICES"] == ""
+    assert "HIP_VISIBLE_DEVICES" not in seen
+    assert seen["RACKSACK_GPUS"] == "2,0"
+    assert seen["RACKSACK_GPU_UUIDS"] == "GPU-aa,GPU-bb"
+
+
+def test_amd_devices_are_masked_once(serve, project):
+    gpus = [{"uuid": "GPU-9246a1b2c3d4e5f6", "index": 1, "vendor": "amd"}, {"uuid": "3", "index": 3, "vendor": "amd"}]
+    seen = seen_by_job(serve, project, gpus=gpus)["env"]
+    assert seen["ROCR_VISIBLE_DEVICES"] == "GPU-9246a1b2c3d4e5f6,3"
+    assert "CUDA_VISIBLE_DEVICES" not in seen, "HIP obeys it too"
+
+
+def test_whole_cores_are_pinned_to_one_attempt_each(serve, project):
+    digest = serve.project(project(wait__sh="#!/bin/sh\nread line\n"))
+    cores = sorted(os.sched_getaffinity(0))
+    serve.launch(*(order(f"{number}.1", digest, "wait.sh", cpus=1.0) for number in range(1, len(cores) + 2)))
+    reports = [serve.running(f"{number}.1") for number in range(1, len(cores) + 2)]
+    pinned = [report["cpu_ids"] for report in reports]
+    assert sorted(core for cores in pinned[:-1] for core in cores) == cores
+    assert pinned[-1] == [], "there is none left; the kernel shares them"
+
+
+def test_an_executable_with_its_exit_code(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\necho to out; echo to err >&2; exit 3\n"))
+    report = serve.run(order("1.1", digest, "job.sh"))
+    assert (report["outcome"], report["exit_code"], report["signal"]) == ("failed", 3, None)
+    assert report["reason"] == "exit code 3"
+    assert (serve.out("1.1"), serve.out("1.1", "stderr.log")) == ("to out\n", "to err\n")
+    assert report["output_files"] == 2
+    assert report["output_bytes"] == 14
+    assert report["ram_peak_bytes"] > 0
+    assert report["ended_at_s"] >= report["started_at_s"]
+
+
+def test_a_script_that_lost_its_executable_bit(serve, project):
+    folder = project(job__sh="#!/bin/sh\necho runs\n")
+    (folder / "job.sh").chmod(0o644)
+    assert serve.run(order("1.1", serve.project(folder), "job.sh"))["outcome"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("files", "entry", "outcome", "words"),
+    [
+        ({"data__txt": "no program"}, "data.txt", "prepare_failed", "not executable"),
+        ({"a__txt": "x"}, "main.py", "prepare_failed", "the project has no file main.py"),
+        ({"a__txt": "x"}, "../../../../../../bin/true", "prepare_failed", "outside the project"),
+        ({"a__txt": "x"}, "/bin/true", "prepare_failed", "outside the project"),
+        ({"job__sh": "#!/nonexistent/shell\n"}, "job.sh", "failed", "interpreter in its first line"),
+    ],
+)
+def test_an_entrypoint_that_cannot_be_run(serve, project, files, entry, outcome, words):
+    report = serve.run(order("1.1", serve.project(project(**files)), entry))
+    assert report["outcome"] == outcome
+    assert words in report["reason"]
+
+
+def test_a_failure_in_the_jobs_own_words(serve, project):
+    script = "#!/bin/sh\necho 'the  input is\nempty' > $RACKSACK_RETURN_DIR/error.txt; exit 1\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
+    assert report["reason"] == "the input is empty"
+
+
+def test_death_by_signal(serve, project):
+    report = serve.run(order("1.1", serve.project(project(job__sh="#!/bin/sh\nkill -SEGV $$\n")), "job.sh"))
+    assert (report["outcome"], report["signal"], report["exit_code"]) == ("failed", 11, None)
+    assert report["reason"] == "killed by SIGSEGV"
+
+
+def test_outputs_come_back_beside_the_return_folder(serve, project):
+    script = (
+        "#!/bin/sh\nmkdir -p models/a/b; echo 1 > models/a/b/m.bin; echo 2 > x.csv; echo 3 > $RACKSACK_RETURN_DIR/own\n"
+        "ln -s /etc/passwd leak.csv; ln -s x.csv inside.csv; mkfifo pipe.csv; ln -s /etc/hosts $RACKSACK_RETURN_DIR/out-link\n"
+    )
+    digest = serve.project(project(job__sh=script))
+    report = serve.run(order("1.1", digest, "job.sh", outputs=["*.csv", "models/**", "../*", "/etc/*", "nothing*"]))
+    assert report["outcome"] == "done"
+    archive = serve.call("fetch", attempts=["1.1", "9.9"], limit_bytes=1 << 20)
+    assert set(archive) == {"1.1"}
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(archive["1.1"]))) as tar:
+        names = {member.name for member in tar if not member.isdir()}
+    assert names == {"stdout.log", "stderr.log", "own", "x.csv", "inside.csv", "models/a/b/m.bin"}
+    assert report["output_files"] == 5, "links are not counted"
+    dropped = "\n".join(report["dropped"])
+    for words in ("leak.csv: a link", "pipe.csv: a device", "out-link: a link", "../*: ", "/etc/*: ", "nothing*: nothing"):
+        assert words in dropped
+
+
+def test_too_much_output_leaves_the_logs(serve, project):
+    script = "#!/bin/sh\necho log; head -c 3000000 /dev/zero > $RACKSACK_RETURN_DIR/big\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh", max_output_bytes=1 << 20))
+    assert report["outcome"] == "failed"
+    assert "above the 1048576 allowed; only the logs were kept" in report["reason"]
+    assert serve.out("1.1") == "log\n"
+    assert report["output_files"] == 2
+
+
+def test_a_log_that_is_too_large_by_itself_is_cut(serve, project):
+    script = "#!/bin/sh\nhead -c 3000000 /dev/zero\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh", max_output_bytes=1 << 20))
+    assert report["output_bytes"] <= 1 << 20
+    assert serve.out("1.1").endswith("[racksack: the rest was cut, the outputs were too large]\n")
+
+
+def test_a_log_grows_under_the_eyes_of_its_reader(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\necho first\nread line\necho second $line\n"))
+    serve.launch(order("1.1", digest, "job.sh"))
+    serve.running("1.1")
+
+    def tail(offset, limit=100):
+        return serve.call("tail", attempt="1.1", stream="stdout", offset=offset, limit=limit)
+
+    wait_until(lambda: tail(0)["size"] == 6)
+    assert base64.b64decode(tail(0)["data_b64"]) == b"first\n"
+    assert tail(-3) == {"data_b64": base64.b64encode(b"st\n").decode(), "offset": 3, "size": 6}
+    assert tail(100) == {"data_b64": "", "offset": 6, "size": 6}
+    assert tail(0, 2)["data_b64"] == base64.b64encode(b"fi").decode()
+    assert serve.call("tail", attempt="1.1", stream="env", offset=0, limit=9)["size"] == 0
+    with pytest.raises(Refused) as refused:
+        serve.call("tail", attempt="2.1", stream="stdout", offset=0, limit=1)
+    assert refused.value.kind == "no_attempt"
+
+
+def test_stats_count_the_whole_tree(serve, project):
+    child = "x = b'x' * (200 << 20); print(1, flush=True); input()"
+    script = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\n"
+    serve.launch(order("1.1", serve.project(project(main__py=script)), "main.py"))
+    serve.running("1.1")
+    wait_until(lambda: serve.call("tail", attempt="1.1", stream="stdout", offset=0, limit=1)["size"] > 0)
+    stats = serve.call("stats")
+    assert stats["attempts"]["1.1"]["rss_bytes"] > 200 << 20
+    assert stats["attempts"]["1.1"]["cpu_s"] > 0
+    assert stats["ram_used_bytes"] > 200 << 20
+    assert stats["disk_free_bytes"] > 0
+
+
+def test_peak_memory_of_a_short_process_is_known(serve, project):
+    report = serve.run(order("1.1", serve.project(project(main__py="x = b'x' * (300 << 20)")), "main.py"))
+    assert 300 << 20 < report["ram_peak_bytes"] < 600 << 20
+
+
+def test_paths_of_the_project_in_memory(serve, project):
+    script = "#!/bin/sh\ncat $RACKSACK_RAM_DIR/data/x; echo $RACKSACK_RAM_DIR; cat data/x\n"
+    folder = project(job__sh=script)
+    (folder / "data").mkdir()
+    (folder / "data" / "x").write_text("content\n")
+    report = serve.run(order("1.1", serve.project(folder), "job.sh", stage_in_ram=["data"]))
+    lines = serve.out("1.1").split()
+    assert (report["outcome"], lines[0], lines[2]) == ("done", "content", "content")
+    assert lines[1].startswith("/dev/shm/")
+    assert not os.path.exists(lines[1])
+
+
+def test_a_path_for_memory_that_is_not_there(serve, project):
+    report = serve.run(order("1.1", serve.project(project(job__sh="#!/bin/sh\n")), "job.sh", stage_in_ram=["../x"]))
+    assert report["outcome"] == "prepare_failed"
+    assert "the project has no ../x" in report["reason"]
+
+
+def test_a_job_may_change_its_copy_and_the_next_one_sees_the_original(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\ncat data.txt; echo more >> data.txt; rm job.sh\n", data__txt="one\n"))
+    for number in (1, 2):
+        assert serve.run(order(f"1.{number}", digest, "job.sh"))["outcome"] == "done"
+        assert serve.out(f"1.{number}") == "one\n"
+
+
+def test_removing(serve, project, home):
+    closed = "#!/bin/sh\nmkdir -p a/b; touch a/b/c; chmod 0 a/b; chmod 0 a\n"
+    digest = serve.project(project(job__sh=closed, wait__sh="#!/bin/sh\nread x\n"))
+    serve.run(order("1.1", digest, "job.sh"))
+    serve.launch(order("2.1", digest, "wait.sh"))
+    serve.running("2.1")
+    with pytest.raises(Refused) as refused:
+        serve.call("remove", attempts=["2.1", "1.1", "3.1"])
+    assert refused.value.kind == "running"
+    assert "2.1 still runs" in str(refused.value)
+    assert [report["attempt"] for report in serve.call("reports")] == ["2.1"]
+    assert os.listdir(home / "attempts") == ["2.1"]
+    serve.call("remove", attempts=["1.1"])
+
+
+def test_launching_twice_runs_once(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\necho ran; read x\n"))
+    serve.launch(order("1.1", digest, "job.sh"))
+    serve.running("1.1")
+    serve.launch(order("1.1", digest, "job.sh"), order("1.1", digest, "job.sh"))
+    pid = serve.reports["1.1"]["node_pid"]
+    assert serve.call("reports")[0]["node_pid"] == pid
+
+
+def test_fifty_at_once(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\necho $RACKSACK_JOB_ID\n"))
+    serve.launch(*(order(f"{number}.1", digest, "job.sh", str(number)) for number in range(50)))
+    for number in range(50):
+        assert serve.ended(f"{number}.1")["outcome"] == "done"
+        assert serve.out(f"{number}.1") == f"{number}\n"
+
+
+def test_nothing_of_the_project_needs_a_utf8_name(serve, project):
+    folder = project(job__sh="#!/bin/sh\nls > $RACKSACK_RETURN_DIR/list\ncp b* $RACKSACK_RETURN_DIR/\n")
+    (folder / os.fsdecode(b"b\xff\xfe name")).write_text("x")
+    report = serve.run(order("1.1", serve.project(folder), "job.sh", outputs=["b*"]))
+    assert report["outcome"] == "done"
+    archive = serve.call("fetch", attempts=["1.1"], limit_bytes=1 << 20)["1.1"]
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(archive)), errors="surrogateescape") as tar:
+        assert os.fsdecode(b"b\xff\xfe name") in tar.getnames()
+
+
+def test_a_dropped_name_that_is_not_utf8_is_told(serve, project):
+    script = "#!/bin/sh\nln -s /etc/passwd \"$(printf 'b\\377')\"\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh", outputs=["b*"]))
+    assert report["dropped"] == ["b\\xff: a link that leads out of the project"]
+
+
+def test_the_clock_of_a_report(serve, project):
+    before_s = time.time()
+    report = serve.run(order("1.1", serve.project(project(job__sh="#!/bin/sh\n")), "job.sh"))
+    assert before_s <= report["started_at_s"] <= report["ended_at_s"] <= time.time()
+    assert report["prepare_s"] > 0
