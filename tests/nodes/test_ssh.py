@@ -198,6 +198,15 @@ async def test_talkative_start_files_do_no_harm(make: Make, make_sshd: MakeSshd,
     await watched.node.stats()
 
 
+async def test_what_talkative_start_files_do_to_rsync_is_named(
+    make_sshd: MakeSshd, transport: OpenTransport, folder: Path
+) -> None:
+    sshd = make_sshd(command='echo Welcome to this machine; eval "$SSH_ORIGINAL_COMMAND"')
+    (folder / "source").mkdir()
+    with pytest.raises(NodeUnusable, match="start files print"):
+        await transport(sshd.settings(folder)).push(folder / "source", str(folder / "there"))
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

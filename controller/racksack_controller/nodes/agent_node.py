@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 SHORT_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0  # nvidia-smi on a cold driver takes tens of seconds
-LAUNCH_TIMEOUT_S = 120.0
+LAUNCH_TIMEOUT_S, LAUNCH_TIMEOUT_S_EACH = 120.0, 0.5
 REMOVE_TIMEOUT_S = 300.0
 
 T = TypeVar("T")
@@ -150,7 +150,8 @@ class AgentNode:
         if self._uv is not None and not self._uv.done():
             await asyncio.wait([self._uv])
         arguments: dict[str, object] = {"orders": list(orders)}
-        replies = await self._ask("launch", arguments, LAUNCH_TIMEOUT_S, list[LaunchReply])
+        timeout_s = LAUNCH_TIMEOUT_S + LAUNCH_TIMEOUT_S_EACH * len(orders)
+        replies = await self._ask("launch", arguments, timeout_s, list[LaunchReply])
         if [reply.attempt for reply in replies] != [order.attempt for order in orders]:
             raise NodeUnusable(f"The agent on {self.name} answered a launch of other attempts than it was asked for.")
         for order, reply in zip(orders, replies, strict=True):

@@ -23,7 +23,7 @@ from racksack_controller.nodes.unpack import UnsafeArchive, unpack
 INLINE_BYTES_MAX = 256 * 1024  # of one attempt
 INLINE_FILES_MAX = 200
 BATCH_BYTES_MAX = 4 * 1024**2
-BATCH_ATTEMPTS_MAX = 100
+BATCH_ATTEMPTS_MAX = 64
 FETCH_TIMEOUT_S = 120.0
 
 Ended = Callable[[Sequence[str]], Awaitable[Mapping[str, AttemptReport]]]

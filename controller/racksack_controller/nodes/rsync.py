@@ -64,6 +64,11 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
         )
     if done.exit_code == 127 or "rsync: command not found" in text or "rsync: not found" in text:
         raise NodeUnusable(f"{name} has no rsync; install the package rsync there.")
+    if "is your shell clean?" in text:
+        raise NodeUnusable(
+            f"{name}: the login shell's start files print something, which rsync cannot work with; let them print only "
+            "in interactive shells."
+        )
     if done.exit_code in (30, 35):
         raise TransferFailed(f"{what} stood still for {STALL_S} s; it resumes where it stopped.", "stalled")
     if done.exit_code == 23 and "No such file or directory" in text:

@@ -69,17 +69,15 @@ class Stager:
         if digest in await self._call("has", {"digests": [digest]}, HAS_TIMEOUT_S):
             return
         try:
-            small = await asyncio.to_thread(_is_small, source)
-            archive = await asyncio.to_thread(pack, source) if small else b""
+            archive = await asyncio.to_thread(_packed, source)
         except OSError as error:
-            raise TransferFailed(
-                f"The snapshot {digest[:12]} cannot be read ({error}); submit the job again.", "missing"
-            ) from error
-        if small:
+            sentence = f"The snapshot {digest[:12]} cannot be read ({error}); submit the job again."
+            raise TransferFailed(sentence, "missing") from error
+        if archive is None:
+            await self._push(digest, source)
+        else:
             text = base64.b64encode(archive).decode()
             await self._call("put", {"digest": digest, "tar_b64": text}, PUT_TIMEOUT_S)
-        else:
-            await self._push(digest, source)
 
     async def _push(self, digest: str, source: Path) -> None:
         remote = f"{self._home}/incoming/{digest}"
@@ -100,6 +98,11 @@ class Stager:
 
 
 DIFFERS = "digest"  # the agent's word for content that is not what it should be
+
+
+def _packed(source: Path) -> bytes | None:
+    """The content as an archive if it is small. Raises OSError."""
+    return pack(source) if _is_small(source) else None
 
 
 def _is_small(source: Path) -> bool:
