@@ -65,7 +65,7 @@ def embedded_config(home: Path) -> Config:
     spool = home / "spool"
     own = home / "racksack.yaml"
     if own.exists():
-        return msgspec.structs.replace(load_config(own), spool=spool)
+        return _at_home(load_config(own), home)
     name = socket.gethostname().split(".")[0] or "here"
     return Config(
         spool=spool,
@@ -74,6 +74,19 @@ def embedded_config(home: Path) -> Config:
         defaults=Defaults(time_limit_s=None),
         watch=Watch(settle_s=0.5, rescan_s=10.0),
     )
+
+
+def _at_home(config: Config, home: Path) -> Config:
+    """The same configuration with the spool in `home`, and this machine's node with it.
+
+    Two embedded controllers must never share a node's folder: each would take the other's attempts for orphans.
+    """
+    usual = LocalSettings(config.spool / "node")
+    nodes = {
+        name: msgspec.structs.replace(node, reach=LocalSettings(home / "node")) if node.reach == usual else node
+        for name, node in config.nodes.items()
+    }
+    return msgspec.structs.replace(config, spool=home / "spool", nodes=nodes)
 
 
 def _free_address() -> Listen:
