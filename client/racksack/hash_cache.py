@@ -13,6 +13,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -56,7 +57,8 @@ def remember(root: Path, known: Remembered) -> None:
         beside.write_bytes(msgspec.msgpack.encode(known))
         beside.replace(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def manifest(

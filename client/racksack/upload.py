@@ -29,10 +29,14 @@ def upload_name(target: Target, digest: str) -> Iterator[str]:
     """The name for an upload of this content: that of an unfinished one, if there is one that nobody else is busy
     with.
     """
-    folder = cache_folder() / "uploads"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / hashlib.sha256(f"{target}\0{digest}".encode()).hexdigest()[:32]
-    with open(kept, "a+") as file:
+    kept = cache_folder() / "uploads" / hashlib.sha256(f"{target}\0{digest}".encode()).hexdigest()[:32]
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        file = open(kept, "a+")  # noqa: SIM115 - closed below
+    except OSError:  # without a cache a broken upload starts anew, and nothing else is lost
+        yield _new_name()
+        return
+    with file:
         if not _locked(file.fileno()):
             yield _new_name()
             return

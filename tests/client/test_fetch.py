@@ -151,14 +151,13 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
         '#!/bin/sh\nexec /usr/bin/rsync --bwlimit=500 --timeout=1 "$@" & sleep 1; kill $!; exit 20\n'
     )
     (bin_folder / "rsync").chmod(0o755)
-    path = os.environ["PATH"]
-    monkeypatch.setenv("PATH", f"{bin_folder}:{path}")
-    broken = cli("fetch-results")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+        broken = cli("fetch-results")
     assert broken.code == 7
     assert "repeat the command" in broken.err
     assert not (here / "results/1-train").exists()
     assert (here / "results" / PARTIAL).is_dir()
-    monkeypatch.setenv("PATH", path)
     assert cli("fetch-results").code == 0
     assert (here / "results/1-train/one.bin").read_bytes() == (controller.spool / "returns/1/one.bin").read_bytes()
     assert not (here / "results" / PARTIAL).exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -55,22 +54,30 @@ def test_submit_imports_nothing_of_the_controller(controller: StandIn, project: 
 
 
 @pytest.mark.parametrize(
-    ("entry", "argv", "limit_s"),
-    [("racksack", ["--help"], 0.1), ("submit", ["--help"], 0.1), ("racksack", ["status"], 0.15)],
+    ("entry", "argv", "limit"),
+    [("racksack", ["--help"], 2.0), ("submit", ["--help"], 2.0), ("racksack", ["status"], 3.0)],
 )
 def test_a_whole_process_is_over_in_time(
-    controller: StandIn, tmp_path: Path, entry: str, argv: list[str], limit_s: float
+    controller: StandIn, tmp_path: Path, entry: str, argv: list[str], limit: float
 ) -> None:
-    """The best of several, with compiled modules: a busy machine only makes single runs slower."""
+    """Measured in units of `python -c "import click"`, run in turns with it, so that a busy machine slows both.
+
+    That unit is 0.034 s where the aims are 0.1 s for help and 0.15 s for status; see docs/performance.md.
+    """
     for number in range(20):
         controller.add_job(f"job{number}", "running", node="r1")
     text = f"import sys; from racksack.main import {entry} as run; sys.argv[0] = {entry!r}; sys.exit(run())"
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path / "pyc")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    taken_s = []
-    for _ in range(12):
-        begun_s = time.perf_counter()
-        subprocess.run([sys.executable, "-c", text, *argv], check=True, capture_output=True, env=environment)
-        taken_s.append(time.perf_counter() - begun_s)
-    print(f"{entry} {argv}: best {min(taken_s) * 1000:.0f} ms, median {statistics.median(taken_s) * 1000:.0f} ms")
-    assert min(taken_s) < limit_s
+    ours_s, unit_s = [], []
+    for _ in range(15):
+        ours_s.append(whole_s([sys.executable, "-c", text, *argv], environment))
+        unit_s.append(whole_s([sys.executable, "-c", "import click"], environment))
+    print(f"{entry} {argv}: best {min(ours_s) * 1000:.0f} ms, import click {min(unit_s) * 1000:.0f} ms")
+    assert min(ours_s) < limit * min(unit_s)
+
+
+def whole_s(argv: list[str], environment: dict[str, str]) -> float:
+    begun_s = time.perf_counter()
+    subprocess.run(argv, check=True, capture_output=True, env=environment)
+    return time.perf_counter() - begun_s
