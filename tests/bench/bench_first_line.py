@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 from tests.bench import ours, project, sshd
 from tests.bench.harness import Contender, Report
@@ -23,16 +26,31 @@ def run(setting: Setting) -> list[Report]:
         contenders = [Contender(BY_HAND, plain.ByHand(setting.folder, source).first_line)]
         nodes = {"remote": ours.ssh_node(server, 64), "here": ours.local_node(64)}
         rack = stack.enter_context(ours.running(setting.folder / "racksack", nodes))
-        uploaded = rack.upload(source)
-        contenders += [
-            Contender("racksack, ssh node", lambda: rack.first_line(uploaded, "remote")),
-            Contender("racksack, local node", lambda: rack.first_line(uploaded, "here")),
-        ]
+        contenders += _ours(rack, source)
         contenders += _peers(setting, report, stack)
         contenders.append(Contender(f"ssh, new connection ({NOTE})", lambda: plain.ssh_alone("bench")))
         contenders.append(Contender(f"ssh, open connection ({NOTE})", lambda: plain.ssh_alone("bench-open")))
         report.take_turns(contenders, "s", setting.rounds, warm_ups=2)
     return [report]
+
+
+def _ours(rack: ours.Racksack, source: Path) -> list[Contender]:
+    """On each kind of node a project that is there already, and one with a changed file, which has to be sent."""
+    uploaded = rack.upload(source)
+
+    def changed(node: str) -> Callable[[], float]:
+        def measure() -> float:
+            (source / "data.txt").write_text(f"{time.time_ns()}\n")
+            return rack.first_line(rack.upload(source), node)
+
+        return measure
+
+    return [
+        Contender("racksack, ssh node, changed project", changed("remote")),
+        Contender("racksack, ssh node, project known there", lambda: rack.first_line(uploaded, "remote")),
+        Contender("racksack, local node, changed project", changed("here")),
+        Contender("racksack, local node, project known there", lambda: rack.first_line(uploaded, "here")),
+    ]
 
 
 def _peers(setting: Setting, report: Report, stack: contextlib.ExitStack) -> list[Contender]:

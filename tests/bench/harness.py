@@ -65,16 +65,17 @@ class Report:
         rows = {contender.name: Row(contender.name, unit) for contender in contenders}
         failed: set[str] = set()
         for number in range(-warm_ups, rounds):
+            say(f"{self.title}: {'warm-up' if number < 0 else f'round {number + 1} of {rounds}'}")
             for contender in contenders:
                 if contender.name in failed:
                     continue
-                say(f"{self.title}: {contender.name}, {'warm-up' if number < 0 else f'round {number + 1} of {rounds}'}")
                 try:
                     value = contender.measure()
                 except (CannotMeasureError, OSError, TimeoutError) as error:
                     failed.add(contender.name)
                     rows[contender.name].note = f"failed: {error}"
                     continue
+                say(f"  {contender.name}: {show(value)} {unit}")
                 if number >= 0:
                     rows[contender.name].values.append(value)
         self.rows.extend(rows.values())
@@ -103,15 +104,15 @@ class Report:
         for row in self.rows:
             figure = row.note
             if row.values:
-                spread = f" ({number(min(row.values))}-{number(max(row.values))})" if len(row.values) > 1 else ""
-                figure = f"{number(row.median)} {row.unit}{spread}" + (f"; {row.note}" if row.note else "")
+                spread = f" ({show(min(row.values))}-{show(max(row.values))})" if len(row.values) > 1 else ""
+                figure = f"{show(row.median)} {row.unit}{spread}" + (f"; {row.note}" if row.note else "")
             ratio = self.ratio(row)
             last = f" | {ratio:.2f}" if ratio is not None else " |" if against else ""
             lines.append(f"| {row.name} | {figure}{last} |")
         return "\n".join(lines)
 
 
-def number(value: float) -> str:
+def show(value: float) -> str:
     """Three significant digits, thousands with a comma."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
