@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 from tests.rack import disk, identities, network, state
 from tests.rack.init import cgroup_hierarchies
 from tests.rack.layout import RackSpec, ServerSpec
-from tests.rack.server import Server, cgroup_of_rack, remove_cgroups
+from tests.rack.server import CLOSING, SWITCH_LOCK, Server, cgroup_of_rack, remove_cgroups
 from tests.rack.state import PowerEvent, ProcessId
 
 _HERE = Path(__file__).parent
@@ -33,8 +34,10 @@ _BUILT_WITHIN_S = 60.0
 class Rack:
     """A rack of servers. `with Rack.build(spec) as rack:` takes it apart at the end."""
 
-    def __init__(self, number: int, spec: RackSpec, disks: Path) -> None:
+    def __init__(self, number: int, identity: str, spec: RackSpec, disks: Path) -> None:
         self.number = number
+        self.identity = identity
+        """Tells this rack from an earlier or later one of the same number."""
         self.spec = spec
         self.disks = disks
         self.directory = state.STATE_ROOT / str(number)
@@ -47,9 +50,10 @@ class Rack:
         chosen = spec or RackSpec()
         number = state.claim_number()
         disks = disk.disks_root() / f"racksack-rack-{number}"
-        rack = cls(number, chosen, disks)
+        rack = cls(number, uuid.uuid4().hex, chosen, disks)
         owner = None if stays else asdict(ProcessId.of(os.getpid()))
-        description = {"owner": owner, "disks": str(disks), "servers": [asdict(s) for s in chosen.servers]}
+        description: dict[str, Any] = {"identity": rack.identity, "owner": owner, "disks": str(disks)}
+        description["servers"] = [asdict(server) for server in chosen.servers]
         state.write_json(rack.directory / "rack.json", description)
         try:
             rack._assemble()
@@ -65,7 +69,7 @@ class Rack:
         if description is None:
             raise LookupError(f"there is no rack {number}; there are {state.numbers() or 'none'}")
         servers = tuple(_server_spec(fields) for fields in description["servers"])
-        return cls(number, RackSpec(servers), Path(description["disks"]))
+        return cls(number, description["identity"], RackSpec(servers), Path(description["disks"]))
 
     def _assemble(self) -> None:
         (self.directory / "processes").mkdir()
@@ -163,7 +167,7 @@ class Rack:
 
     def remove(self) -> None:
         """Take the rack apart. May be repeated, and works on a rack that was built only in part."""
-        remove(self.number)
+        remove(self.number, self.identity)
         for helper in _helpers:
             helper.poll()
 
@@ -177,9 +181,34 @@ def _server_spec(fields: dict[str, Any]) -> ServerSpec:
     return ServerSpec(**values)
 
 
-def remove(number: int) -> None:
-    """Take apart the rack of a number: processes, namespaces, cgroups, disks and last of all its directory."""
+def remove(number: int, identity: str | None = None) -> None:
+    """Take apart the rack of a number, unless it has another identity than the one given: then it is a later one.
+
+    The directory goes last, since it is what keeps the number taken.
+    """
     directory = state.STATE_ROOT / str(number)
+    with state.locked(state.STATE_ROOT / f".removing-{number}"):
+        description = state.read_json(directory / "rack.json", {})
+        if not directory.exists() or identity not in (None, description.get("identity")):
+            return
+        _end_processes(number, directory)
+        network.remove(number)
+        for _, mounted in cgroup_hierarchies():
+            remove_cgroups(mounted / cgroup_of_rack(number))
+        if description and Path(description["disks"]).exists():
+            shutil.rmtree(description["disks"])
+        shutil.rmtree(directory)
+
+
+def _end_processes(number: int, directory: Path) -> None:
+    """End every process of a rack, in an order in which none can start another that nobody knows of."""
+    (directory / CLOSING).touch()
+    for record in (directory / "processes").glob("*.json"):
+        signal_session(record, signal.SIGCONT)
+    for lock in directory.glob(f"*/{SWITCH_LOCK}"):
+        # Whoever is just switching a server on has then recorded it, and nobody will begin to.
+        with state.locked(lock):
+            pass
     for record in sorted((directory / "processes").glob("*.json")):
         end_session(record)
     for namespace in network.namespaces(number):
@@ -190,24 +219,22 @@ def remove(number: int) -> None:
         pid1 = state.read_process(record)
         if pid1:
             state.kill(pid1)
-    network.remove(number)
-    for _, mounted in cgroup_hierarchies():
-        remove_cgroups(mounted / cgroup_of_rack(number))
-    description = state.read_json(directory / "rack.json")
-    if description and Path(description["disks"]).exists():
-        shutil.rmtree(description["disks"])
-    if directory.exists():
-        shutil.rmtree(directory)
+
+
+def signal_session(record: Path, number: int) -> ProcessId | None:
+    """Signal a recorded process and those it started, which share its process group; None if it has ended."""
+    process = state.read_process(record)
+    if process:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+    return process
 
 
 def end_session(record: Path) -> None:
-    """End a recorded process and those it started, which share its process group."""
-    process = state.read_process(record)
-    if process is None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    state.kill(process)
+    """End a recorded process and those it started."""
+    process = signal_session(record, signal.SIGKILL)
+    if process:
+        state.kill(process)
 
 
 def remove_dead() -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,10 @@ from tests.rack.state import ProcessId
 _INIT = Path(__file__).with_name("init.py")
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SWITCH_LOCK = "switch.lock"
+"""Held in a server's directory by whoever switches it."""
+CLOSING = "closing"
+"""A file in the rack's directory: the rack is being taken apart, nothing may be switched on any more."""
 _launchers: list[subprocess.Popen[str]] = []
 """Started by this process and not yet reaped by it."""
 
@@ -116,13 +121,13 @@ class Server:
     def power_on(self, reason: str = "") -> bool:
         """Switch it on and return at once; False if it was on already (or is dead). See `wait_up`."""
         with self._switch():
-            if self.running or self.faults.dead:
+            if self.running or self.faults.dead or (self.rack / CLOSING).exists():
                 return False
             self._sweep()
             boot = self._boot()
             state.write_json(self.directory / "boot.json", asdict(boot))
             state.append_event(self.rack, self.name, "power-on", reason)
-            state.record_process(self.directory / "pid1.json", self._launch())
+            self._launch()
             return True
 
     def power_cut(self, reason: str = "") -> bool:
@@ -139,10 +144,13 @@ class Server:
 
     def press_power_button(self, reason: str = "") -> bool:
         """Ask it to go down by itself, as a BMC's graceful shutdown does; False if it was off."""
-        if not self.running:
+        pid1 = self.pid1
+        if pid1 is None:
             return False
         state.append_event(self.rack, self.name, "power-button", reason)
-        return self.exec(["/usr/sbin/poweroff"], user="root", check=False).returncode == 0
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid1.pid, signal.SIGUSR2)
+        return True
 
     def wait_off(self, timeout_s: float = 30.0) -> None:
         """Wait until it has gone down by itself; TimeoutError after `timeout_s`."""
@@ -175,7 +183,7 @@ class Server:
 
     @contextlib.contextmanager
     def _switch(self) -> Iterator[None]:
-        with state.locked(self.directory / "switch.lock"):
+        with state.locked(self.directory / SWITCH_LOCK):
             yield
 
     def _boot(self) -> Boot:
@@ -205,19 +213,12 @@ class Server:
             sshd=not faults.no_ssh,
         )
 
-    def _launch(self) -> ProcessId:
-        """Start PID 1 in its namespaces; the first line it writes is its pid on the machine."""
-        python = _SYSTEM_PYTHON if _SYSTEM_PYTHON.exists() else Path(sys.executable)
-        # Its clocks begin at zero: as much is taken off as this machine has been up.
-        up_s = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-        monotonic_s = int(time.monotonic())
-        command = ["unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--time", "--fork", "--kill-child"]
-        command += ["--boottime", str(-up_s), "--monotonic", str(-monotonic_s), "--propagation", "private"]
-        command += ["--", str(python), "-I", "-S", str(_INIT), str(self.directory / "boot.json")]
+    def _launch(self) -> None:
+        """Start PID 1 in its namespaces and record it. It goes no further before it has been recorded."""
         with (self.directory / "console.log").open("a") as console:
             launcher = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                self._launch_command(),
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=console,
                 text=True,
@@ -225,13 +226,23 @@ class Server:
                 cwd="/",
             )
         _launchers[:] = [*(one for one in _launchers if one.poll() is None), launcher]
-        assert launcher.stdout is not None
-        line = launcher.stdout.readline()
-        launcher.stdout.close()
-        if not line:
-            launcher.wait(timeout=10)
-            raise RuntimeError(f"{self.name} does not start; its console said:\n{self.console()}")
-        return ProcessId.of(int(line))
+        assert launcher.stdin and launcher.stdout  # noqa: PT018 -- both are pipes
+        with launcher.stdin, launcher.stdout:
+            host_pid = launcher.stdout.readline()
+            if not host_pid:
+                launcher.wait(timeout=10)
+                raise RuntimeError(f"{self.name} does not start; its console said:\n{self.console()}")
+            state.record_process(self.directory / "pid1.json", ProcessId.of(int(host_pid)))
+            launcher.stdin.write("go\n")
+
+    def _launch_command(self) -> list[str]:
+        python = _SYSTEM_PYTHON if _SYSTEM_PYTHON.exists() else Path(sys.executable)
+        # Its clocks begin at zero: as much is taken off as this machine has been up.
+        up_s = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+        monotonic_s = int(time.monotonic())
+        command = ["unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--time", "--fork", "--kill-child"]
+        command += ["--boottime", str(-up_s), "--monotonic", str(-monotonic_s), "--propagation", "private"]
+        return [*command, "--", str(python), "-I", "-S", str(_INIT), str(self.directory / "boot.json")]
 
     def _sweep(self) -> None:
         """Clear away what an ended boot has left outside of it."""

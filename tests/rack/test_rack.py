@@ -326,6 +326,11 @@ def test_two_racks_at_once_do_not_meet(build_rack: BuildRack) -> None:
     foreign = first["controller"].exec([*SSH, "-o", "ConnectTimeout=1", second["r1"].address, "true"], check=False)
     assert foreign.returncode == 255
     first.remove()
+    # Once more, when the number may already be another's.
+    third = build_rack(*servers)
+    assert third.number == first.number
+    first.remove()
+    assert third.directory.exists()
     assert ssh(second["controller"], "r1", "cat number") == str(second.number)
 
 
@@ -367,7 +372,7 @@ def left_behind(number: int) -> dict[str, list[str]]:
             command = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if f"racksack-rack/{number}/" in command or f"racksack-{number}-" in command:
+        if f"racksack-rack/{number}/" in command or f"netns/racksack-{number}-" in command:
             commands.append(command)
     return {
         "namespaces": network.namespaces(number),
@@ -393,8 +398,10 @@ def test_removing_a_rack_leaves_nothing(build_rack: BuildRack) -> None:
     processes = [process for server in rack.servers.values() for process in server.processes()]
     wait_for(lambda: len(network.pids_in(rack["r1"].bmc_namespace)) >= 3)
     bmc_processes = [state.ProcessId.of(pid) for pid in network.pids_in(rack["r1"].bmc_namespace)]
+    helpers = [state.read_process(record) for record in (rack.directory / "processes").glob("*.json")]
+    assert len(helpers) == 2, "the wake-on-LAN ears and the process on the BMC"
     rack.remove()
-    assert not any(process.alive() for process in [*processes, *bmc_processes])
+    assert not any(process.alive() for process in [*processes, *bmc_processes, *filter(None, helpers)])
     assert not any(left_behind(rack.number).values()), left_behind(rack.number)
     assert len(mounts()) <= before + 1, "only the mount of /run/netns itself, which ip(8) makes once, may stay"
     assert not rack.disks.exists()
