@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -41,7 +42,12 @@ class RunHistory(msgspec.Struct, frozen=True):
 
 def history_key(job: Job) -> HistoryKey:
     """Whose earlier runs tell about this job. Numbers in the name do not matter: `fold3` is as `fold4`."""
-    return (job.owner, _NUMBER.sub("#", job.spec.name), job.spec.entrypoint)
+    return (job.owner, _numberless(job.spec.name), job.spec.entrypoint)
+
+
+@lru_cache(maxsize=4096)
+def _numberless(name: str) -> str:
+    return _NUMBER.sub("#", name)
 
 
 class History:

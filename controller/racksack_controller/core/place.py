@@ -33,6 +33,7 @@ from racksack_controller.core.room import Room
 from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
+FEW = 12  # so few lines are tried one by one at once
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
 
 
@@ -68,7 +69,10 @@ class Pass:
     def run(self, lines: Ints) -> list[Placed]:
         """Walk over `lines`; the placements."""
         in_order = sorted_lines(self.waiting, lines, self._use)
-        room = self.room.lines_with_room(self.waiting, in_order, self.room.free)
+        if len(lines) > FEW:
+            room = self.room.lines_with_room(self.waiting, in_order, self.room.free)
+        else:
+            room = np.ones(len(lines), dtype=np.bool_)
         self._blocked = in_order[~room][::-1].tolist()
         self._queue = entries(self.waiting, in_order[room], self._use)
         self._queue_next_blocked()
@@ -104,7 +108,7 @@ class Pass:
         return True
 
     def _keep_off(self, guard: Guard, fits: Bools, index: int, line: Line, need: Ints) -> None:
-        if self.now + self._length_s(index, guard.hard) <= guard.at_s:
+        if self.now + self._length_s(index, hard=guard.hard) <= guard.at_s:
             return
         for place, row in enumerate(guard.rows):
             if fits[row] and not guard.admits(place, need):
@@ -172,7 +176,7 @@ class Pass:
         free = self.room.free
         room = self.room.lines_with_room(self.waiting, lines, free)
         for guard in self.guards:
-            late = self.now + self._lengths_s(lines, guard.hard) > guard.at_s
+            late = self.now + self._lengths_s(lines, hard=guard.hard) > guard.at_s
             room[late] &= self.room.lines_with_room(self.waiting, lines[late], guard.limit(free))
         self._queue = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
         if self.guards and not self._by_length and self.policy.backfill_order is BackfillOrder.SHORTEST:
@@ -180,11 +184,14 @@ class Pass:
             self._queue = [(e[0], e[1], self._length_s(e[-1], hard=False), e[3], e[4]) for e in self._queue]
         heapq.heapify(self._queue)
 
-    def _length_s(self, index: int, hard: bool) -> float:
-        return float(self._lengths_s(np.array([index]), hard)[0])
+    def _length_s(self, index: int, *, hard: bool) -> float:
+        """How long the jobs of this line are expected to run, or (hard) may run at most."""
+        limit, predicted = float(self.waiting.limit_s[index]), float(self.waiting.predicted_s[index])
+        longest = self.policy.default_time_limit_s if limit < 0 else limit
+        return longest if hard or predicted < 0 or not self.policy.predict else min(longest, predicted)
 
-    def _lengths_s(self, lines: Ints, hard: bool) -> Floats:
-        """How long the jobs of these lines are expected to run, or (hard) may run at most."""
+    def _lengths_s(self, lines: Ints, *, hard: bool) -> Floats:
+        """`_length_s` of many lines."""
         limit, predicted = self.waiting.limit_s[lines], self.waiting.predicted_s[lines]
         longest = np.where(limit < 0, self.policy.default_time_limit_s, limit)
         if hard or not self.policy.predict:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-import numpy as np
 
 from racksack_controller.core import lifecycle
-from racksack_controller.core.amounts import demand_of
+from racksack_controller.core.amounts import CPUS, GPUS, RAM, demand_of
 from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.holds import Times
 from racksack_controller.core.rack import Rack
@@ -223,6 +222,6 @@ class State:
             self.running_of_array[job.array_id] = self.running_of_array.get(job.array_id, 0) + sign
             if not self.running_of_array[job.array_id]:
                 del self.running_of_array[job.array_id]
-        held = np.array([demand_of(allocation)[:3] for _, allocation in attempt.parts], dtype=np.float64)
-        cpus, ram, gpus = (sign * held.sum(axis=0)).tolist()
+        held = [demand_of(allocation) for _, allocation in attempt.parts]
+        cpus, ram, gpus = (float(sign * sum(amounts[i] for amounts in held)) for i in (CPUS, RAM, GPUS))
         self._changed_usage[job.owner] = self.usage.change(job.owner, (cpus, ram, gpus), self.now_s)

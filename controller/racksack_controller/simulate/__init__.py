@@ -1,0 +1,1 @@
+"""The production core under a virtual clock: replays workloads, injects faults, checks invariants, measures."""

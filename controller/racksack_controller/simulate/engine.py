@@ -1,0 +1,186 @@
+"""The replay: the production core, driven by a clock that jumps from event to event.
+
+All that happens at one moment is applied, then the core decides, as in the daemon's loop; what it asks of the nodes is done
+at once. Jobs start when they are placed and end after the run time of the workload. Everything is a function of the
+workload, the rack, the policy and the seed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.actions import Action, Collect, Remove, Start
+from racksack_controller.core.apply import apply
+from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.place import schedule
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.state import State
+from racksack_controller.simulate.machines import Machines, job_of, nodes_of
+from racksack_controller.simulate.workload import Task
+from racksack_jobspecs.states import FINAL
+
+LOST_AFTER_S = 300.0
+
+
+class Faults(msgspec.Struct, frozen=True):
+    """What breaks: each node loses power now and then, and comes back with nothing running."""
+
+    mean_between_s: float = 0.0  # per node; 0: nothing breaks
+    down_s: float = 300.0
+    seed: int = 1
+
+
+class Outcome(msgspec.Struct):
+    """What became of one task. Times in seconds from the workload's start; None: never."""
+
+    task: Task
+    started_s: float | None = None  # of the attempt that counted
+    ended_s: float | None = None
+    nodes: tuple[str, ...] = ()
+    attempts: int = 0
+
+
+class Replay:
+    """One run. `watch` is called with the state after every moment."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        machines: Machines,
+        policy: Policy,
+        *,
+        faults: Faults | None = None,
+        watch: Callable[[State, float], None] | None = None,
+    ) -> None:
+        self.state = State()
+        self.policy = policy
+        self.machines = machines
+        self.outcomes: dict[int, Outcome] = {}
+        self.left_out = 0
+        self.passes = 0
+        self._watch = watch
+        self._agenda: list[tuple[float, int, int, Callable[[float], None]]] = []
+        self._sequence = itertools.count()
+        self._random = random.Random(faults.seed if faults else 0)  # noqa: S311 - a replay has to be repeatable
+        self._faults = faults
+        self._running: dict[str, dict[str, float]] = {}  # node -> attempt -> started
+        self._boots: dict[str, int] = {}
+        self._now = min((task.submit_s for task in tasks), default=0.0)
+        self._prepare(tasks)
+
+    def run(self) -> list[Outcome]:
+        """Play until every job has ended."""
+        unfinished = len(self.outcomes)
+        while unfinished and self._agenda:
+            self._now = self._agenda[0][0]
+            while self._agenda and self._agenda[0][0] <= self._now:
+                heapq.heappop(self._agenda)[-1](self._now)
+            self._decide()
+            unfinished -= self._save()
+            if self._watch is not None:
+                self._watch(self.state, self._now)
+            if not self._agenda:
+                self._wake_later()
+        return list(self.outcomes.values())
+
+    def at(self, time_s: float, what: Callable[[float], None], *, rank: int = 1) -> None:
+        """Let something happen at a time; of one moment, the lowest rank first (ends before arrivals)."""
+        heapq.heappush(self._agenda, (time_s, rank, next(self._sequence), what))
+
+    def tell(self, event: ev.Event) -> None:
+        """The core hears of an event now."""
+        apply(self.state, event, self._now)
+
+    def _prepare(self, tasks: Sequence[Task]) -> None:
+        for node in nodes_of(self.machines):
+            self.tell(ev.NodeConfigured(node))
+            self._connect(node.name)
+            if self._faults is not None and self._faults.mean_between_s:
+                self._plan_fault(node.name)
+        for number, task in enumerate(tasks, start=1):
+            job = job_of(task, number, self.machines)
+            if job is None:
+                self.left_out += 1
+                continue
+            self.outcomes[number] = Outcome(task)
+            self.at(task.submit_s, lambda _now, job=job: self.tell(ev.JobAccepted(job)))  # type: ignore[misc]
+
+    def _decide(self) -> None:
+        self.passes += 1
+        for placed in schedule(self.state, self._now, self.policy):
+            self.tell(placed)
+        actions = decide(self.state, self._now)
+        while actions:
+            for action in actions:
+                self._perform(action)
+            actions = decide(self.state, self._now)
+
+    def _perform(self, action: Action) -> None:
+        if isinstance(action, Start):
+            self._start(action)
+        elif isinstance(action, Collect):
+            self.tell(ev.Collected(action.attempt))
+        elif isinstance(action, Remove):
+            self.tell(ev.Removed(action.node, action.attempt))
+        else:
+            self._end(action.node, action.attempt, "cancelled")
+            self.tell(ev.StopSent(action.node, action.attempt))
+
+    def _start(self, action: Start) -> None:
+        attempt = self.state.attempts[action.attempt]
+        outcome = self.outcomes[attempt.job]
+        outcome.started_s = self._now
+        outcome.attempts += 1
+        outcome.nodes = tuple(node for node, _ in attempt.parts)
+        self._running.setdefault(action.node, {})[action.attempt] = self._now
+        running = AttemptReport(attempt=action.attempt, state="running", started_at_s=self._now)
+        self.tell(ev.Reported(action.node, running))
+        end = self._now + outcome.task.run_s
+        self.at(end, lambda _now: self._end(action.node, action.attempt, "done"), rank=0)
+
+    def _end(self, node: str, attempt: str, outcome: str) -> None:
+        started_s = self._running.get(node, {}).pop(attempt, None)
+        if started_s is None:
+            return
+        ended = AttemptReport(
+            attempt=attempt, state="ended", outcome=outcome, started_at_s=started_s, ended_at_s=self._now
+        )
+        self.tell(ev.Reported(node, ended))
+
+    def _save(self) -> int:
+        """Take the changes as the store would; how many jobs have ended."""
+        ended = [job for job in self.state.take_changes().jobs if job.state in FINAL]
+        for job in ended:
+            self.outcomes[job.id].ended_s = self._now
+        return len(ended)
+
+    def _wake_later(self) -> None:
+        wake = next_wake_s(self.state, self._now, LOST_AFTER_S)
+        if wake is not None:
+            self.at(wake, lambda _now: None)
+
+    def _connect(self, name: str) -> None:
+        node = self.state.nodes[name]
+        boot = self._boots[name] = self._boots.get(name, 0) + 1
+        if node.inventory is not None:
+            self.tell(ev.NodeConnected(name, f"boot{boot}", node.inventory, ()))
+
+    def _plan_fault(self, name: str) -> None:
+        faults = self._faults
+        if faults is not None:
+            self.at(self._now + self._random.expovariate(1 / faults.mean_between_s), lambda _now: self._fail(name))
+
+    def _fail(self, name: str) -> None:
+        """The node's power is gone; it comes back later, without what ran on it."""
+        self._running.pop(name, None)
+        self.tell(ev.NodeDisconnected(name, "no answer"))
+        down_s = self._faults.down_s if self._faults is not None else 0.0
+        self.at(self._now + down_s, lambda _now: self._connect(name))
+        self.at(self._now + down_s, lambda _now: self._plan_fault(name))
