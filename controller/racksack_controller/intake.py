@@ -22,7 +22,7 @@ from racksack_controller.ingest import IngestError, IngestPostponed
 from racksack_controller.loop import Loop
 from racksack_controller.projects import Projects
 from racksack_controller.spool import DroppedFile, discard, reject
-from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_where, save_fetched
+from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_submission, jobs_where, save_fetched
 from racksack_controller.web.changes import News
 from racksack_jobspecs.array import expand
 from racksack_jobspecs.layout import Spool
@@ -73,7 +73,7 @@ class Intake:
             self._in_hand.discard(file.submission)
 
     async def _take(self, file: DroppedFile) -> None:
-        known = await self._known(file.submission)
+        known = self._known(file.submission)
         if known is None:
             spec = file.checked()
             if spec.time_limit_s is None:
@@ -115,14 +115,13 @@ class Intake:
             link = self._spool.projects / str(job.id)
             link.unlink(missing_ok=True)  # left by a crash before this id was saved
             link.symlink_to(os.path.relpath(self._spool.snapshots / job.snapshot, self._spool.projects))
-        await asyncio.gather(*(self._loop.submit(ev.JobAccepted(job)) for job in jobs))
+        # In one transaction: half of an array in the store would count as all of it after a crash.
+        await self._loop.submit_all([ev.JobAccepted(job) for job in jobs])
 
-    async def _known(self, submission: str) -> dict[str, object] | None:
+    def _known(self, submission: str) -> dict[str, object] | None:
         """The outcome of a submission that was accepted before."""
-        found = await self._store.read(
-            lambda connection: jobs_where(connection, "submission = ?", (submission,), 1_000_000)
-        )
-        return {"jobs": [job.id for job in reversed(found)]} if found else None
+        found = self._store.look(lambda connection: jobs_of_submission(connection, submission))
+        return {"jobs": found} if found else None
 
     async def _dependencies(self, spec: JobSpec, owner: str) -> tuple[tuple[int, str], ...]:
         """(job id, condition) of what is still to come. Raises JobFileError for what cannot come."""
@@ -186,7 +185,7 @@ class Intake:
         """What became of a submission: its jobs or its error; None when it was not met within `wait_s`."""
         found = await self._news.until(lambda: self._outcomes.get(submission), 0.0)
         if found is None:
-            found = await self._known(submission)
+            found = self._known(submission)
         if found is None and wait_s > 0:
             found = await self._news.until(lambda: self._outcomes.get(submission), wait_s)
         return found
@@ -204,9 +203,9 @@ class Intake:
         waits = "" if sentence else why_job(state, job, now)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits}
 
-    async def may_refer(self, digest: str, owner: str) -> bool:
+    def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user may submit `snapshot:<digest>`."""
-        return await self._projects.may_refer(digest, owner)
+        return self._projects.may_refer(digest, owner)
 
     async def mark_fetched(self, job: Job, *, delete: bool) -> None:
         """The owner has the results; with `delete` the controller's copy goes."""

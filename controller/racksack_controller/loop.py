@@ -24,6 +24,7 @@ log = logging.getLogger("racksack.loop")
 
 STORE_RETRY_S = 2.0
 IDLE_WAKE_S = 30.0
+STEP_EVERY_S = 0.01  # under load, steps are at least this far apart, so that each takes many events
 
 
 class Edge(Protocol):
@@ -47,6 +48,7 @@ class Loop:
         self._edge: Edge | None = None
         self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
         self._under_way: set[str] = set()
+        self._finished: list[str] = []  # keys that leave `_under_way` with the step that applies their events
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[Changes], None]] = []
         self._stopping = False
@@ -66,14 +68,23 @@ class Loop:
 
     async def submit(self, event: Event) -> None:
         """Post an event and wait until its changes are saved."""
-        saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events.append((event, saved))
+        await self.submit_all([event])
+
+    async def submit_all(self, events: Sequence[Event]) -> None:
+        """Post events that are saved in one transaction, all or none of them, and wait until they are."""
+        running = asyncio.get_running_loop()
+        posted: list[tuple[Event, asyncio.Future[None]]] = [(event, running.create_future()) for event in events]
+        self._events.extend(posted)
         self._wake.set()
-        await saved
+        await asyncio.gather(*(saved for _, saved in posted))
 
     def finished(self, action: Action) -> None:
-        """The action is no longer under way; its event was posted before."""
-        self._under_way.discard(action.key)
+        """The action is no longer under way; its event was posted before.
+
+        It counts as under way until that event is applied. A step may be waiting for its save just now, and would ask
+        for the same action again: an attempt that has ended and is removed meanwhile would run twice.
+        """
+        self._finished.append(action.key)
         self._wake.set()
 
     def stop(self) -> None:
@@ -83,11 +94,15 @@ class Loop:
 
     async def run(self) -> None:
         """Step whenever something happened or time alone changes what is to be done."""
+        running = asyncio.get_running_loop()
         while not self._stopping:
             self._wake.clear()
+            next_step = running.time() + STEP_EVERY_S
             await self._step()
             if not self._wake.is_set():
                 await self._wait()
+            if (early := next_step - running.time()) > 0:
+                await asyncio.sleep(early)
 
     async def _wait(self) -> None:
         now = self._clock()
@@ -102,8 +117,10 @@ class Loop:
     async def _step(self) -> None:
         now = self._clock()
         events, self._events = self._events, []
+        finished, self._finished = self._finished, []
         for event, saved in events:
             self._apply(event, saved, now)
+        self._under_way.difference_update(finished)
         applying.lose_unreachable(self.state, now, self.lost_after_s)
         applying.requeue_unstaged(self.state, now, patience_s=30.0)
         for placed in schedule(self.state, now):
