@@ -13,7 +13,7 @@ import os
 import time
 from typing import Any, Dict, Iterator, Optional
 
-from racksack_agent import outputs, processes, records, signals, variables
+from racksack_agent import limits, outputs, processes, ramdisk, records, signals, variables
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.sessions import Sessions
 
@@ -119,7 +119,7 @@ class Attempts:
         return "its session ended before it began"
 
     def _bury(self, folder: AttemptFolder, launch: Report, sentence: str) -> None:
-        end_marked(folder)
+        end_rest(folder, launch)
         report = records.read(folder.state) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
         gathered = outputs.gather(folder.work, folder.out, (), launch["max_output_bytes"])
         report.update(state="ended", outcome="lost", reason=sentence, ended_at_s=time.time(), dropped=gathered.dropped)
@@ -163,11 +163,11 @@ def held(folder: AttemptFolder) -> Iterator[bool]:
         os.close(lock)
 
 
-def end_marked(folder: AttemptFolder) -> None:
-    """Kill what a dead supervisor left, found by its environment, until nothing is found."""
+def end_rest(folder: AttemptFolder, launch: Report) -> None:
+    """Kill what a dead supervisor left, found by its environment and its cgroup, until nothing is found."""
     give_up_s = time.monotonic() + _KILL_S
     while time.monotonic() < give_up_s:
-        left = processes.marked(variables.marker(folder.path))
+        left = processes.marked(variables.marker(folder.path)) + limits.members(launch["limit"]["path"])
         if not left:
             return
         processes.send(left, signals.KILL)
@@ -176,7 +176,5 @@ def end_marked(folder: AttemptFolder) -> None:
 
 def clean(folder: AttemptFolder, launch: Report) -> None:
     """Undo what an attempt set up outside of its folder."""
-    from racksack_agent import limits, ramdisk
-
     limits.remove_group(launch["limit"]["path"])
     ramdisk.remove(folder)

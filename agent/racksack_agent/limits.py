@@ -110,8 +110,8 @@ class Cgroup(Limit):
         return False
 
     def left(self) -> list[int]:
-        """Processes in the group, the caller left out."""
-        return [int(name) for name in read(self.folder + "/cgroup.procs").split() if int(name) != os.getpid()]
+        """Processes in the group; the supervisor is not in it."""
+        return members(self.folder)
 
     def close(self) -> None:
         """Remove the group."""
@@ -174,6 +174,11 @@ def open_limit(kind: str, path: str, ram_bytes: int) -> Limit:
     except OSError:
         return Watch(ram_bytes)
     return Watch(ram_bytes)
+
+
+def members(folder: str) -> list[int]:
+    """The processes in a cgroup; none where there is no such group."""
+    return [int(name) for name in read(folder + "/cgroup.procs").split()] if folder else []
 
 
 def remove_group(folder: str) -> None:

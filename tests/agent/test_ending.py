@@ -209,9 +209,21 @@ def test_a_killed_supervisor_makes_a_lost_attempt_and_leaves_nothing(serve, proj
     os.kill(report["node_pid"], signal.SIGKILL)
     report = serve.ended("1.1")
     assert (report["outcome"], report["reason"]) == ("lost", "its supervisor was ended from outside")
-    assert report["output_files"] == 2
+    assert report["output_files"] == 3
     assert with_word(token) == []
     serve.call("remove", attempts=["1.1"])
+
+
+def test_a_killed_supervisor_of_a_job_that_hides(start_serve, project, token):
+    """Its process has neither a parent of ours nor our variables; the cgroup still knows it."""
+    serve = start_serve()
+    if serve.call("hello")["limit"] != "cgroup1":
+        pytest.skip("needs root and a cgroup version 1 of memory")
+    start_stubborn(serve, project, token)
+    wait_until(lambda: len(with_word(token)) >= 2)
+    os.kill(serve.reports["1.1"]["node_pid"], signal.SIGKILL)
+    assert serve.ended("1.1")["outcome"] == "lost"
+    assert with_word(token) == []
 
 
 def test_a_machine_going_down_makes_a_lost_attempt(serve, project):
