@@ -134,7 +134,10 @@ def _place(client: Client, job: JobView, arrived: Path, wish: Wish, missing: str
         result.error = f"{clean(error.filename or result.folder)}: {error.strerror}"
         return result
     if wish.is_whole and not result.kept:
-        client.act(job.id, "fetched", delete=wish.delete_after or None)
+        try:
+            client.act(job.id, "fetched", delete=wish.delete_after or None)
+        except RacksackError as error:
+            result.error = f"it is in {clean(result.folder)}, but the controller could not be told: {error}"
     return result
 
 
