@@ -38,7 +38,7 @@ def begin(spool: Spool, key: str) -> Path | None:
         return None
     if folder.exists():
         shutil.rmtree(folder)
-    folder.mkdir(mode=0o750, parents=True)
+    folder.mkdir(mode=0o700, parents=True)
     return folder
 
 
@@ -129,7 +129,7 @@ def ensure_returned(spool: Spool, jobs: Iterable[Job]) -> None:
         final = spool.returned(job.id)
         if not final.exists():
             folder = receiving(spool, f"none-{job.id}")
-            folder.mkdir(mode=0o750, exist_ok=True, parents=True)
+            folder.mkdir(mode=0o700, exist_ok=True, parents=True)
             let_owner_read(folder, job.owner)
             write_result(folder, result_of(job, None))
             folder.rename(final)
