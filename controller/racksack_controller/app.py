@@ -119,6 +119,7 @@ class App:
             context.web_address = address_of(self._runners[-1])
         watcher = Watcher(self.spool, self.config.watch.settle_s, self.config.watch.rescan_s)
         self._spawn(self._watch(watcher))
+        self._spawn(self.intake.run())
         keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
         self._spawn(keeping.run())
         return context.web_address
@@ -191,7 +192,8 @@ class App:
 
     def _finish_returns(self, changes: core_state.Changes) -> None:
         """A job that ended without bringing anything back still gets a return folder that says how it ended."""
-        ended = [job for job in changes.jobs if job.ended_at_s is not None]
+        collected = {attempt.key for attempt in changes.attempts if attempt.ending is not None}
+        ended = [job for job in changes.jobs if job.ended_at_s is not None and job.attempt_key not in collected]
         if ended:
             self._spawn(self._ensure_returned(ended))
 

@@ -49,6 +49,15 @@ class Intake:
         self._in_hand: set[str] = set()
         self._outcomes: dict[str, dict[str, object]] = {}  # of this run; older ones are in the store
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
+
+    async def run(self) -> None:
+        """Remove accepted files from `jobs/`, all that wait at once, until cancelled."""
+        while True:
+            files = [await self._settled.get()]
+            while not self._settled.empty():
+                files.append(self._settled.get_nowait())
+            await asyncio.to_thread(_discard_all, files)
 
     async def take(self, file: DroppedFile) -> None:
         """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again."""
@@ -87,7 +96,7 @@ class Intake:
             log.info("accepted file=%s owner=%s jobs=%s", file.path.name, file.owner, _range(known["jobs"]))
         self._outcomes[file.submission] = known
         self._news.nudge()
-        await asyncio.to_thread(discard, file)
+        self._settled.put_nowait(file)
 
     def _jobs(self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]) -> list[Job]:
         now, first, jobs = time.time(), self._next_id, []
@@ -212,6 +221,15 @@ class Intake:
         await self._store.write(lambda connection: save_fetched(connection, job))
         if delete:
             await asyncio.to_thread(shutil.rmtree, self._spool.returned(job.id), ignore_errors=False)
+
+
+def _discard_all(files: list[DroppedFile]) -> None:
+    """Runs in a thread. A file that stays is met again, and its key says that it was accepted."""
+    for file in files:
+        try:
+            discard(file)
+        except OSError as error:
+            log.error("the accepted file %s could not be removed: %s", file.path, error)
 
 
 def _range(ids: object) -> str:

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import msgspec
@@ -101,10 +100,12 @@ def _free_address() -> Listen:
 
 
 def _set_up_logging(path: Path | None) -> None:
-    """One line a decision: to a file of bounded size, or to standard error, where systemd adds the time."""
+    """One line a decision: to a file, begun anew when it has grown large, or to standard error (systemd adds the time)."""
     handler: logging.Handler = logging.StreamHandler()
     if path is not None:
-        handler = RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=2)
+        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_suffix(".log.1"))
+        handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("asyncssh").setLevel(logging.WARNING)

@@ -43,7 +43,7 @@ class Projects:
 
     async def _take_upload(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
         upload = spec.project
-        known = await self._store.read(lambda connection: digest_of_upload(connection, upload, owner))
+        known = self._store.look(lambda connection: digest_of_upload(connection, upload, owner))
         if known is not None and (self._spool.snapshots / known).is_dir():
             return await self._refer(spec, known, owner)
         content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._is_shared)
@@ -55,7 +55,7 @@ class Projects:
         return digest
 
     async def _refer(self, spec: JobSpec, digest: str, owner: str) -> str:
-        if not await self.may_refer(digest, owner):
+        if not self.may_refer(digest, owner):
             raise ingest.IngestError(f"snapshot {digest[:12]} is not content that {owner} uploaded; send the project")
         mark = msgspec.msgpack.encode((digest, spec.entrypoint, spec.environment, spec.stage_in_ram))
         if mark not in self._checked:
@@ -68,7 +68,7 @@ class Projects:
                 self._checked.popitem(last=False)
         return digest
 
-    async def may_refer(self, digest: str, owner: str) -> bool:
-        """Whether this user uploaded this content, and it is still kept."""
-        known = await self._store.read(lambda connection: owner_has_snapshot(connection, digest, owner))
+    def may_refer(self, digest: str, owner: str) -> bool:
+        """Whether this user uploaded this content, and it is still kept. Raises StoreError."""
+        known = self._store.look(lambda connection: owner_has_snapshot(connection, digest, owner))
         return known and (self._spool.snapshots / digest).is_dir()

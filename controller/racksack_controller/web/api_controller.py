@@ -158,7 +158,7 @@ async def plan(request: web.Request) -> web.Response:
 async def snapshot(request: web.Request) -> web.Response:
     """Whether the caller may submit `snapshot:<digest>`."""
     context, digest = request.app[CONTEXT], request.match_info["digest"]
-    if not await context.intake.may_refer(digest, context.caller(request).name):
+    if not context.intake.may_refer(digest, context.caller(request).name):
         raise refusal("you have not uploaded this content before", ExitCode.NOT_FOUND)
     return web.json_response({"digest": digest})
 
