@@ -288,8 +288,9 @@ async def test_a_transfer_that_stands_still_ends(
             await asyncio.sleep(0.01)
         for process in stopped:
             process.suspend()
-        with pytest.raises(TransferFailed):
+        with pytest.raises(TransferFailed, match="stood still") as caught:
             await push
+    assert caught.value.kind == "stalled"
     for process in stopped:
         process.send_signal(signal.SIGKILL)
 

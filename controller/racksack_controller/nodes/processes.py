@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from racksack_controller.nodes.transport import Completed
 
 OUTPUT_BYTES_MAX = 1024**2
 
 
-async def run(argv: Sequence[str | bytes], env: Mapping[str, str], timeout_s: float | None = None) -> Completed:
-    """Run a program in its own session, without input. Raises OSError when it cannot start, TimeoutError."""
+Extend = Callable[[asyncio.Timeout, int], Coroutine[None, None, None]]
+
+
+async def run(
+    argv: Sequence[str | bytes], env: Mapping[str, str], timeout_s: float | None = None, extend: Extend | None = None
+) -> Completed:
+    """Run a program in its own session, without input. Raises OSError when it cannot start, TimeoutError.
+
+    `extend` gets the time limit and the process id, and may put the limit off for as long as the program runs.
+    """
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -24,12 +32,18 @@ async def run(argv: Sequence[str | bytes], env: Mapping[str, str], timeout_s: fl
     )
     assert process.stdout is not None  # noqa: S101 - asked for above
     assert process.stderr is not None  # noqa: S101
+    extending: asyncio.Task[None] | None = None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as limit:
+            if extend is not None:
+                extending = asyncio.create_task(extend(limit, process.pid))
             stdout, stderr, _ = await asyncio.gather(_tail(process.stdout), _tail(process.stderr), process.wait())
     except BaseException:
         await _end(process)
         raise
+    finally:
+        if extending is not None:
+            extending.cancel()
     assert process.returncode is not None  # noqa: S101 - it was waited for
     return Completed(process.returncode, stdout, stderr)
 

@@ -6,6 +6,7 @@ Names reach the far side without a shell (-s); what came stays (--partial), so t
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from racksack_controller.nodes.processes import last_line, plain_environment, ru
 from racksack_controller.nodes.transport import Completed
 
 STALL_S = 60
+STOOD_STILL = 35  # rsync's own code for a connection that does not come about in time
 _COMMON = ("-rltE", "-s", "--partial", "--delete", "--chmod=Du+rwx,Fu+rw", "-q")
 
 
@@ -37,12 +39,40 @@ async def pull(rsh: str, name: str, remote: str, target: Path) -> None:
 
 
 async def _run(name: str, rsh: str, arguments: Sequence[str | bytes]) -> Completed:
+    command = ["rsync", *_COMMON, f"--timeout={STALL_S}", "-e", rsh, *arguments]
+    limit_s = STALL_S * 1.5
     try:
-        return await run(["rsync", *_COMMON, f"--timeout={STALL_S}", "-e", rsh, *arguments], plain_environment())
+        return await run(command, plain_environment(), limit_s, extend=lambda limit, pid: _extend(limit, pid, limit_s))
     except FileNotFoundError:
-        raise NodeUnusable(
-            f"The controller has no rsync, which {name} needs; install the package rsync here."
-        ) from None
+        raise NodeUnusable(f"The controller has no rsync, which {name} needs; install rsync here.") from None
+    except TimeoutError:
+        return Completed(STOOD_STILL, b"", b"")
+
+
+async def _extend(limit: asyncio.Timeout, pid: int, limit_s: float) -> None:
+    """Put the limit off while rsync reads something: its own --timeout does not hold in all its phases."""
+    last = 0
+    await asyncio.sleep(limit_s / 10)  # most copies have ended by then
+    while not limit.expired():
+        if (now := _bytes_read(pid)) != last:
+            last = now
+            limit.reschedule(asyncio.get_running_loop().time() + limit_s)
+        await asyncio.sleep(limit_s / 10)
+
+
+def _bytes_read(pid: int) -> int:
+    """What this rsync and its helpers have read (not what its ssh has, whose keepalives are no progress)."""
+    import psutil
+
+    total = 0
+    try:
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            if one.name() == "rsync":
+                total += one.io_counters().read_chars
+    except psutil.Error:
+        return total  # one of them just ended, which is news too
+    return total
 
 
 def _folder(path: bytes, is_folder: bool) -> bytes:
@@ -69,7 +99,7 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
             f"{name}: the login shell's start files print something, which rsync cannot work with; let them print only "
             "in interactive shells."
         )
-    if done.exit_code in (30, 35):
+    if done.exit_code in (30, STOOD_STILL):
         raise TransferFailed(f"{what} stood still for {STALL_S} s; it resumes where it stopped.", "stalled")
     if done.exit_code == 23 and "No such file or directory" in text:
         raise TransferFailed(f"{what} failed: {_first_error(text) or said}.", "missing")
