@@ -43,6 +43,7 @@ def pack(folder: str, limit_bytes: int) -> Optional[bytes]:
                     member = tar.gettarinfo(entry.path, name)
                     member.uid = member.gid = 0
                     member.uname = member.gname = ""
+                    member.mtime = int(member.mtime)  # a fraction would take a header of its own
                     if stream.tell() + member.size > limit_bytes:
                         return None
                     if member.isreg():

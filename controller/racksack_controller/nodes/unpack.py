@@ -16,8 +16,11 @@ import shutil
 import stat
 import tarfile
 from pathlib import Path
+from typing import Literal
 
 from racksack_controller.nodes.links import MUNGED, shown
+
+GZIP = b"\x1f\x8b"
 
 
 class UnsafeArchive(Exception):  # noqa: N818
@@ -32,7 +35,9 @@ def unpack(data: bytes, target: Path) -> list[str]:
     base = os.fsencode(target)
     notes: list[str] = []
     links: list[tuple[bytes, bytes]] = []
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:*", encoding="utf-8", errors="surrogateescape") as archive:
+    stream = io.BytesIO(data)
+    mode: Literal["r:gz", "r:"] = "r:gz" if data.startswith(GZIP) else "r:"
+    with tarfile.open(fileobj=stream, mode=mode, encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
             path = _inside(os.fsencode(member.name))
             full = os.path.join(base, path)
@@ -83,10 +88,14 @@ def _copy(source: bytes, full: bytes) -> None:
 
 
 def _create(full: bytes, mode: int) -> io.BufferedWriter:
-    os.makedirs(os.path.dirname(full), exist_ok=True)
-    executable = 0o111 if mode & stat.S_IXUSR else 0
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    permissions = 0o777 if mode & stat.S_IXUSR else 0o666
     try:
-        opened = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666 | executable)
+        try:
+            opened = os.open(full, flags, permissions)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            opened = os.open(full, flags, permissions)
     except FileExistsError:
         raise UnsafeArchive(f"the name {shown(os.path.basename(full))!r} comes twice") from None
     return open(opened, "wb")
@@ -111,6 +120,7 @@ def pack(source: Path) -> bytes:
             archive.inodes.clear()  # type: ignore[attr-defined]  # two names of one file are two files
             member.uid = member.gid = 0
             member.uname = member.gname = ""
+            member.mtime = int(member.mtime)  # a fraction would take a header of its own
             return member
 
         archive.add(source, arcname=".", filter=anonymous)
