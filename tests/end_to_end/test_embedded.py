@@ -1,0 +1,236 @@
+"""The commands on one machine, from submit to fetched results, with the embedded controller."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end import projects
+from tests.end_to_end.site import Site, is_alive, until
+
+
+@pytest.fixture
+def traced(shared_site: Site, request: pytest.FixtureRequest) -> Path:
+    """A project whose job waits for a file, in a folder of the test's own."""
+    return projects.make(shared_site.work / request.node.name.replace("[", "-").replace("]", ""), projects.TRACED)
+
+
+def test_results_are_what_running_by_hand_gives(shared_site: Site, tmp_path: Path) -> None:
+    site = shared_site
+    project = projects.mixed(site.work / "mixed")
+    arguments = ("a b'c\"$HOME;", "7", "100000", "0", "0")
+    done = site.cli("submit", project, "main.py", "--cpus", "1", "--ram", "200M", "--wait", "--", *arguments)
+    assert "Submitted job" in done.stdout
+    site.cli("fetch-results")
+    [folder] = (site.work / "results").iterdir()
+    expected = projects.by_hand(project, tmp_path, *arguments)
+    assert projects.contents(folder) == expected
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["state"], result["exit_code"], result["args"]) == ("done", 0, list(arguments))
+    assert site.cli("fetch-results").stdout.startswith("nothing new") or "nothing new" in site.cli("fetch-results").stderr
+
+
+def test_exit_code_and_partial_results_of_a_failed_job(shared_site: Site, tmp_path: Path) -> None:
+    site = shared_site
+    project = projects.mixed(site.work / "failing")
+    site.cli("submit", project, "main.py", "--out", "*.csv", "--wait", "--fetch", "got", "--", "x", "1", "10", "0", "3", code=10)
+    [folder] = (site.work / "got").iterdir()
+    expected = projects.by_hand(project, tmp_path, "x", "1", "10", "0", "3")
+    assert projects.contents(folder) == expected | {"asked.csv": b"file x,1\n"}
+    assert json.loads((folder / "result.json").read_text())["exit_code"] == 3
+
+
+def test_logs_follow_a_job_and_give_its_outcome(shared_site: Site, traced: Path) -> None:
+    site, go = shared_site, shared_site.root / "go-logs"
+    job = site.submit(traced, "--", go)
+    following = site.popen("racksack", "logs", "-f", job)
+    assert following.stdout is not None
+    assert following.stdout.readline() == "started\n"
+    go.touch()
+    out, err = following.communicate(timeout=60)
+    assert (out, following.returncode) == ("ended\n", 0), err
+    assert site.cli("racksack", "logs", job).stdout == "started\nended\n"
+
+
+def test_cancel_ends_the_job_and_brings_what_there_is(shared_site: Site, traced: Path) -> None:
+    site = shared_site
+    job = site.submit(traced, "--", "100")
+    site.wait_for(job, "running")
+    until(lambda: any(f" {job}.1 " in line for line in site.traced()), "the job has begun")
+    pid = int(next(line for line in site.traced() if f" {job}.1 " in line).split()[2])
+    site.cli("racksack", "cancel", job, "--reason", "wrong data")
+    site.wait_for(job, "cancelled")
+    assert not is_alive(pid)
+    assert "wrong data" in json.loads((site.returned(job) / "result.json").read_text())["reason"]
+    assert (site.returned(job) / "attempt").read_text() == f"{job}.1"
+    site.cli("racksack", "cancel", job)  # again: a note, no error
+    site.cli("racksack", "wait", job, code=13)
+
+
+def test_hold_release_retry(shared_site: Site, traced: Path) -> None:
+    site = shared_site
+    job = site.submit(traced, "--hold", "--", "0")
+    assert site.job(job)["state"] == "held"
+    site.cli("racksack", "retry", job, code=5)
+    site.cli("racksack", "release", job)
+    site.cli("racksack", "wait", job)
+    site.cli("racksack", "retry", job)
+    again = until(lambda: (seen := site.job(job))["state"] == "done" and seen["attempt"] == 2 and seen, "it ran again")
+    assert [attempt["number"] for attempt in again["attempts"]] == [1, 2]
+    assert (site.returned(job) / "attempt").read_text() == f"{job}.2"
+    assert (site.returned(job) / "attempts/1/attempt").read_text() == f"{job}.1"
+
+
+def test_drain_why_resume(shared_site: Site, traced: Path) -> None:
+    site = shared_site
+    site.cli("racksack", "drain", "here", "--reason", "new fan")
+    job = site.submit(traced, "--", "0")
+    assert "new fan" in site.cli("racksack", "why", job).stdout
+    assert "new fan" in site.cli("racksack", "nodes").stdout
+    site.cli("racksack", "wait", job, "--timeout", "1s", code=124)
+    site.cli("racksack", "resume", "here")
+    site.cli("racksack", "wait", job)
+
+
+def test_array_and_after(shared_site: Site, traced: Path) -> None:
+    site, go = shared_site, shared_site.root / "go-array"
+    done = site.cli("submit", traced, "main.py", "--no-venv", *site.tracing, "--array", "1-3", "--parsable", "--", go)
+    first, *_rest = ids = [int(word) for word in done.stdout.split()]
+    assert len(ids) == 3
+    after = site.submit(traced, "--after", first, "--", "0")
+    broken = site.submit(traced, "--after", first, "--name", "never", "--", "0")
+    assert str(first) in site.cli("racksack", "why", after).stdout
+    site.cli("racksack", "cancel", broken)
+    go.touch()
+    site.cli("racksack", "wait", *ids, after)
+    starts = {line.split()[1]: float(line.split()[4]) for line in site.traced() if line.startswith("start")}
+    ends = {line.split()[1]: float(line.split()[4]) for line in site.traced() if line.startswith("end")}
+    assert starts[f"{after}.1"] >= max(ends[f"{job}.1"] for job in ids)
+
+
+def test_after_a_failed_job_is_cancelled_with_the_reason(shared_site: Site) -> None:
+    site, go = shared_site, shared_site.root / "go-after"
+    script = f"import os, sys, time\nwhile not os.path.exists({str(go)!r}): time.sleep(.02)\nsys.exit(4)\n"
+    first = site.submit(projects.make(site.work / "fails", script))
+    after = site.submit(projects.make(site.work / "waits", "print('never')\n"), "--after", first)
+    go.touch()
+    site.cli("racksack", "wait", first, code=10)
+    site.cli("racksack", "wait", after, code=13)
+    assert f"job {first}" in site.job(after)["outcome_reason"]
+    assert (site.returned(after) / "result.json").exists()
+
+
+def test_dry_run_submits_nothing(shared_site: Site, traced: Path) -> None:
+    site = shared_site
+    before = len(site.ask("jobs?all=1"))
+    assert "here" in site.cli("submit", traced, "main.py", "--dry-run").stdout
+    assert len(site.ask("jobs?all=1")) == before
+
+
+@pytest.mark.parametrize("extra", [("--cpus", "99"), ("--ram", "99G"), ("--gpus", "1")])
+def test_what_no_node_can_hold_is_said_at_submit(shared_site: Site, traced: Path, extra: tuple[str, str]) -> None:
+    before = len(shared_site.ask("jobs?all=1"))
+    done = shared_site.cli("submit", traced, "main.py", *extra, code=6)
+    assert "here" in done.stderr or "node" in done.stderr
+    assert len(shared_site.ask("jobs?all=1")) == before
+
+
+@pytest.mark.parametrize("name", ["it's \"quoted\"", "<script>alert(1)</script>", "$(reboot);`x`", "a/../b", "-rf"])
+def test_odd_names_survive_the_whole_way(shared_site: Site, traced: Path, name: str, tmp_path: Path) -> None:
+    site = shared_site
+    done = site.cli("submit", traced, "main.py", "--no-venv", *site.tracing, f"--name={name}", "--parsable", "--", "0", code=None)
+    if done.returncode == 2:
+        assert "name" in done.stderr  # refused with a sentence is as good as taken
+        return
+    job = int(done.stdout)
+    site.cli("racksack", "wait", job)
+    assert site.job(job)["name"] == name
+    site.cli("fetch-results", job, "-o", tmp_path)
+    [folder] = tmp_path.iterdir()
+    assert (folder / "attempt").read_text() == f"{job}.1"
+
+
+def test_names_with_control_characters_are_refused(shared_site: Site, traced: Path) -> None:
+    done = shared_site.cli("submit", traced, "main.py", "--name", "a\nb\x1b[31m", code=2)
+    assert "\x1b" not in done.stderr
+    assert "name" in done.stderr
+
+
+def test_arguments_with_newlines_and_everything(shared_site: Site, tmp_path: Path) -> None:
+    site = shared_site
+    script = "import json, sys\nprint(json.dumps(sys.argv[1:]))\n"
+    words = ["", " ", "a\nb", "'\"\\", "$HOME `x` ; &", "--wait", "\u00fc\u2603", "*"]
+    job = site.submit(projects.make(site.work / "words", script), "--", *words)
+    site.cli("racksack", "wait", job)
+    assert json.loads(site.cli("racksack", "logs", job).stdout) == words
+
+
+def test_the_terminals_hangup_does_not_end_a_job(shared_site: Site, traced: Path) -> None:
+    site, go = shared_site, shared_site.root / "go-hangup"
+    waiting = site.popen("submit", traced, "main.py", "--no-venv", *site.tracing, "--wait", "--", go, start_new_session=True)
+    job = until(lambda: next((int(line.split()[1].split(".")[0]) for line in site.traced() if line.startswith("start")
+                              and site.job(int(line.split()[1].split(".")[0]))["state"] == "running"), 0), "it runs")  # fmt: skip
+    waiting.send_signal(signal.SIGINT)
+    _out, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130, err
+    assert "Traceback" not in err
+    go.touch()
+    site.wait_for(job, "done")
+
+
+def test_two_commands_at_once_start_one_controller(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    project = projects.make(site.work / "p", "print('x')\n")
+    commands = [site.popen("submit", project, "main.py", "--no-venv", "--parsable") for _ in range(4)]
+    ids = set()
+    for command in commands:
+        out, err = command.communicate(timeout=90)
+        assert command.returncode == 0, f"{err}\n{site.log()}"
+        ids.add(int(out))
+    assert ids == {1, 2, 3, 4}
+    until(lambda: len(_controllers(site)) == 1, "one controller lives")
+    site.all_ended(4)
+    site.stop()
+    assert site.cli("racksack", "status").stdout  # a look starts it again, and the history is there
+    assert len(site.ask("jobs?all=1")) == 4
+
+
+def _controllers(site: Site) -> list[int]:
+    found = []
+    for pid in site.processes():
+        command = Path(f"/proc/{pid}/cmdline")
+        if command.exists() and b"racksack_controller" in command.read_bytes():
+            found.append(pid)
+    return found
+
+
+def test_burst_of_200_jobs(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    site.start()
+    project = projects.make(site.work / "p", projects.TRACED)
+    first = site.submit(project, "--cpus", "0.25", "--ram", "64M", "--", "0")
+    site.wait_for(first, "done")
+    digest = site.job(first)["snapshot"]
+    for number in range(200):
+        text = f"project: snapshot:{digest}\nentrypoint: main.py\nenvironment: none\nargs: ['0']\ncpus: 0.25\nram: 64M\n"
+        text += f"env: {{TRACE: {site.trace}}}\n"
+        beside = site.root / f"{number}.new"
+        beside.write_text(text + f"name: burst-{number}\n")
+        beside.rename(site.spool / "jobs" / f"{number}.yaml")
+    began = time.monotonic()
+    jobs = site.all_ended(201, timeout_s=100)
+    assert {job["state"] for job in jobs} == {"done"}
+    assert sorted({job["name"] for job in jobs if job["id"] != first}) == sorted(f"burst-{n}" for n in range(200))
+    assert len([line for line in site.traced() if line.startswith("start")]) == 201
+    print(f"200 jobs in {time.monotonic() - began:.1f} s")
+    attempts = site.home / "node/attempts"
+    until(lambda: not list(attempts.iterdir()), "nothing is left on the node")
+    out = site.cli("fetch-results").stdout
+    assert "201 jobs" in out
+    assert subprocess.run(["ls", site.work / "results"], capture_output=True, text=True).stdout.count("\n") == 201
