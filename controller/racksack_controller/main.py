@@ -100,7 +100,7 @@ def _free_address() -> Listen:
 
 
 def _set_up_logging(path: Path | None) -> None:
-    """One line a decision, to a file (begun anew when it has grown large) or to standard error (systemd adds the time)."""
+    """One line a decision, to a file (begun anew when it has grown) or to standard error (systemd adds the time)."""
     handler: logging.Handler = logging.StreamHandler()
     if path is not None:
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
