@@ -13,7 +13,7 @@ import pytest
 from uv import find_uv_bin
 
 from racksack_controller.nodes import make_node
-from racksack_controller.nodes.errors import NodeError
+from racksack_controller.nodes.errors import NodeError, NodeUnreachable
 from racksack_controller.nodes.node import AttemptReport, LaunchOrder, Node
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings
 from racksack_jobspecs.snapshot import digest_of, manifest_of
@@ -94,12 +94,19 @@ class Watched:
         return self.breaks[0]
 
 
+async def connected_reports(node: Node) -> list[AttemptReport]:
+    """What a node has, whether or not there is a connection."""
+    try:
+        return await node.reports()
+    except NodeUnreachable:
+        return list((await node.connect()).reports)
+
+
 async def tidy(node: Node) -> None:
     """End and remove all that a test left on a node."""
     with contextlib.suppress(NodeError, TimeoutError):
         async with asyncio.timeout(WAIT_S):
-            await node.connect()
-            for report in await node.reports():
+            for report in await connected_reports(node):
                 if report.state != "ended":
                     await node.stop(report.attempt, "fenced", 0.0, "KILL")
             while any(report.state != "ended" for report in await node.reports()):
@@ -122,9 +129,12 @@ async def make(folder: Path) -> AsyncIterator[Callable[[NodeSettings], Watched]]
         await tidy(node)
 
 
-@pytest.fixture(params=["local", "ssh", "jump"])
+every_way = pytest.mark.parametrize("settings", ["local", "ssh", "jump"], indirect=True)
+
+
+@pytest.fixture(params=["local", "ssh"])
 def settings(request: pytest.FixtureRequest, folder: Path) -> NodeSettings:
-    """Each way to reach a node."""
+    """Each way to reach a node; tests marked `every_way` go through a jump host too."""
     home = folder / "home"
     if request.param == "local":
         return LocalSettings(home)

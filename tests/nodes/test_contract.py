@@ -15,7 +15,7 @@ import pytest
 from racksack_controller.nodes.errors import AgentError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.settings import NodeSettings
 from racksack_jobspecs.snapshot import digest_of, manifest_of
-from tests.nodes.conftest import Watched, bounded, order, project
+from tests.nodes.conftest import Watched, bounded, every_way, order, project
 
 WRITE_OUTPUTS = """
 import os, pathlib, sys
@@ -33,6 +33,7 @@ async def run(watched: Watched, source: Path, digest: str, attempt: str = "1.1",
     assert report.outcome == "done", report
 
 
+@every_way
 async def test_hello_and_probe_describe_the_machine(watched: Watched) -> None:
     hello = await watched.node.connect()  # a second time: a fresh agent, nothing lost
     assert hello.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -46,6 +47,7 @@ async def test_hello_and_probe_describe_the_machine(watched: Watched) -> None:
     assert watched.breaks == []
 
 
+@every_way
 async def test_a_job_runs_and_its_folder_comes_back(watched: Watched, tmp_path: Path) -> None:
     digest = project(tmp_path / "project", WRITE_OUTPUTS)
     await run(watched, tmp_path / "project", digest, "1.1", "a b", "$(x)", "'")
@@ -75,6 +77,7 @@ async def test_launching_twice_runs_once(watched: Watched, tmp_path: Path) -> No
     assert witness.read_text() == "ran\n"
 
 
+@every_way
 async def test_a_stop_ends_the_job_and_may_come_twice(watched: Watched, tmp_path: Path) -> None:
     digest = project(tmp_path / "project", "import time\nprint('up', flush=True)\ntime.sleep(600)\n")
     await watched.node.stage(digest, tmp_path / "project")
@@ -109,6 +112,7 @@ async def test_pruned_content_is_staged_again_after_a_failed_launch(
     await run(watched, tmp_path / "project", digest, "3.2")
 
 
+@every_way
 @pytest.mark.parametrize("size", [10, 3_000_000], ids=["inline", "bulk"])
 async def test_content_arrives_exactly(watched: Watched, settings: NodeSettings, tmp_path: Path, size: int) -> None:
     source = tmp_path / "project"
@@ -306,6 +310,7 @@ async def test_an_agent_that_dies_is_told_once_and_jobs_go_on(
     assert len(watched.breaks) == 1
 
 
+@every_way
 async def test_an_agent_that_hangs_is_given_up(
     watched: Watched, settings: NodeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
