@@ -9,6 +9,9 @@ from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import JobState
 
 
+NOT_CONNECTED_YET = "not connected yet"  # of a node that was never reached since the start
+
+
 class Stop(msgspec.Struct, frozen=True):
     """A wish that an attempt ends. `requeue` means that the job is to run again afterwards."""
 
@@ -131,7 +134,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     max_jobs: int | None = None
     labels: tuple[str, ...] = ()
     connected: bool = False
-    connection_reason: str = "not connected yet"
+    connection_reason: str = NOT_CONNECTED_YET
     connection_since_s: float = 0.0
     boot_id: str = ""
     drain: Drain | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from racksack_controller.core.amounts import NAMES, allowed, could_ever_hold, demand, matching_gpus
 from racksack_controller.core.rack import Rack
+from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.states import ACTIVE, JobState
@@ -89,6 +90,8 @@ def _blocked_by(state: State, job: Job, now: float) -> str:
 
 def _unusable(node: Node, now: float) -> str:
     if not node.connected:
+        if node.connection_reason == NOT_CONNECTED_YET:
+            return f"{node.name} is being connected"
         return f"{node.name} does not answer: {node.connection_reason}"
     if node.drain is not None:
         return f"{node.name} is drained: {node.drain.reason}"
