@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import os
 import shutil
-from typing import Optional
+from typing import Iterator, Optional
 
 from racksack_agent import limit_choice, sessions
 from racksack_agent.attempts import Attempts
@@ -31,10 +33,31 @@ class Agent:
         """How memory is limited on this node; found out when first needed."""
         return limit_choice.choose(self.home, self._limit_kind)
 
+    def close(self) -> None:
+        """When no attempt lives any more, take away what only they needed: the sessions' server and our cgroup.
+
+        Under the launch lock, since another `serve` may be about to start one; while it is held nothing is done.
+        """
+        with contextlib.suppress(BlockingIOError), launch_lock(self.home, wait=False):
+            if any(self.attempts.is_alive(name) for name in self.attempts.names()):
+                return
+            if self.sessions:
+                self.sessions.close()
+            if "limit" in vars(self):  # found out in this `serve`
+                self.limit.close()
+
     def uv(self) -> Optional[str]:
         """The uv to use. Looked for each time: it may be pushed while we serve."""
         places = [self.home.root + "/bin/uv", shutil.which("uv"), os.path.expanduser("~/.local/bin/uv")]
         return next((place for place in places if place and os.access(place, os.X_OK)), None)
+
+
+@contextlib.contextmanager
+def launch_lock(home: Home, wait: bool = True) -> Iterator[None]:
+    """Held by the one `serve` that launches or tidies up. Raises OSError, BlockingIOError where not to wait."""
+    with open(home.root + "/launch.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def boot_id() -> str:

@@ -1,8 +1,10 @@
-"""What is known of the attempts on this node: their folders are the truth, this only reads them, and settles those that died.
+"""What is known of the attempts on this node: their folders are the truth, this only reads them, and settles those
+that died.
 
-An attempt is alive as long as its supervisor holds the lock of its folder: unlike a process id it cannot be mistaken. If
-nobody holds it and there is no exit record, the attempt is lost: what is left of it is ended and the record written, under that lock,
-so that two of us never do it at once and a supervisor that comes late finds the record.
+An attempt is alive as long as its supervisor holds the lock of its folder: unlike a process id it cannot be
+mistaken. If nobody holds it and there is no exit record, the attempt is lost: what is left of it is ended and the
+record written, under that lock, so that two of us never do it at once and a supervisor that comes late finds the
+record.
 """
 
 from __future__ import annotations
@@ -125,7 +127,9 @@ class Attempts:
         report.update(state="ended", outcome="lost", reason=sentence, ended_at_s=time.time(), dropped=gathered.dropped)
         report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
         clean(folder, launch)
-        records.replace_at_last(folder.exit, records.encode(report).encode(), folder.reserve)
+        records.replace_at_last(
+            folder.exit, records.encode(report).encode(), [lambda: records.remove_file(folder.reserve)]
+        )
         records.tell(self._home.run, folder.name)
 
     def poke(self, name: str) -> None:
@@ -146,7 +150,9 @@ class Attempts:
 
 @contextlib.contextmanager
 def held(folder: AttemptFolder) -> Iterator[bool]:
-    """Take the attempt's lock if nobody has it; tells whether we do. A supervisor that starts meanwhile waits for us."""
+    """Take the attempt's lock if nobody has it; tells whether we do. A supervisor that starts meanwhile waits for
+    us.
+    """
     try:
         lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:

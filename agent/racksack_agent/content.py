@@ -1,7 +1,8 @@
-"""The digest of a project's content: the agent's own copy of the rule in `racksack_jobspecs.snapshot` (a test holds the two together).
+"""The digest of a project's content: the agent's own copy of the rule in `racksack_jobspecs.snapshot` (a test holds
+the two together).
 
-SHA-256 over manifest lines `kind SP executable SP size SP identity SP path NUL`, sorted by path bytes; kind is f, l or d (an empty
-folder), identity the SHA-256 of the bytes or of the link's target, "-" for a folder.
+SHA-256 over manifest lines `kind SP executable SP size SP identity SP path NUL`, sorted by path bytes; kind is f, l
+or d (an empty folder), identity the SHA-256 of the bytes or of the link's target, "-" for a folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ _BLOCK_BYTES = 1 << 20
 
 
 def digest_and_size(root: str) -> Tuple[str, int]:
-    """The digest of everything below `root` and the sum of the files' bytes. Raises OSError, ValueError for a device or pipe."""
+    """The digest of everything below `root` and the sum of the files' bytes. Raises OSError, ValueError for a device
+    or pipe.
+    """
     lines: List[Tuple[bytes, bytes]] = []
     size_bytes = 0
     for path in _walk(os.fsencode(root)):

@@ -1,7 +1,7 @@
 """Copies a snapshot into an attempt's work folder.
 
-Hard links would be wrong: the job may write into its files. `copy_file_range` shares the blocks on file systems that can
-(btrfs, XFS) and copies inside the kernel on the others.
+Hard links would be wrong: the job may write into its files. `copy_file_range` shares the blocks on file systems that
+can (btrfs, XFS) and copies inside the kernel on the others.
 """
 
 from __future__ import annotations

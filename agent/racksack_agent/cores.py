@@ -1,7 +1,7 @@
 """Which cores an attempt is pinned to: whole ones, each to one attempt, next to each other where possible.
 
-Attempts that ask for a part of a core, or for more than is left (a configuration may pretend a larger machine), are not pinned;
-the kernel then shares the cores among them.
+Attempts that ask for a part of a core, or for more than is left (a configuration may pretend a larger machine), are
+not pinned; the kernel then shares the cores among them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ class End:
 
 
 class StopRequest:
-    """Whether somebody wants this attempt to end: stop.json, announced by a signal, or the signal of a machine going down."""
+    """Whether somebody wants this attempt to end: stop.json, announced by a signal, or the signal of a machine going
+    down.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -65,7 +67,9 @@ class StopRequest:
             number = None if number == signals.CHILD else signals.take(0)
 
     def check(self, wait_s: float = 0.0) -> None:
-        """Raise PrepareError if the attempt is to end, or as soon as it is within `wait_s` (a child's end ends the wait)."""
+        """Raise PrepareError if the attempt is to end, or as soon as it is within `wait_s` (a child's end ends the
+        wait).
+        """
         self.wait(wait_s)
         if self.requested:
             raise PrepareError(self.sentence)

@@ -1,10 +1,10 @@
 """The job's own venv, at its final path.
 
-An empty venv is three folders, three links and a small file, so it is made by hand in half a millisecond. Packages are put in
-by uv with `--prefix`, told to resolve for a *base*: an empty venv per Python in the agent's home that is never installed
-into. uv remembers what it learnt about that interpreter, while it would start each new venv's Python only to ask it the same again
-(20 ms instead of 55). Scripts of packages then name the base's Python in their first line, which is set right afterwards.
-Where there is no uv: `python -m venv` and pip.
+An empty venv is three folders, three links and a small file, so it is made by hand in half a millisecond. Packages
+are put in by uv with `--prefix`, told to resolve for a *base*: an empty venv per Python in the agent's home that is
+never installed into. uv remembers what it learnt about that interpreter, while it would start each new venv's Python
+only to ask it the same again (20 ms instead of 55). Scripts of packages then name the base's Python in their first
+line, which is set right afterwards. Where there is no uv: `python -m venv` and pip.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def _found(work: str) -> tuple[str, str] | None:
 
 
 def has_dependencies(path: str) -> bool:
-    """Whether a pyproject.toml names dependencies. Python 3.9 has no TOML reader; this looks for the key in its table."""
+    """Whether a pyproject.toml names dependencies. Python 3.9 has no TOML reader; this looks for the key in its
+    table.
+    """
     table = ""
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:

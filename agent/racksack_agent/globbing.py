@@ -1,6 +1,7 @@
 """The `outputs` patterns of a job: `*.csv`, `results/**`, `models/*/best.pt`, relative to the project.
 
-A matched folder is taken whole. Nothing outside work/ is ever read: a matched file that is a link out of it is dropped and named.
+A matched folder is taken whole. Nothing outside work/ is ever read: a matched file that is a link out of it is
+dropped and named.
 """
 
 from __future__ import annotations

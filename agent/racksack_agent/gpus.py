@@ -1,7 +1,7 @@
 """GPUs of a node, from what the vendors' tools print; one parser a tool, each a function from text to devices.
 
-A tool that is absent means no GPUs of that vendor. One that hangs or fails, and a device that it cannot describe, is told as a
-problem: a sentence beside the devices that are fine.
+A tool that is absent means no GPUs of that vendor. One that hangs or fails, and a device that it cannot describe, is
+told as a problem: a sentence beside the devices that are fine.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def parse_nvidia(text: str) -> Found:
 
 
 def parse_amd_smi(text: str) -> Found:
-    """`amd-smi static --json`: a list of devices, since ROCm 7 inside `gpu_data`; warnings may come first. Raises ValueError."""
+    """`amd-smi static --json`: a list of devices, since ROCm 7 inside `gpu_data`; warnings may come first. Raises
+    ValueError.
+    """
     value = json_in(text)
     entries = value.get("gpu_data", []) if isinstance(value, dict) else value
     found = []

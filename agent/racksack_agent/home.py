@@ -123,7 +123,7 @@ class AttemptFolder:
     @property
     def tmp(self) -> str:
         """The job's TMPDIR."""
-        return self.path + "/tmp"
+        return self.path + "/tmp"  # noqa: S108
 
     @property
     def out(self) -> str:

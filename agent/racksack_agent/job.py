@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from racksack_agent import limits, processes, signals, variables
+from racksack_agent import limits, processes, signals
 from racksack_agent.ending import End, StopRequest
 from racksack_agent.pane import Echo
 
@@ -135,7 +135,7 @@ def begin(running: Running, end: End | None, signal: int, kill_at_s: float) -> N
 
 def kill_all(running: Running, now_s: float) -> bool:
     """Kill whatever is left; False when it has not worked for a minute."""
-    assert running.ending is not None
+    assert running.ending is not None  # noqa: S101 - the caller has looked
     found = set(processes.descendants(os.getpid())) | set(running.limit.left())
     processes.send(found, signals.KILL)
     if now_s > running.ending.kill_at_s + _GIVE_UP_S:

@@ -1,13 +1,11 @@
 """Launches attempts: checks the orders, makes the folders, starts the sessions, many at once.
 
-The folder decides: an attempt that has one was launched before, and launching it again changes nothing. A folder is made beside
-and renamed, so one without an order is never seen.
+The folder decides: an attempt that has one was launched before, and launching it again changes nothing. A folder is
+made beside and renamed, so one without an order is never seen.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import marshal
 import os
 import shutil
@@ -16,7 +14,7 @@ import time
 from typing import Any, Dict, List
 
 from racksack_agent import checks, records
-from racksack_agent.agent import Agent
+from racksack_agent.agent import Agent, launch_lock
 from racksack_agent.checks import field
 from racksack_agent.problems import RefusedError
 
@@ -34,8 +32,7 @@ def launch(agent: Agent, request: Dict[str, Any]) -> List[Dict[str, Any]]:
     orders = field(request, "orders", list)
     replies: List[Dict[str, Any]] = []
     admitted: Dict[str, Dict[str, Any]] = {}
-    with open(agent.home.root + "/launch.lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two of us must not give out the same cores
+    with launch_lock(agent.home):  # two of us must not give out the same cores
         agent.cores.refresh()
         for order in orders:
             reply: Dict[str, Any] = {
@@ -57,7 +54,7 @@ def launch(agent: Agent, request: Dict[str, Any]) -> List[Dict[str, Any]]:
 
 def disk_problem(problem: OSError) -> Dict[str, str]:
     """The kind and the sentence for a folder that could not be made."""
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    if records.is_full(problem):
         return {"kind": "disk_full", "error": "the node's disk is full"}
     return {"kind": "os", "error": f"the attempt's folder could not be made: {problem}"}
 

@@ -1,7 +1,7 @@
 """Finds out how memory can be limited on this node, by trying it.
 
-In this order: a delegated systemd scope per attempt (cgroup version 2), a memory cgroup of version 1 (as root), and else
-the memory of each attempt is watched. See `limits` for what is done with the choice.
+In this order: a delegated systemd scope per attempt (cgroup version 2), a memory cgroup of version 1 (as root), and
+else the memory of each attempt is watched. See `limits` for what is done with the choice.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class LimitChoice:
     def of(self, attempt: str) -> Dict[str, str]:
         """What the supervisor of an attempt needs to know."""
         return {"kind": self.kind, "path": f"{self._folder}/{attempt}" if self._folder else ""}
+
+    def close(self) -> None:
+        """Remove the folder of all attempts' groups, if it is empty."""
+        if self._folder:
+            limits.remove_group(self._folder)
 
     def wrap(self, attempt: str, argv: Sequence[str]) -> list[str]:
         """The command of the session: inside a scope of its own where that is the way."""

@@ -1,8 +1,8 @@
 """The memory limit of an attempt, in one of three ways that `serve` chose for this node (see `limit_choice`).
 
-`cgroup1`: a memory cgroup of version 1 (root). `scope`: the session's program was started in a delegated systemd scope and
-divides it (version 2). `watch`: neither is there; the memory of all descendants is added up from time to time, by RSS, and
-confirmed by PSS before anything is ended, since shared pages would count twice.
+`cgroup1`: a memory cgroup of version 1 (root). `scope`: the session's program was started in a delegated systemd
+scope and divides it (version 2). `watch`: neither is there; the memory of all descendants is added up from time to
+time, by RSS, and confirmed by PSS before anything is ended, since shared pages would count twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Limit:
 
 
 class Watch(Limit):
-    """Adds up the memory of all descendants. A program that grows faster than it is looked at can pass the limit shortly."""
+    """Adds up the memory of all descendants. A program that grows faster than it is looked at can pass the limit
+    shortly.
+    """
 
     def __init__(self, ram_bytes: int) -> None:
         self.ram_bytes = ram_bytes

@@ -90,7 +90,7 @@ def attach(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
 def shell_command(folder: str) -> List[str]:
     """A login shell of the user in the job's working folder, with the job's variables."""
     order = records.read(folder + "/launch.json")
-    assert order is not None
+    assert order is not None  # noqa: S101 - it has a report, so it has an order
     venv = folder + "/venv" if os.path.isdir(folder + "/venv") else None
     own = variables.job_variables(order, folder, venv, None)
     assigned = [f"{name}={value}" for name, value in own.items()]

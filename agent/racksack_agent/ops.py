@@ -1,4 +1,6 @@
-"""The operations of the protocol: a table of name, lane and function. See "The agent and its protocol" in docs/architecture.md."""
+"""The operations of the protocol: a table of name, lane and function. See "The agent and its protocol" in
+docs/architecture.md.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Gathers what goes back to the user: matches of the job's globs are copied into out/, what may not leave is dropped and named.
+"""Gathers what goes back to the user: matches of the job's globs are copied into out/, what may not leave is dropped
+and named.
 
-Dropped are links that lead out of the tree (the receiver would follow them somewhere else), devices, sockets and pipes. If the
-whole is larger than allowed only the logs stay.
+Dropped are links that lead out of the tree (the receiver would follow them somewhere else), devices, sockets and
+pipes. If the whole is larger than allowed only the logs stay.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
-from racksack_agent import copying
+from racksack_agent import copying, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +62,10 @@ def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathere
                 raise TooLargeError(gathered.output_bytes)
         except TooLargeError as problem:
             keep_logs(out, gathered, max_bytes)
-            gathered.problem = f"its outputs were {problem.found_bytes} bytes or more, above the {max_bytes} allowed; only the logs were kept"
+            found = f"its outputs were {problem.found_bytes} bytes or more, above the {max_bytes} allowed"
+            gathered.problem = found + "; only the logs were kept"
     except OSError as problem:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = records.is_full(problem)
         reason = "the node's disk was full" if full else str(problem)
         gathered.problem = f"not all outputs could be gathered: {reason}"
         recount(out, gathered)

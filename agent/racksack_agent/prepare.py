@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
-from racksack_agent import copying, environment, variables
+from racksack_agent import copying, environment, records, variables
 from racksack_agent.problems import PrepareError
 
 TYPE_CHECKING = False
@@ -33,7 +32,7 @@ def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
     try:
         return _prepare(folder, order, stop)
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if records.is_full(problem):
             raise PrepareError("the node's disk was full while the attempt was prepared") from problem
         raise PrepareError(f"the attempt could not be prepared: {problem}") from problem
 
@@ -67,11 +66,11 @@ def entry_path(work: str, entrypoint: str) -> str:
 def command(entry: str, entrypoint: str, python: str | None) -> list[str]:
     """How the entrypoint is started: a Python script by the venv's Python, anything else by itself."""
     if environment.is_python(entrypoint):
-        assert python is not None
+        assert python is not None  # noqa: S101 - scripts always have one
         return [python, entrypoint]
     if not os.access(entry, os.X_OK) or not os.stat(entry).st_mode & 0o111:
         with open(entry, "rb") as file:
             if file.read(2) != b"#!":
                 raise PrepareError(f"{entrypoint} is not executable (chmod +x) and does not begin with #!")
-        os.chmod(entry, 0o755)
+        os.chmod(entry, 0o755)  # noqa: S103 - the job's own copy, in a folder closed to others
     return [entry]

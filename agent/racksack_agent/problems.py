@@ -6,7 +6,9 @@ class PrepareError(Exception):
 
 
 class RefusedError(Exception):
-    """A request that cannot be met. `kind` is for programs: bad_request, no_snapshot, no_attempt, running, disk_full, ..."""
+    """A request that cannot be met. `kind` is for programs: bad_request, no_snapshot, no_attempt, running,
+    disk_full, ...
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

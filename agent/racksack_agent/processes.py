@@ -1,8 +1,8 @@
 """Processes of an attempt: starting them, finding every descendant, and ending all of them.
 
-The supervisor is a *child subreaper* (prctl(2)): a descendant whose parent ends becomes the supervisor's own child, whatever it
-did with fork or setsid. So all of an attempt's processes stay below the supervisor in the tree, their CPU time is counted when
-they are reaped, and `wait` saying "no children" means that nothing is left.
+The supervisor is a *child subreaper* (prctl(2)): a descendant whose parent ends becomes the supervisor's own child,
+whatever it did with fork or setsid. So all of an attempt's processes stay below the supervisor in the tree, their
+CPU time is counted when they are reaped, and `wait` saying "no children" means that nothing is left.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _become(
         if before_exec:
             before_exec()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
-        os.execve(argv[0], list(argv), dict(env))
+        os.execve(argv[0], list(argv), dict(env))  # noqa: S606 - never through a shell
     except OSError as problem:
         os.write(writer, start_problem(argv[0], problem).encode(errors="replace"))
     finally:

@@ -1,4 +1,6 @@
-"""Copies paths of a project into memory (/dev/shm) for jobs that read them again and again; removed when the attempt ends."""
+"""Copies paths of a project into memory (/dev/shm) for jobs that read them again and again; removed when the attempt
+ends.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Reports and other small records: JSON, replaced atomically, and the news of them to every living `serve`.
 
-Imported at each start of an attempt, where importing `json` would cost more than all else: `encode` writes the few kinds of
-values that a report has and falls back to `json` for text that needs escaping.
+Imported at each start of an attempt, where importing `json` would cost more than all else: `encode` writes the few
+kinds of values that a report has and falls back to `json` for text that needs escaping.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from typing import Any, Callable, Dict, Sequence
 
     Report = Dict[str, Any]
 
 
-def encode(value: Any) -> str:
+def encode(value: Any) -> str:  # noqa: ANN401 - any JSON
     """`value` as JSON on one line. Text may hold surrogates (names that are not UTF-8); they come out escaped."""
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
@@ -61,16 +61,23 @@ def replace(path: str, data: bytes, sync: bool = False) -> None:
     os.rename(beside, path)
 
 
-def replace_at_last(path: str, data: bytes, reserve: str) -> None:
-    """As `replace` with a flush; on a full disk it gives back the file `reserve` first. Raises OSError."""
-    try:
-        replace(path, data, sync=True)
-    except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        remove_file(reserve)
-        replace(path, data, sync=True)
-    remove_file(reserve)
+def is_full(problem: OSError) -> bool:
+    """Whether an error means that the disk, or the user's share of it, is full."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def replace_at_last(path: str, data: bytes, makes_room: Sequence[Callable[[], None]]) -> None:
+    """As `replace` with a flush; on a full disk it makes room step by step. Raises OSError when nothing helps."""
+    for make_room in makes_room:
+        try:
+            replace(path, data, sync=True)
+        except OSError as problem:
+            if not is_full(problem):
+                raise
+            make_room()
+        else:
+            return
+    replace(path, data, sync=True)
 
 
 def remove_file(path: str) -> None:

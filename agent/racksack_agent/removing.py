@@ -20,7 +20,9 @@ _END_S = 2.0
 
 
 def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Ask an attempt to end. One that ended, or that is not here, is as wanted. Raises RefusedError for a bad request."""
+    """Ask an attempt to end. One that ended, or that is not here, is as wanted. Raises RefusedError for a bad
+    request.
+    """
     folder = agent.home.attempt(checks.attempt_name(request.get("attempt")))
     reason = field(request, "reason", str)
     if reason not in _REASONS:
@@ -32,13 +34,29 @@ def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     except ValueError as problem:
         raise RefusedError("bad_request", str(problem)) from problem
     if agent.attempts.is_alive(folder.name):
-        records.replace(folder.stop, records.encode(wish).encode())
+        leave_request(folder, records.encode(wish).encode())
         agent.attempts.poke(folder.name)
     return {}
 
 
+def leave_request(folder: AttemptFolder, data: bytes) -> None:
+    """Write stop.json; on a full disk into space that the attempt has already. Raises OSError."""
+    try:
+        records.replace(folder.stop, data)
+    except OSError as problem:
+        if not records.is_full(problem):
+            raise
+        mine = folder.reserve if os.path.exists(folder.reserve) else folder.stop
+        with open(mine, "r+b") as file:
+            file.write(data)
+            file.truncate()
+        os.rename(mine, folder.stop)
+
+
 def remove(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Remove ended attempts; those that are not here are as wanted. Raises RefusedError if one is running, after the others."""
+    """Remove ended attempts; those that are not here are as wanted. Raises RefusedError if one is running, after the
+    others.
+    """
     running: List[str] = []
     for name in checks.names(request, "attempts"):
         folder = agent.home.attempt(checks.attempt_name(name))

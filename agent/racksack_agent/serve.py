@@ -1,10 +1,10 @@
 """Answers the controller: JSON lines on file descriptors 0 and 1, until 0 ends.
 
-It launches, lists and reads; everything about an attempt happens in its supervisor. So any number of these may serve one home
-(an old one may linger after a connection was cut), and the end of one changes nothing for a job.
+It launches, lists and reads; everything about an attempt happens in its supervisor. So any number of these may serve
+one home (an old one may linger after a connection was cut), and the end of one changes nothing for a job.
 
-One thread reads requests, listens to the supervisors' pipe and reports changes; requests are answered by a few workers in
-*lanes*, so that a slow one (a probe, a checksum of 200 MB) holds up neither a stop nor a report.
+One thread reads requests, listens to the supervisors' pipe and reports changes; requests are answered by a few
+workers in *lanes*, so that a slow one (a probe, a checksum of 200 MB) holds up neither a stop nor a report.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict
 
-from racksack_agent import ops
+from racksack_agent import ops, removing
 from racksack_agent.agent import Agent
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
@@ -60,7 +60,9 @@ class Input:
         self._rest = bytearray()
 
     def lines(self) -> list[bytes]:
-        """What has arrived in whole lines. A line above 64 MiB ends the conversation: there is no way to find its end."""
+        """What has arrived in whole lines. A line above 64 MiB ends the conversation: there is no way to find its
+        end.
+        """
         data = os.read(self.file, _READ_BYTES)
         if not data or len(self._rest) > _LINE_BYTES_MAX:
             self.ended = True
@@ -76,7 +78,9 @@ class Input:
 
 
 class NewsPipe:
-    """The named pipe that supervisors write into. It appears in the folder only once it is open (see `records.tell`)."""
+    """The named pipe that supervisors write into. It appears in the folder only once it is open (see
+    `records.tell`).
+    """
 
     def __init__(self, folder: str) -> None:
         self.path = f"{folder}/{os.getpid()}-{time.time_ns()}.pipe"
@@ -183,9 +187,10 @@ def main(arguments: list[str]) -> None:
     home = Home(options.home)
     try:
         home.make()
+        removing.sweep(home.attempts)
         agent = Agent(home, options.session, options.limit)
     except OSError as problem:
         sys.exit(f"the agent's home {home.root} cannot be used: {problem}")
     Server(agent, Input(0), Output(1)).run()
-    sys.stdout.flush()
+    agent.close()
     os._exit(0)  # a worker may be busy for long; nothing it does is lost by ending here

@@ -1,7 +1,8 @@
 """Terminal sessions: each attempt's program runs in its own session of tmux, or of screen where there is no tmux.
 
-The sockets are our own, in a short path in /tmp (a socket's path has 107 bytes at most, a home may be longer) that belongs to this user
-alone. A session's end is no news by itself and a session's loss ends no job: the supervisor ignores the hang-up.
+The sockets are our own, in a short path in /tmp (a socket's path has 107 bytes at most, a home may be longer) that
+belongs to this user alone. A session's end is no news by itself and a session's loss ends no job: the supervisor
+ignores the hang-up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from racksack_agent.home import Home
 
 _BATCH_BYTES_MAX = 12_000  # tmux takes a command of at most 16 KiB
 _TIMEOUT_S = 30.0
-# Without `exit-empty off` the server may end between two sessions; names of windows would cost a look every half second.
+# Without `exit-empty off` the server may end between two sessions; naming windows would cost a look every half second.
 _SERVER_OPTIONS = (
     ("start-server",),
     ("set-option", "-s", "exit-empty", "off"),
@@ -48,6 +49,9 @@ class Sessions:
     def names(self) -> set[str]:
         """The sessions that there are."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """End what serves the sessions; there are none any more."""
 
     def attach_command(self, attempt: str) -> list[str]:
         """What a person runs to see the session and type into it."""
@@ -102,6 +106,11 @@ class Tmux(Sessions):
         """See Sessions."""
         return set(self._run(self._command("list-sessions", "-F", "#{session_name}")).stdout.split())
 
+    def close(self) -> None:
+        """See Sessions."""
+        if os.path.exists(self.socket):
+            self._run(self._command("kill-server"))
+
     def attach_command(self, attempt: str) -> list[str]:
         """See Sessions. `=` asks for the exact name."""
         return self._command("attach-session", "-t", "=" + self.name_of(attempt))
@@ -148,7 +157,9 @@ def _batches(parts: Mapping[str, Sequence[str]]) -> list[Dict[str, Sequence[str]
 
 
 def open_sessions(home: Home, wanted: Optional[str]) -> Optional[Sessions]:
-    """What this node has, tmux first; None where it has neither. Raises OSError for a socket folder of somebody else."""
+    """What this node has, tmux first; None where it has neither. Raises OSError for a socket folder of somebody
+    else.
+    """
     kinds: Dict[str, type[Sessions]] = {"tmux": Tmux, "screen": Screen}
     for kind, maker in kinds.items():
         program = shutil.which(kind)

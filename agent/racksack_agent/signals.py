@@ -40,6 +40,6 @@ def number_of(name: str) -> int:
 
 
 def name_of(number: int) -> str:
-    """ "SIGKILL" for 9."""
+    """The usual name: SIGKILL for 9."""
     names = [name for name in dir(_signal) if name.startswith("SIG") and "_" not in name]
     return next((name for name in sorted(names) if getattr(_signal, name) == number), f"signal {number}")

@@ -1,7 +1,9 @@
-"""Project content on this node: a folder per digest, put in place whole by a rename, never changed, pruned when there is too much.
+"""Project content on this node: a folder per digest, put in place whole by a rename, never changed, pruned when
+there is too much.
 
-Content is only believed after its digest was computed here. Two requests for the same digest may come at once, from two of us too:
-the rename decides, the other's copy is thrown away. `<digest>.used` beside the folder holds its size; its time is the last use.
+Content is only believed after its digest was computed here. Two requests for the same digest may come at once, from
+two of us too: the rename decides, the other's copy is thrown away. `<digest>.used` beside the folder holds its size;
+its time is the last use.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ class Snapshots:
             shutil.rmtree(beside, ignore_errors=True)
 
     def adopt(self, digest: str, incoming: str) -> None:
-        """Take content from `incoming/<name>`. Raises RefusedError; what does not fit stays, so that it can be mended."""
+        """Take content from `incoming/<name>`. Raises RefusedError; what does not fit stays, so that it can be
+        mended.
+        """
         if "/" in incoming or incoming in ("", ".", "..") or incoming.startswith(".put-"):
             raise RefusedError("bad_request", f"{incoming!r} is not a name in incoming/")
         source = f"{self._home.incoming}/{incoming}"
@@ -97,7 +101,7 @@ class Snapshots:
             raise RefusedError("digest", f"the content that arrived has the digest {found[:12]}, not {digest[:12]}")
         records.replace(self.path(digest) + ".used", str(size_bytes).encode())
         try:
-            os.chmod(source, 0o755)
+            os.chmod(source, 0o755)  # noqa: S103 - the home is closed to others
             os.rename(source, self.path(digest))
         except OSError:
             if not os.path.isdir(self.path(digest)):
@@ -158,7 +162,9 @@ class Snapshots:
 
 
 def unpack(tar: tarfile.TarFile, target: str) -> None:
-    """Unpack files, links and folders; links last, so that nothing is written through one. Raises RefusedError for anything else."""
+    """Unpack files, links and folders; links last, so that nothing is written through one. Raises RefusedError for
+    anything else.
+    """
     links = []
     for member in tar:
         path = f"{target}/{_inside(member.name)}"
@@ -185,7 +191,7 @@ def _inside(name: str) -> str:
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     source = tar.extractfile(member)
-    assert source is not None
+    assert source is not None  # noqa: S101 - it is a regular file
     mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)

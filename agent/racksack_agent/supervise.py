@@ -1,11 +1,11 @@
 """The program in an attempt's session: prepare, run, limit, end, record. Everything about an attempt happens here.
 
-Order of things, each of which may be cut short by a stop or a fault: take the lock, copy the project, build the venv, run the
-entrypoint within its limits, end what it left behind, gather the outputs, write exit.json. Whatever happens, exit.json is
-written last, and its presence means that no process of the attempt is left.
+Order of things, each of which may be cut short by a stop or a fault: take the lock, copy the project, build the
+venv, run the entrypoint within its limits, end what it left behind, gather the outputs, write exit.json. Whatever
+happens, exit.json is written last, and its presence means that no process of the attempt is left.
 
-A start must be cheap (a thousand short jobs are a thousand starts): modules imported here cost nothing to import, the others
-are imported where they are needed.
+A start must be cheap (a thousand short jobs are a thousand starts): modules imported here cost nothing to import,
+the others are imported where they are needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from racksack_agent.problems import PrepareError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from typing import Any, Callable, Dict
 
     Order = Dict[str, Any]
     Report = Dict[str, Any]
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> None:
 
 
 def take_lock(folder: AttemptFolder) -> int | None:
-    """The open lock of the attempt, or None when another process keeps it. A `serve` that looks at it has it for a moment."""
+    """The open lock of the attempt, or None when another process keeps it. A `serve` that looks at it has it for a
+    moment.
+    """
     lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     give_up_s = time.monotonic() + _LOCK_WAIT_S
     while True:
@@ -114,8 +116,21 @@ def finish(folder: AttemptFolder, order: Order, report: Report, end: End) -> Non
     report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
     report.update(exit_code=end.exit_code, signal=end.signal, dropped=gathered.dropped)
     report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
-    records.replace_at_last(folder.exit, records.encode(report).encode(), folder.reserve)
+    records.replace_at_last(folder.exit, records.encode(report).encode(), room_makers(folder))
+    records.remove_file(folder.reserve)
     records.tell(folder.home.run, folder.name)
+
+
+def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:
+    """What can go on a full disk, so that the record can be written: the reserve, then all that is not sent back."""
+
+    def drop_work() -> None:
+        import shutil
+
+        for path in (folder.tmp, folder.venv, folder.work):
+            shutil.rmtree(path, ignore_errors=True)
+
+    return [lambda: records.remove_file(folder.reserve), drop_work]
 
 
 def own_words(out: str) -> str:

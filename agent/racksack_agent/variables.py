@@ -1,7 +1,8 @@
 """The environment that a job sees: a clean base, the node's and the job's own variables, and ours.
 
-Later ones win: base, thread counts, the node's (`node_env`), the job's (`env`), then what racksack must set itself. Thread
-counts come early because a user may set them; the masks of GPUs come last because a job must not see devices of others.
+Later ones win: base, thread counts, the node's (`node_env`), the job's (`env`), then what racksack must set itself.
+Thread counts come early because a user may set them; the masks of GPUs come last because a job must not see devices
+of others.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def own_variables(order: Order, folder: str) -> dict[str, str]:
         "RACKSACK_GPU_UUIDS": ",".join(gpu["uuid"] for gpu in gpus),
         "RACKSACK_JOB_DIR": folder + "/work",
         "RACKSACK_RETURN_DIR": folder + "/out",
-        "RACKSACK_TMP": folder + "/tmp",
+        "RACKSACK_TMP": folder + "/tmp",  # noqa: S108
         "RACKSACK_SUBMIT_TIME": f"{order['submitted_at_s']:.3f}",
-        "TMPDIR": folder + "/tmp",
+        "TMPDIR": folder + "/tmp",  # noqa: S108
     }
     if order.get("array_index") is not None:
         own["RACKSACK_ARRAY_INDEX"] = str(order["array_index"])

@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.agent.serving import Serve
 
 from racksack_agent import limit_choice, sessions
 from racksack_agent.home import Home
+from tests.agent.serving import Serve
 
 BIN = str(Path(sys.executable).parent)
 
@@ -44,7 +44,7 @@ def end_everything(path: Path) -> None:
     Path(f"{socket}.tmux").unlink(missing_ok=True)
     if mount := limit_choice.memory_mount():
         with suppress(FileNotFoundError):
-            os.rmdir(f"{mount}/racksack-{os.getuid()}-{sessions.home_key(home)}")
+            Path(f"{mount}/racksack-{os.getuid()}-{sessions.home_key(home)}").rmdir()
 
 
 @pytest.fixture

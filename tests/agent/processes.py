@@ -27,3 +27,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < give_up_s, "it did not become true in time"
         time.sleep(0.01)
+
+
+def listed(folder: str | Path) -> list[str]:
+    """The names in a folder."""
+    return [path.name for path in Path(folder).iterdir()]

@@ -22,7 +22,7 @@ PYTHON = "/usr/bin/python3"
 WAIT_S = 60.0
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - reads well in tests
     """The agent answered ok: false."""
 
     def __init__(self, reply: dict[str, Any]) -> None:

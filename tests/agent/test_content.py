@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from racksack_agent import content
 from racksack_agent.home import Home
 from racksack_agent.snapshots import Snapshots
 from racksack_jobspecs.snapshot import digest_of, manifest_of
+from tests.agent.processes import listed
 
 
 def make_everything(root):
@@ -22,9 +24,9 @@ def make_everything(root):
     (root / "a" / "run.sh").chmod(0o755)
     (root / "a-b").write_bytes(bytes(range(256)) * 5000)
     (root / "a" / "b" / os.fsdecode(b"\xff\n name")).write_text("")
-    os.symlink("../a.txt", root / "a" / "link")
-    os.symlink("nowhere", root / "dangling")
-    os.symlink("a", root / "folder link")
+    (root / "a" / "link").symlink_to("../a.txt")
+    (root / "dangling").symlink_to("nowhere")
+    (root / "folder link").symlink_to("a")
     (root / "\u00fc").write_text("umlaut")
 
 
@@ -54,7 +56,7 @@ def snapshots(tmp_path):
 def add(home, snapshots, text, age_s):
     """Content of one file; returns its digest."""
     source = home.incoming + "/up"
-    os.mkdir(source)
+    Path(source).mkdir()
     with open(source + "/x", "w", encoding="utf-8") as file:
         file.write(text)
     digest = content.digest_and_size(source)[0]
@@ -66,15 +68,17 @@ def add(home, snapshots, text, age_s):
 
 def test_the_least_recently_used_goes_first(snapshots):
     snapshots, home = snapshots
-    old, needed, recent = (add(home, snapshots, word * 1000, age) for word, age in (("a", 9000), ("b", 8000), ("c", 7000)))
+    old, needed, recent = (
+        add(home, snapshots, word * 1000, age) for word, age in (("a", 9000), ("b", 8000), ("c", 7000))
+    )
     folder = home.attempt("1.1")
-    os.makedirs(folder.path)
+    Path(folder.path).mkdir(parents=True)
     with open(folder.launch, "w", encoding="utf-8") as file:
         file.write(f'{{"digest": "{needed}"}}')
     assert snapshots.prune(kept_bytes_max=2500) == [old]
     assert snapshots.prune(kept_bytes_max=0) == [recent], "what a living attempt needs stays"
     assert [snapshots.has(digest) for digest in (old, needed, recent)] == [False, True, False]
-    assert sorted(os.listdir(home.snapshots)) == [needed, needed + ".used"]
+    assert sorted(listed(home.snapshots)) == [needed, needed + ".used"]
 
 
 def test_what_just_came_is_not_pruned(snapshots):

@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
-from tests.agent.processes import wait_until, with_word
-from tests.agent.serving import Refused, order
 
 from racksack_agent import limit_choice
+from tests.agent.processes import wait_until, with_word
+from tests.agent.serving import Refused, order
 
 # A job that does all it can to stay: two forks, a session of its own, deaf to polite signals, an empty environment.
 STUBBORN = """
@@ -95,7 +96,8 @@ def test_memory_is_that_of_all_processes_together(start_serve, project, token, l
     serve = start_serve("--limit", limit)
     child = "import time; x = b'x' * (40 << 20); time.sleep(600)"
     script = (
-        f"import subprocess, sys\nall = [subprocess.Popen([sys.executable, '-c', {child!r}, {token!r}]) for _ in range(6)]\n"
+        "import subprocess, sys\n"
+        f"all = [subprocess.Popen([sys.executable, '-c', {child!r}, {token!r}]) for _ in range(6)]\n"
         "for one in all:\n    code = one.wait()\n    if code: sys.exit(1)\n"
     )
     report_order = order("1.1", serve.project(project(main__py=script)), "main.py", ram_bytes=150 << 20)
@@ -116,7 +118,9 @@ def test_the_page_cache_is_not_held_against_a_job(start_serve, project, limit):
     if not limit_choice.memory_mount() or os.getuid() != 0:
         pytest.skip("needs root and a cgroup version 1 of memory")
     serve = start_serve("--limit", limit)
-    digest = serve.project(project(job__sh="#!/bin/sh\nhead -c 200000000 /dev/zero > big; cat big > /dev/null; rm big\n"))
+    digest = serve.project(
+        project(job__sh="#!/bin/sh\nhead -c 200000000 /dev/zero > big; cat big > /dev/null; rm big\n")
+    )
     report = serve.run(order("1.1", digest, "job.sh", ram_bytes=64 << 20))
     assert (report["outcome"], report["reason"]) == ("done", "")
     assert report["ram_peak_bytes"] < 64 << 20
@@ -129,7 +133,7 @@ def test_the_cgroup_of_an_attempt_is_gone_after_it(serve, project, home):
     serve.run(order("1.1", digest, "job.sh"))
     path = next(line.split(":")[2] for line in serve.out("1.1").split() if ":memory:" in line)
     assert path.endswith("/1.1")
-    assert not os.path.exists(limit_choice.memory_mount() + path)
+    assert not Path(limit_choice.memory_mount() + path).exists()
 
 
 def test_what_a_finished_job_left_running_is_ended(serve, project, token):
@@ -140,7 +144,8 @@ def test_what_a_finished_job_left_running_is_ended(serve, project, token):
 
 
 def test_a_polite_job_ends_by_the_first_signal_within_the_grace(serve, project):
-    script = "import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(5))\nprint(1, flush=True)\ntime.sleep(600)\n"
+    script = "import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(5))\n"
+    script += "print(1, flush=True)\ntime.sleep(600)\n"
     serve.launch(order("1.1", serve.project(project(main__py=script)), "main.py"))
     serve.running("1.1")
     wait_until(lambda: serve.out("1.1") == "1\n")
@@ -238,7 +243,9 @@ def test_a_machine_going_down_makes_a_lost_attempt(serve, project):
 
 
 def test_the_loss_of_the_terminal_ends_no_job(serve, project):
-    digest = serve.project(project(job__sh="#!/bin/sh\nuntil [ -e $RACKSACK_TMP/go ]; do sleep 0.05; done; echo went on\n"))
+    digest = serve.project(
+        project(job__sh="#!/bin/sh\nuntil [ -e $RACKSACK_TMP/go ]; do sleep 0.05; done; echo went on\n")
+    )
     serve.launch(order("1.1", digest, "job.sh"))
     serve.running("1.1")
     command = serve.call("attach", attempt="1.1")["session"]
@@ -259,7 +266,9 @@ def test_after_a_restart_of_the_node_its_attempts_are_lost(start_serve, project,
     os.kill(pid, signal.SIGKILL)
     for attempt in ("1.1", "2.1", "3.1"):
         pretend_other_boot(home / "attempts" / attempt)
-    (home / "attempts/3.1/out/stdout.log").write_text("")  # what a power cut does to a file that was not on the disk yet
+    (home / "attempts/3.1/out/stdout.log").write_text(
+        ""
+    )  # what a power cut does to a file that was not on the disk yet
     again = start_serve()
     reports = {report["attempt"]: report for report in again.call("hello")["reports"]}
     assert reports["2.1"]["outcome"] == "done"

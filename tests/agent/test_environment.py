@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.agent.conftest import BIN
-from tests.agent.serving import order
-from tests.agent.wheels import make_wheel
 
 from racksack_agent import building, environment
+from tests.agent.conftest import BIN
+from tests.agent.processes import listed
+from tests.agent.serving import order
+from tests.agent.wheels import make_wheel
 
 needs_uv = pytest.mark.skipif(not shutil.which("uv", path=BIN), reason="needs uv")
 SHOW = "import sys, toy_one; print(toy_one.value, sys.prefix, sys.base_prefix)\n"
@@ -22,7 +23,13 @@ SHOW = "import sys, toy_one; print(toy_one.value, sys.prefix, sys.base_prefix)\n
 @pytest.fixture
 def wheels(tmp_path):
     folder = tmp_path / "wheels"
-    make_wheel(folder, "toy_one", "1.0", "value = 1\ndef main():\n    import sys\n    print('script of', sys.prefix)\n", "toy-tool")
+    make_wheel(
+        folder,
+        "toy_one",
+        "1.0",
+        "value = 1\ndef main():\n    import sys\n    print('script of', sys.prefix)\n",
+        "toy-tool",
+    )
     make_wheel(folder, "toy_one", "2.0", "value = 2\n")
     return folder
 
@@ -122,7 +129,9 @@ def python_wanted(version):
 
 def test_the_nodes_own_python_by_its_version(serve, project):
     digest = serve.project(project(main__py="import sys; print(*sys.version_info[:2])"))
-    own = subprocess.run(["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+    own = subprocess.run(
+        ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True
+    )
     wanted = own.stdout.strip().replace(" ", ".")
     assert serve.run(order("1.1", digest, "main.py", environment=python_wanted(wanted)))["outcome"] == "done"
     assert serve.out("1.1") == own.stdout
@@ -173,7 +182,8 @@ def test_a_uv_that_was_pushed_later_is_used(start_serve, project, settings, tmp_
     ("files", "entrypoint", "chosen"),
     [
         ({"uv__lock": "", "requirements__txt": ""}, "main.py", ("lock", "uv.lock")),
-        ({"requirements__txt": "", "pyproject__toml": '[project]\ndependencies = ["x"]'}, "main.py", ("requirements", "requirements.txt")),
+        ({"requirements__txt": "", "pyproject__toml": '[project]\ndependencies = ["x"]'},
+        "main.py", ("requirements", "requirements.txt")),
         ({"pyproject__toml": "[project]\nname = 'x'\ndependencies = []\n"}, "a.sh", ("pyproject", "pyproject.toml")),
         ({"pyproject__toml": "[tool.ruff]\nline-length = 100\n[tool.x]\ndependencies = 1\n"}, "main.py", ("plain", "")),
         ({}, "main.py", ("plain", "")),
@@ -190,7 +200,8 @@ def test_the_automatic_choice(project, files, entrypoint, chosen):
     [
         (b"a==1\nb==2.0 ; python_version > '3'\n", True),
         (b"# only words\na==1 \\\n    --hash=sha256:00\n", True),
-        (b"a>=1\n", False), (b"a==1\n-r other.txt\n", False), (b"a==1\n-e .\n", False), (b"", False), (b"./local\n", False),
+        (b"a>=1\n", False), (b"a==1\n-r other.txt\n", False), (b"a==1\n-e .\n", False), (b"", False),
+        (b"./local\n", False),
     ],
 )  # fmt: skip
 def test_pinned_requirements(text, pinned):
@@ -216,4 +227,4 @@ def test_a_base_is_made_once(tmp_path):
     first = building.stable_base(str(tmp_path), base)
     assert building.stable_base(str(tmp_path), base) == first
     assert [path.name for path in Path(first, "bin").iterdir()] != []
-    assert os.listdir(tmp_path) == [os.path.basename(first)]
+    assert listed(tmp_path) == [Path(first).name]

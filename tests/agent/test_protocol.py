@@ -9,12 +9,13 @@ import os
 import subprocess
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
-from tests.agent.processes import wait_until
-from tests.agent.serving import PACKAGE, PYTHON, Refused, Serve, order, pack
 
 from racksack_jobspecs.snapshot import digest_of, manifest_of
+from tests.agent.processes import listed, wait_until
+from tests.agent.serving import PACKAGE, PYTHON, Refused, Serve, order, pack
 
 
 def test_hello(serve, home):
@@ -51,7 +52,8 @@ def test_a_line_that_is_no_request_is_answered_and_forgotten(serve, line):
         ("tail", {"attempt": "../../etc.1", "stream": "stdout", "offset": 0, "limit": 1}),
         ("tail", {"attempt": "1.1", "stream": "../launch", "offset": 0, "limit": 1}),
         ("fetch", {"attempts": ["../x"], "limit_bytes": 1}), ("fetch", {"attempts": []}),
-        ("remove", {"attempts": [".."]}), ("stop", {"attempt": None}), ("adopt", {"digest": "0" * 64, "incoming": ".."}),
+        ("remove", {"attempts": [".."]}), ("stop", {"attempt": None}),
+        ("adopt", {"digest": "0" * 64, "incoming": ".."}),
         ("adopt", {"digest": "0" * 64, "incoming": "a/b"}), ("put", {"digest": "0" * 64, "tar_b64": "!"}),
         ("put", {"digest": "0" * 64, "tar_b64": base64.b64encode(b"no tar").decode()}), ("attach", {"attempt": 1}),
     ],
@@ -67,7 +69,8 @@ def test_a_bad_request_gets_its_sentence(serve, op, arguments):
     ("wrong", "words"),
     [
         ({"attempt": "x"}, "not the name of an attempt"), ({"attempt": "../1.1"}, "not the name of an attempt"),
-        ({"digest": "zz"}, "not a digest"), ({"entrypoint": ""}, "entrypoint is empty"), ({"args": "text"}, "args is str"),
+        ({"digest": "zz"}, "not a digest"), ({"entrypoint": ""}, "entrypoint is empty"), ({"args": "text"},
+        "args is str"),
         ({"args": ["a\0b"]}, "NUL"), ({"env": {"A": 1}}, "cannot be an environment variable"),
         ({"env": {"A=B": "x"}}, "cannot be an environment variable"), ({"cpus": "2"}, "cpus is str"),
         ({"environment": {"kind": "conda"}}, "there is no kind 'conda'"), ({"gpus": [1]}, "a GPU is an object"),
@@ -81,7 +84,7 @@ def test_a_bad_order_is_refused_alone(serve, project, home, wrong, words):
     assert words in replies[0]["error"]
     assert replies[0]["kind"] == "bad_request"
     assert serve.ended("2.1")["outcome"] == "done"
-    assert os.listdir(home / "attempts") == ["2.1"]
+    assert listed(home / "attempts") == ["2.1"]
 
 
 def test_an_order_without_its_content(serve):
@@ -94,8 +97,8 @@ def test_content_is_believed_only_by_its_digest(serve, project, home):
     with pytest.raises(Refused) as refused:
         serve.call("put", digest="0" * 64, tar_b64=pack(folder))
     assert refused.value.kind == "digest"
-    assert os.listdir(home / "snapshots") == []
-    assert [name for name in os.listdir(home / "incoming") if "put" in name] == []
+    assert listed(home / "snapshots") == []
+    assert [name for name in listed(home / "incoming") if "put" in name] == []
 
 
 def archive_of(*members: tuple[tarfile.TarInfo, bytes]) -> str:
@@ -130,7 +133,7 @@ def test_an_archive_that_leads_out_is_refused(serve, home, members):
     assert refused.value.kind == "bad_request"
     assert not (home / "evil").exists()
     assert not (home / "incoming" / "evil").exists()
-    assert not os.path.exists("/tmp/racksack-evil")
+    assert not Path("/tmp/racksack-evil").exists()
 
 
 def test_nothing_is_written_through_a_link(serve, home, tmp_path):
@@ -181,12 +184,14 @@ def test_the_same_content_from_many_sides_at_once(start_serve, project, home):
     for serve in serves:
         serve.call("put", digest=digest, tar_b64=pack(folder))
         assert serve.call("has", digests=[digest]) == [digest]
-    assert os.listdir(home / "incoming") == [".lock"]
+    assert listed(home / "incoming") == [".lock"]
 
 
 def test_the_death_of_serve_disturbs_no_job(start_serve, project):
     first = start_serve()
-    digest = first.project(project(job__sh="#!/bin/sh\necho began\nuntil [ -e $RACKSACK_TMP/go ]; do sleep 0.05; done\n"))
+    digest = first.project(
+        project(job__sh="#!/bin/sh\necho began\nuntil [ -e $RACKSACK_TMP/go ]; do sleep 0.05; done\n")
+    )
     first.launch(order("1.1", digest, "job.sh"), order("2.1", digest, "job.sh"))
     pid = first.running("1.1")["node_pid"]
     first.running("2.1")
@@ -199,7 +204,7 @@ def test_the_death_of_serve_disturbs_no_job(start_serve, project):
     assert reports["2.1"]["state"] == "running"
     (first.home / "attempts/2.1/tmp/go").touch()
     assert second.ended("2.1")["outcome"] == "done"
-    assert [name for name in os.listdir(first.home / "run") if name.startswith(f"{first.pid}-")] == [], "its pipe is gone"
+    assert [name for name in listed(first.home / "run") if name.startswith(f"{first.pid}-")] == [], "its pipe is gone"
 
 
 def test_two_serve_on_one_home_both_see_everything(start_serve, project):
@@ -237,7 +242,7 @@ def test_serve_ends_with_its_input_and_says_nothing(home):
     serve = Serve(home)
     serve.call("hello")
     serve.close()
-    assert os.listdir(home / "run") == []
+    assert listed(home / "run") == []
 
 
 def test_serve_ends_when_nobody_reads_its_answers(home):

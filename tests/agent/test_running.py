@@ -8,9 +8,11 @@ import json
 import os
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
-from tests.agent.processes import wait_until
+
+from tests.agent.processes import listed, wait_until
 from tests.agent.serving import Refused, order
 
 SHOW = """
@@ -134,7 +136,8 @@ def test_death_by_signal(serve, project):
 def test_outputs_come_back_beside_the_return_folder(serve, project):
     script = (
         "#!/bin/sh\nmkdir -p models/a/b; echo 1 > models/a/b/m.bin; echo 2 > x.csv; echo 3 > $RACKSACK_RETURN_DIR/own\n"
-        "ln -s /etc/passwd leak.csv; ln -s x.csv inside.csv; mkfifo pipe.csv; ln -s /etc/hosts $RACKSACK_RETURN_DIR/out-link\n"
+        "ln -s /etc/passwd leak.csv; ln -s x.csv inside.csv; mkfifo pipe.csv\n"
+        "ln -s /etc/hosts $RACKSACK_RETURN_DIR/out-link\n"
     )
     digest = serve.project(project(job__sh=script))
     report = serve.run(order("1.1", digest, "job.sh", outputs=["*.csv", "models/**", "../*", "/etc/*", "nothing*"]))
@@ -146,7 +149,14 @@ def test_outputs_come_back_beside_the_return_folder(serve, project):
     assert names == {"stdout.log", "stderr.log", "own", "x.csv", "inside.csv", "models/a/b/m.bin"}
     assert report["output_files"] == 5, "links are not counted"
     dropped = "\n".join(report["dropped"])
-    for words in ("leak.csv: a link", "pipe.csv: a device", "out-link: a link", "../*: ", "/etc/*: ", "nothing*: nothing"):
+    for words in (
+        "leak.csv: a link",
+        "pipe.csv: a device",
+        "out-link: a link",
+        "../*: ",
+        "/etc/*: ",
+        "nothing*: nothing",
+    ):
         assert words in dropped
 
 
@@ -212,7 +222,7 @@ def test_paths_of_the_project_in_memory(serve, project):
     lines = serve.out("1.1").split()
     assert (report["outcome"], lines[0], lines[2]) == ("done", "content", "content")
     assert lines[1].startswith("/dev/shm/")
-    assert not os.path.exists(lines[1])
+    assert not Path(lines[1]).exists()
 
 
 def test_a_path_for_memory_that_is_not_there(serve, project):
@@ -222,7 +232,9 @@ def test_a_path_for_memory_that_is_not_there(serve, project):
 
 
 def test_a_job_may_change_its_copy_and_the_next_one_sees_the_original(serve, project):
-    digest = serve.project(project(job__sh="#!/bin/sh\ncat data.txt; echo more >> data.txt; rm job.sh\n", data__txt="one\n"))
+    digest = serve.project(
+        project(job__sh="#!/bin/sh\ncat data.txt; echo more >> data.txt; rm job.sh\n", data__txt="one\n")
+    )
     for number in (1, 2):
         assert serve.run(order(f"1.{number}", digest, "job.sh"))["outcome"] == "done"
         assert serve.out(f"1.{number}") == "one\n"
@@ -239,7 +251,7 @@ def test_removing(serve, project, home):
     assert refused.value.kind == "running"
     assert "2.1 still runs" in str(refused.value)
     assert [report["attempt"] for report in serve.call("reports")] == ["2.1"]
-    assert os.listdir(home / "attempts") == ["2.1"]
+    assert listed(home / "attempts") == ["2.1"]
     serve.call("remove", attempts=["1.1"])
 
 

@@ -1,0 +1,94 @@
+"""A node whose disk is full: a clear outcome, an exit record all the same, and nothing stuck."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.agent.conftest import end_everything
+from tests.agent.processes import listed, wait_until
+from tests.agent.serving import Serve, order
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small file system")
+
+
+@pytest.fixture
+def small_home(tmp_path):
+    """A home on a file system of 8 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=True)
+    try:
+        yield place / "home"
+        fill(place, 0)
+        end_everything(place / "home")
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(place, leave_bytes):
+    """Take all space but some; the second call with 0 gives it back."""
+    ballast = place / "ballast"
+    ballast.unlink(missing_ok=True)
+    space = os.statvfs(place)
+    if leave_bytes:
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - leave_bytes)
+
+
+def test_a_job_that_fills_the_disk_ends_with_a_record(small_home, project):
+    serve = Serve(small_home)
+    script = "#!/bin/sh\ncat /dev/zero > $RACKSACK_RETURN_DIR/big\nexit 7\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
+    assert (report["outcome"], report["exit_code"]) == ("failed", 7)
+    assert (small_home / "attempts/1.1/exit.json").exists()
+    serve.call("remove", attempts=["1.1"])
+    assert serve.run(order("2.1", serve.project(project(ok__sh="#!/bin/sh\n")), "ok.sh"))["outcome"] == "done"
+    serve.close()
+
+
+def test_outputs_that_do_not_fit_any_more(small_home, project):
+    serve = Serve(small_home)
+    script = "#!/bin/sh\nhead -c 5000000 /dev/zero > out.bin\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh", outputs=["*.bin"]))
+    assert report["outcome"] == "failed"
+    assert report["reason"] == "not all outputs could be gathered: the node's disk was full"
+    serve.close()
+
+
+def test_a_project_that_does_not_fit(small_home, project):
+    serve = Serve(small_home)
+    folder = project(job__sh="#!/bin/sh\n")
+    (folder / "data").write_bytes(b"x" * 3_000_000)
+    digest = serve.project(folder)
+    fill(small_home.parent, 2_000_000)
+    report = serve.run(order("1.1", digest, "job.sh"))
+    assert report["outcome"] == "prepare_failed"
+    assert report["reason"] == "the node's disk was full while the attempt was prepared"
+    serve.close()
+
+
+def test_a_launch_for_which_there_is_no_space(small_home, project):
+    serve = Serve(small_home)
+    digest = serve.project(project(job__sh="#!/bin/sh\n"))
+    fill(small_home.parent, 4096)
+    reply = serve.call("launch", orders=[order("1.1", digest, "job.sh")])[0]
+    assert (reply["ok"], reply["kind"], reply["error"]) == (False, "disk_full", "the node's disk is full")
+    assert listed(small_home / "attempts") == []
+    fill(small_home.parent, 0)
+    assert serve.run(order("1.1", digest, "job.sh"))["outcome"] == "done"
+    serve.close()
+
+
+def test_a_stop_is_heard_on_a_full_disk(small_home, project):
+    serve = Serve(small_home)
+    digest = serve.project(project(job__sh="#!/bin/sh\nhead -c 20000000 /dev/zero > fill\nsleep 600\n"))
+    serve.launch(order("1.1", digest, "job.sh"))
+    serve.running("1.1")
+    wait_until(lambda: os.statvfs(small_home).f_bavail == 0)
+    for grace_s in (600, 1):
+        serve.call("stop", attempt="1.1", reason="cancelled", grace_s=grace_s)
+    assert serve.ended("1.1")["outcome"] == "cancelled"
+    serve.close()
