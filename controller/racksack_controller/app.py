@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller import returns
-from racksack_controller.config import Config, ConfigError, NodeConfig, load_config
+from racksack_controller.config import Config, ConfigError, NodeConfig
 from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
@@ -44,8 +44,10 @@ RETURNED_CHECK_MAX = 1000  # finished jobs that are looked at after a start for 
 class App:
     """One running controller."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
+        """`reread` gives the configuration anew, or raises ConfigError; None where no file stands behind it."""
         self.config = config
+        self._reread = reread
         self.spool = Spool(config.spool)
         self.lock = SpoolLock(self.spool)
         self.store = Store(self.spool.database)
@@ -96,10 +98,10 @@ class App:
 
     async def reload(self) -> list[str]:
         """Read the nodes of the configuration again; gives the problems, and then nothing was changed."""
-        if self.config.path is None:
+        if self._reread is None:
             return ["this controller was started without a configuration file"]
         try:
-            config = await asyncio.to_thread(load_config, self.config.path)
+            config = await asyncio.to_thread(self._reread)
         except ConfigError as error:
             return [str(problem) for problem in error.problems]
         await self._configure(config)
@@ -107,8 +109,8 @@ class App:
         return []
 
     async def _open(self, idle_exit_s: float | None) -> str:
-        await self._configure(self.config)
         await self._return_the_finished()
+        await self._configure(self.config)
         context = self._context()
         shared = self.config.group is not None
         self._runners.append(await serve_unix(context, self.spool.socket, group_access=shared))
@@ -199,6 +201,7 @@ class App:
 
     async def _return_the_finished(self) -> None:
         """The same for those that ended just before the controller did."""
+        await asyncio.to_thread(returns.sweep, self.spool, self.state.attempts)
         ended = await self.store.read(lambda connection: unfetched_finished(connection, RETURNED_CHECK_MAX))
         await self._ensure_returned(ended)
 

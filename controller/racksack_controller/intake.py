@@ -61,9 +61,10 @@ class Intake:
 
     async def take(self, file: DroppedFile) -> None:
         """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again."""
-        if file.submission in self._in_hand:
+        key = _key(file.owner, file.submission)
+        if key in self._in_hand:
             return
-        self._in_hand.add(file.submission)
+        self._in_hand.add(key)
         try:
             async with self._gate:
                 await self._take(file)
@@ -79,10 +80,11 @@ class Intake:
             log.error("postponed file=%s reason=%s", file.path.name, error)
             await asyncio.sleep(POSTPONE_S)
         finally:
-            self._in_hand.discard(file.submission)
+            self._in_hand.discard(key)
 
     async def _take(self, file: DroppedFile) -> None:
-        known = self._known(file.submission)
+        key = _key(file.owner, file.submission)
+        known = self._known(key)
         if known is None:
             spec = file.checked()
             if spec.time_limit_s is None:
@@ -90,11 +92,11 @@ class Intake:
             waits_for = await self._dependencies(spec, file.owner)
             self._refuse_impossible(spec)
             digest = await self._projects.take(spec, file.owner, file.owner_uid)
-            jobs = self._jobs(replace(spec, submission=file.submission), file, digest, waits_for)
+            jobs = self._jobs(replace(spec, submission=key), file, digest, waits_for)
             await self._accept(jobs)
             known = {"jobs": [job.id for job in jobs]}
             log.info("accepted file=%s owner=%s jobs=%s", file.path.name, file.owner, _range(known["jobs"]))
-        self._outcomes[file.submission] = known
+        self._outcomes[key] = known
         self._news.nudge()
         self._settled.put_nowait(file)
 
@@ -187,16 +189,17 @@ class Intake:
             await asyncio.to_thread(reject, self._spool, file, problems)
         except OSError as error:
             log.error("the rejected file %s could not be moved away: %s", file.path, error)
-        self._outcomes[file.submission] = outcome
+        self._outcomes[_key(file.owner, file.submission)] = outcome
         self._news.nudge()
 
-    async def outcome(self, submission: str, wait_s: float) -> dict[str, object] | None:
-        """What became of a submission: its jobs or its error; None when it was not met within `wait_s`."""
-        found = await self._news.until(lambda: self._outcomes.get(submission), 0.0)
+    async def outcome(self, owner: str, submission: str, wait_s: float) -> dict[str, object] | None:
+        """What became of this user's submission: its jobs or its error; None when it was not met within `wait_s`."""
+        key = _key(owner, submission)
+        found = await self._news.until(lambda: self._outcomes.get(key), 0.0)
         if found is None:
-            found = self._known(submission)
+            found = self._known(key)
         if found is None and wait_s > 0:
-            found = await self._news.until(lambda: self._outcomes.get(submission), wait_s)
+            found = await self._news.until(lambda: self._outcomes.get(key), wait_s)
         return found
 
     def plan(self, text: str, now: float) -> dict[str, object]:
@@ -230,6 +233,11 @@ def _discard_all(files: list[DroppedFile]) -> None:
             discard(file)
         except OSError as error:
             log.error("the accepted file %s could not be removed: %s", file.path, error)
+
+
+def _key(owner: str, submission: str) -> str:
+    """Users choose the keys of their submissions; the same key of another user is another submission."""
+    return f"{owner}:{submission}"
 
 
 def _range(ids: object) -> str:

@@ -8,7 +8,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,13 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the controller; gives the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        config = embedded_config(options.home) if options.embedded else load_config(options.config)
+        read = partial(embedded_config, options.home) if options.embedded else partial(load_config, options.config)
+        config = read()
         if options.check:
             print(f"{options.config}: good; {len(config.nodes)} nodes: {', '.join(sorted(config.nodes))}")
             return ExitCode.OK
         _set_up_logging(options.home / "controller.log" if options.embedded else None)
         prepare(Spool(config.spool), config.group)
-        return _run(config, EMBEDDED_IDLE_S if options.embedded else None)
+        return _run(config, read if config.path else None, EMBEDDED_IDLE_S if options.embedded else None)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return ExitCode.USAGE
@@ -112,11 +114,11 @@ def _set_up_logging(path: Path | None) -> None:
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
 
 
-def _run(config: Config, idle_exit_s: float | None) -> int:
+def _run(config: Config, reread: Callable[[], Config] | None, idle_exit_s: float | None) -> int:
     from racksack_controller.app import App  # after the arguments were found good: it takes a third of a second
 
     async def serve() -> None:
-        app = App(config)
+        app = App(config, reread)
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, app.stop)

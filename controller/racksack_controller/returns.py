@@ -1,7 +1,8 @@
 """Return folders: received beside, completed, renamed into place.
 
 `returns/<job>/` is what the latest attempt brought; folders of earlier attempts stand in its `attempts/<number>/`.
-result.json is written last, so a folder without it was cut short and is received again.
+A folder is received under one name and renamed once it is complete, so one that was cut short is received again.
+Nothing in it is taken for ours: a job may write a result.json or an attempts/ of its own, kept under another name.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +22,7 @@ from racksack_controller.core.state import Attempt, Job
 from racksack_jobspecs.layout import Spool
 
 RESULT = "result.json"
+HISTORY = "attempts"
 
 
 class ReturnsError(Exception):
@@ -31,15 +34,28 @@ def receiving(spool: Spool, key: str) -> Path:
     return spool.returns / f".receiving-{key}"
 
 
+def received(spool: Spool, key: str) -> Path:
+    """Where a completely received folder waits for its place."""
+    return spool.returns / f".received-{key}"
+
+
 def begin(spool: Spool, key: str) -> Path | None:
     """An empty folder to receive into, or None when this attempt was received completely before. Raises OSError."""
-    folder = receiving(spool, key)
-    if (folder / RESULT).exists():
+    if received(spool, key).exists():
         return None
+    folder = receiving(spool, key)
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700, parents=True)
     return folder
+
+
+def sweep(spool: Spool, live: Container[str]) -> None:
+    """Remove what was being received of attempts that were given up since; before any is received. Raises OSError."""
+    for entry in spool.returns.iterdir():
+        kind, _, key = entry.name.partition("-")
+        if kind in (".receiving", ".received") and key not in live:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def already_placed(spool: Spool, attempt: Attempt) -> bool:
@@ -53,20 +69,34 @@ def already_placed(spool: Spool, attempt: Attempt) -> bool:
 
 def complete(spool: Spool, job: Job, attempt: Attempt, note: str) -> None:
     """Write result.json into a received folder and put the folder in place. Raises OSError or ReturnsError."""
-    folder = receiving(spool, attempt.key)
-    if not (folder / RESULT).exists():
-        let_owner_read(folder, job.owner)
-        write_result(folder, result_of(job, attempt, note))
+    folder = received(spool, attempt.key)
+    if not folder.exists():
+        fresh = receiving(spool, attempt.key)
+        notes = [note, *(_set_aside(fresh, name) for name in (RESULT, HISTORY))]
+        write_result(fresh, result_of(job, attempt, "; ".join(filter(None, notes))))
+        let_owner_read(fresh, job.owner)
+        fresh.rename(folder)
     _put_in_place(spool, job, folder)
+
+
+def _set_aside(folder: Path, name: str) -> str:
+    """Give what the job itself wrote under one of our names another one; a sentence if there was any."""
+    if not os.path.lexists(folder / name):
+        return ""
+    kept = f"{name}.job"
+    while os.path.lexists(folder / kept):
+        kept = f"{name}.{secrets.token_hex(4)}.job"
+    (folder / name).rename(folder / kept)
+    return f"the job's own {name} is kept as {kept}"
 
 
 def _put_in_place(spool: Spool, job: Job, folder: Path) -> None:
     """Rename into place; the folder of an earlier attempt moves into the new one's `attempts/`."""
     final = spool.returned(job.id)
     if final.exists():
-        history = folder / "attempts"
+        history = folder / HISTORY
         history.mkdir(exist_ok=True)
-        earlier = final / "attempts"
+        earlier = final / HISTORY
         for old in list(earlier.iterdir()) if earlier.is_dir() else []:
             old.rename(history / old.name)
         if earlier.is_dir():
@@ -118,7 +148,7 @@ def result_of(job: Job, attempt: Attempt | None, note: str = "") -> dict[str, ob
 
 def write_result(folder: Path, result: dict[str, object]) -> None:
     """Write result.json atomically."""
-    beside = folder / ".result.json.new"
+    beside = folder / f".{secrets.token_hex(8)}.new"  # no name that a job could have put a link under
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     beside.rename(folder / RESULT)
 
@@ -130,8 +160,8 @@ def ensure_returned(spool: Spool, jobs: Iterable[Job]) -> None:
         if not final.exists():
             folder = receiving(spool, f"none-{job.id}")
             folder.mkdir(mode=0o700, exist_ok=True, parents=True)
-            let_owner_read(folder, job.owner)
             write_result(folder, result_of(job, None))
+            let_owner_read(folder, job.owner)
             folder.rename(final)
 
 

@@ -234,3 +234,23 @@ def test_burst_of_200_jobs(make_site: Callable[..., Site]) -> None:
     out = site.cli("fetch-results").stdout
     assert "201 jobs" in out
     assert subprocess.run(["ls", site.work / "results"], capture_output=True, text=True).stdout.count("\n") == 201
+
+
+def test_what_a_job_writes_under_our_names_is_kept_beside_ours(shared_site: Site) -> None:
+    script = """
+import os, pathlib
+out = pathlib.Path(os.environ["RACKSACK_RETURN_DIR"])
+(out / "result.json").write_text('{"attempt": 1, "state": "done", "accuracy": 0.9}')
+(out / "attempts").mkdir()
+(out / "attempts/1").write_text("mine")
+"""
+    site = shared_site
+    job = site.submit(projects.make(site.work / "names", script))
+    site.wait_for(job, "done")
+    folder = site.returned(job)
+    assert json.loads((folder / "result.json").read_text())["job"] == job
+    assert "accuracy" in (folder / "result.json.job").read_text()
+    site.cli("racksack", "retry", job)
+    until(lambda: (seen := site.job(job))["state"] == "done" and seen["attempt"] == 2, "it ran again")
+    assert (folder / "attempts.job/1").read_text() == "mine"
+    assert json.loads((folder / "attempts/1/result.json").read_text())["attempt"] == 1

@@ -280,9 +280,13 @@ def _told(ending: Ending | None) -> str:
 
 
 def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
+    outcome = JobState(report.outcome or "lost")
+    was_asked = outcome is JobState.CANCELLED and attempt.stop is not None
     return Ending(
-        outcome=JobState(report.outcome or "lost"),
-        reason=report.reason,
+        outcome=outcome,
+        reason=attempt.stop.sentence
+        if was_asked and attempt.stop
+        else report.reason,  # who and why; a node knows neither
         exit_code=report.exit_code,
         signal=report.signal,
         started_at_s=report.started_at_s,

@@ -138,10 +138,10 @@ def _operator(request: web.Request) -> str:
 
 @routes.get("/api/v1/submissions/{key}")
 async def submission(request: web.Request) -> web.Response:
-    """The jobs of a submission, or why its file was rejected; waits up to `wait_s` for either."""
+    """The jobs of a submission of the caller, or why its file was rejected; waits up to `wait_s` for either."""
     context, key = request.app[CONTEXT], request.match_info["key"]
     wait_s = min(number(request.query, "wait_s", 0), 60.0)
-    outcome = await context.intake.outcome(key, wait_s)
+    outcome = await context.intake.outcome(context.caller(request).name, key, wait_s)
     if outcome is None:
         raise refusal("no job file with this submission key was seen yet", ExitCode.NOT_FOUND)
     return web.json_response(outcome)
