@@ -1,4 +1,5 @@
-"""`python3 racksack_agent serve --home DIR` answers the controller; `... supervise FOLDER` runs one attempt.
+"""`python3 racksack_agent serve --home DIR` answers the controller; `... supervise FOLDER` runs one attempt,
+`... shell FOLDER` is a shell in it.
 
 This file is read and compiled at each start of an attempt, since Python keeps no bytecode of scripts: it stays short.
 """
@@ -10,6 +11,8 @@ if not __package__:  # started by its path: the package is found beside this fol
 
 if sys.argv[1:2] == ["supervise"]:
     from racksack_agent.supervise import main
+elif sys.argv[1:2] == ["shell"]:
+    from racksack_agent.shell import main
 else:
     from racksack_agent.serve import main
 

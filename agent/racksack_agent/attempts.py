@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from racksack_agent import limits, outputs, processes, ramdisk, records, signals, variables
 from racksack_agent.home import AttemptFolder, Home
@@ -33,6 +33,7 @@ class Attempts:
         self._boot_id = boot_id
         self._sessions = sessions
         self._ended: Dict[str, Report] = {}
+        self._states: Dict[str, Tuple[int, int, Report]] = {}
 
     def names(self) -> list[str]:
         """All attempts that have a folder."""
@@ -54,7 +55,21 @@ class Attempts:
         if final is not None:
             self._ended[name] = self._believe(folder, final)
             return self._ended[name]
-        return records.read(folder.state) or self._announced(folder)
+        return self._state(folder) or self._announced(folder)
+
+    def _state(self, folder: AttemptFolder) -> Optional[Report]:
+        """state.json, read again only when it was replaced: every second all living attempts are looked at."""
+        try:
+            info = os.stat(folder.state)
+        except FileNotFoundError:
+            return None
+        known = self._states.get(folder.name)
+        if known is None or known[:2] != (info.st_ino, info.st_mtime_ns):
+            report = records.read(folder.state)
+            if report is None:
+                return None
+            known = self._states[folder.name] = (info.st_ino, info.st_mtime_ns, report)
+        return known[2]
 
     def _announced(self, folder: AttemptFolder) -> Optional[Report]:
         """The report of an attempt whose supervisor has not said anything yet."""
@@ -85,7 +100,10 @@ class Attempts:
 
     def rescan(self) -> list[str]:
         """Settle attempts that died; returns the names of all that may have changed."""
-        living = [name for name in self.names() if name not in self._ended]
+        names = set(self.names())
+        for gone in [name for name in (*self._ended, *self._states) if name not in names]:
+            self.forget(gone)
+        living = [name for name in names if name not in self._ended]
         for name in living:
             self.settle(name)
         return living
@@ -98,14 +116,12 @@ class Attempts:
     def settle(self, name: str) -> None:
         """Write the record of an attempt that is lost; nothing happens to one that is not."""
         folder = self._home.attempt(name)
-        launch = records.read(folder.launch)
-        if launch is None:
-            return
         with held(folder) as ours:
             if not ours or os.path.exists(folder.exit):
                 return
-            sentence = self._lost_sentence(folder, launch)
-            if sentence:
+            launch = records.read(folder.launch)
+            sentence = self._lost_sentence(folder, launch) if launch else ""
+            if launch and sentence:
                 self._bury(folder, launch, sentence)
 
     def _lost_sentence(self, folder: AttemptFolder, launch: Report) -> str:
@@ -146,6 +162,7 @@ class Attempts:
     def forget(self, name: str) -> None:
         """The folder was removed."""
         self._ended.pop(name, None)
+        self._states.pop(name, None)
 
 
 @contextlib.contextmanager

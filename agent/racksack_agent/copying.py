@@ -62,7 +62,7 @@ def _copy_large(reader: int, writer: int) -> None:
     try:
         while os.copy_file_range(reader, writer, _STEP_BYTES):
             pass
-    except OSError:  # an old kernel, or two file systems that cannot do it together
+    except (OSError, AttributeError):  # two file systems that cannot do it together; an old kernel or C library
         _copy_by_hand(reader, writer)
 
 

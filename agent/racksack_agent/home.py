@@ -70,6 +70,10 @@ class AttemptFolder:
         """`<job>.<number>`."""
         return os.path.basename(self.path)
 
+    def exists(self) -> bool:
+        """Whether the attempt is on this node."""
+        return os.path.exists(self.path)
+
     @property
     def home(self) -> Home:
         """The home that this attempt is in."""

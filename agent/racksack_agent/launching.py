@@ -111,16 +111,17 @@ def start_sessions(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
     """Start them all; an attempt whose session cannot be started is taken back."""
     if not admitted or agent.sessions is None:
         return
-    commands = {name: agent.limit.wrap(name, supervisor_command(agent.home.attempt(name).path)) for name in admitted}
+    programs = {name: agent_command("supervise", agent.home.attempt(name).path) for name in admitted}
+    commands = {name: agent.limit.wrap(name, program) for name, program in programs.items()}
     for name, sentence in agent.sessions.start(commands).items():
         shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
         admitted[name].update(ok=False, kind="session", error=sentence)
 
 
-def supervisor_command(folder: str) -> List[str]:
-    """The program of a session: `-I -S` and UTF-8 mode halve the start of Python."""
+def agent_command(what: str, folder: str) -> List[str]:
+    """How this agent is started for an attempt: `-I -S` and UTF-8 mode halve the start of Python."""
     main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    return [sys.executable, "-I", "-S", "-X", "utf8", main, "supervise", folder]
+    return [sys.executable, "-I", "-S", "-X", "utf8", main, what, folder]
 
 
 def base_env() -> Dict[str, str]:

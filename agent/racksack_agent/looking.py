@@ -6,9 +6,10 @@ import base64
 import os
 from typing import Any, Dict, List
 
-from racksack_agent import checks, processes, records, variables
+from racksack_agent import checks, processes
 from racksack_agent.agent import Agent
 from racksack_agent.checks import field
+from racksack_agent.launching import agent_command
 from racksack_agent.logins import count_logins
 from racksack_agent.problems import RefusedError
 
@@ -29,12 +30,19 @@ def tail(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         raise RefusedError("no_attempt", f"{folder.name} is not on this node")
     offset, limit = field(request, "offset", int), field(request, "limit", int)
     try:
-        with open(f"{folder.out}/{stream}.log", "rb") as log:
-            size = os.fstat(log.fileno()).st_size
-            start = max(0, size + offset) if offset < 0 else min(offset, size)
-            data = os.pread(log.fileno(), max(0, min(limit, _LIMIT_BYTES_MAX)), start)
-    except FileNotFoundError:
-        size, start, data = 0, 0, b""
+        log = os.open(f"{folder.out}/{stream}.log", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # it has not begun, or the job put something else in its place
+        return {"data_b64": "", "offset": 0, "size": 0}
+    try:
+        size = os.fstat(log).st_size
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        data = (
+            os.pread(log, max(0, min(limit, _LIMIT_BYTES_MAX)), start)
+            if os.path.isfile(f"/proc/self/fd/{log}")
+            else b""
+        )
+    finally:
+        os.close(log)
     return {"data_b64": base64.b64encode(data).decode(), "offset": start, "size": max(size, start + len(data))}
 
 
@@ -84,14 +92,4 @@ def attach(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     report = agent.attempts.report(folder.name)
     if report is None or report["state"] == "ended" or agent.sessions is None:
         raise RefusedError("no_attempt", f"{folder.name} does not run on this node")
-    return {"session": agent.sessions.attach_command(folder.name), "shell": shell_command(folder.path)}
-
-
-def shell_command(folder: str) -> List[str]:
-    """A login shell of the user in the job's working folder, with the job's variables."""
-    order = records.read(folder + "/launch.json")
-    assert order is not None  # noqa: S101 - it has a report, so it has an order
-    venv = folder + "/venv" if os.path.isdir(folder + "/venv") else None
-    own = variables.job_variables(order, folder, venv, None)
-    assigned = [f"{name}={value}" for name, value in own.items()]
-    return ["env", "-C", folder + "/work", *assigned, os.environ.get("SHELL") or "/bin/sh"]
+    return {"session": agent.sessions.attach_command(folder.name), "shell": agent_command("shell", folder.path)}

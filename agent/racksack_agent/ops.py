@@ -68,7 +68,7 @@ _OPS: Dict[str, tuple[str, Op]] = {
     "put": ("slow", put),
     "adopt": ("slow", adopt),
     "launch": ("launch", launching.launch),
-    "stop": ("quick", removing.stop),
+    "stop": ("launch", removing.stop),  # in order with the launch that it may follow at once
     "reports": ("quick", reports),
     "fetch": ("slow", fetching.fetch),
     "remove": ("slow", removing.remove),

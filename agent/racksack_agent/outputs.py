@@ -53,7 +53,8 @@ def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathere
     gathered = Gathered()
     try:
         try:
-            if globs and os.path.isdir(work):
+            own_folder(out, gathered)
+            if globs and not os.path.islink(work) and os.path.isdir(work):
                 from racksack_agent import globbing
 
                 globbing.copy_matches(work, out, globs, gathered, max_bytes)
@@ -70,6 +71,17 @@ def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathere
         gathered.problem = f"not all outputs could be gathered: {reason}"
         recount(out, gathered)
     return gathered
+
+
+def own_folder(out: str, gathered: Gathered) -> None:
+    """A job may have removed its return folder, or put a link in its place: nothing outside may be touched through
+    it.
+    """
+    if os.path.islink(out) or not os.path.isdir(out):
+        gathered.drop("the return folder itself: the job removed or replaced it")
+        if os.path.lexists(out):
+            os.unlink(out)
+        os.mkdir(out)
 
 
 def measure(out: str, gathered: Gathered) -> None:

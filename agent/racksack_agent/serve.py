@@ -132,6 +132,7 @@ class Server:
                     self.report(news.names())
                 if time.monotonic() >= next_scan_s:
                     self.report(self.agent.attempts.rescan())
+                    self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
                     next_scan_s = time.monotonic() + _RESCAN_S
         finally:
             news.close()

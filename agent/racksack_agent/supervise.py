@@ -69,6 +69,7 @@ def supervise(folder: AttemptFolder, order: Order) -> None:
     report = first_report(order)
     stop = StopRequest(folder.stop)
     publish(folder, report)
+    os.write(1, f"racksack: attempt {folder.name}; what it prints appears here\r\n".encode())
     try:
         end = prepare_and_run(folder, order, report, stop)
     except Exception as problem:  # noqa: BLE001 - a fault of ours must still end in a record
@@ -136,10 +137,15 @@ def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:
 def own_words(out: str) -> str:
     """What the job itself gave as the reason of its failure: the beginning of out/error.txt."""
     try:
-        with open(out + "/error.txt", encoding="utf-8", errors="replace") as file:
-            return " ".join(file.read(_REASON_MAX).split())
+        file = os.open(out + "/error.txt", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return " ".join(os.read(file, _REASON_MAX).decode(errors="replace").split())
+    except OSError:  # a folder
+        return ""
+    finally:
+        os.close(file)
 
 
 def first_report(order: Order) -> Report:

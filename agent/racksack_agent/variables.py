@@ -24,7 +24,7 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
     "PYTHON_CPU_COUNT",
 )
-_KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TERM", "TZ", "XDG_RUNTIME_DIR")
+_KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -50,7 +50,7 @@ def base_variables(given: dict[str, str]) -> dict[str, str]:
     """The clean start: who and where, a language that can write all characters, the usual search path."""
     variables = {name: given[name] for name in _KEPT if given.get(name)}
     variables.setdefault("LANG", "C.UTF-8")
-    variables.setdefault("TERM", "screen")
+    variables["TERM"] = os.environ.get("TERM") or "screen"  # the pane's, not that of whoever launched it
     variables["PATH"] = given.get("PATH") or _PATH
     return variables
 

@@ -268,7 +268,6 @@ def test_attaching_shows_the_job_live(serve, project):
         os.spawnvp(os.P_WAIT, tmux[0], [*tmux, "send-keys", "-t", attach["session"][-1] + ":", "typed", "Enter"])
         assert serve.ended("1.1")["outcome"] == "done"
         assert "got typed" in serve.out("1.1")
-    assert attach["shell"][:2] == ["env", "-C"]
     with pytest.raises(Refused):
         serve.call("attach", attempt="2.1")
 
@@ -281,3 +280,23 @@ def test_the_users_secrets_are_for_the_user_alone(serve, project, home):
             assert path.stat().st_mode & 0o077 == 0
     assert home.stat().st_mode & 0o077 == 0
     assert "secret" not in json.dumps(serve.call("reports"))
+
+
+def test_a_shell_in_the_jobs_folder_has_its_variables_and_no_secret_in_its_arguments(serve, project, home):
+    digest = serve.project(project(main__py="input()", x__txt=""))
+    serve.launch(order("1.1", digest, "main.py", env={"API_KEY": "secret"}))
+    serve.running("1.1")
+    command = serve.call("attach", attempt="1.1")["shell"]
+    assert "secret" not in " ".join(command)
+    script = b"echo $API_KEY $RACKSACK_JOB_ID; ls; command -v python\n"
+    done = subprocess.run(command, input=script, capture_output=True, env={"SHELL": "/bin/sh"}, timeout=30, check=True)
+    assert done.stdout.decode().split() == ["secret", "1", "main.py", "x.txt", f"{home}/attempts/1.1/venv/bin/python"]
+
+
+def test_a_stop_is_never_ahead_of_the_launch_before_it(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\nsleep 600\n"))
+    orders = [order(f"{number}.1", digest, "job.sh") for number in range(10)]
+    wish = {"op": "stop", "attempt": "9.1", "reason": "cancelled", "grace_s": 0, "signal": "TERM"}
+    lines = [{"id": "a", "op": "launch", "orders": orders}, {"id": "b", **wish}]
+    serve.send(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    assert serve.ended("9.1")["outcome"] == "cancelled"

@@ -293,3 +293,39 @@ def test_the_clock_of_a_report(serve, project):
     report = serve.run(order("1.1", serve.project(project(job__sh="#!/bin/sh\n")), "job.sh"))
     assert before_s <= report["started_at_s"] <= report["ended_at_s"] <= time.time()
     assert report["prepare_s"] > 0
+
+
+def test_a_job_that_puts_other_things_where_its_logs_were(serve, project, tmp_path):
+    """Nothing is touched through a link, and nobody waits for a pipe."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    os.mkfifo(outside / "pipe")
+    (outside / "error.txt").write_text("not its own words")
+    script = f"#!/bin/sh\nrm -r $RACKSACK_RETURN_DIR; ln -s {outside} $RACKSACK_RETURN_DIR\nexit 3\n"
+    report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
+    assert (report["outcome"], report["reason"], report["output_files"]) == ("failed", "exit code 3", 0)
+    assert report["dropped"] == ["the return folder itself: the job removed or replaced it"]
+    assert sorted(listed(outside)) == ["error.txt", "pipe"]
+    script = (
+        "#!/bin/sh\ncd $RACKSACK_RETURN_DIR; rm *.log; mkfifo stdout.log stderr.log error.txt; touch ../tmp/x; read x\n"
+    )
+    serve.launch(order("2.1", serve.project(project(job__sh=script)), "job.sh"))
+    wait_until(lambda: (serve.home / "attempts/2.1/tmp/x").exists())
+    assert serve.call("tail", attempt="2.1", stream="stdout", offset=0, limit=9)["size"] == 0
+    serve.call("stop", attempt="2.1", reason="cancelled", grace_s=0)
+    assert serve.ended("2.1")["outcome"] == "cancelled"
+
+
+def test_a_job_that_removes_everything_it_can_find(serve, project):
+    digest = serve.project(project(job__sh="#!/bin/sh\nrm -rf $RACKSACK_JOB_DIR $RACKSACK_RETURN_DIR $RACKSACK_TMP\n"))
+    report = serve.run(order("1.1", digest, "job.sh", outputs=["*.csv"]))
+    assert report["outcome"] == "done"
+    serve.call("remove", attempts=["1.1"])
+
+
+def test_folders_nested_too_deep_for_a_path(serve, project):
+    script = "import os\nfor _ in range(3000):\n    os.mkdir('deeper-still'); os.chdir('deeper-still')\n"
+    report = serve.run(order("1.1", serve.project(project(main__py=script)), "main.py", outputs=["d*/**"]))
+    assert report["state"] == "ended"
+    serve.call("remove", attempts=["1.1"])
+    assert listed(serve.home / "attempts") == []
