@@ -20,7 +20,7 @@ removing = threading.Lock()
 """Held while content is found unused and taken away, and while it is found and marked as used: never both at once."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_GONE = ".gone-"
+GONE = ".gone-"
 _COPY_AGE_S = 86400.0
 
 
@@ -32,8 +32,9 @@ def collect_garbage(spool: Spool, used: Set[str], keep: Keep, now_s: float) -> l
     gone = [
         digest for digest in _digests(spool) if digest not in used and _retire(spool, digest, now_s - keep.snapshots_s)
     ]
-    _remove_old(spool.snapshots, lambda name: name.startswith(_GONE), now_s)
+    _remove_old(spool.snapshots, lambda name: name.startswith(GONE), now_s)
     _remove_old(spool.snapshots, lambda name: name.startswith(".copy-"), now_s - _COPY_AGE_S)
+    _remove_old(spool.incoming, lambda name: name.startswith(GONE), now_s)
     _remove_old(spool.incoming, lambda _name: True, now_s - keep.uploads_s)
     _remove_old(spool.jobs, lambda name: name.startswith(".") or name.endswith(".tmp"), now_s - keep.uploads_s)
     _remove_old(spool.rejected, lambda _name: True, now_s - keep.rejected_s)
@@ -51,7 +52,7 @@ def _retire(spool: Spool, digest: str, before_s: float) -> bool:
     with removing:
         if path.stat().st_mtime > before_s:
             return False
-        path.rename(path.with_name(_GONE + digest))
+        path.rename(path.with_name(GONE + digest))
     return True
 
 

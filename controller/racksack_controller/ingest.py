@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_controller.copying import Faults, copy_tree, shown_path
-from racksack_controller.garbage import collect_garbage, remove_tree, removing
+from racksack_controller.garbage import GONE, collect_garbage, remove_tree, removing
 from racksack_controller.returns import sync_file_system
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.readers import closest, shown
@@ -198,8 +199,18 @@ def keep(spool: Spool, content: Content) -> None:
                 content.source.rename(target)
                 os.utime(target)
         _sync_folder(spool.snapshots)
-        remove_tree(content.source)
-        remove_tree(spool.incoming / content.upload)
+        retire_upload(spool, content.upload)
+        remove_tree(spool.snapshots / f".copy-{content.upload}")
+
+
+def retire_upload(spool: Spool, upload: str) -> None:
+    """Remove an upload, if it is still there. It is renamed first: half of it must never be taken for all of it."""
+    gone = spool.incoming / f"{GONE}{secrets.token_hex(8)}"
+    try:
+        (spool.incoming / upload).rename(gone)
+    except FileNotFoundError:
+        return
+    remove_tree(gone)
 
 
 def _make_read_only(root: Path) -> None:

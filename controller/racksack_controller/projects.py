@@ -7,8 +7,11 @@ all again. Many job files may name one upload; it is read once, and later ones f
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -26,28 +29,25 @@ class Projects:
 
     def __init__(self, spool: Spool, store: Store, *, is_shared: bool) -> None:
         self._spool, self._store, self._is_shared = spool, store, is_shared
-        self._in_hand: dict[str, asyncio.Lock] = {}
+        self._in_hand: dict[str, tuple[asyncio.Lock, int]] = {}  # with the number of those who hold or await it
         self._checked: OrderedDict[bytes, None] = OrderedDict()  # content is immutable, so a check holds for good
 
     async def take(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
         """The digest of the content that a spec names. Raises IngestError, IngestPostponed and StoreError."""
         if spec.project.startswith(SNAPSHOT):
             return await self._refer(spec, spec.project.removeprefix(SNAPSHOT), owner)
-        lock = self._in_hand.setdefault(spec.project, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._take_upload(spec, owner, owner_uid)
-        finally:
-            if not lock.locked():
-                self._in_hand.pop(spec.project, None)
+        async with self._alone_with(spec.project):
+            return await self._take_upload(spec, owner, owner_uid)
 
     async def _take_upload(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
         upload = spec.project
-        known = self._store.look(lambda connection: digest_of_upload(connection, upload, owner))
-        if known is not None and (self._spool.snapshots / known).is_dir():
-            return await self._refer(spec, known, owner)
-        content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._is_shared)
+        content = None
+        if os.path.lexists(self._spool.incoming / upload):  # else it was taken: what stands there now may be newer
+            content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._is_shared)
         if content is None:
+            known = self._store.look(lambda connection: digest_of_upload(connection, upload, owner))
+            if known is not None:
+                return await self._refer(spec, known, owner)
             raise ingest.IngestError(f"there is no upload {upload} in incoming/; send the project before the job file")
         digest = content.digest
         await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, time.time()))
@@ -57,16 +57,29 @@ class Projects:
     async def _refer(self, spec: JobSpec, digest: str, owner: str) -> str:
         if not self.may_refer(digest, owner):
             raise ingest.IngestError(f"snapshot {digest[:12]} is not content that {owner} uploaded; send the project")
+        root = ingest.refer(self._spool, digest)  # each time: it keeps the content from being removed as unused
+        if root is None:
+            raise ingest.IngestError(f"snapshot {digest[:12]} is no longer kept; send the project again")
         mark = msgspec.msgpack.encode((digest, spec.entrypoint, spec.environment, spec.stage_in_ram))
         if mark not in self._checked:
-            root = await asyncio.to_thread(ingest.refer, self._spool, digest)
-            if root is None:
-                raise ingest.IngestError(f"snapshot {digest[:12]} is no longer kept; send the project again")
             await asyncio.to_thread(ingest.check_spec, root, spec)
             self._checked[mark] = None
             if len(self._checked) > CHECKED_MAX:
                 self._checked.popitem(last=False)
         return digest
+
+    @asynccontextmanager
+    async def _alone_with(self, upload: str) -> AsyncIterator[None]:
+        """Several job files may name one upload; one of them takes it, and the others find it taken."""
+        lock, users = self._in_hand.get(upload, (asyncio.Lock(), 0))
+        self._in_hand[upload] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._in_hand.pop(upload)
+            if users > 1:
+                self._in_hand[upload] = (lock, users - 1)
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user uploaded this content, and it is still kept. Raises StoreError."""

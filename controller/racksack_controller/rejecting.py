@@ -131,7 +131,7 @@ def _write_error(path: Path, file: DroppedFile, problems: Sequence[Problem]) -> 
     lines = [f"{shown(file.path.name)} was refused. Mend it and put it into jobs/ again.", *map(str, problems)]
     beside = path.with_name(f".{secrets.token_hex(8)}.new")
     try:
-        beside.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
+        _write_private(beside, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -162,10 +162,16 @@ def _copy(source: Path, target: Path, size_bytes: int) -> bool:
         return False
     try:
         with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            target.write_bytes(file.read(TEXT_BYTES_MAX))
+            _write_private(target, file.read(TEXT_BYTES_MAX))
     except PermissionError:
         return False
     return True
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    """Write a new file that only the controller can read, as yet."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(data)
 
 
 def _let_owner_read(uid: int, paths: Sequence[Path]) -> None:

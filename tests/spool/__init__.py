@@ -1,0 +1,1 @@
+"""The drop folder, uploads and snapshots, on a real file system."""
