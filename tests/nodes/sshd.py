@@ -27,9 +27,11 @@ PermitRootLogin yes
 PrintMotd no
 MaxStartups 100
 LogLevel ERROR
+SetEnv SHLVL=2
 ForceCommand {command}
 """
-# The login shell's start files on the machine that runs the tests may change PATH: this comes after them.
+# What the login shell's start files do on the machine that runs the tests is not the matter here: bash reads ~/.bashrc
+# below a fresh sshd alone (SHLVL), and PATH is set after any other shell's.
 COMMAND = 'PATH={path} /bin/sh -c "$SSH_ORIGINAL_COMMAND"'
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

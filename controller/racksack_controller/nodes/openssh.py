@@ -42,6 +42,8 @@ class OpenSsh:
     """A folder with the configuration, the pinned keys and the master's socket."""
 
     def __init__(self, settings: SshSettings) -> None:
+        for _, hop in hops(settings):
+            _check(hop)
         self._folder = Path(tempfile.mkdtemp(prefix="racksack-ssh-"))  # mode 0700, and a path short enough for a socket
         self._config = self._folder / "config"
         known = self._folder / "known_hosts"
@@ -92,8 +94,8 @@ def configuration(settings: SshSettings, known: Path, socket: Path) -> str:
     previous = None
     for alias, hop in chain:
         text += f"Host {alias}\nHostName {_quoted(hop.host)}\nHostKeyAlias {alias}\nUser {_quoted(hop.user)}\n"
-        text += f"Port {hop.port}\nConnectTimeout {round(hop.connect_timeout_s)}\n"
-        text += f"ServerAliveInterval {round(hop.keepalive_s)}\n"
+        text += f"Port {hop.port}\nConnectTimeout {max(1, round(hop.connect_timeout_s))}\n"
+        text += f"ServerAliveInterval {max(1, round(hop.keepalive_s))}\n"
         if hop.identity is not None:
             text += f"IdentityFile {_quoted(str(hop.identity.expanduser()))}\nIdentitiesOnly yes\n"
         if previous is not None:
@@ -103,10 +105,12 @@ def configuration(settings: SshSettings, known: Path, socket: Path) -> str:
     return text
 
 
+def _check(hop: SshSettings) -> None:
+    """Raises ValueError for what a configuration file of ssh cannot hold."""
+    for value in (hop.host, hop.user, str(hop.identity or ""), hop.host_key or ""):
+        if not value.isprintable() or '"' in value or value.startswith("-"):
+            raise ValueError(f"{value!r} holds a quote or control character, or begins with '-'")
+
+
 def _quoted(value: str) -> str:
-    """A value for ssh_config. Raises ValueError for what it cannot hold."""
-    if not value.isprintable() or '"' in value or value.startswith("-"):
-        raise ValueError(
-            f"{value!r} cannot be used with ssh: it holds a quote or control character, or begins with '-'"
-        )
     return '"' + value.replace("\\", "\\\\").replace("%", "%%") + '"'
