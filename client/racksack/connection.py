@@ -71,7 +71,7 @@ class Connection:
                 said = self._reason(error)
                 self.close()
                 if tries_left == 0:
-                    raise errors.UnreachableError(f"the controller at {self.target} does not answer: {said}") from error
+                    raise _no_answer(self.target, method, said) from error
 
     def close(self) -> None:
         """End the connection. The next request opens another."""
@@ -195,6 +195,12 @@ def is_listening(target: Target) -> bool:
     except errors.UnreachableError:
         return False
     return True
+
+
+def _no_answer(target: Target, method: str, said: str) -> errors.UnreachableError:
+    """The connection ended without an answer. Everything that can be asked for may be asked for twice."""
+    unknown = "" if method == "GET" else "; whether it did what was asked is not known, repeating it does no harm"
+    return errors.UnreachableError(f"the controller at {target} does not answer: {said}{unknown}")
 
 
 def _no_socket(target: Target, number: int, sentence: str) -> errors.UnreachableError:

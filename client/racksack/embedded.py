@@ -1,11 +1,12 @@
 """The embedded controller: started when a command needs it and none is configured.
 
-It is a process of its own that outlives the command; jobs go on when the terminal is closed. Two commands at once may
-both start one: the spool's lock lets only one live, and both find it through its socket.
+It is a process of its own that outlives the command; jobs go on when the terminal is closed. Of two
+commands at once one starts it and the other waits; the spool's lock lets only one live in any case.
 """
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import subprocess
@@ -18,14 +19,14 @@ from racksack.errors import RacksackError, UnreachableError
 from racksack.target import Target
 
 START_TIMEOUT_S = 30.0
+STARTS_MAX = 2
 _LOOK_EVERY_S = 0.02
+_START_PAUSE_S = 1.0
 _NEEDED = ("aiohttp", "asyncssh", "jinja2", "numpy", "psutil", "watchdog")
 
 
 def ensure_running(target: Target) -> None:
-    """Start the embedded controller unless one answers. Raises a RacksackError with its last words when it cannot
-    start.
-    """
+    """Start the embedded controller unless one answers. Raises a RacksackError with its last words if that fails."""
     home = target.home
     if home is None or is_listening(target):
         return
@@ -35,7 +36,10 @@ def ensure_running(target: Target) -> None:
     except OSError as error:
         raise RacksackError(f"{home} cannot be made: {error.strerror}; set RACKSACK_HOME to another place") from error
     log = home / "controller.log"
-    _wait_until_listening(target, _start(home, log), log)
+    with open(home / "starting.lock", "a") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)  # for as long as another command waits for the one it started
+        if not is_listening(target):
+            _start_and_wait(target, home, log)
 
 
 def check_installed(otherwise: str) -> None:
@@ -57,21 +61,26 @@ def _start(home: Path, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait_until_listening(target: Target, process: subprocess.Popen[bytes], log: Path) -> None:
+def _start_and_wait(target: Target, home: Path, log: Path) -> None:
+    """Start it until it answers. One that ends at once gets a second chance: the one before it may just be stopping."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    ended_at: float | None = None
+    starts_left = STARTS_MAX
+    process: subprocess.Popen[bytes] | None = None
     while time.monotonic() < deadline:
         if is_listening(target):
-            process.returncode = process.poll() or 0  # it is meant to outlive us: no warning about it
+            if process is not None:
+                process.returncode = process.poll() or 0  # it is meant to outlive us: no warning about it
             return
-        if ended_at is None and process.poll() is not None:
-            ended_at = time.monotonic()
-        if ended_at is not None and time.monotonic() > ended_at + 3:  # another command's controller had its chance
-            raise UnreachableError(f"the embedded controller did not start: {_last_line(log)} (see {log})")
+        if process is None or process.poll() is not None:
+            if starts_left == 0:
+                raise UnreachableError(f"the embedded controller did not start: {_last_line(log)} (see {log})")
+            if process is not None:
+                time.sleep(_START_PAUSE_S)
+            starts_left -= 1
+            process = _start(home, log)
         time.sleep(_LOOK_EVERY_S)
-    raise UnreachableError(
-        f"the embedded controller did not answer within {START_TIMEOUT_S:.0f} s: {_last_line(log)} (see {log})"
-    )
+    said = _last_line(log)
+    raise UnreachableError(f"the embedded controller did not answer within {START_TIMEOUT_S:.0f} s: {said} (see {log})")
 
 
 def _last_line(log: Path) -> str:

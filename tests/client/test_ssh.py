@@ -16,6 +16,7 @@ from tests.client.conftest import Cli
 from tests.client.stand_in import StandIn, serve
 
 from racksack import ssh
+from racksack.client import Client
 from racksack.target import Target
 from racksack.upload import hand_in
 
@@ -255,6 +256,51 @@ def test_a_relay_that_dies_mid_answer_is_unreachable_not_a_hang(remote: StandIn)
         assert process is not None
         process.kill()
         process.wait()
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError, match="repeating it does no harm"):
             client.act(number, "cancel")
-        assert client.job(number).state == "running"
+        assert client.job(number).id == number, "the next request opens another connection"
+
+
+def test_web_prints_the_tunnel(cli: Cli, remote: StandIn) -> None:
+    ended = cli("racksack", "web")
+    assert ended.out == "http://localhost:8470/\n"
+    assert "ssh -N -L 8470:127.0.0.1:8470 rack" in ended.err
+
+
+def test_attach_goes_through_ssh(cli: Cli, remote: StandIn) -> None:
+    remote.add_job("x", "running")
+    way = cli("racksack", "attach", "1", "--json").json
+    assert way["argv"][0] == "ssh"
+    assert way["argv"][-3:] == ["--", "rack", "echo 'attached to' 1"]
+    assert cli("racksack", "attach", "1").out.strip() == "attached to 1"
+
+
+def test_one_changed_file_moves_little_over_ssh(cli: Cli, remote: StandIn, project: Path) -> None:
+    (project / "big.bin").write_bytes(os.urandom(2_000_000))
+    first = cli("submit", project, "main.py", "--json").json
+    assert first["wire_bytes"] > 2_000_000
+    (project / "main.py").write_text("print('changed')\n")
+    second = cli("submit", project, "main.py", "--json").json
+    assert second["sent_files"] == 1
+    assert second["wire_bytes"] < 20_000
+    third = cli("submit", project, "main.py", "--json").json
+    assert (third["sent_files"], third["wire_bytes"]) == (0, 0)
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+def test_the_real_controller_over_ssh(
+    cli: Cli, remote: StandIn, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.chdir(tmp_path)
+    with Client(Target(str(home / "spool"), home=home)) as client:
+        client.status()
+        monkeypatch.setenv("RACKSACK_CONTROLLER", f"rack:{home}/spool")
+        try:
+            ended = cli("submit", project, "main.py", "--no-venv", "--follow", "--fetch", "out")
+            assert ended.code == 0, ended.err
+            assert "hello\n" in ended.out
+            (folder,) = (tmp_path / "out").iterdir()
+            assert (folder / "stdout.log").read_text() == "hello\n"
+        finally:
+            client.post("controller/stop")
