@@ -285,6 +285,12 @@ SSH_FIELDS = (
     Field("home", Kind(_home, {}), "The agent's folder on the node.", "/scratch/racksack", AGENT_HOME),
     Field("python", LINE, "The Python (3.9 or newer) that runs the agent.", "/usr/bin/python3.11", "python3"),
     _time("15s", "connect_timeout", "How long opening a connection may take.", "60s"),
+    _time(
+        "10s",
+        "keepalive",
+        "How often a silent node is asked for a sign; three without an answer end the connection.",
+        "5s",
+    ),
 )
 LOCAL_FIELDS = (Field("home", Kind(folder_of, {}), "The agent's folder.", "/scratch/racksack", "SPOOL/node"),)
 NODE_FIELDS = (

@@ -39,6 +39,7 @@ def _settings(block: dict[str, Any], blocks: Blocks, way: tuple[str, ...], repor
             if key in block
         },
         **({"connect_timeout_s": block["connect_timeout"]} if "connect_timeout" in block else {}),
+        **({"keepalive_s": block["keepalive"]} if "keepalive" in block else {}),
         jump=through,
     )
 
