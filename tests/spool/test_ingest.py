@@ -246,6 +246,24 @@ def test_another_users_upload_is_copied_out_of_his_reach(shared: Spool) -> None:
 
 
 @needs_root
+def test_rsync_as_the_page_tells_it(shared: Spool, open_folder: Path) -> None:
+    """docs/file-protocol.md, by a user whose own files are closed to everybody."""
+    page = (Path(__file__).parents[2] / "docs" / "file-protocol.md").read_text()
+    options = ["-rlt", "--chmod=ug+rwX"]
+    assert f"rsync {' '.join(options)} ./project/ " in page
+    project = open_folder / "project"
+    make_project(project)
+    give(project)
+    subprocess.run(["chmod", "-R", "go-rwx", str(project)], check=True)
+    target = str(shared.incoming / "up1")
+    subprocess.run(["rsync", *options, f"{project}/", f"{target}/"], user=NOBODY, group=NOBODY, check=True)
+    with as_user(54321):
+        assert not os.access(target, os.R_OK, effective_ids=True)
+    content = take(shared, is_shared=True, uid=NOBODY)
+    assert content.digest == digest_of(manifest_of(project))
+
+
+@needs_root
 def test_an_upload_of_somebody_else_is_refused(shared: Spool) -> None:
     make_project(shared.incoming / "up1")
     give(shared.incoming / "up1")
