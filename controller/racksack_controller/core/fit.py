@@ -18,15 +18,15 @@ Cost = Callable[[Floats, Floats], Floats]
 
 def best_fit(free: Floats, need: Floats) -> Floats:
     """What is left of the resource of which most is left; ties by the sum of what is left."""
-    left = free - need
-    most: Floats = left.max(axis=0)
-    cost: Floats = most + 1e-6 * left.sum(axis=0)
+    cpus, ram, gpus = free - need
+    cost: Floats = np.maximum(np.maximum(cpus, ram), gpus) + 1e-6 * (cpus + ram + gpus)
     return cost
 
 
 def squares(vectors: Floats) -> Floats:
     """The squared length of each column."""
-    lengths: Floats = (vectors * vectors).sum(axis=0)
+    cpus, ram, gpus = vectors
+    lengths: Floats = cpus * cpus + ram * ram + gpus * gpus
     return lengths
 
 

@@ -7,6 +7,7 @@ user runtime estimates", IEEE TPDS 18(6), 2007. It is as good as elaborate ones,
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -17,6 +18,8 @@ from racksack_controller.core.records import Ending, Job
 from racksack_jobspecs.states import JobState
 
 RUNS_KEPT = 2
+ERROR_WEIGHT = 0.1  # of the latest run
+SHORT_S = 10.0  # below this, differences do not matter
 UNKNOWN_S = -1.0
 _TELLING = frozenset({JobState.DONE, JobState.FAILED, JobState.OOM, JobState.TIMEOUT})
 _NUMBER = re.compile(r"[0-9]+")
@@ -33,6 +36,8 @@ class RunHistory(msgspec.Struct, frozen=True):
     runs_s: tuple[float, ...] = ()  # the latest last
     ram_peak_bytes: int = 0  # the highest of all runs
     runs: int = 0
+    prediction_error: float = 0.0  # mean |ln(predicted / real)| of late, and the same of the time limit
+    limit_error: float = 0.0
 
     @property
     def key(self) -> HistoryKey:
@@ -57,9 +62,11 @@ class History:
         self.records = {record.key: record for record in records}
 
     def predict_s(self, key: HistoryKey) -> float:
-        """The expected run time in seconds, or -1 when nothing is known."""
+        """The expected run time in seconds, or -1 when nothing is known or time limits have told better."""
         record = self.records.get(key)
-        return sum(record.runs_s) / len(record.runs_s) if record is not None and record.runs_s else UNKNOWN_S
+        if record is None or record.prediction_error > record.limit_error:
+            return UNKNOWN_S
+        return _mean(record.runs_s)
 
     def add(self, job: Job, ending: Ending) -> RunHistory | None:
         """Remember a run that ended; the changed record. Runs that were cancelled or lost tell nothing."""
@@ -69,6 +76,28 @@ class History:
         old = self.records.get(key) or RunHistory(*key)
         run_s = max(0.0, ending.ended_at_s - ending.started_at_s)
         peak = max(old.ram_peak_bytes, ending.ram_peak_bytes or 0)
-        new = RunHistory(*key, (*old.runs_s, run_s)[-RUNS_KEPT:], peak, old.runs + 1)
+        errors = _errors(old, job.spec.time_limit_s, run_s)
+        new = RunHistory(*key, (*old.runs_s, run_s)[-RUNS_KEPT:], peak, old.runs + 1, *errors)
         self.records[key] = new
         return new
+
+
+def _errors(old: RunHistory, limit_s: float | None, run_s: float) -> tuple[float, float]:
+    """How far predictions and time limits were off of late, this run included."""
+    if not old.runs_s or limit_s is None:
+        return old.prediction_error, old.limit_error
+    predicted = _off_by(min(_mean(old.runs_s), limit_s), run_s)
+    limit = _off_by(limit_s, run_s)
+    weight = 1.0 if old.runs < RUNS_KEPT else ERROR_WEIGHT
+    return (
+        old.prediction_error + weight * (predicted - old.prediction_error),
+        old.limit_error + weight * (limit - old.limit_error),
+    )
+
+
+def _off_by(expected_s: float, real_s: float) -> float:
+    return abs(math.log(max(expected_s, SHORT_S) / max(real_s, SHORT_S)))
+
+
+def _mean(runs_s: tuple[float, ...]) -> float:
+    return sum(runs_s) / len(runs_s) if runs_s else UNKNOWN_S

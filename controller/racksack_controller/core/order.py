@@ -29,9 +29,12 @@ def sorted_lines(waiting: Waiting, lines: Ints, use: Floats) -> Ints:
     return lines[np.lexsort((number, age, use[waiting.owner[lines]], priority))]
 
 
-def use_by_owner(state: State, now: float, policy: Policy) -> Floats:
+def use_by_owner(state: State, lines: Ints, now: float, policy: Policy) -> Floats:
     """What each owner has used of late in relation to his share; all zero where fair share is off."""
-    owners = state.lines.owners
-    if not policy.fair_share:
-        return np.zeros(max(1, len(owners)))
-    return np.array([state.usage.relative(owner, now, state.rack.total, policy.shares) for owner in owners])
+    use = np.zeros(max(1, len(state.lines.owners)))
+    if policy.fair_share:
+        waiting = set(state.lines.owner[lines].tolist())
+        for owner, index in state.lines.owners.items():
+            if index in waiting:
+                use[index] = state.usage.relative(owner, now, state.rack.total, policy.shares)
+    return use

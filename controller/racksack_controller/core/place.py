@@ -33,6 +33,7 @@ from racksack_controller.core.room import Room
 from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
+SHORT_S = 10.0  # all shorter jobs are alike
 FEW = 12  # so few lines are tried one by one at once
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
 
@@ -59,15 +60,16 @@ class Pass:
         self.placed: list[Placed] = []
         self.taken: list[tuple[Hold, float, float]] = []
         self.guards: list[Guard] = []
-        self._use = use_by_owner(state, now, policy)
+        self._use = np.zeros(1)
         self._cost = COSTS[policy.rule]
         self._place_in_line: dict[int, int] = {}
         self._blocked: list[int] = []  # lines without room, the first in the queue last
         self._queue: list[Entry] = []
-        self._by_length = False
+        self._backfilling = False
 
     def run(self, lines: Ints) -> list[Placed]:
         """Walk over `lines`; the placements."""
+        self._use = use_by_owner(self.state, lines, self.now, self.policy)
         in_order = sorted_lines(self.waiting, lines, self._use)
         if len(lines) > FEW:
             room = self.room.lines_with_room(self.waiting, in_order, self.room.free)
@@ -96,10 +98,10 @@ class Pass:
     def _start_first_of(self, entry: Entry) -> bool:
         """Place the job and let the next of its line take its place in the queue; False when there is no room."""
         line, need = self._line(entry), self.waiting.need[:, entry[-1]]
-        fits = self.room.fits(line, need)
+        fits = self.room.fits(line)
         for guard in self.guards:
-            self._keep_off(guard, fits, entry[-1], line, need)
-        rows = np.flatnonzero(fits)
+            self._keep_off(guard, fits, entry[-1], need)
+        rows = fits.nonzero()[0]
         if len(rows) < line.gang:
             return False
         chosen = self.room.best(line, need, rows, line.gang, self._cost)
@@ -107,7 +109,7 @@ class Pass:
         self._queue_next_of(entry)
         return True
 
-    def _keep_off(self, guard: Guard, fits: Bools, index: int, line: Line, need: Ints) -> None:
+    def _keep_off(self, guard: Guard, fits: Bools, index: int, need: Ints) -> None:
         if self.now + self._length_s(index, hard=guard.hard) <= guard.at_s:
             return
         for place, row in enumerate(guard.rows):
@@ -144,7 +146,7 @@ class Pass:
         jobs = self.waiting.jobs[index]
         if place < len(jobs):
             age, number = jobs[place]
-            key = entry[2] if self._by_length else age
+            key = self._backfill_key(age, index) if self._backfilling else age
             heapq.heappush(self._queue, (entry[0], entry[1], key, number, index))
 
     def _queue_next_blocked(self) -> None:
@@ -179,20 +181,29 @@ class Pass:
             late = self.now + self._lengths_s(lines, hard=guard.hard) > guard.at_s
             room[late] &= self.room.lines_with_room(self.waiting, lines[late], guard.limit(free))
         self._queue = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
-        if self.guards and not self._by_length and self.policy.backfill_order is BackfillOrder.SHORTEST:
-            self._by_length = True
-            self._queue = [(e[0], e[1], self._length_s(e[-1], hard=False), e[3], e[4]) for e in self._queue]
+        if self.guards and not self._backfilling:
+            self._backfilling = True
+            self._queue = [(e[0], e[1], self._backfill_key(e[2], e[4]), e[3], e[4]) for e in self._queue]
         heapq.heapify(self._queue)
+
+    def _backfill_key(self, age_s: float, index: int) -> float:
+        """By what backfilled jobs of one priority are ordered: the smallest is tried first."""
+        if self.policy.backfill_order is BackfillOrder.QUEUE:
+            return age_s
+        length_s = max(SHORT_S, self._length_s(index, hard=False))
+        if self.policy.backfill_order is BackfillOrder.SHORTEST:
+            return length_s
+        return -(self.now - age_s + length_s) / length_s
 
     def _length_s(self, index: int, *, hard: bool) -> float:
         """How long the jobs of this line are expected to run, or (hard) may run at most."""
-        limit, predicted = float(self.waiting.limit_s[index]), float(self.waiting.predicted_s[index])
+        limit, predicted = float(self.waiting.limit_s[index]), float(self.waiting.predicted_s(index))
         longest = self.policy.default_time_limit_s if limit < 0 else limit
         return longest if hard or predicted < 0 or not self.policy.predict else min(longest, predicted)
 
     def _lengths_s(self, lines: Ints, *, hard: bool) -> Floats:
         """`_length_s` of many lines."""
-        limit, predicted = self.waiting.limit_s[lines], self.waiting.predicted_s[lines]
+        limit, predicted = self.waiting.limit_s[lines], self.waiting.predicted_s(lines)
         longest = np.where(limit < 0, self.policy.default_time_limit_s, limit)
         if hard or not self.policy.predict:
             return longest

@@ -22,7 +22,8 @@ class BackfillOrder(StrEnum):
     """Which of the jobs that may be backfilled is tried first."""
 
     QUEUE = "queue"
-    SHORTEST = "shortest"
+    SHORTEST = "shortest"  # Tsafrir et al., see history
+    EXPANSION = "expansion"  # the longest wait in relation to the run time (Srinivasan et al., JSSPP 2002)
 
 
 class Rule(StrEnum):
@@ -38,9 +39,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The knobs of the scheduler."""
 
     backfill: Backfill = Backfill.EASY
-    backfill_order: BackfillOrder = BackfillOrder.QUEUE
+    backfill_order: BackfillOrder = BackfillOrder.EXPANSION
     predict: bool = True  # run times from history, never above the time limit; False: time limits alone
-    patience_s: float = 4 * 3600.0  # a job that has waited so long is guarded by time limits, not by predictions
+    patience_s: float = 3600.0  # a job that has waited so long is guarded by time limits, not by predictions
     default_time_limit_s: float = 7 * DAY_S  # of jobs that name none
     rule: Rule = Rule.BEST_FIT
     fair_share: bool = False  # owners who have used less than their share of late come first
@@ -51,3 +52,4 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT = Policy()
+TEXTBOOK_EASY = Policy(backfill_order=BackfillOrder.QUEUE, predict=False)

@@ -8,7 +8,6 @@ from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import JobState
 
-
 NOT_CONNECTED_YET = "not connected yet"  # of a node that was never reached since the start
 
 

@@ -46,25 +46,28 @@ class Room:
             found[members] = _some_column_holds(columns, wants)
         return found
 
-    def fits(self, line: Line, need: Ints) -> Bools:
+    def fits(self, line: Line) -> Bools:
         """The nodes that could take one rank of a line's job now."""
         free = self.free
         fits: Bools = (free[SLOTS] >= 1) & self.rack.admitted(line.admission)
-        for dimension in np.flatnonzero(need[:SLOTS]):
-            fits &= free[dimension] >= need[dimension]
+        for dimension, wants in enumerate(line.need[:SLOTS]):
+            if wants:
+                fits &= free[dimension] >= wants
         if line.kind is not None:
             fits &= self.devices.usable(self.device_free, line.kind, free.shape[1]) >= line.kind.devices
         return fits
 
     def best(self, line: Line, need: Ints, rows: Ints, count: int, cost: Cost) -> list[int]:
         """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last."""
+        if len(rows) == 1:
+            return [int(rows[0])]
         inverse = self.rack.inverse[:COMPARED, rows]
         costs = cost(self.free[:COMPARED, rows] * inverse, need[:COMPARED, None] * inverse)
         if line.avoid:
             avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)
         if count == 1:
-            return [int(rows[np.argmin(costs)])]
+            return [int(rows[costs.argmin()])]
         return [int(row) for row in rows[np.argsort(costs, kind="stable")[:count]]]
 
     def take(self, row: int, need: Ints, kind: GpuKind | None) -> tuple[str, ...]:

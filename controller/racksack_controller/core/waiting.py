@@ -84,7 +84,8 @@ class Waiting:
         self.size: Ints = np.zeros(64, dtype=np.int64)
         self.keys: Floats = np.zeros((3, 64))  # -priority, age and id of the first job
         self.limit_s: Floats = np.zeros(64)
-        self.predicted_s: Floats = np.zeros(64)
+        self.program: Ints = np.zeros(64, dtype=np.int64)  # whose history counts
+        self.program_s: Floats = np.zeros(64)  # of each program: the predicted run time, or -1
         self.owner: Ints = np.zeros(64, dtype=np.int64)
         self.group: Ints = np.zeros(64, dtype=np.int64)  # equal: the same nodes and devices come into question
         self.gang: Ints = np.ones(64, dtype=np.int64)
@@ -94,7 +95,7 @@ class Waiting:
         self._index: dict[Line, int] = {}
         self._unused: list[int] = []
         self._where: dict[int, tuple[int, tuple[float, int]]] = {}
-        self._by_history: dict[HistoryKey, set[int]] = {}
+        self._programs: dict[HistoryKey, int] = {}
         self._later: list[tuple[float, int]] = []
         self._later_jobs: dict[int, Job] = {}
 
@@ -140,8 +141,13 @@ class Waiting:
 
     def repredict(self, key: HistoryKey) -> None:
         """The history of a program has changed."""
-        for index in self._by_history.get(key, ()):
-            self.predicted_s[index] = self.history.predict_s(key)
+        if key in self._programs:
+            self.program_s[self._programs[key]] = self.history.predict_s(key)
+
+    def predicted_s(self, lines: Ints | int) -> Floats:
+        """The run times that history expects of these lines; -1 where it knows nothing."""
+        expected: Floats = self.program_s[self.program[lines]]
+        return expected
 
     def open_lines(self) -> Ints:
         """The indices of the lines in which somebody stands."""
@@ -176,11 +182,10 @@ class Waiting:
                 self._grow()
         self.lines[index] = line
         self._index[line] = index
-        self._by_history.setdefault(line.history, set()).add(index)
         self.need[:, index] = line.need
         self.keys[0, index] = -line.priority
         self.limit_s[index] = line.limit_s
-        self.predicted_s[index] = self.history.predict_s(line.history)
+        self.program[index] = self._program(line.history)
         self.owner[index] = self.owners.setdefault(line.owner, len(self.owners))
         self.group[index] = self._group(line)
         self.gang[index] = line.gang
@@ -189,10 +194,6 @@ class Waiting:
     def _close(self, index: int) -> None:
         line = self.lines.pop(index)
         del self._index[line]
-        members = self._by_history[line.history]
-        members.discard(index)
-        if not members:
-            del self._by_history[line.history]
         self._unused.append(index)
 
     def _group(self, line: Line) -> int:
@@ -203,7 +204,16 @@ class Waiting:
             self.groups.append(key)
         return group
 
+    def _program(self, key: HistoryKey) -> int:
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = len(self._programs)
+            if program == len(self.program_s):
+                self.program_s = np.concatenate([self.program_s, np.zeros_like(self.program_s)])
+        self.program_s[program] = self.history.predict_s(key)
+        return program
+
     def _grow(self) -> None:
-        for name in ("need", "size", "keys", "limit_s", "predicted_s", "owner", "group", "gang"):
+        for name in ("need", "size", "keys", "limit_s", "program", "owner", "group", "gang"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros_like(old)], axis=-1))
