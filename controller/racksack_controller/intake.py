@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import time
+from collections import OrderedDict
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from racksack_controller.core.place import could_ever_hold
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
 from racksack_controller.ingest import IngestError, IngestPostponed
+from racksack_controller.dropped import Identity
 from racksack_controller.loop import Loop
 from racksack_controller.projects import Projects
 from racksack_controller.spool import DroppedFile, discard, reject
@@ -35,6 +37,7 @@ log = logging.getLogger("racksack.intake")
 
 AT_ONCE = 8  # files whose uploads are read at the same time
 POSTPONE_S = 5.0
+OUTCOMES_MAX = 10_000
 
 
 class Intake:
@@ -46,8 +49,8 @@ class Intake:
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
         self.time_limit_s = time_limit_s
         self._next_id = store.last_job_id() + 1
-        self._in_hand: set[str] = set()
-        self._outcomes: dict[str, dict[str, object]] = {}  # of this run; older ones are in the store
+        self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
+        self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
 
@@ -62,9 +65,13 @@ class Intake:
     async def take(self, file: DroppedFile) -> None:
         """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again."""
         key = _key(file.owner, file.submission)
-        if key in self._in_hand:
-            return
-        self._in_hand.add(key)
+        while key in self._in_hand:
+            other, done = self._in_hand[key]
+            if other == file.identity:
+                return
+            await done.wait()  # a second file of the same submission: it is known by then
+        done = asyncio.Event()
+        self._in_hand[key] = file.identity, done
         try:
             async with self._gate:
                 await self._take(file)
@@ -80,7 +87,8 @@ class Intake:
             log.error("postponed file=%s reason=%s", file.path.name, error)
             await asyncio.sleep(POSTPONE_S)
         finally:
-            self._in_hand.discard(key)
+            del self._in_hand[key]
+            done.set()
 
     async def _take(self, file: DroppedFile) -> None:
         key = _key(file.owner, file.submission)
@@ -96,8 +104,7 @@ class Intake:
             await self._accept(jobs)
             known = {"jobs": [job.id for job in jobs]}
             log.info("accepted file=%s owner=%s jobs=%s", file.path.name, file.owner, _range(known["jobs"]))
-        self._outcomes[key] = known
-        self._news.nudge()
+        self._tell(key, known)
         self._settled.put_nowait(file)
 
     def _jobs(self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]) -> list[Job]:
@@ -189,7 +196,13 @@ class Intake:
             await asyncio.to_thread(reject, self._spool, file, problems)
         except OSError as error:
             log.error("the rejected file %s could not be moved away: %s", file.path, error)
-        self._outcomes[_key(file.owner, file.submission)] = outcome
+        self._tell(_key(file.owner, file.submission), outcome)
+
+    def _tell(self, key: str, outcome: dict[str, object]) -> None:
+        """Answer those who ask for a submission."""
+        self._outcomes[key] = outcome
+        if len(self._outcomes) > OUTCOMES_MAX:
+            self._outcomes.popitem(last=False)
         self._news.nudge()
 
     async def outcome(self, owner: str, submission: str, wait_s: float) -> dict[str, object] | None:

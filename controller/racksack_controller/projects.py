@@ -7,6 +7,7 @@ all again. Many job files may name one upload; it is read once, and later ones f
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -16,9 +17,12 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from racksack_controller import ingest
+from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.store import Store, digest_of_upload, owner_has_snapshot, save_upload
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.spec import JobSpec
+
+log = logging.getLogger("racksack.projects")
 
 SNAPSHOT = "snapshot:"
 CHECKED_MAX = 10_000
@@ -52,7 +56,23 @@ class Projects:
         digest = content.digest
         await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, time.time()))
         await asyncio.to_thread(ingest.keep, self._spool, content)
+        if self._is_shared:
+            await asyncio.to_thread(self._open_to, owner, digest)
         return digest
+
+    def _open_to(self, owner: str, digest: str) -> None:
+        """Let the uploader's next rsync compare with this content; others may not enter its folder.
+
+        Without it everything still works, at the price of sending the whole project again, so a failure is only told.
+        """
+        folder, uid = self._spool.snapshots / digest, uid_to_open_to(owner)
+        if uid is None:
+            return
+        try:
+            folder.chmod(0o700)
+            let_read(uid, [folder])
+        except (AclError, OSError) as error:
+            log.warning("snapshot %s is not open to %s: %s", digest[:12], owner, error)
 
     async def _refer(self, spec: JobSpec, digest: str, owner: str) -> str:
         if not self.may_refer(digest, owner):

@@ -14,10 +14,10 @@ import os
 import re
 import secrets
 import stat
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from racksack_controller.acl import AclError, let_read
 from racksack_controller.dropped import DroppedFile, identity_of
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.readers import shown
@@ -176,9 +176,7 @@ def _write_private(path: Path, data: bytes) -> None:
 
 def _let_owner_read(uid: int, paths: Sequence[Path]) -> None:
     """Open the refused file and its reason to the one who dropped it. The refusal stands without it."""
-    argv = ["setfacl", "-m", f"u:{uid}:r", "--", *map(str, paths)]
     try:
-        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", "") or error
-        log.warning("refused file=%s cannot be opened to uid=%d: %s", paths[0] if paths else "", uid, said)
+        let_read(uid, paths)
+    except AclError as error:
+        log.warning("refused file=%s: %s", paths[0] if paths else "", error)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import secrets
 import shutil
-import subprocess
 from collections.abc import Container, Iterable
 from pathlib import Path
 
 import msgspec
 
+from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.core.state import Attempt, Job
 from racksack_jobspecs.layout import Spool
 
@@ -166,21 +165,14 @@ def ensure_returned(spool: Spool, jobs: Iterable[Job]) -> None:
 
 
 def let_owner_read(folder: Path, owner: str) -> None:
-    """Give the job's owner read access by an ACL entry, where the owner is not the controller's own user."""
-    try:
-        entry = pwd.getpwnam(owner)
-    except KeyError:
-        return  # a user without a name here cannot log in to read it either
-    if entry.pw_uid == os.geteuid():
+    """Open a folder to the job's owner, where that is another user than the controller's. Raises ReturnsError."""
+    uid = uid_to_open_to(owner)
+    if uid is None:
         return
-    argv = ["setfacl", "-R", "-P", "-m", f"u:{entry.pw_uid}:rX", "--", str(folder)]
     try:
-        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=600)
-    except FileNotFoundError as error:
-        raise ReturnsError("setfacl is missing on the controller: install the package acl") from error
-    except (subprocess.SubprocessError, OSError) as error:
-        said = getattr(error, "stderr", "") or error
-        raise ReturnsError(f"{folder} could not be opened to {owner}: {said}") from error
+        let_read(uid, [folder], recursive=True)
+    except AclError as error:
+        raise ReturnsError(str(error)) from error
 
 
 def sync_file_system(folder: Path) -> None:

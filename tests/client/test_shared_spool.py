@@ -194,3 +194,11 @@ def test_upload_under_way_is_closed_to_others(shared: Shared) -> None:
     assert shared.shell(BOB, f"cat '{shared.spool}/incoming/mine/file'").returncode != 0
     assert shared.shell(CONTROLLER, f"cat '{shared.spool}/incoming/mine/file'").stdout == "x\n"
     assert shared.shell(BOB, f"rm -rf '{shared.spool}/incoming/mine'").returncode != 0
+
+
+def test_my_own_content_can_be_read_again_for_the_next_rsync(shared: Shared, alices_job: int) -> None:
+    """Else one changed file would send the whole project again."""
+    digest = json.loads(shared.run(ALICE, "racksack", "status", str(alices_job), "--json"))["snapshot"]
+    path = shared.spool / "snapshots" / digest / "main.py"
+    assert "secret" in shared.shell(ALICE, f"cat '{path}'").stdout
+    assert shared.shell(ALICE, f"echo x >> '{path}'").returncode != 0
