@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from uv import find_uv_bin
 
 from racksack_agent.home import Home
 from racksack_agent.sessions import home_key, socket_folder
@@ -21,7 +20,7 @@ from racksack_controller.nodes.node import AttemptReport, LaunchOrder, Node
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 from racksack_jobspecs.spec import Environment
-from tests.nodes.sshd import PATH, Sshd, why_not
+from tests.nodes.sshd import Sshd, why_not
 
 WAIT_S = 60.0
 
@@ -149,7 +148,7 @@ def settings(request: pytest.FixtureRequest, folder: Path) -> NodeSettings:
     if request.param == "local":
         return LocalSettings(home)
     make_sshd = request.getfixturevalue("make_sshd")
-    target = make_sshd(path=f"{PATH}:{Path(find_uv_bin()).parent}")  # with uv: pushing it has a test of its own
+    target = make_sshd()
     jump = make_sshd().settings(home) if request.param == "jump" else None
     settings: NodeSettings = target.settings(home, jump)
     return settings

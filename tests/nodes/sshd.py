@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+from uv import find_uv_bin
 
 from racksack_controller.nodes.settings import SshSettings
 
@@ -33,7 +34,8 @@ ForceCommand {command}
 # What the login shell's start files do on the machine that runs the tests is not the matter here: bash reads ~/.bashrc
 # below a fresh sshd alone (SHLVL), and PATH is set after any other shell's.
 COMMAND = 'PATH={path} /bin/sh -c "$SSH_ORIGINAL_COMMAND"'
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+USUAL = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"{USUAL}:{Path(find_uv_bin()).parent}"  # with uv: pushing it has a test of its own
 
 
 def why_not() -> str | None:

@@ -16,7 +16,7 @@ from racksack_controller.nodes.errors import NodeUnreachable, TransferFailed
 from racksack_controller.nodes.settings import NodeSettings
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 from tests.nodes.conftest import Watched, bounded, order, project
-from tests.nodes.sshd import PATH, Sshd
+from tests.nodes.sshd import USUAL, Sshd
 
 Make = Callable[[NodeSettings], Watched]
 
@@ -125,7 +125,7 @@ async def test_uv_is_pushed_to_a_node_that_has_none(make_sshd: Callable[..., Ssh
 def path_without_uv(bin_folder: Path) -> str:
     """The usual programs, but no uv, wherever this machine has it."""
     bin_folder.mkdir()
-    for place in PATH.split(":"):
+    for place in USUAL.split(":"):
         for program in Path(place).glob("*"):
             link = bin_folder / program.name
             if program.name not in ("uv", "uvx") and not link.is_symlink():
