@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _REASON_MAX = 1000
 _LOCK_WAIT_S = 10.0
+_ROOM_BYTES_MIN = 64 * 1024
 
 
 def main(arguments: list[str]) -> None:
@@ -114,6 +115,8 @@ def finish(folder: AttemptFolder, order: Order, report: Report, end: End) -> Non
         ramdisk.remove(folder)
     if end.outcome == "failed":
         end.reason = own_words(folder.out) or end.reason
+        if disk_is_full(folder.out):
+            end.reason += "; the node's disk is full"
     report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
     report.update(exit_code=end.exit_code, signal=end.signal, dropped=gathered.dropped)
     report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
@@ -132,6 +135,12 @@ def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:
             shutil.rmtree(path, ignore_errors=True)
 
     return [lambda: records.remove_file(folder.reserve), drop_work]
+
+
+def disk_is_full(out: str) -> bool:
+    """Whether nothing more can be written: the program may have found no room even for saying so."""
+    disk = os.statvfs(out)
+    return disk.f_bavail * disk.f_frsize < _ROOM_BYTES_MIN or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 def own_words(out: str) -> str:
