@@ -19,8 +19,8 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.place import could_ever_hold
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
-from racksack_controller.ingest import IngestError, IngestPostponed
 from racksack_controller.dropped import Identity
+from racksack_controller.ingest import IngestError, IngestPostponed
 from racksack_controller.loop import Loop
 from racksack_controller.projects import Projects
 from racksack_controller.spool import DroppedFile, discard, reject

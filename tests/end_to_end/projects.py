@@ -95,7 +95,7 @@ OURS = {"env.log", "result.json"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder by name, each as its kind, whether it is executable, and its bytes; our own files left out."""
+    """Everything in a folder by name, each as its kind and bytes; our own files left out."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

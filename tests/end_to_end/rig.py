@@ -1,4 +1,4 @@
-"""A controller on a test rack: a laptop, a controller with a shared spool, three nodes of configured sizes, one behind another."""
+"""A controller with a shared spool on a test rack, its laptop, and three nodes, one of them behind another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.rack import Rack, ServerSpec
 
 BIN = Path(sys.executable).parent
 SPOOL = "/var/lib/racksack"
-LOST_AFTER_S = 25
+LOST_AFTER_S = 15
 SIZES: dict[str, dict[str, Any]] = {
     "r1": {"cpus": 4, "ram": "8G", "max_jobs": 5, "reserve": {"cpus": 1, "ram": "1G"}},
     "r2": {"cpus": 6, "ram": "6G", "labels": ["big"]},

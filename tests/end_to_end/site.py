@@ -1,7 +1,7 @@
 """One machine with an embedded controller in a temporary folder, driven by the real commands.
 
-Everything that a test starts (controller, agent, tmux server, supervisors, jobs) has the site's folder in its command line,
-environment or working directory; `close` ends what has, and fails the test if something does not end.
+Everything that a test starts (controller, agent, tmux server, supervisors, jobs) has the site's folder in its command
+line, environment or working directory; `close` ends what has, and fails the test if something does not end.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def until(look: Callable[[], T], what: str, timeout_s: float = WAIT_S) -> T:
         pause_s = min(0.1, pause_s * 1.3)
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """The controller does not answer now."""
 
 
@@ -64,14 +64,14 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(path: Path, call: str) -> Any:
-    """GET from the API behind a unix socket. Raises Unreachable; AssertionError for a refusal."""
+    """GET from the API behind a unix socket. Raises UnreachableError; AssertionError for a refusal."""
     connection = _UnixConnection(path)
     try:
         connection.request("GET", f"/api/v1/{call}")
         answer = connection.getresponse()
         body = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(str(error)) from error
+        raise UnreachableError(str(error)) from error
     finally:
         connection.close()
     assert answer.status == 200, body
@@ -167,7 +167,7 @@ class Site:
     def _answers(self) -> bool:
         try:
             self.ask("status")
-        except Unreachable:
+        except UnreachableError:
             return False
         return True
 
@@ -201,7 +201,7 @@ class Site:
     # What there is to see.
 
     def ask(self, call: str) -> Any:
-        """GET from the API. Raises Unreachable."""
+        """GET from the API. Raises UnreachableError."""
         return ask(self.spool / "controller.sock", call)
 
     def job(self, job_id: int) -> Any:
@@ -215,7 +215,7 @@ class Site:
         def look() -> Any:
             try:
                 job = self.job(job_id)
-            except Unreachable:
+            except UnreachableError:
                 return None
             assert job["state"] in wanted or job["state"] not in FINAL, (
                 f"job {job_id} ended as {job['state']}: {job['outcome_reason']}\n{self.stderr(job_id)}"
@@ -233,7 +233,7 @@ class Site:
         def look() -> list[Any]:
             try:
                 jobs = self.ask("jobs?all=1&limit=10000")
-            except Unreachable:
+            except UnreachableError:
                 return []
             return jobs if len(jobs) == count and all(job["state"] in FINAL for job in jobs) else []
 

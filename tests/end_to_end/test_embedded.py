@@ -33,13 +33,31 @@ def test_results_are_what_running_by_hand_gives(shared_site: Site, tmp_path: Pat
     assert projects.contents(folder) == expected
     result = json.loads((folder / "result.json").read_text())
     assert (result["state"], result["exit_code"], result["args"]) == ("done", 0, list(arguments))
-    assert site.cli("fetch-results").stdout.startswith("nothing new") or "nothing new" in site.cli("fetch-results").stderr
+    assert (
+        site.cli("fetch-results").stdout.startswith("nothing new") or "nothing new" in site.cli("fetch-results").stderr
+    )
 
 
 def test_exit_code_and_partial_results_of_a_failed_job(shared_site: Site, tmp_path: Path) -> None:
     site = shared_site
     project = projects.mixed(site.work / "failing")
-    site.cli("submit", project, "main.py", "--out", "*.csv", "--wait", "--fetch", "got", "--", "x", "1", "10", "0", "3", code=10)
+    site.cli(
+        "submit",
+        project,
+        "main.py",
+        "--out",
+        "*.csv",
+        "--wait",
+        "--fetch",
+        "got",
+        "--",
+        "x",
+        "1",
+        "10",
+        "0",
+        "3",
+        code=10,
+    )
     [folder] = (site.work / "got").iterdir()
     expected = projects.by_hand(project, tmp_path, "x", "1", "10", "0", "3")
     assert projects.contents(folder) == expected | {"asked.csv": b"file x,1\n"}
@@ -141,10 +159,12 @@ def test_what_no_node_can_hold_is_said_at_submit(shared_site: Site, traced: Path
     assert len(shared_site.ask("jobs?all=1")) == before
 
 
-@pytest.mark.parametrize("name", ["it's \"quoted\"", "<script>alert(1)</script>", "$(reboot);`x`", "a/../b", "-rf"])
+@pytest.mark.parametrize("name", ['it\'s "quoted"', "<script>alert(1)</script>", "$(reboot);`x`", "a/../b", "-rf"])
 def test_odd_names_survive_the_whole_way(shared_site: Site, traced: Path, name: str, tmp_path: Path) -> None:
     site = shared_site
-    done = site.cli("submit", traced, "main.py", "--no-venv", *site.tracing, f"--name={name}", "--parsable", "--", "0", code=None)
+    done = site.cli(
+        "submit", traced, "main.py", "--no-venv", *site.tracing, f"--name={name}", "--parsable", "--", "0", code=None
+    )
     if done.returncode == 2:
         assert "name" in done.stderr  # refused with a sentence is as good as taken
         return
@@ -173,9 +193,21 @@ def test_arguments_with_newlines_and_everything(shared_site: Site, tmp_path: Pat
 
 def test_the_terminals_hangup_does_not_end_a_job(shared_site: Site, traced: Path) -> None:
     site, go = shared_site, shared_site.root / "go-hangup"
-    waiting = site.popen("submit", traced, "main.py", "--no-venv", *site.tracing, "--wait", "--", go, start_new_session=True)
-    job = until(lambda: next((int(line.split()[1].split(".")[0]) for line in site.traced() if line.startswith("start")
-                              and site.job(int(line.split()[1].split(".")[0]))["state"] == "running"), 0), "it runs")  # fmt: skip
+    waiting = site.popen(
+        "submit",
+        traced,
+        "main.py",
+        "--no-venv",
+        "--name",
+        traced.name,
+        *site.tracing,
+        "--wait",
+        "--",
+        go,
+        start_new_session=True,
+    )
+    name = traced.name
+    job = until(lambda: site.ask(f"jobs?name={name}&state=running"), "it runs")[0]["id"]
     waiting.send_signal(signal.SIGINT)
     _out, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130, err
@@ -218,7 +250,9 @@ def test_burst_of_200_jobs(make_site: Callable[..., Site]) -> None:
     site.wait_for(first, "done")
     digest = site.job(first)["snapshot"]
     for number in range(200):
-        text = f"project: snapshot:{digest}\nentrypoint: main.py\nenvironment: none\nargs: ['0']\ncpus: 0.25\nram: 64M\n"
+        text = (
+            f"project: snapshot:{digest}\nentrypoint: main.py\nenvironment: none\nargs: ['0']\ncpus: 0.25\nram: 64M\n"
+        )
         text += f"env: {{TRACE: {site.trace}}}\n"
         beside = site.root / f"{number}.new"
         beside.write_text(text + f"name: burst-{number}\n")

@@ -1,4 +1,4 @@
-"""`kill -9` of the controller, of the agent and of the tmux server: nothing is lost, nothing runs twice, running jobs go on."""
+"""`kill -9` of the controller, the agent and the tmux server: nothing is lost or runs twice, running jobs go on."""
 
 from __future__ import annotations
 
@@ -194,7 +194,9 @@ def test_at_random(make_site, seed: int) -> None:
         site.launch()
     site.answering()
     jobs = site.all_ended(count + 1)
-    assert {job["state"] for job in jobs} == {"done"}, [(job["id"], job["state"], job["outcome_reason"]) for job in jobs]
+    assert {job["state"] for job in jobs} == {"done"}, [
+        (job["id"], job["state"], job["outcome_reason"]) for job in jobs
+    ]
     assert sorted(job["name"] for job in jobs if job["id"] != first) == sorted(f"job-{n}" for n in range(count))
     ran_once(site, *(job["id"] for job in jobs))
     node_is_empty(site)

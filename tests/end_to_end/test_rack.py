@@ -35,8 +35,12 @@ def stamped(script: str) -> str:
     """The same program, which also leaves when and where it ran, for the observer."""
     begin = "import atexit, json, os, pathlib, time\n_began = time.time()\n"
     begin += "def _stamp():\n    out = os.environ['RACKSACK_RETURN_DIR']\n"
-    begin += "    facts = {k: os.environ.get(k, '') for k in ('RACKSACK_NODE', 'RACKSACK_GPU_UUIDS', 'RACKSACK_ATTEMPT')}\n"
-    begin += "    pathlib.Path(out, 'stamp.json').write_text(json.dumps({**facts, 'began': _began, 'ended': time.time()}))\n"
+    begin += (
+        "    facts = {k: os.environ.get(k, '') for k in ('RACKSACK_NODE', 'RACKSACK_GPU_UUIDS', 'RACKSACK_ATTEMPT')}\n"
+    )
+    begin += (
+        "    pathlib.Path(out, 'stamp.json').write_text(json.dumps({**facts, 'began': _began, 'ended': time.time()}))\n"
+    )
     return begin + "atexit.register(_stamp)\n" + script
 
 
@@ -104,7 +108,9 @@ def test_60_mixed_jobs(rig: Rig, tmp_path: Path) -> None:
     (plain / "data/input.bin").write_bytes(bytes(range(256)) * 64)
     tiny = tmp_path / "tiny"
     subprocess.run(["cp", "-a", str(plain), str(tiny)], check=True)
-    (tiny / "main.py").write_text("import tinything\nassert tinything.word == 'tiny'\n" + (plain / "main.py").read_text())
+    (tiny / "main.py").write_text(
+        "import tinything\nassert tinything.word == 'tiny'\n" + (plain / "main.py").read_text()
+    )
     (tiny / "wheels").mkdir()
     (tiny / "wheels/tinything-1.0-py3-none-any.whl").write_bytes(wheel())
     (tiny / "requirements.txt").write_text("./wheels/tinything-1.0-py3-none-any.whl\n")
@@ -164,13 +170,22 @@ def never_over_committed(spans: list[tuple[dict[str, Any], dict[str, Any]]]) -> 
     """At no instant do the jobs that ran on a node sum to more than it has for jobs."""
     events = defaultdict(list)
     for stamp, wish in spans:
-        held = (wish["cpus"], gigabytes(wish["ram"]), 1, frozenset(filter(None, stamp["RACKSACK_GPU_UUIDS"].split(","))))
+        held = (
+            wish["cpus"],
+            gigabytes(wish["ram"]),
+            1,
+            frozenset(filter(None, stamp["RACKSACK_GPU_UUIDS"].split(","))),
+        )
         assert len(held[3]) == (1 if "gpus" in wish else 0)
         events[stamp["RACKSACK_NODE"]] += [(stamp["began"], 1, held), (stamp["ended"], -1, held)]
     for node, timeline in events.items():
         size = SIZES[node]
         reserve = size.get("reserve", {"cpus": 0, "ram": "0G"})
-        room = (size["cpus"] - reserve["cpus"], gigabytes(size["ram"]) - gigabytes(reserve["ram"]), size.get("max_jobs", 999))
+        room = (
+            size["cpus"] - reserve["cpus"],
+            gigabytes(size["ram"]) - gigabytes(reserve["ram"]),
+            size.get("max_jobs", 999),
+        )
         used, devices = [0.0, 0.0, 0], set()
         for _at, sign, (cpus, ram, count, gpus) in sorted(timeline, key=lambda event: event[:2]):
             used = [used[0] + sign * cpus, used[1] + sign * ram, used[2] + sign * count]
@@ -181,7 +196,7 @@ def never_over_committed(spans: list[tuple[dict[str, Any], dict[str, Any]]]) -> 
 
 @pytest.fixture(scope="module")
 def waits(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A project on the laptop whose job tells when it begins in a file of the node's, and ends when another is there."""
+    """A project on the laptop whose job traces its start in a file on the node, and ends when another is there."""
     return put(rig, projects.make(tmp_path_factory.mktemp("p") / "waits", projects.TRACED))
 
 
@@ -198,6 +213,10 @@ def begin_on(rig: Rig, waits: str, *nodes: str, name: str) -> tuple[int, str]:
 def trace_on(rig: Rig, node: str, name: str) -> list[list[str]]:
     path = rig.rack[node].home() / f"trace-{name}"
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def node_states(rig: Rig) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in json.loads(rig.cli("racksack", "nodes", "--json").stdout)}
 
 
 def let_go(rig: Rig, node: str, name: str) -> None:
@@ -233,8 +252,7 @@ def test_job_ends_while_its_node_is_cut_off(rig: Rig, waits: str, node: str) -> 
     try:
         let_go(rig, node, name)
         until(lambda: len(trace_on(rig, node, name)) == 2, "it has ended")
-        until(lambda: json.loads(rig.cli("racksack", "nodes", "--json").stdout)[int(node[1]) - 1]["state"] == "unreachable",
-              "the cut is noticed", 40)  # fmt: skip
+        until(lambda: node_states(rig)[node] == "unreachable", "the cut is noticed", 40)
         assert rig.job(job)["state"] == "running"
     finally:
         cut.heal()
@@ -273,8 +291,7 @@ def test_power_cut_in_mid_job(rig: Rig, waits: str) -> None:
     assert rig.job(job)["node"] == other
     rig.rack[node].power_on()
     rig.rack[node].wait_up()
-    until(lambda: all(one["state"] == "up" for one in json.loads(rig.cli("racksack", "nodes", "--json").stdout)),
-          "it is back", 90)  # fmt: skip
+    until(lambda: set(node_states(rig).values()) == {"up"}, "it is back", 90)
     assert rig.job(job)["attempt"] == 2
     let_go(rig, other, "power")
     rig.wait_for(job, "done", attempt=2)
