@@ -128,7 +128,7 @@ class Attempts:
         """Why an attempt without a supervisor is lost; empty while it may still start."""
         if launch["boot_id"] != self._boot_id:
             return "the node was restarted"
-        if os.path.exists(folder.state):
+        if os.path.getsize(folder.lock):  # a supervisor wrote its process id there
             return "its supervisor was ended from outside"
         if time.time() - launch["launched_at_s"] < _START_S:
             return ""

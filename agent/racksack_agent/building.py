@@ -48,7 +48,7 @@ class Builder:
         out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if output else log
         try:
             os.write(log, ("$ " + " ".join(argv) + "\n").encode(errors="surrogateescape"))
-            pid = processes.spawn(argv, {**self.env, **(extra or {})}, self.folder.work, (nothing, out, log))
+            pid = processes.spawn(argv, {**self.env, **(extra or {})}, (nothing, out, log))
         except processes.StartFailedError as problem:
             raise PrepareError(str(problem)) from problem
         finally:

@@ -54,23 +54,24 @@ class Running:
 
 
 def start(folder: AttemptFolder, order: Order, prepared: Prepared) -> Running:
-    """Start the entrypoint with the pane as its stdin. Raises StartFailedError with the reason."""
-    limit = limits.open_limit(order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"])
+    """Start the entrypoint with the pane as its stdin. Raises StartFailedError with the reason.
+
+    The job inherits its cores and its memory group from us, so we take them on first; the group we leave again at once.
+    """
+    if order["cpu_ids"]:
+        os.sched_setaffinity(0, order["cpu_ids"])
     logs = [os.open(f"{folder.out}/{name}.log", _LOG_FLAGS, 0o644) for name in ("stdout", "stderr")]
-
-    def before_exec() -> None:
-        limit.join()
-        if order["cpu_ids"]:
-            os.sched_setaffinity(0, order["cpu_ids"])
-
+    limit = limits.join_limit(order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"])
     try:
-        pid = processes.spawn(prepared.argv, prepared.env, folder.work, (0, logs[0], logs[1]), before_exec)
+        pid = processes.spawn(prepared.argv, prepared.env, (0, logs[0], logs[1]))
     except processes.StartFailedError:
+        limit.leave()
         limit.close()
         raise
     finally:
         for log in logs:
             os.close(log)
+    limit.leave()
     return Running(pid, order, limit, Echo(folder.out))
 
 

@@ -49,6 +49,8 @@ def launch(agent: Agent, request: Dict[str, Any]) -> List[Dict[str, Any]]:
             except OSError as problem:
                 reply.update(ok=False, **disk_problem(problem))
         start_sessions(agent, admitted)
+    for name in admitted:
+        records.tell(agent.home.run, name)  # it prepares; its supervisor speaks when it runs
     return replies
 
 

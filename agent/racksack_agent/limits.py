@@ -21,7 +21,10 @@ class Limit:
     """No limit and no measurement: the base of the others."""
 
     def join(self) -> None:
-        """Called in the job's process before it becomes the job."""
+        """Take the limit on for the calling process and the children that it starts from now on. Raises OSError."""
+
+    def leave(self) -> None:
+        """Let the calling process, but not its children, go free."""
 
     def used_bytes(self, now_s: float) -> int:
         """Memory in use now; 0 when it is not time to look again."""
@@ -73,6 +76,7 @@ class Cgroup(Limit):
     limit_file = ""
     swap_file = ""
     join_file = "cgroup.procs"
+    outside = ""
     events_file = ""
     anonymous: tuple[bytes, ...] = ()
 
@@ -88,8 +92,12 @@ class Cgroup(Limit):
         raise NotImplementedError
 
     def join(self) -> None:
-        """Move the calling process in."""
+        """See Limit."""
         write(self.folder + "/" + self.join_file, "0")
+
+    def leave(self) -> None:
+        """See Limit."""
+        write(os.path.dirname(self.folder) + self.outside + "/" + self.join_file, "0")
 
     def used_bytes(self, now_s: float) -> int:
         """Memory without the page cache, which the kernel drops when it is needed elsewhere."""
@@ -138,6 +146,7 @@ class CgroupV2(Cgroup):
     """A cgroup of version 2 inside a delegated scope; an OOM ends the whole group, so that no half of a job goes on."""
 
     limit_file = "memory.max"
+    outside = "/keeper"  # version 2 has no processes beside groups with controllers
     swap_file = "memory.swap.max"
     events_file = "memory.events"
     anonymous = (b"anon", b"shmem")
@@ -149,10 +158,7 @@ class CgroupV2(Cgroup):
 
 
 def divide_scope(ram_bytes: int, root: str = "/sys/fs/cgroup", process: str = "self") -> CgroupV2:
-    """Divide the delegated scope that this process runs in: itself to `keeper`, the job to `job`. Raises OSError.
-
-    Version 2 has no processes beside subgroups with controllers, hence the keeper.
-    """
+    """Divide the delegated scope that this process runs in: itself to `keeper`, the job to `job`. Raises OSError."""
     lines = processes.read_proc(process, "cgroup").splitlines()
     own = next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::")), "")
     scope = root + own
@@ -164,18 +170,20 @@ def divide_scope(ram_bytes: int, root: str = "/sys/fs/cgroup", process: str = "s
     return CgroupV2(scope + "/job", ram_bytes)
 
 
-def open_limit(kind: str, path: str, ram_bytes: int) -> Limit:
-    """The limit of one attempt; where the chosen way fails, the memory is watched instead."""
+def join_limit(kind: str, path: str, ram_bytes: int) -> Limit:
+    """Set the limit of one attempt and take it on; where the chosen way fails, the memory is watched instead."""
     if ram_bytes <= 0:
         return Limit()
     try:
+        limit: Limit = Watch(ram_bytes)
         if kind == "cgroup1":
-            return CgroupV1(path, ram_bytes)
-        if kind == "scope":
-            return divide_scope(ram_bytes)
+            limit = CgroupV1(path, ram_bytes)
+        elif kind == "scope":
+            limit = divide_scope(ram_bytes)
+        limit.join()
     except OSError:
         return Watch(ram_bytes)
-    return Watch(ram_bytes)
+    return limit
 
 
 def members(folder: str) -> list[int]:

@@ -39,6 +39,7 @@ def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
 
 def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
     copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
+    os.chdir(folder.work)  # all programs of the attempt start here
     entry = entry_path(folder.work, order["entrypoint"])
     ram_folder = None
     if order["stage_in_ram"]:

@@ -66,18 +66,18 @@ def is_full(problem: OSError) -> bool:
     return problem.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def replace_at_last(path: str, data: bytes, makes_room: Sequence[Callable[[], None]]) -> None:
-    """As `replace` with a flush; on a full disk it makes room step by step. Raises OSError when nothing helps."""
+def replace_at_last(path: str, data: bytes, makes_room: Sequence[Callable[[], None]], sync: bool = True) -> None:
+    """As `replace`; on a full disk it makes room step by step. Raises OSError when nothing helps."""
     for make_room in makes_room:
         try:
-            replace(path, data, sync=True)
+            replace(path, data, sync)
         except OSError as problem:
             if not is_full(problem):
                 raise
             make_room()
         else:
             return
-    replace(path, data, sync=True)
+    replace(path, data, sync)
 
 
 def remove_file(path: str) -> None:

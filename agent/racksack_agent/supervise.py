@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _REASON_MAX = 1000
 _LOCK_WAIT_S = 10.0
+_WORTH_A_FLUSH_S = 5.0  # a shorter attempt whose record a power cut takes is simply run again
 _ROOM_BYTES_MIN = 64 * 1024
 
 
@@ -69,7 +70,6 @@ def supervise(folder: AttemptFolder, order: Order) -> None:
     """From the first report to the last."""
     report = first_report(order)
     stop = StopRequest(folder.stop)
-    publish(folder, report)
     os.write(1, f"racksack: attempt {folder.name}; what it prints appears here\r\n".encode())
     try:
         end = prepare_and_run(folder, order, report, stop)
@@ -120,7 +120,8 @@ def finish(folder: AttemptFolder, order: Order, report: Report, end: End) -> Non
     report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
     report.update(exit_code=end.exit_code, signal=end.signal, dropped=gathered.dropped)
     report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
-    records.replace_at_last(folder.exit, records.encode(report).encode(), room_makers(folder))
+    is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
+    records.replace_at_last(folder.exit, records.encode(report).encode(), room_makers(folder), sync=is_long)
     records.remove_file(folder.reserve)
     records.tell(folder.home.run, folder.name)
 

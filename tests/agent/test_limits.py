@@ -36,8 +36,12 @@ def test_a_scope_is_divided_into_keeper_and_job(scope, tmp_path):
     assert (scope / "job/memory.max").read_text() == str(1 << 30)
     assert (scope / "job/memory.swap.max").read_text() == "0"
     assert (scope / "job/memory.oom.group").read_text() == "1"
+    (scope / "keeper/cgroup.procs").write_text("")
     group.join()
     assert (scope / "job/cgroup.procs").read_text() == "0"
+    assert (scope / "keeper/cgroup.procs").read_text() == ""
+    group.leave()
+    assert (scope / "keeper/cgroup.procs").read_text() == "0"
 
 
 def test_what_version_2_tells(scope, tmp_path):
@@ -57,11 +61,11 @@ def test_a_scope_that_is_not_ours_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(limits.processes, "read_proc", lambda process, what: b"0::/user.slice/session-1.scope\n")
     with pytest.raises(OSError, match="not a scope of racksack"):
         limits.divide_scope(1 << 30, str(tmp_path))
-    assert isinstance(limits.open_limit("scope", "", 1 << 30), limits.Watch), "and the memory is watched instead"
+    assert isinstance(limits.join_limit("scope", "", 1 << 30), limits.Watch), "and the memory is watched instead"
 
 
 def test_no_limit_wanted():
-    assert type(limits.open_limit("cgroup1", "/nonexistent", 0)) is limits.Limit
+    assert type(limits.join_limit("cgroup1", "/nonexistent", 0)) is limits.Limit
 
 
 def test_the_session_of_an_attempt_is_wrapped_in_a_scope(tmp_path):
