@@ -52,7 +52,7 @@ class App:
         self.lock = SpoolLock(self.spool)
         self.store = Store(self.spool.database)
         self.state = self.store.load()
-        self.loop = Loop(self.state, self.store, lost_after_s=config.defaults.lost_after_s)
+        self.loop = Loop(self.state, self.store, lost_after_s=config.defaults.lost_after_s, policy=config.scheduling)
         self.news = News()
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
@@ -177,6 +177,8 @@ class App:
             max_jobs=wanted.max_jobs,
             labels=wanted.labels,
         )
+        if wanted.power is not None:
+            log.warning("node %s: its power settings are good, but nothing is switched on or off yet", name)
         await self.loop.submit(ev.NodeConfigured(record))
         node = make_node(name, _own_home(wanted.reach, self.store.spool_id))
         connector = Connector(self.loop, node, wanted.complete)

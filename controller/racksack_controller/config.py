@@ -15,6 +15,7 @@ import msgspec
 
 from racksack_controller.config_fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config_jumps import resolve_ssh
+from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
 from racksack_controller.power.config import parse_power
 from racksack_controller.power.settings import PowerSettings
@@ -108,6 +109,7 @@ class Config(msgspec.Struct, frozen=True):
     defaults: Defaults = Defaults()
     watch: Watch = Watch()
     keep: Keep = Keep()
+    scheduling: Policy = Policy()
     power: dict[str, Any] = {}  # the top-level power block as plain values
     path: Path | None = None  # the file it came from
 
@@ -146,6 +148,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         defaults=defaults,
         watch=Watch(**_in_seconds(values.get("watch", {}))),
         keep=Keep(**_in_seconds(values.get("keep", {}))),
+        scheduling=_scheduling(values.get("scheduling", {})),
         power=yamlplain.plain(values["power"]) if "power" in values else {},
         path=path,
     )
@@ -168,6 +171,11 @@ def _defaults(values: Mapping[str, float]) -> Defaults:
 def _web(values: Mapping[str, Any]) -> Web:
     web = Web(hosts=values.get("hosts", ()), listen=values.get("listen", Web().listen))
     return msgspec.structs.replace(web, listen=None) if web.listen == NOWHERE else web
+
+
+def _scheduling(values: Mapping[str, Any]) -> Policy:
+    known = {**values, "backfill": Backfill(values.get("backfill", Backfill.EASY))}
+    return msgspec.structs.replace(Policy(), **known)
 
 
 def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Report) -> dict[str, NodeConfig]:

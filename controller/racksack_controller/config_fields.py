@@ -17,6 +17,7 @@ from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
     ENV,
+    FLAG,
     LABEL,
     LINE,
     MEMORY,
@@ -24,6 +25,7 @@ from racksack_jobspecs.readers import (
     Kind,
     Report,
     list_of,
+    number_of,
     one_of,
     read_fields,
     sequence_of,
@@ -129,6 +131,23 @@ def _host_key(node: Node, _path: str, _report: Report) -> str:
     if not blob.startswith(len(name).to_bytes(4, "big") + name) or len(blob) <= 4 + len(name):
         raise ValueError(f"the key after {parts[0]} is not a key of that type; {remedy}")
     return f"{parts[0]} {parts[1]}"
+
+
+def _shares(node: Node, path: str, report: Report) -> dict[str, float]:
+    """User -> part, a number above zero."""
+    if not isinstance(node, Mapping):
+        raise ValueError("this is a mapping of users to numbers; write {alice: 2, bob: 1}")
+    shares: dict[str, float] = {}
+    for key, value in node.entries:
+        try:
+            share = number_of(value)
+        except ValueError as error:
+            report.add(key.line, f"{path}.{shown(key.text)}", str(error))
+            continue
+        if not 0 < share <= 1000:
+            report.add(key.line, f"{path}.{shown(key.text)}", "is not a part; write a number above 0 and at most 1000")
+        shares[key.text] = share
+    return shares
 
 
 def listen_of(node: Node, _path: str, _report: Report) -> Listen:
@@ -250,6 +269,30 @@ WATCH_FIELDS = (
     _time("1s", "settle", "How long a file that was not renamed into place must be still before it is read.", "1s"),
     _time("10s", "rescan", "How often the jobs folder is looked through even when nothing is heard of it.", "10s"),
 )
+SCHEDULING_FIELDS = (
+    Field(
+        "backfill",
+        one_of("easy", "conservative", "none"),
+        "What may overtake: jobs that do not delay the first waiting job, or any waiting job, or nothing.",
+        "conservative",
+        "easy",
+    ),
+    Field("fair_share", FLAG, "Jobs of users who used less of the rack of late come first.", "yes", "no"),
+    Field(
+        "shares",
+        Kind(_shares, {"type": "object"}),
+        "How much of the rack is each user's part, in relation to the others, who have 1.",
+        "{alice: 2}",
+        "1 for everybody",
+    ),
+    Field(
+        "max_running_per_owner",
+        whole_of(1, 1_000_000, "the number of jobs"),
+        "How many jobs of one user may be on nodes at once.",
+        "20",
+        "no limit",
+    ),
+)
 RESERVE_FIELDS = (
     Field("cpus", CPUS, "CPU cores that jobs do not get.", "1", "0"),
     Field("ram", MEMORY, "Memory that jobs do not get.", "2G", "0"),
@@ -355,6 +398,19 @@ CONFIG_FIELDS = (
     ),
     Field("watch", _fields(WATCH_FIELDS), "How the jobs folder is watched.", "{settle: 1s}", "see below"),
     Field("keep", _fields(KEEP_FIELDS), "How long things are kept that nobody uses.", "{uploads: 2d}", "see below"),
-    Field("power", Kind(_raw, {}), "Power settings of the whole rack; see power.md.", "{boot_stagger: 5s}", "none"),
+    Field(
+        "scheduling",
+        _fields(SCHEDULING_FIELDS),
+        "In which order jobs start, and what may overtake.",
+        "{fair_share: yes}",
+        "see below",
+    ),
+    Field(
+        "power",
+        Kind(_raw, {}),
+        "Power settings of the whole rack; checked, not acted on yet.",
+        "{boot_stagger: 5s}",
+        "none",
+    ),
     Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),
 )

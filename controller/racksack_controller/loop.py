@@ -17,6 +17,7 @@ from racksack_controller.core.actions import Action
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.events import Event
 from racksack_controller.core.place import schedule
+from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.state import Changes, State
 from racksack_controller.store import Store, StoreError
 
@@ -38,12 +39,19 @@ class Loop:
     """Holds the state, and everything that happens passes through it."""
 
     def __init__(
-        self, state: State, store: Store, *, lost_after_s: float, clock: Callable[[], float] = time.time
+        self,
+        state: State,
+        store: Store,
+        *,
+        lost_after_s: float,
+        policy: Policy = DEFAULT,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = state
         self.lost_after_s = lost_after_s
         self.unsaved_reason = ""  # why the last step could not be saved; nothing new is started meanwhile
         self._store = store
+        self._policy = policy
         self._clock = clock
         self._edge: Edge | None = None
         self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
@@ -123,7 +131,7 @@ class Loop:
         self._under_way.difference_update(finished)
         applying.lose_unreachable(self.state, now, self.lost_after_s)
         applying.requeue_unstaged(self.state, now, patience_s=30.0)
-        for placed in schedule(self.state, now):
+        for placed in schedule(self.state, now, self._policy):
             log.info("place job=%d node=%s reason=%s", placed.job, placed.node, placed.why)
             applying.apply(self.state, placed, now)
         await self._save(self.state.take_changes())

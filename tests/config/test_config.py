@@ -166,3 +166,21 @@ nodes:
         "10.0.0.1",
         "10.0.0.2",
     ]
+
+
+def test_scheduling_becomes_the_policy_of_every_pass() -> None:
+    text = "scheduling: {backfill: conservative, fair_share: yes, shares: {alice: 2}, max_running_per_owner: 3}\n"
+    policy = parse_config(text + "nodes: {here: {local: {}}}\n").scheduling
+    assert (policy.backfill, policy.fair_share) == ("conservative", True)
+    assert (policy.shares, policy.max_running_per_owner) == ({"alice": 2.0}, 3)
+
+
+def test_mistakes_in_scheduling_are_said() -> None:
+    text = "scheduling: {backfill: fast, shares: {alice: none, bob: 0}}\nnodes: {here: {local: {}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert [problem.path for problem in caught.value.problems] == [
+        "scheduling.backfill",
+        "scheduling.shares.alice",
+        "scheduling.shares.bob",
+    ]
