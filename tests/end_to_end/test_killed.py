@@ -8,12 +8,15 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end import projects
 from tests.end_to_end.site import CONFIG, Site, is_alive, started_at, until
+
+MakeSite = Callable[..., Site]
 
 
 @pytest.fixture
@@ -115,7 +118,10 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     node_is_empty(site)
 
 
-def test_while_running(site: Site, project: Path) -> None:
+def test_while_running(make_site: MakeSite) -> None:
+    """The node has been connected for longer than a silent one is waited for: a start must not take that for silence."""
+    site = make_site(CONFIG + "defaults: {lost_after: 1s}\n")
+    project = projects.make(site.work / "p", projects.TRACED)
     go = site.root / "go"
     site.start()
     jobs = [site.submit(project, "--", go) for _ in range(2)]
@@ -173,7 +179,7 @@ def test_while_removing(site: Site, project: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_at_random(make_site, seed: int) -> None:
+def test_at_random(make_site: MakeSite, seed: int) -> None:
     """Jobs are dropped all the while, and the controller is killed again and again wherever it happens to be."""
     site = make_site(CONFIG.replace("cpus: 8", "cpus: 6"))
     chance = random.Random(int(os.environ.get("RACKSACK_SEED", seed)))

@@ -230,7 +230,8 @@ def test_controller_killed_while_jobs_run_everywhere(rig: Rig, waits: str) -> No
     let_go(rig, "r1", "kill-r1")
     until(lambda: len(trace_on(rig, "r1", "kill-r1")) == 2, "one ends while there is no controller")
     rig.start()
-    assert [rig.job(job)["state"] for job, node in jobs if node != "r1"] == ["running", "running"]
+    seen = [rig.job(job) for job, node in jobs if node != "r1"]
+    assert [job["state"] for job in seen] == ["running", "running"], (seen, rig.log())
     for _job, node in jobs:
         let_go(rig, node, f"kill-{node}")
     for job, node in jobs:

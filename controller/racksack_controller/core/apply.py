@@ -165,7 +165,7 @@ def _node_disconnected(state: State, event: ev.NodeDisconnected, now: float) -> 
     since = now if node.connected or not node.connection_since_s else node.connection_since_s
     if node.connected:
         state.tell(now, event.sentence, node=node.name)
-    if node.connected or node.connection_reason != event.sentence:
+    if node.connected or node.connection_reason != event.sentence or since != node.connection_since_s:
         state.put_node(replace(node, connected=False, connection_reason=event.sentence, connection_since_s=since))
 
 
@@ -368,16 +368,21 @@ def _remove_failed(state: State, event: ev.RemoveFailed, now: float) -> None:
 def lose_unreachable(state: State, now: float, lost_after_s: float) -> None:
     """Give up the attempts on nodes that have not answered for `lost_after_s`; their jobs run elsewhere."""
     for node in [state.nodes[name] for name in sorted(state.silent)]:
-        if now - node.connection_since_s < lost_after_s:
+        if _silent_s(node, now) < lost_after_s:
             continue
         for attempt in state.on_node(node.name):
             _lose(state, attempt, f"{node.name} has not answered for {lost_after_s:.0f} s", now)
 
 
+def _silent_s(node: Node, now: float) -> float:
+    """For how long a node has not answered; 0 for one that was not called since the controller's start."""
+    return now - node.connection_since_s if node.connection_since_s else 0.0
+
+
 def requeue_unstaged(state: State, now: float, patience_s: float) -> None:
     """Take back jobs that were about to be sent to a node which does not answer any more."""
     for node in [state.nodes[name] for name in sorted(state.silent)]:
-        if now - node.connection_since_s < patience_s:
+        if _silent_s(node, now) < patience_s:
             continue
         for attempt in [a for a in state.on_node(node.name) if a.state is JobState.STAGING and not a.launched]:
             sentence = f"{node.name} stopped answering before the job was there"

@@ -79,11 +79,14 @@ class State:
         usage: Iterable[OwnerUse] = (),
         history: Iterable[RunHistory] = (),
     ) -> None:
-        """Take what the store has, without noting a change. Connections are not remembered."""
+        """Take what the store has, without noting a change.
+
+        Connections are not remembered, nor since when: nobody has called the nodes yet, so none has failed to answer.
+        """
         self.usage = Usage(usage, self.usage.half_life_s)
         self.history.records.update((record.key, record) for record in history)
         for node in nodes:
-            self.put_node(msgspec.structs.replace(node, connected=False))
+            self.put_node(msgspec.structs.replace(node, connected=False, connection_since_s=0.0))
         for job in jobs:
             self.put_job(job)
         for attempt in attempts:
