@@ -119,7 +119,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def test_while_running(make_site: MakeSite) -> None:
-    """The node has been connected for longer than a silent one is waited for: a start must not take that for silence."""
+    """The node has been connected for longer than a silent one is waited for: that is not silence."""
     site = make_site(CONFIG + "defaults: {lost_after: 1s}\n")
     project = projects.make(site.work / "p", projects.TRACED)
     go = site.root / "go"
