@@ -40,6 +40,7 @@ class Devices:
         self.vram: Ints = np.zeros(0, dtype=np.int64)
         self.free: Ints = np.zeros(0, dtype=np.int64)
         self.gpus: list[Gpu] = []
+        self.columns: Ints = np.zeros((0, 0), dtype=np.int64)  # (nodes, devices): where they stand; -1 is none
         self._index: dict[tuple[int, str], int] = {}
         self._matching: dict[tuple[str | None, int], Bools] = {}
 
@@ -51,6 +52,16 @@ class Devices:
         self.free = np.full(len(self.gpus), MILLI, dtype=np.int64)
         self._index = {(int(row), gpu.uuid): i for i, (row, gpu) in enumerate(zip(self.row, self.gpus, strict=True))}
         self._matching = {}
+        most = max((len(gpus) for gpus in per_node), default=0)
+        self.columns = np.full((len(per_node), most), -1, dtype=np.int64)
+        for index, row in enumerate(self.row):
+            self.columns[row, index - np.searchsorted(self.row, row)] = index
+
+    def parts(self, free: Ints, rows: Ints, kind: GpuKind | None) -> Ints:
+        """What the devices of these nodes have left, (rows, devices); 0 where is none that the job can use."""
+        columns = self.columns[rows]
+        usable = columns >= 0 if kind is None else (columns >= 0) & self.matching(kind)[columns]
+        return np.where(usable, free[columns], 0)
 
     def take(self, row: int, uuids: Sequence[str], milli: int) -> None:
         """Hold (negative: give back) a part of devices; one that the node no longer has is passed over."""

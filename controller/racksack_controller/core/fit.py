@@ -50,6 +50,7 @@ def first_fit(free: Floats, need: Floats) -> Floats:
 
 
 COSTS: Mapping[Rule, Cost] = {
+    Rule.FRAGMENTATION: best_fit,  # among nodes without devices, and where it leaves the choice open
     Rule.BEST_FIT: best_fit,
     Rule.L2: l2,
     Rule.DOT_PRODUCT: dot_product,

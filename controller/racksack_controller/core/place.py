@@ -21,7 +21,6 @@ from racksack_controller.core.amounts import demand_of as demand_of
 from racksack_controller.core.amounts import matching_gpus as matching_gpus
 from racksack_controller.core.backfill import Guard
 from racksack_controller.core.events import Placed
-from racksack_controller.core.fit import COSTS
 from racksack_controller.core.holds import Hold
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry, entries, sorted_lines, use_by_owner
@@ -55,13 +54,12 @@ class Pass:
         self.waiting = state.lines
         self.now = now
         self.policy = policy
-        self.room = Room(state.rack, now)
+        self.room = Room(state.rack, now, state.lines.usual())
         self.limits = Limits(state, policy)
         self.placed: list[Placed] = []
         self.taken: list[tuple[Hold, float, float]] = []
         self.guards: list[Guard] = []
         self._use = np.zeros(1)
-        self._cost = COSTS[policy.rule]
         self._place_in_line: dict[int, int] = {}
         self._blocked: list[int] = []  # lines without room, the first in the queue last
         self._queue: list[Entry] = []
@@ -104,7 +102,7 @@ class Pass:
         rows = fits.nonzero()[0]
         if len(rows) < line.gang:
             return False
-        chosen = self.room.best(line, need, rows, line.gang, self._cost)
+        chosen = self.room.best(line, need, rows, line.gang, self.policy.rule)
         self._place(entry, line, need, chosen, len(rows))
         self._queue_next_of(entry)
         return True
@@ -122,7 +120,7 @@ class Pass:
         parts = []
         soft, late = self.now + self._length_s(index, hard=False), self.now + self._length_s(index, hard=True)
         for row in rows:
-            uuids = self.room.take(row, need, line.kind)
+            uuids = self.room.take(row, line, need, self.policy.rule)
             milli = line.kind.milli if line.kind else MILLI
             held = Allocation(spec.resources.cpus, spec.resources.ram_bytes, uuids, spec.resources.disk_bytes, milli)
             parts.append(Part(self.room.rack.nodes[row].name, held))

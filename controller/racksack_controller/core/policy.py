@@ -29,6 +29,7 @@ class BackfillOrder(StrEnum):
 class Rule(StrEnum):
     """On which of the nodes with room a job is placed."""
 
+    FRAGMENTATION = "fragmentation"  # shared devices: where least is left that the usual jobs cannot use; else best fit
     BEST_FIT = "best_fit"  # where the least is left of the scarcest resource
     L2 = "l2"  # where the sum of squares of what is left is the least
     DOT_PRODUCT = "dot_product"  # where what is free points most in the direction of what is asked
@@ -43,7 +44,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     predict: bool = True  # run times from history, never above the time limit; False: time limits alone
     patience_s: float = 3600.0  # a job that has waited so long is guarded by time limits, not by predictions
     default_time_limit_s: float = 7 * DAY_S  # of jobs that name none
-    rule: Rule = Rule.BEST_FIT
+    rule: Rule = Rule.FRAGMENTATION
     fair_share: bool = False  # owners who have used less than their share of late come first
     shares: dict[str, float] = {}  # owner -> share; 1 for everybody else
     max_running_per_owner: int | None = None

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from racksack_controller.core.amounts import GPUS, SLOTS
+from racksack_controller.core.amounts import GPUS, MILLI, SLOTS
 from racksack_controller.core.devices import GpuKind
+from racksack_controller.core.fit import COSTS
+from racksack_controller.core.fragmentation import Usual, growth
+from racksack_controller.core.policy import Rule
 from racksack_controller.core.rack import Admission, Bools, Floats, Ints, Rack
 from racksack_controller.core.waiting import Line, Waiting
 
 NODES_AT_ONCE = 64
 COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
 AVOIDED = 1e6
-
-Cost = Callable[[Floats, Floats], Floats]
+TIE = 1e-3
 
 
 class Room:
     """What is free on each node while a pass goes on."""
 
-    def __init__(self, rack: Rack, now: float) -> None:
+    def __init__(self, rack: Rack, now: float, usual: list[Usual]) -> None:
         self.rack = rack
         self.free = rack.free(now)
         self.devices = rack.devices
         self.device_free = self.devices.free.copy()
+        self.usual = usual
+        self._has_devices = self.rack.total[GPUS] > 0
 
     def lines_with_room(self, waiting: Waiting, lines: Ints, free: Ints) -> Bools:
         """For each of `lines` whether some node has room in `free`. Gangs are only asked for one rank."""
@@ -57,12 +59,15 @@ class Room:
             fits &= self.devices.usable(self.device_free, line.kind, free.shape[1]) >= line.kind.devices
         return fits
 
-    def best(self, line: Line, need: Ints, rows: Ints, count: int, cost: Cost) -> list[int]:
+    def best(self, line: Line, need: Ints, rows: Ints, count: int, rule: Rule) -> list[int]:
         """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last."""
         if len(rows) == 1:
             return [int(rows[0])]
+        rows = self._without_devices_if_possible(line, rows, count)
         inverse = self.rack.inverse[:COMPARED, rows]
-        costs = cost(self.free[:COMPARED, rows] * inverse, need[:COMPARED, None] * inverse)
+        costs = COSTS[rule](self.free[:COMPARED, rows] * inverse, need[:COMPARED, None] * inverse)
+        if rule is Rule.FRAGMENTATION and shares_device(line) and self.usual:
+            costs = self._growth(line, need, rows)[0] + TIE * costs
         if line.avoid:
             avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)
@@ -70,14 +75,29 @@ class Room:
             return [int(rows[costs.argmin()])]
         return [int(row) for row in rows[np.argsort(costs, kind="stable")[:count]]]
 
-    def take(self, row: int, need: Ints, kind: GpuKind | None) -> tuple[str, ...]:
+    def take(self, row: int, line: Line, need: Ints, rule: Rule) -> tuple[str, ...]:
         """Take what one rank needs of a node; the uuids of its devices."""
+        chosen: list[int] = []
+        if line.kind is not None:
+            chosen = self.devices.choose(self.device_free, row, line.kind)
+            if rule is Rule.FRAGMENTATION and shares_device(line) and self.usual:
+                column = int(self._growth(line, need, np.array([row]))[1][0])
+                chosen = [int(self.devices.columns[row, column])]
+            self.device_free[chosen] -= line.kind.milli
         self.free[:, row] -= need
-        if kind is None:
-            return ()
-        chosen = self.devices.choose(self.device_free, row, kind)
-        self.device_free[chosen] -= kind.milli
         return tuple(self.devices.gpus[index].uuid for index in chosen)
+
+    def _without_devices_if_possible(self, line: Line, rows: Ints, count: int) -> Ints:
+        """A job that needs no device leaves the nodes that have some to others."""
+        if line.kind is not None or not len(self.devices.gpus):
+            return rows
+        plain = rows[~self._has_devices[rows]]
+        return plain if len(plain) >= count else rows
+
+    def _growth(self, line: Line, need: Ints, rows: Ints) -> tuple[Floats, Ints]:
+        parts = self.devices.parts(self.device_free, rows, line.kind)
+        added, column = growth(self.free[:, rows], parts, need, line.kind, self.usual)
+        return added / MILLI, column
 
     def _columns(self, free: Ints, admission: Admission, kind: GpuKind | None) -> Ints:
         """The columns of the nodes that come into question, devices counted as the job counts them."""
@@ -109,3 +129,8 @@ def _some_column_holds(free: Ints, need: Ints) -> Bools:
         if not len(left):
             break
     return found
+
+
+def shares_device(line: Line) -> bool:
+    """Whether the jobs of a line leave a part of their device to others."""
+    return line.kind is not None and line.kind.milli < MILLI

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from racksack_controller.core.amounts import DIMENSIONS, Vector, demand
+from racksack_controller.core.amounts import CPUS, DIMENSIONS, RAM, Vector, demand
 from racksack_controller.core.devices import GpuKind, gpu_kind
+from racksack_controller.core.fragmentation import Usual
 from racksack_controller.core.history import History, HistoryKey, history_key
 from racksack_controller.core.rack import Admission
 from racksack_controller.core.records import Job
@@ -23,6 +24,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 DEADLINE_HORIZON_S = 86400.0
 NO_LIMIT = -1.0
+USUAL_KINDS = 8
 
 
 class Line(NamedTuple):
@@ -96,6 +98,7 @@ class Waiting:
         self._unused: list[int] = []
         self._where: dict[int, tuple[int, tuple[float, int]]] = {}
         self._programs: dict[HistoryKey, int] = {}
+        self._asked: dict[GpuKind, tuple[int, int, int]] = {}  # how often, and the sums of CPUs and memory
         self._later: list[tuple[float, int]] = []
         self._later_jobs: dict[int, Job] = {}
 
@@ -149,6 +152,12 @@ class Waiting:
         expected: Floats = self.program_s[self.program[lines]]
         return expected
 
+    def usual(self) -> list[Usual]:
+        """The kinds of jobs with devices that were asked for most often, with their mean CPUs and memory."""
+        common = sorted(self._asked.items(), key=lambda item: -item[1][0])[:USUAL_KINDS]
+        total = sum(asked[0] for _, asked in common)
+        return [Usual(cpus // count, ram // count, kind, count / total) for kind, (count, cpus, ram) in common]
+
     def open_lines(self) -> Ints:
         """The indices of the lines in which somebody stands."""
         return np.flatnonzero(self.size[: len(self.jobs)])
@@ -166,6 +175,9 @@ class Waiting:
         index = self._index.get(line)
         if index is None:
             index = self._open(line)
+        if line.kind is not None:
+            count, cpus, ram = self._asked.get(line.kind, (0, 0, 0))
+            self._asked[line.kind] = (count + 1, cpus + line.need[CPUS], ram + line.need[RAM])
         entry = (age_since_s(job), job.id)
         insort(self.jobs[index], entry)
         self._where[job.id] = (index, entry)

@@ -1,8 +1,8 @@
 """The replay: the production core, driven by a clock that jumps from event to event.
 
-All that happens at one moment is applied, then the core decides, as in the daemon's loop; what it asks of the nodes is done
-at once. Jobs start when they are placed and end after the run time of the workload. Everything is a function of the
-workload, the rack, the policy and the seed.
+All that happens at one moment is applied, then the core decides, as in the daemon's loop; what it asks of the nodes is
+done at once. Jobs start when they are placed and end after the run time of the workload. Everything is a function of
+the workload, the rack, the policy and the seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What a replay is judged by. Bounded slowdown: max(1, (wait + run) / max(run, 10 s)) (Feitelson et al., JSSPP 1997)."""
+"""What a replay is judged by.
+
+Bounded slowdown is max(1, (wait + run) / max(run, 10 s)) (Feitelson et al., "Theory and practice in parallel job
+scheduling", JSSPP 1997).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Workloads to replay: the Standard Workload Format (SWF 2.2) and Batsim's job tables.
 
-SWF: https://www.cs.huji.ac.il/labs/parallel/workload/swf.html. A -1 means unknown: requested processors then come from the
-allocated ones, the requested time from the run time; a job without a run time did not run and is left out.
+SWF: https://www.cs.huji.ac.il/labs/parallel/workload/swf.html. A -1 means unknown: requested processors then come from
+the allocated ones, the requested time from the run time; a job without a run time did not run and is left out.
 """
 
 from __future__ import annotations
