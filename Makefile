@@ -1,4 +1,7 @@
 # `make demo` and `make test` each set everything up by themselves; see README.md.
+# Three test files at a time: most tests wait for programs. PARALLEL= runs them one by one.
+PARALLEL ?= --numprocesses 3 --dist loadfile
+
 .PHONY: help setup demo test check lint bench clean
 
 help:
@@ -19,7 +22,7 @@ demo: setup
 # Where Debian packages cannot be installed, the tests that need them are skipped by name, each with its reason.
 test: setup
 	@scripts/debian-packages install tests || true
-	.venv/bin/pytest $(TESTS)
+	.venv/bin/pytest $(PARALLEL) $(TESTS)
 
 lint: setup
 	.venv/bin/ruff check
