@@ -1,7 +1,5 @@
-"""`python3 racksack_agent serve --home DIR` answers the controller; `... supervise FOLDER` runs one attempt,
-`... shell FOLDER` is a shell in it.
-
-This file is read and compiled at each start of an attempt, since Python keeps no bytecode of scripts: it stays short.
+"""`python3 racksack_agent serve --home DIR` answers the controller; `... forkserver` forks the supervisors of attempts;
+`... shell FOLDER` is a shell in one.
 """
 
 import sys
@@ -9,8 +7,8 @@ import sys
 if not __package__:  # started by its path: the package is found beside this folder
     sys.path.insert(0, __file__.rpartition("/")[0] + "/..")
 
-if sys.argv[1:2] == ["supervise"]:
-    from racksack_agent.supervise import main
+if sys.argv[1:2] == ["forkserver"]:
+    from racksack_agent.forkserver import main
 elif sys.argv[1:2] == ["shell"]:
     from racksack_agent.shell import main
 else:

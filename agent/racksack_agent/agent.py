@@ -14,6 +14,7 @@ from racksack_agent.attempts import Attempts
 from racksack_agent.cores import Cores
 from racksack_agent.home import Home
 from racksack_agent.snapshots import Snapshots
+from racksack_agent.starting import ForkServer
 
 
 class Agent:
@@ -26,6 +27,7 @@ class Agent:
         self.attempts = Attempts(home, self.boot_id, self.sessions)
         self.snapshots = Snapshots(home)
         self.cores = Cores(home)
+        self.forkserver = ForkServer(home)
         self._limit_kind = limit
 
     @functools.cached_property

@@ -12,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import time
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from racksack_agent import limits, outputs, processes, ramdisk, records, signals, variables
+from racksack_agent.gathered import Gathered
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.sessions import Sessions
 
@@ -87,7 +89,7 @@ class Attempts:
         """After a restart of the node: a record is only as good as the outputs that it counted reached the disk."""
         if final.get("boot_id") == self._boot_id or final.get("outcome") == "lost":
             return final
-        gathered = outputs.Gathered()
+        gathered = Gathered()
         outputs.recount(folder.out, gathered)
         if (gathered.output_files, gathered.output_bytes) == (final["output_files"], final["output_bytes"]):
             return final
@@ -95,7 +97,7 @@ class Attempts:
         final.update(
             outcome="lost", reason=reason, output_files=gathered.output_files, output_bytes=gathered.output_bytes
         )
-        records.replace(folder.exit, records.encode(final).encode(), sync=True)
+        records.replace(folder.exit, records.encode(final), sync=True)
         return final
 
     def rescan(self) -> list[str]:
@@ -132,20 +134,18 @@ class Attempts:
             return "its supervisor was ended from outside"
         if time.time() - launch["launched_at_s"] < _START_S:
             return ""
-        if self._sessions and self._sessions.name_of(folder.name) in self._sessions.names():
-            return ""
-        return "its session ended before it began"
+        return "its supervisor never began"
 
     def _bury(self, folder: AttemptFolder, launch: Report, sentence: str) -> None:
         end_rest(folder, launch)
+        if self._sessions:
+            self._sessions.end(folder.name)
         report = records.read(folder.state) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
         gathered = outputs.gather(folder.work, folder.out, (), launch["max_output_bytes"])
         report.update(state="ended", outcome="lost", reason=sentence, ended_at_s=time.time(), dropped=gathered.dropped)
         report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
         clean(folder, launch)
-        records.replace_at_last(
-            folder.exit, records.encode(report).encode(), [lambda: records.remove_file(folder.reserve)]
-        )
+        records.replace_at_last(folder.exit, records.encode(report), [lambda: records.remove_file(folder.reserve)])
         records.tell(self._home.run, folder.name)
 
     def poke(self, name: str) -> None:
@@ -193,7 +193,7 @@ def end_rest(folder: AttemptFolder, launch: Report) -> None:
         left = processes.marked(variables.marker(folder.path)) + limits.members(launch["limit"]["path"])
         if not left:
             return
-        processes.send(left, signals.KILL)
+        processes.send(left, signal.SIGKILL)
         time.sleep(0.02)
 
 

@@ -11,19 +11,15 @@ from __future__ import annotations
 import binascii
 import os
 import time
+from typing import Any, Dict, Sequence
 
-from racksack_agent import environment, processes, records
-from racksack_agent.environment import Base, Made
+from racksack_agent import processes, records, venvs
+from racksack_agent.ending import StopRequest
+from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
+from racksack_agent.venvs import Base, Made
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Dict, Sequence
-
-    from racksack_agent.ending import StopRequest
-    from racksack_agent.home import AttemptFolder
-
-    Order = Dict[str, Any]
+Order = Dict[str, Any]
 
 _FRESH_S = 3600.0
 _BUILD_LIMIT_S = 3600.0  # a build that hangs must not hold its place for ever
@@ -82,7 +78,7 @@ def build(folder: AttemptFolder, order: Order, kind: str, file: str, stop: StopR
     elif kind == "lock":
         done = _with_lock(builder, base, file)
     else:
-        environment.make_venv(folder.venv, base)
+        venvs.make_venv(folder.venv, base)
         builder.note(f"a venv with Python {base.version} ({base.python})")
         done = kind == "plain" or _with_uv(builder, base, file)
     if not done:
@@ -106,7 +102,7 @@ def build_variables(order: Order, folder: AttemptFolder) -> dict[str, str]:
 
 def find_base(builder: Builder, wanted: str | None) -> Base:
     """A Python of the wanted version, from this machine or, with uv, from where uv gets it. Raises PrepareError."""
-    own = environment.own_base()
+    own = venvs.own_base()
     if not wanted or f"{own.version}.".startswith(wanted.rstrip(".") + "."):
         return own
     found = _find_python(builder, wanted)
@@ -139,7 +135,7 @@ def _first_line(path: str) -> str:
 
 
 def _with_uv(builder: Builder, base: Base, file: str) -> bool:
-    stable = stable_base(builder.folder.home.bases, base)
+    stable = venvs.stable_base(builder.folder.home.bases, base)
     assert builder.uv is not None  # noqa: S101 - the caller has looked
     argv = [
         builder.uv,
@@ -188,24 +184,6 @@ def _with_pip(builder: Builder, base: Base, kind: str, file: str) -> bool:
     install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     what = ["-r", file] if kind == "requirements" else [os.path.join(".", os.path.dirname(file))]
     return builder.run([base.python, "-m", "venv", builder.folder.venv]) and builder.run([*install, *what])
-
-
-def stable_base(bases: str, base: Base) -> str:
-    """The base venv of a Python, made on first use. Safe when several attempts make it at once."""
-    name = f"{base.version}-{binascii.crc32(os.fsencode(base.python)):08x}"
-    path = bases + "/" + name
-    if not os.path.isdir(path):
-        beside = f"{path}.{os.getpid()}.new"
-        environment.make_venv(beside, base)
-        try:
-            os.rename(beside, path)
-        except OSError:  # another attempt was quicker
-            import shutil
-
-            shutil.rmtree(beside)
-            if not os.path.isdir(path):
-                raise
-    return path
 
 
 class Known:

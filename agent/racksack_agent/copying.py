@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from racksack_agent.ending import StopRequest
+from racksack_agent.ending import StopRequest
 
 _SMALL_BYTES = 256 * 1024
 _STEP_BYTES = 64 * 1024 * 1024

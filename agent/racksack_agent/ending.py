@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from racksack_agent import records, signals
+from racksack_agent.echo import Echo
 from racksack_agent.problems import PrepareError
 
 _SENTENCES = {
@@ -34,11 +36,12 @@ class StopRequest:
     down.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, echo: Echo) -> None:
         self.path = path
+        self._echo = echo
         self.reason: str | None = None
         self.grace_s = DEFAULT_GRACE_S
-        self.signal: int = signals.TERM
+        self.signal: int = signal.SIGTERM
 
     @property
     def requested(self) -> bool:
@@ -60,8 +63,10 @@ class StopRequest:
         return End(self.outcome, self.sentence) if self.requested else None
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for a signal or the time; take in what a signal announces."""
+        """Wait for a signal or the time; take in what a signal announces. Meanwhile the pane shows what there is."""
         number = signals.take(timeout_s)
+        if timeout_s and number is None:
+            self._echo.copy()
         while number is not None:
             self._heed(number)
             number = None if number == signals.CHILD else signals.take(0)

@@ -1,39 +1,20 @@
-"""The job's own venv, at its final path.
-
-An empty venv is three folders, three links and a small file, so it is made by hand in half a millisecond. Packages
-are put in by uv with `--prefix`, told to resolve for a *base*: an empty venv per Python in the agent's home that is
-never installed into. uv remembers what it learnt about that interpreter, while it would start each new venv's Python
-only to ask it the same again (20 ms instead of 55). Scripts of packages then name the base's Python in their first
-line, which is set right afterwards. Where there is no uv: `python -m venv` and pip.
-"""
+"""Chooses what the job's venv is made of, and has it made. See `venvs` and `building`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any, Dict
 
+from racksack_agent import building, venvs
+from racksack_agent.ending import StopRequest
+from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
+from racksack_agent.venvs import Made
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Dict
-
-    from racksack_agent.ending import StopRequest
-    from racksack_agent.home import AttemptFolder
-
-    Order = Dict[str, Any]
+Order = Dict[str, Any]
 
 _FILES = {"lock": "uv.lock", "requirements": "requirements.txt", "pyproject": "pyproject.toml"}
-
-
-class Made:
-    """The Python that runs the job's scripts, and the venv that it belongs to."""
-
-    __slots__ = ("python", "venv")
-
-    def __init__(self, python: str | None, venv: str | None) -> None:
-        self.python = python
-        self.venv = venv
 
 
 def is_python(entrypoint: str) -> bool:
@@ -48,12 +29,10 @@ def make(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
     if kind == "none" and not wanted["python"]:
         return Made(os.path.realpath(sys.executable), None)
     if kind == "plain" and not wanted["python"]:
-        base = own_base()
+        base = venvs.own_base()
     else:
-        from racksack_agent import building
-
         return building.build(folder, order, kind, file, stop)
-    make_venv(folder.venv, base)
+    venvs.make_venv(folder.venv, base)
     log = f"an empty venv with Python {base.version} ({base.python})\n"
     with open(folder.out + "/env.log", "w", encoding="utf-8") as env_log:
         env_log.write(log)
@@ -101,32 +80,3 @@ def has_dependencies(path: str) -> bool:
             elif table == "project" and text.partition("=")[0].strip() == "dependencies":
                 return True
     return False
-
-
-class Base:
-    """A Python to make venvs from."""
-
-    __slots__ = ("python", "version")
-
-    def __init__(self, python: str, version: str) -> None:
-        self.python = python
-        self.version = version
-
-
-def own_base() -> Base:
-    """The Python that runs the agent, seen through the links of a venv that it may have been started from."""
-    return Base(os.path.realpath(sys.executable), ".".join(map(str, sys.version_info[:3])))
-
-
-def make_venv(path: str, base: Base) -> None:
-    """Make an empty venv. Raises OSError."""
-    minor = "python" + ".".join(base.version.split(".")[:2])
-    os.makedirs(path + "/bin")
-    os.makedirs(f"{path}/lib/{minor}/site-packages")
-    os.symlink("lib", path + "/lib64")
-    os.symlink(base.python, path + "/bin/python")
-    os.symlink("python", path + "/bin/python3")
-    os.symlink("python", f"{path}/bin/{minor}")
-    with open(path + "/pyvenv.cfg", "w", encoding="utf-8") as file:
-        file.write(f"home = {os.path.dirname(base.python)}\ninclude-system-site-packages = false\n")
-        file.write(f"version = {base.version}\nexecutable = {base.python}\n")

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import glob
 import os
+from typing import Iterator, Sequence
 
-from racksack_agent import outputs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Iterator, Sequence
+from racksack_agent import copying
+from racksack_agent.gathered import Gathered, TooLargeError
 
 
-def copy_matches(work: str, out: str, patterns: Sequence[str], gathered: outputs.Gathered, max_bytes: int) -> None:
+def copy_matches(work: str, out: str, patterns: Sequence[str], gathered: Gathered, max_bytes: int) -> None:
     """Copy everything that the patterns match. Raises OSError, and TooLargeError as soon as that is known."""
     seen: set[str] = set()
     copied_bytes = 0
@@ -32,8 +30,8 @@ def copy_matches(work: str, out: str, patterns: Sequence[str], gathered: outputs
             seen.add(relative)
             copied_bytes += os.lstat(work + "/" + relative).st_size
             if copied_bytes > max_bytes:
-                raise outputs.TooLargeError(copied_bytes)
-            outputs.copy_into(work + "/" + relative, out, relative)
+                raise TooLargeError(copied_bytes)
+            copy_into(work + "/" + relative, out, relative)
         if not matched:
             gathered.drop(f"{pattern}: nothing matched")
 
@@ -49,7 +47,7 @@ def matches(work: str, pattern: str) -> Iterator[str]:
             yield os.path.relpath(found, work)
 
 
-def collectable(work: str, relative: str, gathered: outputs.Gathered) -> bool:
+def collectable(work: str, relative: str, gathered: Gathered) -> bool:
     """Whether a matched file may be copied; a reason against it is noted."""
     path = os.path.join(work, relative)
     root = os.path.realpath(work)
@@ -62,3 +60,15 @@ def collectable(work: str, relative: str, gathered: outputs.Gathered) -> bool:
     else:
         return True
     return False
+
+
+def copy_into(source: str, out: str, relative: str) -> None:
+    """Copy one file or link to its place below `out`, replacing what is there. Raises OSError."""
+    target = out + "/" + relative
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.lexists(target):
+        os.unlink(target)
+    if os.path.islink(source):
+        os.symlink(os.readlink(source), target)
+    else:
+        copying.copy_file(source, target)

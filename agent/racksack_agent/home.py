@@ -1,7 +1,4 @@
-"""The names of everything in an agent's home, and nothing about what is done with it.
-
-Imported at each start of an attempt: only modules that cost nothing to import.
-"""
+"""The names of everything in an agent's home, and nothing about what is done with it."""
 
 from __future__ import annotations
 
@@ -85,14 +82,14 @@ class AttemptFolder:
         return self.path + "/launch.json"
 
     @property
-    def order(self) -> str:
-        """The same for the supervisor in Python's marshal format: reading JSON would double its start-up time."""
-        return self.path + "/order.marshal"
-
-    @property
     def lock(self) -> str:
         """Held (flock) by the supervisor while it lives; holds its process id as text."""
         return self.path + "/lock"
+
+    @property
+    def pane(self) -> str:
+        """A named pipe into which nobody writes: the program in the attempt's pane waits at it."""
+        return self.path + "/pane"
 
     @property
     def state(self) -> str:

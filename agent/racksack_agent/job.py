@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from typing import Any, Dict
 
 from racksack_agent import limits, processes, signals
+from racksack_agent.echo import Echo
 from racksack_agent.ending import End, StopRequest
-from racksack_agent.pane import Echo
+from racksack_agent.home import AttemptFolder
+from racksack_agent.prepare import Prepared
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Dict
-
-    from racksack_agent.home import AttemptFolder
-    from racksack_agent.prepare import Prepared
-
-    Order = Dict[str, Any]
+Order = Dict[str, Any]
 
 _TICK_S = 0.25
 _FIRST_TICK_S = 0.08
@@ -40,11 +37,10 @@ class Ending:
 class Running:
     """A job's processes and what is known of them."""
 
-    def __init__(self, pid: int, order: Order, limit: limits.Limit, echo: Echo) -> None:
+    def __init__(self, pid: int, order: Order, limit: limits.Limit) -> None:
         self.pid = pid
         self.order = order
         self.limit = limit
-        self.echo = echo
         self.began_s = time.monotonic()
         self.status: int | None = None
         self.ending: Ending | None = None
@@ -53,7 +49,7 @@ class Running:
         self.stuck: list[int] = []
 
 
-def start(folder: AttemptFolder, order: Order, prepared: Prepared) -> Running:
+def start(folder: AttemptFolder, order: Order, prepared: Prepared, terminal: int) -> Running:
     """Start the entrypoint with the pane as its stdin. Raises StartFailedError with the reason.
 
     The job inherits its cores and its memory group from us, so we take them on first; the group we leave again at once.
@@ -63,7 +59,7 @@ def start(folder: AttemptFolder, order: Order, prepared: Prepared) -> Running:
     logs = [os.open(f"{folder.out}/{name}.log", _LOG_FLAGS, 0o644) for name in ("stdout", "stderr")]
     limit = limits.join_limit(order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"])
     try:
-        pid = processes.spawn(prepared.argv, prepared.env, (0, logs[0], logs[1]))
+        pid = processes.spawn(prepared.argv, prepared.env, (terminal, logs[0], logs[1]))
     except processes.StartFailedError:
         limit.leave()
         limit.close()
@@ -72,7 +68,7 @@ def start(folder: AttemptFolder, order: Order, prepared: Prepared) -> Running:
         for log in logs:
             os.close(log)
     limit.leave()
-    return Running(pid, order, limit, Echo(folder.out))
+    return Running(pid, order, limit)
 
 
 def watch(running: Running, stop: StopRequest) -> End:
@@ -85,10 +81,8 @@ def watch(running: Running, stop: StopRequest) -> End:
             if not kill_all(running, now_s):
                 break
             tick_s = _KILL_PAUSE_S
-        running.echo.copy()
         stop.wait(min(tick_s, next_change_s(running) - now_s))
         tick_s = max(tick_s, _TICK_S) if not running.ending else _KILL_PAUSE_S
-    running.echo.copy()
     end = conclude(running)
     running.limit.close()
     return end
@@ -118,27 +112,27 @@ def consider(running: Running, stop: StopRequest, now_s: float) -> None:
     elif stop.requested:
         begin(running, End(stop.outcome, stop.sentence), stop.signal, now_s + stop.grace_s)
     elif isinstance(running.limit, limits.Watch) and running.limit.exceeded():
-        begin(running, End("oom", ""), signals.KILL, now_s)
+        begin(running, End("oom", ""), signal.SIGKILL, now_s)
     elif time_limit_s is not None and now_s - running.began_s >= time_limit_s and running.status is None:
         reason = f"it ran into its time limit of {time_limit_s:g} s"
-        begin(running, End("timeout", reason), signals.TERM, now_s + running.order["grace_s"])
+        begin(running, End("timeout", reason), signal.SIGTERM, now_s + running.order["grace_s"])
     elif running.status is not None and not running.ending:
-        begin(running, None, signals.TERM, now_s + min(_LEFTOVER_GRACE_S, running.order["grace_s"]))
+        begin(running, None, signal.SIGTERM, now_s + min(_LEFTOVER_GRACE_S, running.order["grace_s"]))
 
 
-def begin(running: Running, end: End | None, signal: int, kill_at_s: float) -> None:
+def begin(running: Running, end: End | None, first_signal: int, kill_at_s: float) -> None:
     """Signal the whole tree and remember when to stop being patient. A stopped process must wake up to end."""
     running.ending = Ending(end, kill_at_s)
     found = processes.descendants(os.getpid())
-    processes.send(found, signal)
-    processes.send(found, signals.CONTINUE)
+    processes.send(found, first_signal)
+    processes.send(found, signal.SIGCONT)
 
 
 def kill_all(running: Running, now_s: float) -> bool:
     """Kill whatever is left; False when it has not worked for a minute."""
     assert running.ending is not None  # noqa: S101 - the caller has looked
     found = set(processes.descendants(os.getpid())) | set(running.limit.left())
-    processes.send(found, signals.KILL)
+    processes.send(found, signal.SIGKILL)
     if now_s > running.ending.kill_at_s + _GIVE_UP_S:
         running.stuck = sorted(found)
         return False
@@ -184,6 +178,6 @@ def gib(size_bytes: int) -> str:
 def end_all(grace_s: float) -> None:
     """End what a preparation left behind. Costs one system call when there is nothing."""
     order = {"time_limit_s": None, "ram_bytes": 0, "grace_s": grace_s}
-    rest = Running(0, order, limits.Limit(), Echo(None))
+    rest = Running(0, order, limits.Limit())
     rest.status = 0
-    watch(rest, StopRequest(os.devnull))
+    watch(rest, StopRequest(os.devnull, Echo("", None)))

@@ -6,10 +6,8 @@ made beside and renamed, so one without an order is never seen.
 
 from __future__ import annotations
 
-import marshal
 import os
 import shutil
-import sys
 import time
 from typing import Any, Dict, List
 
@@ -48,7 +46,7 @@ def launch(agent: Agent, request: Dict[str, Any]) -> List[Dict[str, Any]]:
                 reply.update(ok=False, kind=problem.kind, error=str(problem))
             except OSError as problem:
                 reply.update(ok=False, **disk_problem(problem))
-        start_sessions(agent, admitted)
+        start(agent, admitted)
     for name in admitted:
         records.tell(agent.home.run, name)  # it prepares; its supervisor speaks when it runs
     return replies
@@ -101,29 +99,23 @@ def fill(folder: Any, order: Order) -> None:  # noqa: ANN401
         os.posix_fallocate(reserve, 0, _RESERVE_BYTES)
     finally:
         os.close(reserve)
-    for path, data in ((folder.launch, records.encode(order).encode()), (folder.order, marshal.dumps(order))):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # it holds the user's environment
-        try:
-            os.write(file, data)
-        finally:
-            os.close(file)
+    os.mkfifo(folder.pane, 0o600)
+    records.replace(folder.launch, records.encode(order))
 
 
-def start_sessions(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
-    """Start them all; an attempt whose session cannot be started is taken back."""
+def start(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
+    """Start a session and a supervisor for each; an attempt for which that fails is taken back."""
     if not admitted or agent.sessions is None:
         return
-    programs = {name: agent_command("supervise", agent.home.attempt(name).path) for name in admitted}
-    commands = {name: agent.limit.wrap(name, program) for name, program in programs.items()}
-    for name, sentence in agent.sessions.start(commands).items():
+    panes, problems = agent.sessions.start([agent.home.attempt(name) for name in admitted])
+    try:
+        agent.forkserver.start(panes, agent.limit)
+    except OSError as problem:
+        problems.update(dict.fromkeys(panes, f"the fork server could not be started: {problem}"))
+    for name, sentence in problems.items():
+        agent.sessions.end(name)
         shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
         admitted[name].update(ok=False, kind="session", error=sentence)
-
-
-def agent_command(what: str, folder: str) -> List[str]:
-    """How this agent is started for an attempt: `-I -S` and UTF-8 mode halve the start of Python."""
-    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    return [sys.executable, "-I", "-S", "-X", "utf8", main, what, folder]
 
 
 def base_env() -> Dict[str, str]:

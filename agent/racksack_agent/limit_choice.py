@@ -1,6 +1,6 @@
 """Finds out how memory can be limited on this node, by trying it.
 
-In this order: a delegated systemd scope per attempt (cgroup version 2), a memory cgroup of version 1 (as root), and
+In this order: a delegated systemd scope (cgroup version 2), a memory cgroup of version 1 (as root), and
 else the memory of each attempt is watched. See `limits` for what is done with the choice.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from typing import Dict, Optional, Sequence
 
 from racksack_agent import limits
@@ -36,11 +37,11 @@ class LimitChoice:
         if self._folder:
             limits.remove_group(self._folder)
 
-    def wrap(self, attempt: str, argv: Sequence[str]) -> list[str]:
-        """The command of the session: inside a scope of its own where that is the way."""
+    def wrap(self, argv: Sequence[str]) -> list[str]:
+        """The command of the fork server: inside a scope where that is the way."""
         if self.kind != "scope":
             return list(argv)
-        return [*scope_command(f"racksack-{self._key}-{attempt}"), *argv]
+        return [*scope_command(f"racksack-{self._key}-{os.getpid()}-{time.time_ns()}"), *argv]
 
 
 def choose(home: Home, wanted: Optional[str]) -> LimitChoice:

@@ -157,17 +157,23 @@ class CgroupV2(Cgroup):
                 write(self.folder + "/" + name, value)
 
 
-def divide_scope(ram_bytes: int, root: str = "/sys/fs/cgroup", process: str = "self") -> CgroupV2:
-    """Divide the delegated scope that this process runs in: itself to `keeper`, the job to `job`. Raises OSError."""
-    lines = processes.read_proc(process, "cgroup").splitlines()
+def divide_scope(root: str = "/sys/fs/cgroup") -> str:
+    """Prepare the delegated scope that this process runs in for a group per attempt, itself in `keeper`.
+
+    Returns the scope's folder; one that cannot be used, so that memory is watched, if this is not such a scope.
+    """
+    lines = processes.read_proc("self", "cgroup").splitlines()
     own = next((os.fsdecode(line[3:]) for line in lines if line.startswith(b"0::")), "")
     scope = root + own
     if "racksack" not in own.rpartition("/")[2]:
-        raise OSError(f"{own or 'this process'} is not a scope of racksack")
-    os.makedirs(scope + "/keeper", exist_ok=True)
-    write(scope + "/keeper/cgroup.procs", "0")
-    write(scope + "/cgroup.subtree_control", "+memory")
-    return CgroupV2(scope + "/job", ram_bytes)
+        return os.devnull
+    try:
+        os.makedirs(scope + "/keeper", exist_ok=True)
+        write(scope + "/keeper/cgroup.procs", "0")
+        write(scope + "/cgroup.subtree_control", "+memory")
+    except OSError:
+        return os.devnull
+    return scope
 
 
 def join_limit(kind: str, path: str, ram_bytes: int) -> Limit:
@@ -179,7 +185,7 @@ def join_limit(kind: str, path: str, ram_bytes: int) -> Limit:
         if kind == "cgroup1":
             limit = CgroupV1(path, ram_bytes)
         elif kind == "scope":
-            limit = divide_scope(ram_bytes)
+            limit = CgroupV2(path, ram_bytes)
         limit.join()
     except OSError:
         return Watch(ram_bytes)

@@ -9,9 +9,9 @@ from typing import Any, Dict, List
 from racksack_agent import checks, processes
 from racksack_agent.agent import Agent
 from racksack_agent.checks import field
-from racksack_agent.launching import agent_command
 from racksack_agent.logins import count_logins
 from racksack_agent.problems import RefusedError
+from racksack_agent.starting import agent_command
 
 _STREAMS = ("stdout", "stderr", "env")
 _LIMIT_BYTES_MAX = 16 << 20

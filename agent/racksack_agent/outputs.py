@@ -8,44 +8,14 @@ pipes. If the whole is larger than allowed only the logs stay.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+from typing import Sequence
 
-from racksack_agent import copying, records
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Sequence
+from racksack_agent import globbing, records
+from racksack_agent.gathered import Gathered, TooLargeError
 
 LOGS = ("stdout.log", "stderr.log", "env.log")
-_DROPPED_MAX = 100  # named one by one; more are counted
-
-
-class Gathered:
-    """What is in out/ now."""
-
-    __slots__ = ("dropped", "output_bytes", "output_files", "problem")
-
-    def __init__(self) -> None:
-        self.output_bytes = 0
-        self.output_files = 0
-        self.dropped: list[str] = []
-        self.problem = ""
-
-    def drop(self, what: str) -> None:
-        """Name something that is not collected; bytes that are not UTF-8 are shown escaped."""
-        what = os.fsencode(what).decode("utf-8", "backslashreplace")
-        if len(self.dropped) < _DROPPED_MAX:
-            self.dropped.append(what)
-        elif len(self.dropped) == _DROPPED_MAX:
-            self.dropped.append("and more")
-
-
-class TooLargeError(Exception):
-    """The outputs are larger than the job may return."""
-
-    def __init__(self, found_bytes: int) -> None:
-        super().__init__(found_bytes)
-        self.found_bytes = found_bytes
 
 
 def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathered:
@@ -55,8 +25,6 @@ def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathere
         try:
             own_folder(out, gathered)
             if globs and not os.path.islink(work) and os.path.isdir(work):
-                from racksack_agent import globbing
-
                 globbing.copy_matches(work, out, globs, gathered, max_bytes)
             measure(out, gathered)
             if gathered.output_bytes > max_bytes:
@@ -115,8 +83,6 @@ def fault_of(entry: os.DirEntry[str], root: str) -> str:
 
 def keep_logs(out: str, gathered: Gathered, max_bytes: int) -> None:
     """Remove all but the logs, and cut those that alone are too large. Raises OSError."""
-    import shutil
-
     for name in os.listdir(out):
         path = out + "/" + name
         if name in LOGS and not os.path.islink(path) and os.path.isfile(path):
@@ -146,15 +112,3 @@ def recount(out: str, gathered: Gathered) -> None:
             if stat.S_ISREG(info.st_mode):
                 gathered.output_files += 1
                 gathered.output_bytes += info.st_size
-
-
-def copy_into(source: str, out: str, relative: str) -> None:
-    """Copy one file or link to its place below `out`, replacing what is there. Raises OSError."""
-    target = out + "/" + relative
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.lexists(target):
-        os.unlink(target)
-    if os.path.islink(source):
-        os.symlink(os.readlink(source), target)
-    else:
-        copying.copy_file(source, target)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Dict
 
-from racksack_agent import copying, environment, records, variables
+from racksack_agent import copying, environment, ramdisk, records, variables
+from racksack_agent.ending import StopRequest
+from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Dict
-
-    from racksack_agent.ending import StopRequest
-    from racksack_agent.home import AttemptFolder
-
-    Order = Dict[str, Any]
+Order = Dict[str, Any]
 
 
 class Prepared:
@@ -43,8 +39,6 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
     entry = entry_path(folder.work, order["entrypoint"])
     ram_folder = None
     if order["stage_in_ram"]:
-        from racksack_agent import ramdisk
-
         ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
     made = environment.make(folder, order, stop)
     return Prepared(

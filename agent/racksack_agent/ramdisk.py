@@ -7,16 +7,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from typing import Sequence
 
 from racksack_agent import copying
+from racksack_agent.ending import StopRequest
+from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Sequence
-
-    from racksack_agent.ending import StopRequest
-    from racksack_agent.home import AttemptFolder
 
 _RAM = "/dev/shm"  # noqa: S108 - made with mode 0700 below
 

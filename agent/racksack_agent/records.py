@@ -1,45 +1,22 @@
-"""Reports and other small records: JSON, replaced atomically, and the news of them to every living `serve`.
-
-Imported at each start of an attempt, where importing `json` would cost more than all else: `encode` writes the few
-kinds of values that a report has and falls back to `json` for text that needs escaping.
-"""
+"""Reports and other small records: JSON, replaced atomically, and the news of them to every living `serve`."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+from typing import Any, Callable, Dict, Sequence
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Sequence
-
-    Report = Dict[str, Any]
+Report = Dict[str, Any]
 
 
-def encode(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """`value` as JSON on one line. Text may hold surrogates (names that are not UTF-8); they come out escaped."""
-    if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        plain = value.isascii() and value.isprintable() and '"' not in value and "\\" not in value
-        return f'"{value}"' if plain else _escaped(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{encode(key)}: {encode(item)}" for key, item in value.items()) + "}"
-    return "[" + ", ".join(encode(item) for item in value) + "]"
-
-
-def _escaped(text: str) -> str:
-    import json
-
-    return json.dumps(text)
+def encode(value: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """`value` as JSON on one line. Names that are not UTF-8 come out with escapes."""
+    return json.dumps(value).encode()
 
 
 def read(path: str) -> Report | None:
     """A record, or None when there is none or it is not whole JSON (a torn write after a power cut)."""
-    import json
-
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)

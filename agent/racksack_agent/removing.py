@@ -35,7 +35,7 @@ def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     except ValueError as problem:
         raise RefusedError("bad_request", str(problem)) from problem
     if agent.attempts.is_alive(folder.name):
-        leave_request(folder, records.encode(wish).encode())
+        leave_request(folder, records.encode(wish))
         agent.attempts.poke(folder.name)
     return {}
 

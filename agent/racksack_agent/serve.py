@@ -192,6 +192,9 @@ def main(arguments: list[str]) -> None:
         agent = Agent(home, options.session, options.limit)
     except OSError as problem:
         sys.exit(f"the agent's home {home.root} cannot be used: {problem}")
-    Server(agent, Input(0), Output(1)).run()
-    agent.close()
+    try:
+        Server(agent, Input(0), Output(1)).run()
+        agent.close()
+    except OSError as problem:
+        sys.exit(f"the agent's home {home.root} cannot be used any more: {problem}")
     os._exit(0)  # a worker may be busy for long; nothing it does is lost by ending here

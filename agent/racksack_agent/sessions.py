@@ -1,8 +1,8 @@
-"""Terminal sessions: each attempt's program runs in its own session of tmux, or of screen where there is no tmux.
+"""Terminal sessions: each attempt has its own session of tmux, or of screen where there is no tmux.
 
 The sockets are our own, in a short path in /tmp (a socket's path has 107 bytes at most, a home may be longer) that
-belongs to this user alone. A session's end is no news by itself and a session's loss ends no job: the supervisor
-ignores the hang-up.
+belongs to this user alone. A session's end is no news by itself and a session's loss ends no job: it holds only the
+terminal (see `panes`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import os
 import shutil
 import stat
 import subprocess
-from typing import Dict, Mapping, Optional, Sequence
+import time
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from racksack_agent.home import Home
+from racksack_agent.home import AttemptFolder, Home
+from racksack_agent.panes import Pane, keeper
+
+Started = Tuple[Dict[str, Pane], Dict[str, str]]
 
 _BATCH_BYTES_MAX = 12_000  # tmux takes a command of at most 16 KiB
 _TIMEOUT_S = 30.0
+_TELL_S = 10.0
 # Without `exit-empty off` the server may end between two sessions; naming windows would cost a look every half second.
 _SERVER_OPTIONS = (
     ("start-server",),
@@ -42,8 +47,12 @@ class Sessions:
         """The session's name. A dot would be read as window and pane by tmux."""
         return "racksack-" + attempt.replace(".", "-")
 
-    def start(self, commands: Mapping[str, Sequence[str]]) -> Dict[str, str]:
-        """Start a session for each attempt; returns a sentence for each that could not be started."""
+    def start(self, folders: Sequence[AttemptFolder]) -> Started:
+        """Start a session for each attempt: the panes, and a sentence for each that could not be started."""
+        raise NotImplementedError
+
+    def end(self, attempt: str) -> None:
+        """End a session; none is fine."""
         raise NotImplementedError
 
     def names(self) -> set[str]:
@@ -77,30 +86,34 @@ class Tmux(Sessions):
     def _command(self, *words: str) -> list[str]:
         return [self.program, "-S", self.socket, "-f", "/dev/null", "-u", *words]
 
-    def start(self, commands: Mapping[str, Sequence[str]]) -> Dict[str, str]:
+    def start(self, folders: Sequence[AttemptFolder]) -> Started:
         """See Sessions."""
+        panes: Dict[str, Pane] = {}
         problems: Dict[str, str] = {}
-        for batch in _batches({name: self._new(name, argv) for name, argv in commands.items()}):
-            words = [word for part in (*_SERVER_OPTIONS, *batch.values()) for word in (*part, ";")]
-            done = self._run(self._command(*words))
-            if done.returncode != 0:
-                problems.update(self._start_singly(batch))
-        return problems
-
-    def _start_singly(self, batch: Mapping[str, Sequence[str]]) -> Dict[str, str]:
-        """A batch stops at its first failure: try each that is not there by itself."""
-        problems = {}
-        there = self.names()
-        for name, words in batch.items():
-            if self.name_of(name) not in there:
-                options = [word for part in _SERVER_OPTIONS for word in (*part, ";")]
-                done = self._run(self._command(*options, *words))
-                if done.returncode != 0:
+        for batch in _batches({folder.name: self._new(folder) for folder in folders}):
+            done = self._run_all(batch.values())
+            panes.update(self._read_panes(batch, done.stdout))
+            for name in batch.keys() - panes.keys():  # a batch stops at its first failure: try the rest one by one
+                done = self._run_all([batch[name]])
+                panes.update(self._read_panes([name], done.stdout))
+                if name not in panes:
                     problems[name] = f"tmux could not start a session: {done.stderr.strip()[-300:]}"
-        return problems
+        return panes, problems
 
-    def _new(self, attempt: str, argv: Sequence[str]) -> list[str]:
-        return ["new-session", "-d", "-s", self.name_of(attempt), "-x", "200", "-y", "50", *argv]
+    def _run_all(self, commands: Iterable[Sequence[str]]) -> subprocess.CompletedProcess[str]:
+        return self._run(self._command(*(word for words in (*_SERVER_OPTIONS, *commands) for word in (*words, ";"))))
+
+    def _new(self, folder: AttemptFolder) -> List[str]:
+        words = ["new-session", "-d", "-P", "-F", "#{session_name} #{pane_tty} #{pane_pid}", "-x", "200", "-y", "50"]
+        return [*words, "-s", self.name_of(folder.name), *keeper(folder)]
+
+    def _read_panes(self, attempts: Iterable[str], printed: str) -> Dict[str, Pane]:
+        told = {words[0]: Pane(words[1], int(words[2])) for words in map(str.split, printed.splitlines())}
+        return {name: told[self.name_of(name)] for name in attempts if self.name_of(name) in told}
+
+    def end(self, attempt: str) -> None:
+        """See Sessions."""
+        self._run(self._command("kill-session", "-t", "=" + self.name_of(attempt)))
 
     def names(self) -> set[str]:
         """See Sessions."""
@@ -121,16 +134,37 @@ class Screen(Sessions):
 
     kind = "screen"
 
-    def start(self, commands: Mapping[str, Sequence[str]]) -> Dict[str, str]:
-        """See Sessions."""
-        problems = {}
+    def start(self, folders: Sequence[AttemptFolder]) -> Started:
+        """See Sessions. Screen does not tell the terminal, so the program in it does."""
+        panes: Dict[str, Pane] = {}
+        problems: Dict[str, str] = {}
         os.makedirs(self.socket, mode=0o700, exist_ok=True)
-        for name, argv in commands.items():
-            words = [self.program, "-c", "/dev/null", "-U", "-dmS", self.name_of(name), *argv]
+        for folder in folders:
+            words = [
+                self.program,
+                "-c",
+                "/dev/null",
+                "-U",
+                "-dmS",
+                self.name_of(folder.name),
+                *keeper(folder, tells=True),
+            ]
             done = self._run(words, {"SCREENDIR": self.socket})
             if done.returncode != 0:
-                problems[name] = f"screen could not start a session: {(done.stderr or done.stdout).strip()[-300:]}"
-        return problems
+                said = (done.stderr or done.stdout).strip()[-300:]
+                problems[folder.name] = f"screen could not start a session: {said}"
+        give_up_s = time.monotonic() + _TELL_S
+        for folder in folders:
+            pane = None if folder.name in problems else told_pane(folder, give_up_s)
+            if pane:
+                panes[folder.name] = pane
+            else:
+                problems.setdefault(folder.name, "screen started a session, but its program does not answer")
+        return panes, problems
+
+    def end(self, attempt: str) -> None:
+        """See Sessions."""
+        self._run([self.program, "-S", self.name_of(attempt), "-X", "quit"], {"SCREENDIR": self.socket})
 
     def names(self) -> set[str]:
         """See Sessions."""
@@ -141,6 +175,19 @@ class Screen(Sessions):
     def attach_command(self, attempt: str) -> list[str]:
         """See Sessions."""
         return ["env", "SCREENDIR=" + self.socket, self.program, "-x", self.name_of(attempt)]
+
+
+def told_pane(folder: AttemptFolder, give_up_s: float) -> Optional[Pane]:
+    """What the program in a pane wrote down about itself; None when it has not by then (monotonic seconds)."""
+    while time.monotonic() < give_up_s:
+        try:
+            with open(folder.pane + ".told", encoding="ascii") as file:
+                terminal, pid = file.read().split()
+        except FileNotFoundError:
+            time.sleep(0.005)
+        else:
+            return Pane(terminal, int(pid))
+    return None
 
 
 def _batches(parts: Mapping[str, Sequence[str]]) -> list[Dict[str, Sequence[str]]]:

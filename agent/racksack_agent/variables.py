@@ -8,12 +8,9 @@ of others.
 from __future__ import annotations
 
 import os
+from typing import Any, Dict
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Dict
-
-    Order = Dict[str, Any]
+Order = Dict[str, Any]
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -50,7 +47,7 @@ def base_variables(given: dict[str, str]) -> dict[str, str]:
     """The clean start: who and where, a language that can write all characters, the usual search path."""
     variables = {name: given[name] for name in _KEPT if given.get(name)}
     variables.setdefault("LANG", "C.UTF-8")
-    variables["TERM"] = os.environ.get("TERM") or "screen"  # the pane's, not that of whoever launched it
+    variables["TERM"] = "screen"  # what a pane of tmux and of screen is
     variables["PATH"] = given.get("PATH") or _PATH
     return variables
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import building, environment
+from racksack_agent import building, environment, venvs
 from tests.agent.conftest import BIN
 from tests.agent.processes import listed
 from tests.agent.serving import order
@@ -223,8 +223,8 @@ def test_scripts_are_set_right_even_where_the_path_is_too_long_for_the_kernel(tm
 
 
 def test_a_base_is_made_once(tmp_path):
-    base = environment.Base("/usr/bin/python3", "3.11.2")
-    first = building.stable_base(str(tmp_path), base)
-    assert building.stable_base(str(tmp_path), base) == first
+    base = venvs.Base("/usr/bin/python3", "3.11.2")
+    first = venvs.stable_base(str(tmp_path), base)
+    assert venvs.stable_base(str(tmp_path), base) == first
     assert [path.name for path in Path(first, "bin").iterdir()] != []
     assert listed(tmp_path) == [Path(first).name]

@@ -10,72 +10,72 @@ import os
 
 import pytest
 
-from racksack_agent import limit_choice, limits
+from racksack_agent import limit_choice, limits, starting
 from racksack_agent.home import Home
 
 
 @pytest.fixture
 def scope(tmp_path, monkeypatch):
     """A folder that looks like a delegated scope, and a process that seems to be in it."""
-    path = "/user.slice/user@1000.service/app.slice/racksack-0123-42.1.scope"
+    path = "/user.slice/user@1000.service/app.slice/racksack-0123-77.scope"
     folder = tmp_path / path[1:]
-    (folder / "keeper").mkdir(parents=True)
-    (folder / "job").mkdir()
-    for name in ("keeper/cgroup.procs", "cgroup.subtree_control", "job/memory.max", "job/memory.swap.max",
-    "job/cgroup.procs",
-                 "job/memory.oom.group"):  # fmt: skip
+    files = ("keeper/cgroup.procs", "cgroup.subtree_control", "42.1/memory.max", "42.1/memory.swap.max")
+    for name in (*files, "42.1/cgroup.procs", "42.1/memory.oom.group"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     monkeypatch.setattr(limits.processes, "read_proc", lambda process, what: f"0::{path}\n".encode())
     return folder
 
 
-def test_a_scope_is_divided_into_keeper_and_job(scope, tmp_path):
-    group = limits.divide_scope(1 << 30, str(tmp_path))
+def test_a_scope_is_divided_into_the_keeper_and_a_group_per_attempt(scope, tmp_path):
+    assert limits.divide_scope(str(tmp_path)) == str(scope)
     assert (scope / "keeper/cgroup.procs").read_text() == "0"
     assert (scope / "cgroup.subtree_control").read_text() == "+memory"
-    assert (scope / "job/memory.max").read_text() == str(1 << 30)
-    assert (scope / "job/memory.swap.max").read_text() == "0"
-    assert (scope / "job/memory.oom.group").read_text() == "1"
     (scope / "keeper/cgroup.procs").write_text("")
-    group.join()
-    assert (scope / "job/cgroup.procs").read_text() == "0"
+    group = limits.join_limit("scope", str(scope / "42.1"), 1 << 30)
+    assert isinstance(group, limits.CgroupV2)
+    assert (scope / "42.1/memory.max").read_text() == str(1 << 30)
+    assert (scope / "42.1/memory.swap.max").read_text() == "0"
+    assert (scope / "42.1/memory.oom.group").read_text() == "1"
+    assert (scope / "42.1/cgroup.procs").read_text() == "0"
     assert (scope / "keeper/cgroup.procs").read_text() == ""
     group.leave()
     assert (scope / "keeper/cgroup.procs").read_text() == "0"
 
 
-def test_what_version_2_tells(scope, tmp_path):
-    group = limits.divide_scope(1 << 30, str(tmp_path))
-    (scope / "job/memory.stat").write_text("anon 1000\nfile 500000\nkernel_stack 3\nshmem 24\n")
-    (scope / "job/memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 0\noom_group_kill 0\n")
-    (scope / "job/cgroup.procs").write_text("12\n34\n")
+def test_what_version_2_tells(scope):
+    group = limits.join_limit("scope", str(scope / "42.1"), 1 << 30)
+    (scope / "42.1/memory.stat").write_text("anon 1000\nfile 500000\nkernel_stack 3\nshmem 24\n")
+    (scope / "42.1/memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 0\noom_group_kill 0\n")
+    (scope / "42.1/cgroup.procs").write_text("12\n34\n")
     assert group.used_bytes(100.0) == 1024
     assert group.used_bytes(100.1) == 0, "not yet time to look again"
     assert not group.exceeded()
-    (scope / "job/memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\n")
+    (scope / "42.1/memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\n")
     assert group.exceeded()
     assert group.left() == [12, 34]
 
 
 def test_a_scope_that_is_not_ours_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(limits.processes, "read_proc", lambda process, what: b"0::/user.slice/session-1.scope\n")
-    with pytest.raises(OSError, match="not a scope of racksack"):
-        limits.divide_scope(1 << 30, str(tmp_path))
-    assert isinstance(limits.join_limit("scope", "", 1 << 30), limits.Watch), "and the memory is watched instead"
+    unusable = limits.divide_scope(str(tmp_path))
+    limit = limits.join_limit("scope", f"{unusable}/42.1", 1 << 30)
+    assert isinstance(limit, limits.Watch), "the memory is watched instead"
 
 
 def test_no_limit_wanted():
     assert type(limits.join_limit("cgroup1", "/nonexistent", 0)) is limits.Limit
 
 
-def test_the_session_of_an_attempt_is_wrapped_in_a_scope(tmp_path):
+def test_the_fork_server_is_started_in_a_scope(tmp_path):
     choice = limit_choice.choose(Home(str(tmp_path)), "scope")
-    command = choice.wrap("42.1", ["python3", "x"])
+    command = choice.wrap(["python3", "x"])
     assert command[0] == "systemd-run"
     assert ("--user" in command) == (os.getuid() != 0)
     assert {"--scope", "--quiet", "--collect", "--property=Delegate=yes"} <= set(command)
     assert command[-3:] == ["--", "python3", "x"]
-    assert any(word.startswith("--unit=racksack-") and word.endswith("-42.1") for word in command)
+    assert any(word.startswith("--unit=racksack-") for word in command)
+    assert starting.command(choice)[-2:] == ["forkserver", "--scope"]
     assert limit_choice.scope_command("u", user=True)[1] == "--user"
 
 
@@ -114,5 +114,6 @@ def test_nothing_works(tmp_path, monkeypatch):
     (tmp_path / "nonexistent").touch()
     choice = limit_choice.choose(Home(str(tmp_path)), None)
     assert choice.kind == "watch"
-    assert choice.wrap("1.1", ["x"]) == ["x"]
+    assert choice.wrap(["x"]) == ["x"]
+    assert starting.command(choice)[-1] == "forkserver"
     assert choice.of("1.1") == {"kind": "watch", "path": ""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import threading
@@ -11,20 +10,11 @@ from pathlib import Path
 import pytest
 
 from racksack_agent import copying, cores, fetching, logins, records, sessions, signals
+from racksack_agent.echo import Echo
 from racksack_agent.ending import StopRequest
 from racksack_agent.home import Home
 from racksack_agent.problems import PrepareError
 from tests.agent.processes import listed
-
-
-@pytest.mark.parametrize(
-    "value",
-    [None, True, False, 0, -3, 1.5, 1e300, "", "plain", 'quo"te', "back\\slash", "new\nline", "\u00fc\U0001f600",
-    "\udcff\x00",
-     [], [1, ["a"], None], {}, {"a": {"b": [True]}, "\u00fc": 1}, ("x", 1)],
-)  # fmt: skip
-def test_our_json_is_json(value):
-    assert json.loads(records.encode(value)) == (list(value) if isinstance(value, tuple) else value)
 
 
 def test_a_record_is_whole_or_absent(tmp_path):
@@ -110,7 +100,7 @@ def test_large_files_are_copied_whole(tmp_path):
 
 def test_a_copy_heeds_a_stop(tmp_path):
     (tmp_path / "a").mkdir()
-    stop = StopRequest(str(tmp_path / "stop.json"))
+    stop = StopRequest(str(tmp_path / "stop.json"), Echo("", None))
     stop.reason = "cancelled"
     done: list[object] = []
 
