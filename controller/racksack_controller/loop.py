@@ -132,7 +132,6 @@ class Loop:
         applying.lose_unreachable(self.state, now, self.lost_after_s)
         applying.requeue_unstaged(self.state, now, patience_s=30.0)
         for placed in schedule(self.state, now, self._policy):
-            log.info("place job=%d node=%s reason=%s", placed.job, placed.node, placed.why)
             applying.apply(self.state, placed, now)
         await self._save(self.state.take_changes())
         for _, saved in events:
@@ -160,6 +159,8 @@ class Loop:
                 self.unsaved_reason = str(error)
                 await asyncio.sleep(STORE_RETRY_S)
         self.unsaved_reason = ""
+        for job, node, _at_s, sentence in changes.events:
+            log.info("job=%s node=%s %s", job or "-", node or "-", sentence)
         for listener in self._listeners if changes else ():
             listener(changes)
 
