@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from racksack_controller.core.devices import GpuKind
+from racksack_controller.core.waiting import Line
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -29,15 +30,17 @@ class Guard:
     spare: Ints  # (DIMENSIONS, rows): what the reserving job leaves free at `at_s`; no devices if it needs any
     hard: bool  # it has waited long: what runs beside it must end by its time limit, not by a prediction
 
-    def admits(self, place: int, need: Ints) -> bool:
-        """Whether a job that runs past `at_s` may lie on `rows[place]`."""
-        return bool(np.all(self.spare[:, place] >= need))
+    def keep_off(self, fits: Bools, line: Line) -> None:
+        """Strike out of `fits` the nodes where a job that runs past `at_s` would be in the way."""
+        for place, row in enumerate(self.rows):
+            if fits[row] and np.any(self.spare[:, place] < line.need):
+                fits[row] = False
 
-    def use(self, rows: list[int], need: Ints) -> None:
+    def use(self, rows: list[int], line: Line) -> None:
         """A job that runs past `at_s` was placed on `rows`."""
         for place, row in enumerate(self.rows):
             if row in rows:
-                self.spare[:, place] -= need
+                self.spare[:, place] -= line.need
 
     def limit(self, free: Ints) -> Ints:
         """What of `free` may be given to jobs that run past `at_s`."""

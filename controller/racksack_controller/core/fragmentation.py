@@ -55,11 +55,9 @@ def growth(free: Ints, parts: Ints, need: Ints, kind: GpuKind | None, usual: lis
         whole = parts >= MILLI
         taken = whole & (np.cumsum(whole, axis=1) <= kind.devices)
         return fragmentation(after_free, np.where(taken, 0, parts), usual) - before, choice
-    least = np.full(parts.shape[0], np.inf)
-    for device in range(parts.shape[1]):
-        trial = parts.copy()
-        trial[:, device] -= kind.milli
-        added = np.where(trial[:, device] >= 0, fragmentation(after_free, trial, usual) - before, np.inf)
-        better = added < least
-        least[better], choice[better] = added[better], device
-    return least, choice
+    nodes, devices = parts.shape
+    trials = np.repeat(parts, devices, axis=0)  # row node * devices + device: the job on that device
+    trials[np.arange(nodes * devices), np.tile(np.arange(devices), nodes)] -= kind.milli
+    after = fragmentation(np.repeat(after_free, devices, axis=1), trials, usual).reshape(nodes, devices)
+    added = np.where(parts >= kind.milli, after - before[:, None], np.inf)
+    return added.min(axis=1), added.argmin(axis=1)

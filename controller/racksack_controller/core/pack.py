@@ -1,7 +1,7 @@
 """Packing a batch at once: which items go on which nodes, so that few nodes are used or no item is left out.
 
-The start is the dot-product rule (Panigrahy, Talwar, Uyeda, Wieder, "Heuristics for vector bin packing", 2011): fill one
-node at a time with the item whose demand points most in the direction of what is still free. It is then improved by
+The start is the dot-product rule (Panigrahy, Talwar, Uyeda, Wieder, "Heuristics for vector bin packing", 2011): fill
+one node at a time with the item whose demand points most in the direction of what is still free. It is then improved by
 guided ejection (Nagata and Bräysy, "A powerful route minimization heuristic for the vehicle routing problem with time
 windows", 2009): an item without a place pushes out others that have been easier to place, until nobody is left out.
 Items and nodes are rows of integer matrices. The work is bounded by a number of steps, so that equal input gives equal

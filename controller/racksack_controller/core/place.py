@@ -12,7 +12,6 @@ import heapq
 import numpy as np
 
 from racksack_controller.core.amounts import DIMENSIONS as DIMENSIONS
-from racksack_controller.core.amounts import MILLI
 from racksack_controller.core.amounts import allowed as allowed
 from racksack_controller.core.amounts import capacity as capacity
 from racksack_controller.core.amounts import could_ever_hold as could_ever_hold
@@ -21,19 +20,20 @@ from racksack_controller.core.amounts import demand_of as demand_of
 from racksack_controller.core.amounts import matching_gpus as matching_gpus
 from racksack_controller.core.backfill import Guard
 from racksack_controller.core.events import Placed
-from racksack_controller.core.holds import Hold
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry, entries, sorted_lines, use_by_owner
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
-from racksack_controller.core.rack import Bools, Floats, Ints
-from racksack_controller.core.records import Allocation, Part
+from racksack_controller.core.rack import Ints
+from racksack_controller.core.rearrange import rearrange
 from racksack_controller.core.reserve import Outlook
 from racksack_controller.core.room import Room
+from racksack_controller.core.starts import Start, length_s, lengths_s, start
 from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
 SHORT_S = 10.0  # all shorter jobs are alike
 FEW = 12  # so few lines are tried one by one at once
+REARRANGEMENTS = 3
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
 
 
@@ -56,17 +56,35 @@ class Pass:
         self.policy = policy
         self.room = Room(state.rack, now, state.lines.usual())
         self.limits = Limits(state, policy)
-        self.placed: list[Placed] = []
-        self.taken: list[tuple[Hold, float, float]] = []
-        self.guards: list[Guard] = []
+        self.starts: list[Start] = []
+        self.guard: Guard | None = None
         self._use = np.zeros(1)
         self._place_in_line: dict[int, int] = {}
         self._blocked: list[int] = []  # lines without room, the first in the queue last
         self._queue: list[Entry] = []
-        self._backfilling = False
+        self._rearrangements = 0
 
     def run(self, lines: Ints) -> list[Placed]:
         """Walk over `lines`; the placements."""
+        self._line_up(lines)
+        failures = 0
+        while self._queue and len(self.starts) < self.policy.starts_max:
+            entry = heapq.heappop(self._queue)
+            line = self.waiting.lines[entry[-1]]
+            if self.limits.reached(line):
+                self._queue_next_blocked()
+            elif not self._start_first_of(entry, line):
+                if self.policy.backfill is Backfill.NONE:
+                    break
+                failures += 1
+                if self._guard_for(entry, line) or failures >= REFILTER_AFTER:
+                    self._refilter()
+                    failures = 0
+        jobs = self.state.jobs
+        return [one.placed(self.room.rack, jobs[one.number].spec.resources) for one in self.starts]
+
+    def _line_up(self, lines: Ints) -> None:
+        """Put the lines with room into the queue, and the first of those without."""
         self._use = use_by_owner(self.state, lines, self.now, self.policy)
         in_order = sorted_lines(self.waiting, lines, self._use)
         if len(lines) > FEW:
@@ -76,67 +94,34 @@ class Pass:
         self._blocked = in_order[~room][::-1].tolist()
         self._queue = entries(self.waiting, in_order[room], self._use)
         self._queue_next_blocked()
-        failures = 0
-        while self._queue:
-            entry = heapq.heappop(self._queue)
-            if self.limits.reached(self._line(entry)):
-                self._queue_next_blocked()
-            elif not self._start_first_of(entry):
-                if self.policy.backfill is Backfill.NONE:
-                    break
-                failures += 1
-                if self._guard_for(entry) or failures >= REFILTER_AFTER:
-                    self._refilter()
-                    failures = 0
-        return self.placed
 
-    def _line(self, entry: Entry) -> Line:
-        return self.waiting.lines[entry[-1]]
-
-    def _start_first_of(self, entry: Entry) -> bool:
+    def _start_first_of(self, entry: Entry, line: Line) -> bool:
         """Place the job and let the next of its line take its place in the queue; False when there is no room."""
-        line, need = self._line(entry), self.waiting.need[:, entry[-1]]
         fits = self.room.fits(line)
-        for guard in self.guards:
-            self._keep_off(guard, fits, entry[-1], need)
+        if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
+            self.guard.keep_off(fits, line)
         rows = fits.nonzero()[0]
         if len(rows) < line.gang:
             return False
-        chosen = self.room.best(line, need, rows, line.gang, self.policy.rule)
-        self._place(entry, line, need, chosen, len(rows))
-        self._queue_next_of(entry)
+        chosen = self.room.best(line, rows, line.gang, self.policy.rule)
+        self._start(entry, line, chosen, self._why(chosen[0], len(rows)))
         return True
 
-    def _keep_off(self, guard: Guard, fits: Bools, index: int, need: Ints) -> None:
-        if self.now + self._length_s(index, hard=guard.hard) <= guard.at_s:
-            return
-        for place, row in enumerate(guard.rows):
-            if fits[row] and not guard.admits(place, need):
-                fits[row] = False
-
-    def _place(self, entry: Entry, line: Line, need: Ints, rows: list[int], fitting: int) -> None:
-        number, index = entry[-2], entry[-1]
-        spec = self.state.jobs[number].spec
-        parts = []
-        soft, late = self.now + self._length_s(index, hard=False), self.now + self._length_s(index, hard=True)
-        for row in rows:
-            uuids = self.room.take(row, line, need, self.policy.rule)
-            milli = line.kind.milli if line.kind else MILLI
-            held = Allocation(spec.resources.cpus, spec.resources.ram_bytes, uuids, spec.resources.disk_bytes, milli)
-            parts.append(Part(self.room.rack.nodes[row].name, held))
-            self.taken.append((Hold(row, line.need, uuids, milli), soft, late))
-        for guard in self.guards:
-            if (late if guard.hard else soft) > guard.at_s:
-                guard.use(rows, need)
+    def _start(self, entry: Entry, line: Line, rows: list[int], why: str) -> None:
+        ends = [self.now + length_s(self.waiting, self.policy, entry[-1], hard=hard) for hard in (False, True)]
+        self.starts.append(start(self.room, self.policy, entry[-2], line, rows, (ends[0], ends[1]), why))
+        if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
+            self.guard.use(rows, line)
         self.limits.count(line)
-        why = self._why(parts[0].node, fitting)
-        self.placed.append(Placed(number, parts[0].node, parts[0].allocation, why, tuple(parts[1:])))
+        self._queue_next_of(entry)
 
-    def _why(self, node: str, fitting: int) -> str:
-        where = f"{node} is the only node with room" if fitting == 1 else f"fullest of {fitting} nodes with room"
-        if not self.guards:
-            return where
-        return f"{where}; it does not delay job {self.guards[0].job}, which is ahead"
+    def _short_enough(self, guard: Guard, index: int) -> bool:
+        return self.now + length_s(self.waiting, self.policy, index, hard=guard.hard) <= guard.at_s
+
+    def _why(self, row: int, fitting: int) -> str:
+        name = self.room.rack.nodes[row].name
+        where = f"{name} is the only node with room" if fitting == 1 else f"best of {fitting} nodes with room"
+        return where if self.guard is None else f"{where}; it does not delay job {self.guard.job}, which is ahead"
 
     def _queue_next_of(self, entry: Entry) -> None:
         index = entry[-1]
@@ -144,65 +129,64 @@ class Pass:
         jobs = self.waiting.jobs[index]
         if place < len(jobs):
             age, number = jobs[place]
-            key = self._backfill_key(age, index) if self._backfilling else age
+            key = age if self.guard is None else self._backfill_key(age, index)
             heapq.heappush(self._queue, (entry[0], entry[1], key, number, index))
 
     def _queue_next_blocked(self) -> None:
         """Let the next job that has no room have its turn, as long as no reservation was made."""
-        reserves = self.policy.backfill in (Backfill.EASY, Backfill.NONE)
-        if reserves and not self.guards and self._blocked:
+        if self.policy.backfill is not Backfill.GREEDY and self.guard is None and self._blocked:
             [entry] = entries(self.waiting, [self._blocked.pop()], self._use)
             heapq.heappush(self._queue, entry)
 
-    def _guard_for(self, entry: Entry) -> bool:
+    def _guard_for(self, entry: Entry, line: Line) -> bool:
         """Reserve for the first job that does not fit; False when there is no need to, or no hope."""
-        if self.guards or self.policy.backfill is not Backfill.EASY:
+        if self.guard is not None or self.policy.backfill is Backfill.GREEDY:
+            return False
+        if self._make_room(entry, line):
             return False
         number = entry[-2]
         hard = self.now - self.state.jobs[number].submitted_at_s >= self.policy.patience_s
-        outlook = Outlook(self.room, self.now, self.policy, self.taken)
-        guard = outlook.reserve(number, self._line(entry), hard=hard)
-        if guard is None:
+        self.guard = Outlook(self.room, self.now, self.policy, self.starts).reserve(number, line, hard=hard)
+        if self.guard is None:
             self._queue_next_blocked()
+        return self.guard is not None
+
+    def _make_room(self, entry: Entry, line: Line) -> bool:
+        """Start the job after all by putting others of this pass elsewhere."""
+        movable = [one for one in self.starts if one.movable]
+        if not movable or line.gang > 1 or line.kind is not None or self._rearrangements >= REARRANGEMENTS:
             return False
-        self.guards.append(guard)
-        return True
+        self._rearrangements += 1
+        row = rearrange(self.room, movable, line)
+        if row is not None:
+            self._start(
+                entry, line, [row], f"others were put elsewhere to make room on {self.room.rack.nodes[row].name}"
+            )
+        return row is not None
 
     def _refilter(self) -> None:
         """Keep only the lines that have room beside the reservation, and put them in the order of backfill."""
         if not self._queue:
             return
         lines = np.array([entry[-1] for entry in self._queue], dtype=np.int64)
-        free = self.room.free
-        room = self.room.lines_with_room(self.waiting, lines, free)
-        for guard in self.guards:
-            late = self.now + self._lengths_s(lines, hard=guard.hard) > guard.at_s
-            room[late] &= self.room.lines_with_room(self.waiting, lines[late], guard.limit(free))
-        self._queue = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
-        if self.guards and not self._backfilling:
-            self._backfilling = True
-            self._queue = [(e[0], e[1], self._backfill_key(e[2], e[4]), e[3], e[4]) for e in self._queue]
+        room = self.room.lines_with_room(self.waiting, lines, self.room.free)
+        if self.guard is not None:
+            late = self.now + lengths_s(self.waiting, self.policy, lines, hard=self.guard.hard) > self.guard.at_s
+            room[late] &= self.room.lines_with_room(self.waiting, lines[late], self.guard.limit(self.room.free))
+        kept = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
+        if self.guard is not None:
+            kept = [(e[0], e[1], self._backfill_key(self._age(e), e[4]), e[3], e[4]) for e in kept]
+        self._queue = kept
         heapq.heapify(self._queue)
+
+    def _age(self, entry: Entry) -> float:
+        return self.waiting.jobs[entry[-1]][self._place_in_line.get(entry[-1], 0)][0]
 
     def _backfill_key(self, age_s: float, index: int) -> float:
         """By what backfilled jobs of one priority are ordered: the smallest is tried first."""
         if self.policy.backfill_order is BackfillOrder.QUEUE:
             return age_s
-        length_s = max(SHORT_S, self._length_s(index, hard=False))
+        expected_s = max(SHORT_S, length_s(self.waiting, self.policy, index, hard=False))
         if self.policy.backfill_order is BackfillOrder.SHORTEST:
-            return length_s
-        return -(self.now - age_s + length_s) / length_s
-
-    def _length_s(self, index: int, *, hard: bool) -> float:
-        """How long the jobs of this line are expected to run, or (hard) may run at most."""
-        limit, predicted = float(self.waiting.limit_s[index]), float(self.waiting.predicted_s(index))
-        longest = self.policy.default_time_limit_s if limit < 0 else limit
-        return longest if hard or predicted < 0 or not self.policy.predict else min(longest, predicted)
-
-    def _lengths_s(self, lines: Ints, *, hard: bool) -> Floats:
-        """`_length_s` of many lines."""
-        limit, predicted = self.waiting.limit_s[lines], self.waiting.predicted_s(lines)
-        longest = np.where(limit < 0, self.policy.default_time_limit_s, limit)
-        if hard or not self.policy.predict:
-            return longest
-        return np.where(predicted < 0, longest, np.minimum(longest, predicted))
+            return expected_s
+        return -(self.now - age_s + expected_s) / expected_s

@@ -7,22 +7,22 @@ import numpy as np
 from racksack_controller.core.amounts import GPUS, SLOTS
 from racksack_controller.core.backfill import Guard, Releases, device_moments, first_moments, spare_at
 from racksack_controller.core.devices import GpuKind
-from racksack_controller.core.holds import Hold
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.rack import Bools, Floats, Ints, Rack
 from racksack_controller.core.room import Room
+from racksack_controller.core.starts import Start
 from racksack_controller.core.waiting import Line
 
 
 class Outlook:
-    """What will be free when, as a pass sees it. `taken` are the placements of the pass with their expected ends."""
+    """What will be free when, as a pass sees it. `starts` are the placements of the pass."""
 
-    def __init__(self, room: Room, now: float, policy: Policy, taken: list[tuple[Hold, float, float]]) -> None:
+    def __init__(self, room: Room, now: float, policy: Policy, starts: list[Start]) -> None:
         self.room = room
         self.rack: Rack = room.rack
         self.now = now
         self.policy = policy
-        self.taken = taken  # (hold, end by prediction, end by time limit)
+        self.taken = [(hold, one.soft_end_s, one.late_end_s) for one in starts for hold in one.holds()]
 
     def reserve(self, job: int, line: Line, *, hard: bool) -> Guard | None:
         """Where and when the job will start at the earliest; None when its nodes are not expected to be there."""

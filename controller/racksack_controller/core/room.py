@@ -16,6 +16,7 @@ NODES_AT_ONCE = 64
 COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
 AVOIDED = 1e6
 TIE = 1e-3
+SHORTLIST = 16  # nodes on which the growth of fragmentation is worked out
 
 
 class Room:
@@ -27,6 +28,7 @@ class Room:
         self.devices = rack.devices
         self.device_free = self.devices.free.copy()
         self.usual = usual
+        self._column: dict[int, int] = {}  # of a node that was just found best: the device to share
         self._has_devices = self.rack.total[GPUS] > 0
 
     def lines_with_room(self, waiting: Waiting, lines: Ints, free: Ints) -> Bools:
@@ -59,15 +61,21 @@ class Room:
             fits &= self.devices.usable(self.device_free, line.kind, free.shape[1]) >= line.kind.devices
         return fits
 
-    def best(self, line: Line, need: Ints, rows: Ints, count: int, rule: Rule) -> list[int]:
+    def best(self, line: Line, rows: Ints, count: int, rule: Rule) -> list[int]:
         """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last."""
+        self._column = {}
         if len(rows) == 1:
             return [int(rows[0])]
         rows = self._without_devices_if_possible(line, rows, count)
+        need = np.array(line.need, dtype=np.int64)
         inverse = self.rack.inverse[:COMPARED, rows]
         costs = COSTS[rule](self.free[:COMPARED, rows] * inverse, need[:COMPARED, None] * inverse)
         if rule is Rule.FRAGMENTATION and shares_device(line) and self.usual:
-            costs = self._growth(line, need, rows)[0] + TIE * costs
+            shortlist = np.argsort(costs, kind="stable")[: max(SHORTLIST, count)]
+            rows, costs = rows[shortlist], costs[shortlist]
+            added, columns = self._growth(line, need, rows)
+            self._column = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+            costs = added + TIE * costs
         if line.avoid:
             avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)
@@ -75,14 +83,16 @@ class Room:
             return [int(rows[costs.argmin()])]
         return [int(row) for row in rows[np.argsort(costs, kind="stable")[:count]]]
 
-    def take(self, row: int, line: Line, need: Ints, rule: Rule) -> tuple[str, ...]:
+    def take(self, row: int, line: Line, rule: Rule) -> tuple[str, ...]:
         """Take what one rank needs of a node; the uuids of its devices."""
         chosen: list[int] = []
+        need = np.array(line.need, dtype=np.int64)
         if line.kind is not None:
             chosen = self.devices.choose(self.device_free, row, line.kind)
             if rule is Rule.FRAGMENTATION and shares_device(line) and self.usual:
-                column = int(self._growth(line, need, np.array([row]))[1][0])
-                chosen = [int(self.devices.columns[row, column])]
+                if row not in self._column:
+                    self._column[row] = int(self._growth(line, need, np.array([row]))[1][0])
+                chosen = [int(self.devices.columns[row, self._column.pop(row)])]
             self.device_free[chosen] -= line.kind.milli
         self.free[:, row] -= need
         return tuple(self.devices.gpus[index].uuid for index in chosen)

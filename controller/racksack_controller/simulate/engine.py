@@ -113,14 +113,21 @@ class Replay:
             self.at(task.submit_s, lambda _now, job=job: self.tell(ev.JobAccepted(job)))  # type: ignore[misc]
 
     def _decide(self) -> None:
-        self.passes += 1
-        for placed in schedule(self.state, self._now, self.policy):
-            self.tell(placed)
+        placed = self._place()
+        while len(placed) == self.policy.starts_max:
+            placed = self._place()
         actions = decide(self.state, self._now)
         while actions:
             for action in actions:
                 self._perform(action)
             actions = decide(self.state, self._now)
+
+    def _place(self) -> list[ev.Placed]:
+        self.passes += 1
+        placed = schedule(self.state, self._now, self.policy)
+        for one in placed:
+            self.tell(one)
+        return placed
 
     def _perform(self, action: Action) -> None:
         if isinstance(action, Start):
