@@ -135,7 +135,7 @@ def pack(folder: Path) -> str:
 def order(attempt: str, digest: str, entrypoint: str, *args: str, **more: Any) -> dict[str, Any]:
     """A LaunchOrder with the usual values."""
     base = {
-        "attempt": attempt, "job_id": int(attempt.split(".")[0]), "name": "test", "node": "here", "digest": digest,
+        "attempt": attempt, "job_id": attempt.split(".")[0], "name": "test", "node": "here", "digest": digest,
         "entrypoint": entrypoint, "args": list(args), "env": {}, "node_env": {}, "cpus": 0.5, "ram_bytes": 1 << 30,
         "gpus": [], "time_limit_s": None, "environment": {"kind": "auto", "file": None, "python": None}, "outputs": [],
         "max_output_bytes": 1 << 30, "stage_in_ram": [], "submitted_at_s": time.time(), "grace_s": 2.0,
