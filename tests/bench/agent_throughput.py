@@ -13,6 +13,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.agent.serving import Serve, order
@@ -34,6 +35,7 @@ def main() -> None:
         bench(root, options)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        leave_group()
 
 
 def bench(root: Path, options: argparse.Namespace) -> None:
@@ -95,6 +97,13 @@ def enter_group() -> None:
     if GROUP.parent.is_dir() and os.access(GROUP.parent, os.W_OK):
         GROUP.mkdir(exist_ok=True)
         (GROUP / "cgroup.procs").write_text("0")
+
+
+def leave_group() -> None:
+    if GROUP.is_dir():
+        (GROUP.parent / "cgroup.procs").write_text("0")
+        with suppress(OSError):  # something that we started is still ending
+            GROUP.rmdir()
 
 
 def own_cpu_s() -> float:
