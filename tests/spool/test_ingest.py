@@ -396,19 +396,15 @@ def test_a_reference_marks_its_content_as_used(spool: Spool, upload: Path) -> No
 
 
 @pytest.mark.timeout(600)
-def test_fifty_thousand_small_files(spool: Spool) -> None:
-    """Printed with -s; the bound only catches a change of kind (about 4 s on an idle machine)."""
+def test_many_small_files(spool: Spool) -> None:
+    """RACKSACK_TEST_FILES=50000 is the full size."""
+    count = int(os.environ.get("RACKSACK_TEST_FILES", "5000"))
     upload = spool.incoming / "up1"
     upload.mkdir()
     (upload / "main.py").touch()
-    for folder in range(50):
-        (upload / f"d{folder}").mkdir()
-        for number in range(1000):
-            with open(f"{upload}/d{folder}/f{number}", "w") as file:
-                file.write(f"{folder} {number}")
-    began = time.perf_counter()
-    content = take(spool)
-    print(f"50,000 files: {time.perf_counter() - began:.1f} s")
-    assert content.files == 50_001
-    assert time.perf_counter() - began < 60
+    for number in range(count):
+        folder = upload / f"d{number % 50}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"f{number}").write_text(str(number))
+    assert take(spool).files == count + 1
     shutil.rmtree(spool.snapshots)
