@@ -135,5 +135,5 @@ def _runs(indices: Iterable[int]) -> list[tuple[int, int]]:
 
 def _moment(begin_at_s: float) -> str:
     if begin_at_s != int(begin_at_s):
-        return repr(begin_at_s)
+        return f"{begin_at_s:.9f}"  # repr would write small ones with an exponent
     return f'"{datetime.fromtimestamp(begin_at_s, UTC).isoformat()}"'

@@ -84,3 +84,8 @@ def test_sizes_as_people_write_them(text: str, size_bytes: int) -> None:
 )
 def test_durations_as_people_write_them(text: str, duration_s: float) -> None:
     assert units.parse_duration(text) == duration_s
+
+
+def test_a_moment_just_after_1970_is_written_without_an_exponent() -> None:
+    spec = JobSpec(name="a", project="p", entrypoint="main.py", deadline_at_s=1e-06)
+    assert parse_job(job_file(spec)) == spec
