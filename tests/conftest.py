@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 pytest_plugins = ["tests.rack.fixtures"]
 
-# Hypothesis has a profile of its own for CI (the same examples each time, no deadline); elsewhere it may explore, but no
-# example fails for being slow.
+# Hypothesis has a profile of its own for CI (the same examples each time, no deadline); elsewhere it may explore,
+# but no example fails for being slow.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if "CI" not in os.environ:
     settings.load_profile("patient")
