@@ -71,7 +71,7 @@ def fill_rack(state: State, jobs: int, rng: random.Random) -> None:
     """Let small jobs run that began at different times."""
     for job in make_jobs(jobs, 200, rng, first=10_000_000, largest_gib=8):
         apply(state, ev.JobAccepted(job), NOW - 3e5)
-    for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY)):
+    for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, starts_max=10**9)):
         apply(state, placed, NOW)
         began_s = NOW - rng.randrange(0, 80_000)
         report = AttemptReport(attempt=f"{placed.job}.1", state="running", started_at_s=began_s)

@@ -16,9 +16,10 @@ from racksack_controller.core.apply import apply, lose_unreachable, requeue_unst
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
 from racksack_controller.core.state import Job, Node, State
+from racksack_controller.simulate import invariants
 from racksack_jobspecs.spec import Dependency
 from racksack_jobspecs.states import FINAL
-from tests.core import builders, invariants
+from tests.core import builders
 from tests.core.world import Server, World
 
 NAMES = ("a", "b", "c")

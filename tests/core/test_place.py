@@ -10,9 +10,9 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.place import capacity, demand, schedule
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.state import Drain, Job, Node, State
+from racksack_controller.simulate import invariants
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec
-from tests.core import invariants
 from tests.core.builders import GIB, Bench, gpus, inventory, job, node, request
 
 GREEDY = Policy(backfill=Backfill.GREEDY)

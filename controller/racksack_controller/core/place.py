@@ -19,6 +19,7 @@ from racksack_controller.core.amounts import demand as demand
 from racksack_controller.core.amounts import demand_of as demand_of
 from racksack_controller.core.amounts import matching_gpus as matching_gpus
 from racksack_controller.core.backfill import Guard
+from racksack_controller.core.conservative import schedule_conservatively
 from racksack_controller.core.events import Placed
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry, entries, sorted_lines, use_by_owner
@@ -43,6 +44,8 @@ def schedule(state: State, now: float, policy: Policy = DEFAULT) -> list[Placed]
     lines = state.lines.open_lines()
     if not len(lines) or not state.nodes:
         return []
+    if policy.backfill is Backfill.CONSERVATIVE:
+        return schedule_conservatively(state, now, policy, lines)
     return Pass(state, now, policy).run(lines)
 
 
