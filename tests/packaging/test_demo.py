@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,14 @@ def needs_an_index(folder: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         pytest.skip("make demo installs packages, and no package index can be reached")
+
+
+def end_what_stays(home: Path) -> None:
+    """The tmux server of a node outlives its controller by design; not this test's."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(home).encode() in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGTERM)
 
 
 @pytest.mark.timeout(300)
