@@ -49,6 +49,7 @@ def test_the_demo_brings_a_model_and_says_where_everything_is(tmp_path: Path) ->
         subprocess.run(
             [COMMANDS / "racksack", "controller", "stop"], env=own, check=False, capture_output=True, timeout=60
         )
+        end_what_stays(home)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     folder = next(results.glob("*-digits"))
     metrics = json.loads((folder / "metrics.json").read_text())
