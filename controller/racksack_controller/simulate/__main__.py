@@ -1,0 +1,5 @@
+"""`python -m racksack_controller.simulate`."""
+
+from racksack_controller.simulate.main import main
+
+main(prog_name="racksack simulate")
