@@ -84,6 +84,7 @@ class Pass:
                     self._refilter()
                     failures = 0
         jobs = self.state.jobs
+        self.state.reservation = self.guard
         return [one.placed(self.room.rack, jobs[one.number].spec.resources) for one in self.starts]
 
     def _line_up(self, lines: Ints) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from racksack_controller.core import lifecycle
 from racksack_controller.core.amounts import CPUS, GPUS, RAM, demand_of
+from racksack_controller.core.backfill import Guard
 from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.holds import Times
 from racksack_controller.core.rack import Rack
@@ -61,6 +62,7 @@ class State:
         self.rack = Rack()
         self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
         self.silent: set[str] = set()  # nodes that do not answer
+        self.reservation: Guard | None = None  # of the last pass; for telling, never for deciding
         self.running_of_array: dict[int, int] = {}
         self.running_of_owner: dict[str, int] = {}
         self._on_node: dict[str, dict[str, None]] = {}

@@ -5,10 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from racksack_controller.core.amounts import NAMES, allowed, could_ever_hold, demand, matching_gpus
-from racksack_controller.core.rack import Rack
+import numpy as np
+
+from racksack_controller.core.amounts import (
+    DISK,
+    GPUS,
+    MILLI,
+    NAMES,
+    RAM,
+    SLOTS,
+    allowed,
+    could_ever_hold,
+    matching_gpus,
+)
+from racksack_controller.core.expect import Expectation, could_hold, expect
+from racksack_controller.core.limits import Limits
+from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.rack import Bools
 from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Job, Node, State
+from racksack_controller.core.waiting import Line, eligible_at_s, line_of
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.states import ACTIVE, JobState
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
@@ -54,8 +70,8 @@ def _gpus_wanted(gpus: GpuRequest) -> str:
     return f"{math.ceil(gpus.count)} GPUs {gpus.model or ''}".rstrip() + size
 
 
-def why_job(state: State, job: Job, now: float) -> str:
-    """Why the job is where it is, in one sentence."""
+def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str:
+    """Why the job is where it is, in one sentence. A few milliseconds however long the queue is."""
     if job.state is JobState.HELD:
         return job.reason or "held"
     if job.state in ACTIVE:
@@ -63,29 +79,88 @@ def why_job(state: State, job: Job, now: float) -> str:
         return attempt.problem or attempt.why
     if job.state is not JobState.QUEUED:
         return job.reason
-    return _why_queued(state, job, now)
-
-
-def _why_queued(state: State, job: Job, now: float) -> str:
     if job.waits_for:
         return "after " + ", ".join(str(other) for other, _ in job.waits_for)
-    start = max(job.not_before_s, job.spec.begin_at_s or 0.0)
+    start = eligible_at_s(job)
     if start > now:
         return f"not before {format_duration(start - now)} from now"
-    impossible = never(job, state.nodes.values())
-    if impossible is not None:
-        return f"never: {impossible}"
-    return _blocked_by(state, job, now)
+    return _why_queued(state, job, now, policy)
 
 
-def _blocked_by(state: State, job: Job, now: float) -> str:
-    candidates = [node for node in state.nodes.values() if node.inventory is None or could_ever_hold(job, node)]
-    usable = [node for node in candidates if node.usable and node.cool_until_s <= now]
-    if not usable:
-        return "; ".join(_unusable(node, now) for node in candidates[:3])
-    if job.spec.array and job.spec.array.max_running:
-        return f"at most {job.spec.array.max_running} of its array run at once, or no room yet"
-    return "; ".join(_short_of(state.rack, node, job, now) for node in usable[:3])
+def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
+    line = line_of(job)
+    if Limits(state, policy).reached(line):
+        return _limit(line, policy)
+    able = could_hold(state.rack, line)
+    if able.sum() < line.gang:
+        impossible = never(job, state.nodes.values())
+        if impossible is not None:
+            return f"never: {impossible}"
+    usable = able & state.rack.usable & (state.rack.cool_until <= now)
+    if not usable.any():
+        unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
+        waiting_for = [state.rack.nodes[row] for row in np.flatnonzero(able)[:3]] or unseen[:3]
+        return "; ".join(_unusable(node, now) for node in waiting_for)
+    return f"{_short_of(state, job, line, usable, now)}{_when(expect(state, job, line, now, policy), state, now)}"
+
+
+def _limit(line: Line, policy: Policy) -> str:
+    if line.array is not None:
+        return f"at most {line.array_limit} jobs of its array run at once"
+    return f"{line.owner} already runs {policy.max_running_per_owner} jobs, which is the limit for one owner"
+
+
+def _short_of(state: State, job: Job, line: Line, usable: Bools, now: float) -> str:
+    """What is missing on the node that comes nearest to having room."""
+    rows = np.flatnonzero(usable)
+    free = (state.rack.total - state.rack.held)[:, rows]
+    need = np.array(line.need, dtype=np.int64)[:, None]
+    if line.kind is not None:
+        devices = state.rack.devices
+        free[GPUS] = devices.usable(devices.free, line.kind, len(state.rack.nodes))[rows] * MILLI
+        need[GPUS] = line.kind.devices * MILLI
+    missing = np.maximum(need - free, 0) / np.maximum(need, 1)
+    fitting = int(np.count_nonzero(~missing.any(axis=0)))
+    if fitting >= line.gang:
+        return _has_room(state, job, state.rack.nodes[rows[int(np.argmin(missing.sum(axis=0)))]].name)
+    best = int(np.argsort(missing.sum(axis=0), kind="stable")[fitting])
+    name = state.rack.nodes[rows[best]].name
+    lacking = " and ".join(
+        _amount(int(i), int(need[i, 0]), int(free[i, best])) for i in np.flatnonzero(missing[:, best])
+    )
+    if line.gang > 1:
+        return f"{fitting} of the {line.gang} nodes that it needs have room; {name} is short of {lacking}"
+    return f"{name} is short of {lacking}" + (f", and {len(rows) - 1} other nodes of more" if len(rows) > 1 else "")
+
+
+def _amount(dimension: int, need: int, free: int) -> str:
+    if dimension == SLOTS:
+        return f"{NAMES[dimension]} ({max(0, free)} free)"
+    shown = format_memory if dimension in (RAM, DISK) else _thousandths
+    return f"{NAMES[dimension]} ({shown(max(0, free))} free, {shown(need)} needed)"
+
+
+def _thousandths(amount: int) -> str:
+    return format_cpus(amount / MILLI)
+
+
+def _has_room(state: State, job: Job, name: str) -> str:
+    reserved = state.reservation
+    if reserved is not None and reserved.job != job.id and reserved.job in state.waiting:
+        return f"{name} has room, but it might delay job {reserved.job}, which is ahead and waits for more"
+    return f"{name} is about to take it"
+
+
+def _when(expected: Expectation, state: State, now: float) -> str:
+    ahead = ""
+    if expected.ahead:
+        first = state.jobs[expected.first]
+        jobs = "1 job is" if expected.ahead == 1 else f"{expected.ahead} jobs are"
+        ahead = f"; {jobs} ahead, the first is {first.id} of {first.owner}"
+    if expected.start_s is None:
+        return ahead
+    within = format_duration(max(0.0, expected.start_s - now))
+    return f"{ahead}; {'not before' if expected.ahead else 'expected to start in'} {within}{' from now' * bool(ahead)}"
 
 
 def _unusable(node: Node, now: float) -> str:
@@ -96,13 +171,6 @@ def _unusable(node: Node, now: float) -> str:
     if node.drain is not None:
         return f"{node.name} is drained: {node.drain.reason}"
     return f"{node.name} takes no jobs for {format_duration(node.cool_until_s - now)} after failures"
-
-
-def _short_of(rack: Rack, node: Node, job: Job, now: float) -> str:
-    free = rack.free(now)[:, rack.row[node.name]]
-    need = demand(job.spec.resources)
-    lacking = [name for name, want, has in zip(NAMES, need, free, strict=True) if want > has]
-    return f"{node.name} is short of {' and '.join(lacking)}" if lacking else f"{node.name} is about to take it"
 
 
 def why_node(state: State, node: Node, now: float) -> str:

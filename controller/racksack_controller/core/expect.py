@@ -1,0 +1,65 @@
+"""Who is ahead of a waiting job, and when it can start at the earliest."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import msgspec
+import numpy as np
+
+from racksack_controller.core.order import use_by_owner
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.rack import Bools, Rack
+from racksack_controller.core.records import Job
+from racksack_controller.core.reserve import Outlook
+from racksack_controller.core.room import Room
+from racksack_controller.core.state import State
+from racksack_controller.core.waiting import Line, age_since_s
+
+
+class Expectation(msgspec.Struct, frozen=True):
+    """`start_s` (Unix seconds) is when the job starts if nobody is ahead, else a bound from below; None: unknown."""
+
+    ahead: int
+    first: int  # the job at the head of the queue; meaningless when nobody is ahead
+    start_s: float | None
+
+
+def expect(state: State, job: Job, line: Line, now: float, policy: Policy) -> Expectation:
+    """What can be told about a job's start. It need not have been submitted yet."""
+    state.lines.advance(now)
+    ahead, first = _ahead(state, job, now, policy)
+    room = Room(state.rack, now, [])
+    reservation = Outlook(room, now, policy, []).reserve(job.id, line, hard=not policy.predict)
+    return Expectation(ahead, first, reservation.at_s if reservation is not None else None)
+
+
+def could_hold(rack: Rack, line: Line) -> Bools:
+    """The nodes that could run one rank of the job if they were empty."""
+    need = np.array(line.need, dtype=np.int64)
+    able: Bools = rack.admitted(line.admission) & np.all(rack.total >= need[:, None], axis=0)
+    if line.kind is not None:
+        matching = rack.devices.matching(line.kind)
+        able &= np.bincount(rack.devices.row[matching], minlength=len(rack.nodes)) >= line.kind.devices
+    return able
+
+
+def _ahead(state: State, job: Job, now: float, policy: Policy) -> tuple[int, int]:
+    """How many jobs are ahead in the queue, and the number of the first of them."""
+    waiting = state.lines
+    lines = waiting.open_lines()
+    if not len(lines):
+        return 0, 0
+    use = use_by_owner(state, lines, now, policy)
+    own_use = use[waiting.owners[job.owner]] if job.owner in waiting.owners else 0.0
+    rank = np.stack([waiting.keys[0, lines] + job.spec.priority, use[waiting.owner[lines]] - own_use])
+    before = (rank[0] < 0) | ((rank[0] == 0) & (rank[1] < 0))
+    beside = (rank[0] == 0) & (rank[1] == 0) & (waiting.keys[1, lines] <= age_since_s(job))
+    entry = (age_since_s(job), job.id)
+    count = int(waiting.size[lines[before]].sum())
+    count += sum(bisect_left(waiting.jobs[index], entry) for index in lines[beside].tolist())
+    if not count:
+        return 0, 0
+    priority, age, number = waiting.keys[:, lines]
+    first = np.lexsort((number, age, use[waiting.owner[lines]], priority))[0]
+    return count, int(number[first])
