@@ -1,8 +1,8 @@
 """What a decision costs: one full pass, and one event, against the number of queued jobs and nodes.
 
-Run: `python tests/bench/scheduler_pass.py [--plot docs/scheduler-cost.svg]`. The rack is busy (about 95 % of its CPUs are
-held), the queue mixes owners, sizes, GPUs, labels and time limits. Every figure is the median of repeats in CPU time of
-this process; beside it stands the limit: numpy alone comparing every shape with every node, without deciding anything.
+Run: `python tests/bench/scheduler_pass.py [--plot FILE.svg]`. The queue mixes owners, sizes, GPUs, labels
+and time limits. Every figure is the median of repeats in CPU time of this process; beside it stands the limit: numpy
+alone comparing every shape with every node, without deciding anything.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -23,11 +24,14 @@ from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import Job, Node, State
+from racksack_controller.core.why import why_job
+from racksack_controller.simulate.picture import Chart, Line, draw
 from racksack_jobspecs.resources import Gpu, GpuRequest, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
 
 GIB = 1024**3
 NOW = 1_000_000.0
+FULL = 80  # small jobs a node: most of what a node has is then in use
 
 
 def make_nodes(count: int, rng: random.Random) -> list[Node]:
@@ -152,31 +156,49 @@ def memory_per_job(count: int = 50_000) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / count
 
 
+def measure(nodes: int, jobs: int, shapes: int, fill: int) -> tuple[State, float]:
+    """Print a row of the table; the state, and the pass in milliseconds."""
+    state = make_state(nodes, jobs, shapes, fill)
+    spent, limit = timed(lambda: schedule(state, NOW)) * 1e3, limit_s(state) * 1e3
+    placed, lines = len(schedule(state, NOW)), len(state.lines.open_lines())
+    print(
+        f"{nodes:6} {len(state.attempts):8} {len(state.waiting):8} {lines:7} {spent:8.1f} {placed:7} {limit:9.1f}"
+        f" {spent / limit:6.2f}",
+        flush=True,
+    )
+    return state, spent
+
+
 def main() -> None:
-    """Print the table; draw it when asked to."""
+    """Print the tables; draw them when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only the largest case")
+    parser.add_argument("--plot", type=Path, help="write the curves as SVG")
     options = parser.parse_args()
-    cases = [(1000, 100_000, 10_000, fill) for fill in (80, 40, 0)]
-    if not options.quick:
-        cases = [(1000, jobs, max(10, jobs // 10), 80) for jobs in (1000, 10_000, 30_000)] + cases
-        cases += [(nodes, 100_000, 10_000, 80) for nodes in (10, 100, 300)]
     print(f"memory per queued job: {memory_per_job():.0f} bytes")
-    print(
-        f"{'nodes':>6} {'running':>8} {'queued':>8} {'lines':>7} {'pass ms':>8} {'placed':>7} {'limit ms':>9} {'ratio':>6}"
-    )
-    for nodes, jobs, shapes, fill in cases:
-        state = make_state(nodes, jobs, shapes, fill)
-        spent, limit = timed(lambda state=state: schedule(state, NOW)), limit_s(state)
-        placed = len(schedule(state, NOW))
-        lines = len(state.lines.open_lines())
-        print(
-            f"{nodes:6} {len(state.attempts):8} {len(state.waiting):8} {lines:7} {spent * 1e3:8.1f} {placed:7}"
-            f" {limit * 1e3:9.1f} {spent / limit:6.2f}"
-        )
-        if (nodes, jobs, fill) == (1000, 100_000, 80):
-            for name, cost in event_costs(state).items():
-                print(f"        {name}: {cost * 1e3:.3f} ms")
+    print("a full pass, backfill included (a pass starts at most 1,000 jobs)")
+    print(" nodes  running   queued   lines  pass ms  placed  limit ms  ratio")
+    for fill in (0, 40):
+        measure(1000, 100_000, 10_000, fill)
+    state, largest = measure(1000, 100_000, 10_000, FULL)
+    explained = timed(lambda: why_job(state, state.jobs[50_000], NOW))
+    for name, cost in {**event_costs(state), "why a job waits": explained}.items():
+        print(f"        {name}: {cost * 1e3:.3f} ms")
+    if options.quick:
+        return
+    by_jobs = [(jobs, measure(1000, jobs, jobs // 10, FULL)[1]) for jobs in (1000, 3000, 10_000, 30_000)]
+    by_nodes = [(nodes, measure(nodes, 100_000, 10_000, FULL)[1]) for nodes in (10, 30, 100, 300)]
+    if options.plot:
+        charts = [
+            plot("A full pass on 1,000 nodes", "queued jobs", [*by_jobs, (100_000, largest)]),
+            plot("A full pass over 100,000 queued jobs of 10,000 shapes", "nodes", [*by_nodes, (1000, largest)]),
+        ]
+        options.plot.write_text(draw(charts), encoding="utf-8")
+
+
+def plot(title: str, x_name: str, points: list[tuple[int, float]]) -> Chart:
+    """Both axes logarithmic, so that a straight line of slope one is linear cost."""
+    return Chart(title, x_name, "milliseconds", [Line("a pass", points)], log_x=True, log_y=True)
 
 
 if __name__ == "__main__":

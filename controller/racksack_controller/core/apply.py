@@ -94,6 +94,14 @@ def _placed(state: State, event: ev.Placed, now: float) -> None:
     state.tell(now, f"attempt {number} placed on {event.node}: {event.why}", job=job.id, node=event.node)
 
 
+def _preempted(state: State, event: ev.Preempted, now: float) -> None:
+    job = state.jobs.get(event.job)
+    attempt = state.current(job) if job is not None else None
+    if attempt is not None:
+        state.tell(now, event.sentence, job=event.job, node=attempt.node)
+        requeue_now(state, attempt, event.sentence, now)
+
+
 def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None:
     new, old = event.node, state.nodes.get(event.node.name)
     if old is not None:
@@ -397,6 +405,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.ReleaseRequested: _release_requested,
     ev.RetryRequested: _retry_requested,
     ev.Placed: _placed,
+    ev.Preempted: _preempted,
     ev.NodeConfigured: _node_configured,
     ev.NodeRemoved: _node_removed,
     ev.NodeConnected: _node_connected,

@@ -57,6 +57,13 @@ class Placed(Event, frozen=True):
     rest: tuple[Part, ...] = ()  # of a gang: what its further ranks hold
 
 
+class Preempted(Event, frozen=True):
+    """A job is to end and to be queued again, for one of higher priority."""
+
+    job: int
+    sentence: str
+
+
 class NodeConfigured(Event, frozen=True):
     """A node stands in the configuration; what was learnt about it before is kept."""
 

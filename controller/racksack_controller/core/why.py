@@ -19,6 +19,7 @@ from racksack_controller.core.amounts import (
     matching_gpus,
 )
 from racksack_controller.core.expect import Expectation, could_hold, expect
+from racksack_controller.core.holds import OVERDUE_S
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.rack import Bools
@@ -157,7 +158,7 @@ def _when(expected: Expectation, state: State, now: float) -> str:
         first = state.jobs[expected.first]
         jobs = "1 job is" if expected.ahead == 1 else f"{expected.ahead} jobs are"
         ahead = f"; {jobs} ahead, the first is {first.id} of {first.owner}"
-    if expected.start_s is None:
+    if expected.start_s is None or expected.start_s <= now + OVERDUE_S:
         return ahead
     within = format_duration(max(0.0, expected.start_s - now))
     return f"{ahead}; {'not before' if expected.ahead else 'expected to start in'} {within}{' from now' * bool(ahead)}"
