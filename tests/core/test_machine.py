@@ -204,7 +204,9 @@ class Rack(RuleBasedStateMachine):
     def asks_the_same_twice(self) -> None:
         """`decide` and `schedule` change nothing by being asked."""
         assert decide(self.state, self.now) == decide(self.state, self.now)
-        assert schedule(self.state, self.now) == schedule(self.state, self.now)
+        placed = schedule(self.state, self.now)
+        self.state.quiet = None
+        assert schedule(self.state, self.now) == placed, "the short cut and the full pass differ"
         keys = [action.key for action in decide(self.state, self.now)]
         assert len(keys) == len(set(keys)), "one step is asked for twice"
 

@@ -30,11 +30,14 @@ class Guard:
     spare: Ints  # (DIMENSIONS, rows): what the reserving job leaves free at `at_s`; no devices if it needs any
     hard: bool  # it has waited long: what runs beside it must end by its time limit, not by a prediction
 
-    def keep_off(self, fits: Bools, line: Line) -> None:
-        """Strike out of `fits` the nodes where a job that runs past `at_s` would be in the way."""
+    def keep_off(self, fits: Bools, line: Line) -> bool:
+        """Strike out of `fits` the nodes where a job that runs past `at_s` would be in the way; whether any is."""
+        kept_off = False
         for place, row in enumerate(self.rows):
             if fits[row] and np.any(self.spare[:, place] < line.need):
                 fits[row] = False
+                kept_off = True
+        return kept_off
 
     def use(self, rows: list[int], line: Line) -> None:
         """A job that runs past `at_s` was placed on `rows`."""

@@ -40,6 +40,8 @@ class Devices:
         self.vram: Ints = np.zeros(0, dtype=np.int64)
         self.free: Ints = np.zeros(0, dtype=np.int64)
         self.gpus: list[Gpu] = []
+        self.holders: list[dict[int, int]] = []  # of each device: place of the hold -> the part that it holds
+        self.sole: Ints = np.zeros(0, dtype=np.int64)  # the place of the only hold on a device; -1: none or several
         self.columns: Ints = np.zeros((0, 0), dtype=np.int64)  # (nodes, devices): where they stand; -1 is none
         self._index: dict[tuple[int, str], int] = {}
         self._matching: dict[tuple[str | None, int], Bools] = {}
@@ -52,6 +54,8 @@ class Devices:
         self.free = np.full(len(self.gpus), MILLI, dtype=np.int64)
         self._index = {(int(row), gpu.uuid): i for i, (row, gpu) in enumerate(zip(self.row, self.gpus, strict=True))}
         self._matching = {}
+        self.holders = [{} for _ in self.gpus]
+        self.sole = np.full(len(self.gpus), -1, dtype=np.int64)
         most = max((len(gpus) for gpus in per_node), default=0)
         self.columns = np.full((len(per_node), most), -1, dtype=np.int64)
         for index, row in enumerate(self.row):
@@ -63,12 +67,23 @@ class Devices:
         usable = columns >= 0 if kind is None else (columns >= 0) & self.matching(kind)[columns]
         return np.where(usable, free[columns], 0)
 
-    def take(self, row: int, uuids: Sequence[str], milli: int) -> None:
-        """Hold (negative: give back) a part of devices; one that the node no longer has is passed over."""
-        for uuid in uuids:
-            index = self._index.get((row, uuid))
-            if index is not None:
-                self.free[index] -= milli
+    def take(self, row: int, uuids: Sequence[str], milli: int, place: int) -> None:
+        """Hold a part of devices for the hold at `place`; a device that the node no longer has is passed over."""
+        for index in self.find(row, uuids):
+            self.free[index] -= milli
+            self.holders[index][place] = milli
+            self._note_sole(index)
+
+    def give_back(self, row: int, uuids: Sequence[str], milli: int, place: int) -> None:
+        """End the hold at `place`."""
+        for index in self.find(row, uuids):
+            self.free[index] += milli
+            del self.holders[index][place]
+            self._note_sole(index)
+
+    def _note_sole(self, index: int) -> None:
+        holders = self.holders[index]
+        self.sole[index] = next(iter(holders)) if len(holders) == 1 else -1
 
     def find(self, row: int, uuids: Sequence[str]) -> list[int]:
         """Where these devices stand in the arrays."""

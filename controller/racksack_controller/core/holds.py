@@ -50,22 +50,23 @@ class Holds:
         self.parts: dict[int, Hold] = {}
         self._unused = list(range(63, -1, -1))
 
-    def add(self, key: str, parts: Sequence[Hold], times: Times) -> None:
-        """An attempt begins to hold something."""
+    def add(self, key: str, parts: Sequence[Hold], times: Times) -> tuple[int, ...]:
+        """An attempt begins to hold something; the places of its holds."""
         self.of[key] = tuple(self._place(part, times) for part in parts)
+        return self.of[key]
 
     def retime(self, key: str, times: Times) -> None:
         """An attempt's beginning is known better."""
         for place in self.of[key]:
             self.times[:, place] = times
 
-    def remove(self, key: str) -> list[Hold]:
-        """An attempt holds nothing any more; what it held."""
+    def remove(self, key: str) -> list[tuple[int, Hold]]:
+        """An attempt holds nothing any more; what it held, with the places."""
         places = self.of.pop(key)
         for place in places:
             self.row[place] = -1
             self._unused.append(place)
-        return [self.parts.pop(place) for place in places]
+        return [(place, self.parts.pop(place)) for place in places]
 
     def ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> Floats:
         """When these holds are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""

@@ -24,6 +24,7 @@ from racksack_controller.core.events import Placed
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry, entries, sorted_lines, use_by_owner
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
+from racksack_controller.core.quiet import note, still_quiet
 from racksack_controller.core.rack import Ints
 from racksack_controller.core.rearrange import rearrange
 from racksack_controller.core.reserve import Outlook
@@ -46,7 +47,13 @@ def schedule(state: State, now: float, policy: Policy = DEFAULT) -> list[Placed]
         return []
     if policy.backfill is Backfill.CONSERVATIVE:
         return schedule_conservatively(state, now, policy, lines)
-    return Pass(state, now, policy).run(lines)
+    if state.quiet is not None and still_quiet(state.quiet, state.rack, state.lines, policy, now):
+        return []
+    walk = Pass(state, now, policy)
+    placed = walk.run(lines)
+    nobody = not placed and not walk.held_back
+    state.quiet = note(state.rack, state.lines, policy, now) if nobody else None
+    return placed
 
 
 class Pass:
@@ -66,6 +73,7 @@ class Pass:
         self._blocked: list[int] = []  # lines without room, the first in the queue last
         self._queue: list[Entry] = []
         self._rearrangements = 0
+        self.held_back = False  # somebody has room, but must not start yet
 
     def run(self, lines: Ints) -> list[Placed]:
         """Walk over `lines`; the placements."""
@@ -75,9 +83,11 @@ class Pass:
             entry = heapq.heappop(self._queue)
             line = self.waiting.lines[entry[-1]]
             if self.limits.reached(line):
+                self.held_back = True
                 self._queue_next_blocked()
             elif not self._start_first_of(entry, line):
                 if self.policy.backfill is Backfill.NONE:
+                    self.held_back = bool(self._queue)
                     break
                 failures += 1
                 if self._guard_for(entry, line) or failures >= REFILTER_AFTER:
@@ -103,7 +113,7 @@ class Pass:
         """Place the job and let the next of its line take its place in the queue; False when there is no room."""
         fits = self.room.fits(line)
         if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
-            self.guard.keep_off(fits, line)
+            self.held_back |= self.guard.keep_off(fits, line)
         rows = fits.nonzero()[0]
         if len(rows) < line.gang:
             return False
@@ -176,7 +186,9 @@ class Pass:
         room = self.room.lines_with_room(self.waiting, lines, self.room.free)
         if self.guard is not None:
             late = self.now + lengths_s(self.waiting, self.policy, lines, hard=self.guard.hard) > self.guard.at_s
-            room[late] &= self.room.lines_with_room(self.waiting, lines[late], self.guard.limit(self.room.free))
+            beside = self.room.lines_with_room(self.waiting, lines[late], self.guard.limit(self.room.free))
+            self.held_back |= bool(np.any(room[late] & ~beside))
+            room[late] &= beside
         kept = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
         if self.guard is not None:
             kept = [(e[0], e[1], self._backfill_key(self._age(e), e[4]), e[3], e[4]) for e in kept]

@@ -41,6 +41,7 @@ class Rack:
         self.cool_until: Floats = np.zeros(0)
         self.holds = Holds()
         self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
+        self.freed: set[int] = set()  # rows that got more room, or changed, since `quiet` looked last
         self._devices = Devices()
         self._devices_changed = False
         self._admitted: dict[Admission, Bools] = {}
@@ -50,8 +51,8 @@ class Rack:
         """All devices; listed anew when an inventory has changed."""
         if self._devices_changed:
             self._devices.rebuild([node.gpus for node in self.nodes])
-            for part in self.holds.parts.values():
-                self._devices.take(part.row, part.uuids, part.milli)
+            for place, part in self.holds.parts.items():
+                self._devices.take(part.row, part.uuids, part.milli, place)
             self._devices_changed = False
         return self._devices
 
@@ -62,6 +63,7 @@ class Rack:
         if row is None:
             row = self._append(node)
         self.nodes[row] = node
+        self.freed.add(row)
         self.usable[row] = node.usable
         self.cool_until[row] = node.cool_until_s
         total = np.array(capacity(node), dtype=np.int64)
@@ -75,14 +77,18 @@ class Rack:
     def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
         """An attempt begins to hold allocations on nodes."""
         holds = [Hold(self.row[node], demand_of(held), held.gpus, held.gpu_milli) for node, held in parts]
-        self.holds.add(key, holds, times)
-        for part in holds:
-            self._account(part, 1)
+        for place, part in zip(self.holds.add(key, holds, times), holds, strict=True):
+            self.held[:, part.row] += part.need
+            if part.uuids and not self._devices_changed:
+                self._devices.take(part.row, part.uuids, part.milli, place)
 
     def give_back(self, key: str) -> None:
         """An attempt holds nothing any more."""
-        for part in self.holds.remove(key):
-            self._account(part, -1)
+        for place, part in self.holds.remove(key):
+            self.held[:, part.row] -= part.need
+            self.freed.add(part.row)
+            if part.uuids and not self._devices_changed:
+                self._devices.give_back(part.row, part.uuids, part.milli, place)
 
     def free(self, now: float) -> Ints:
         """A copy of what is free on each node; -1 in every dimension where a node takes no jobs."""
@@ -100,11 +106,6 @@ class Rack:
                 self._admitted = {}
             self._admitted[admission] = mask
         return mask
-
-    def _account(self, part: Hold, sign: int) -> None:
-        self.held[:, part.row] += sign * np.array(part.need, dtype=np.int64)
-        if part.uuids and not self._devices_changed:
-            self._devices.take(part.row, part.uuids, sign * part.milli)
 
     def _append(self, node: Node) -> int:
         row = len(self.nodes)

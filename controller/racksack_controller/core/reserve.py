@@ -49,7 +49,7 @@ class Outlook:
         holds = self.rack.holds
         places = np.flatnonzero(holds.row >= 0)
         places = places[rows[holds.row[places]]]
-        ends = holds.ends(places, self.now, default_limit_s=self.policy.default_time_limit_s, predict=predict)
+        ends = self._ends(places, predict=predict)
         row, need = holds.row[places], holds.need[:, places]
         new = [(hold, soft if predict else late) for hold, soft, late in self.taken if rows[hold.row]]
         if new:
@@ -68,27 +68,37 @@ class Outlook:
         return np.where(self.rack.usable, opens, np.inf)
 
     def _device_moments(self, kind: GpuKind, *, predict: bool) -> Floats:
-        devices = self.room.devices
-        ready = np.where(self.room.device_free >= kind.milli, self.now, np.inf)
-        for index, held in self._device_holds(predict=predict).items():
-            free = int(self.room.device_free[index])
-            for end, milli in sorted(held):
-                if free >= kind.milli:
-                    break
-                free += milli
-                if free >= kind.milli:
-                    ready[index] = end
-        return device_moments(ready, devices.row, kind, devices.matching(kind), len(self.rack.nodes))
+        """For each node when it has as many devices for the job as `kind` asks for."""
+        devices, free = self.room.devices, self.room.device_free
+        matching = devices.matching(kind)
+        ready = np.where(free >= kind.milli, self.now, np.inf)
+        busy = np.flatnonzero(matching & (free < kind.milli))
+        sole = busy[devices.sole[busy] >= 0]
+        ready[sole] = self._ends(devices.sole[sole], predict=predict)
+        taken = self._taken_devices(predict=predict)
+        for index in busy[(devices.sole[busy] < 0) | np.isin(busy, list(taken))].tolist():
+            ready[index] = self._ready(index, kind, taken.get(index, []), predict=predict)
+        return device_moments(ready, devices.row, kind, matching, len(self.rack.nodes))
 
-    def _device_holds(self, *, predict: bool) -> dict[int, list[tuple[float, int]]]:
-        """For each device that is in use: when which part of it is given back."""
-        holds = self.rack.holds
-        held: dict[int, list[tuple[float, int]]] = {}
-        places = np.array([place for place, part in holds.parts.items() if part.uuids], dtype=np.int64)
-        ends = holds.ends(places, self.now, default_limit_s=self.policy.default_time_limit_s, predict=predict)
-        parts = [(holds.parts[int(place)], float(end)) for place, end in zip(places, ends, strict=True)]
-        parts += [(hold, soft if predict else late) for hold, soft, late in self.taken if hold.uuids]
-        for part, end in parts:
-            for index in self.room.devices.find(part.row, part.uuids):
-                held.setdefault(index, []).append((end, part.milli))
-        return held
+    def _ready(self, index: int, kind: GpuKind, taken: list[tuple[float, int]], *, predict: bool) -> float:
+        """When a device that several jobs hold has enough left."""
+        holders = self.room.devices.holders[index]
+        ends = self._ends(np.array(list(holders), dtype=np.int64), predict=predict)
+        free = int(self.room.device_free[index])
+        for end_s, milli in sorted([*zip(ends.tolist(), holders.values(), strict=True), *taken]):
+            free += milli
+            if free >= kind.milli:
+                return float(end_s)
+        return float("inf")
+
+    def _taken_devices(self, *, predict: bool) -> dict[int, list[tuple[float, int]]]:
+        """For each device that this pass has given away: when which part of it is given back."""
+        taken: dict[int, list[tuple[float, int]]] = {}
+        for hold, soft, late in self.taken:
+            for index in self.room.devices.find(hold.row, hold.uuids):
+                taken.setdefault(index, []).append((soft if predict else late, hold.milli))
+        return taken
+
+    def _ends(self, places: Ints, *, predict: bool) -> Floats:
+        default = self.policy.default_time_limit_s
+        return self.rack.holds.ends(places, self.now, default_limit_s=default, predict=predict)

@@ -91,6 +91,7 @@ class Waiting:
         self.owner: Ints = np.zeros(64, dtype=np.int64)
         self.group: Ints = np.zeros(64, dtype=np.int64)  # equal: the same nodes and devices come into question
         self.gang: Ints = np.ones(64, dtype=np.int64)
+        self.fresh: set[int] = set()  # lines that were opened since `quiet` looked last
         self.owners: dict[str, int] = {}
         self.groups: list[tuple[Admission, GpuKind | None]] = []
         self._group_of: dict[tuple[Admission, GpuKind | None], int] = {}
@@ -194,6 +195,7 @@ class Waiting:
                 self._grow()
         self.lines[index] = line
         self._index[line] = index
+        self.fresh.add(index)
         self.need[:, index] = line.need
         self.keys[0, index] = -line.priority
         self.limit_s[index] = line.limit_s
