@@ -170,7 +170,7 @@ def test_full_disk_of_the_spool(make_site: Callable[..., Site], small_disk: Call
     assert (site.returned(running) / "big").stat().st_size == 1 << 20
     last = site.submit(other, "--", "0")
     site.wait_for(last, "done")
-    assert [line.split()[:2] for line in site.traced() if f"{running}." in line] == [
+    assert [line.split()[:2] for line in site.traced() if line.split()[1].startswith(f"{running}.")] == [
         ["start", f"{running}.1"],
         ["end", f"{running}.1"],
     ]
