@@ -177,9 +177,15 @@ class Intake:
         return [self._loop.state.jobs.get(job.id, job) for job in found]
 
     def _refuse_impossible(self, spec: JobSpec) -> None:
-        sentence = never(self._draft(spec), self._loop.state.nodes.values())
+        sentence = self._impossible(spec)
         if sentence is not None:
             raise JobFileError([Problem(0, "", f"it can never run: {sentence}")], spec.submission)
+
+    def _impossible(self, spec: JobSpec) -> str | None:
+        """Why a job could never run here, or None."""
+        if spec.gang > 1:  # placed and reserved for, but only its first rank would be launched
+            return "jobs on several nodes are not carried out yet; leave `gang` out"
+        return never(self._draft(spec), self._loop.state.nodes.values())
 
     def _draft(self, spec: JobSpec) -> Job:
         return Job(id=0, owner="", spec=spec, snapshot="", submitted_at_s=0.0)
@@ -224,7 +230,7 @@ class Intake:
             return {"problems": problems, "never": None, "fits": [], "waits": ""}
         job, state = self._draft(spec), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
-        sentence = never(job, state.nodes.values())
+        sentence = self._impossible(spec)
         waits = "" if sentence else why_job(state, job, now)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits}
 

@@ -336,11 +336,17 @@ JOB_FIELDS = (
     Field(
         "gang",
         whole_of(1, GANG_MAX, "the number of ranks"),
-        "This many ranks start together, each on a node of its own and each with these resources.",
+        "Ranks that start together, each on a node of its own with these resources; more than one is refused for now.",
         "4",
         "1",
     ),
-    Field("preemptible", FLAG, "It may be ended and queued again for a job of higher priority.", "true", "false"),
+    Field(
+        "preemptible",
+        FLAG,
+        "It may be ended and queued again for a job of higher priority; nothing does so yet.",
+        "true",
+        "false",
+    ),
     Field(
         "submission",
         _SUBMISSION_KIND,

@@ -1,11 +1,11 @@
 """Packing a batch at once: which items go on which nodes, so that few nodes are used or no item is left out.
 
 The start is the dot-product rule (Panigrahy, Talwar, Uyeda, Wieder, "Heuristics for vector bin packing", 2011): fill
-one node at a time with the item whose demand points most in the direction of what is still free. It is then improved by
-guided ejection (Nagata and Bräysy, "A powerful route minimization heuristic for the vehicle routing problem with time
-windows", 2009): an item without a place pushes out others that have been easier to place, until nobody is left out.
-Items and nodes are rows of integer matrices. The work is bounded by a number of steps, so that equal input gives equal
-output.
+one node at a time with the item whose demand points most in the direction of what is still free; or first fit
+decreasing, where that is better. It is then improved by guided ejection (Nagata and Bräysy, "A powerful route
+minimization heuristic for the vehicle routing problem with time windows", 2009): an item without a place pushes out
+others that have been easier to place, until nobody is left out. Items and nodes are rows of integer matrices. The work
+is bounded by a number of steps, so that equal input gives equal output.
 """
 
 from __future__ import annotations
@@ -48,6 +48,29 @@ def dot_product(items: Ints, free: Ints) -> Ints:
             left -= items[best]
             waiting = waiting[waiting != best]
     return placed
+
+
+def first_fit_decreasing(items: Ints, free: Ints, size: Floats) -> Ints:
+    """A node for each item, or UNPLACED: the largest item first, on the first node with room."""
+    placed = np.full(len(items), UNPLACED, dtype=np.int64)
+    left = free.copy()
+    for item in np.argsort(-size, kind="stable"):
+        node = int(np.all(left >= items[item], axis=1).argmax())
+        if np.all(left[node] >= items[item]):
+            placed[item] = node
+            left[node] -= items[item]
+    return placed
+
+
+def greedy(items: Ints, free: Ints) -> Ints:
+    """The best of three packings: the one that leaves out fewest items, then the one that uses fewest nodes."""
+    parts = items / np.maximum(free.max(axis=0), 1)
+    decreasing = [first_fit_decreasing(items, free, size) for size in (parts.sum(axis=1), parts.max(axis=1))]
+    return min((dot_product(items, free), *decreasing), key=_cost)
+
+
+def _cost(placed: Ints) -> tuple[int, int]:
+    return int(np.count_nonzero(placed == UNPLACED)), len(np.unique(placed))
 
 
 class Ejection:
