@@ -14,7 +14,7 @@ from pathlib import Path
 
 from racksack_controller import returns
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import Action, Collect, Remove, Start, StopAttempt
+from racksack_controller.core.actions import AttemptAction, Collect, Remove, Start, StopAttempt
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
@@ -38,9 +38,9 @@ class NodeEdge:
         self._node_env = node_env
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, actions: Sequence[Action]) -> None:
+    def start(self, actions: Sequence[AttemptAction]) -> None:
         """Begin these actions, those of one kind on one node together."""
-        groups: dict[tuple[type[Action], str, str], list[Action]] = defaultdict(list)
+        groups: dict[tuple[type[AttemptAction], str, str], list[AttemptAction]] = defaultdict(list)
         for action in actions:
             digest = self._digest(action) if isinstance(action, Start) else ""
             groups[type(action), action.node, digest].append(action)
@@ -59,11 +59,11 @@ class NodeEdge:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _digest(self, action: Action) -> str:
+    def _digest(self, action: AttemptAction) -> str:
         job = self._loop.state.jobs.get(self._loop.state.attempts[action.attempt].job)
         return job.snapshot if job else ""
 
-    async def _carry_out(self, kind: type[Action], node_name: str, group: Sequence[Action]) -> None:
+    async def _carry_out(self, kind: type[AttemptAction], node_name: str, group: Sequence[AttemptAction]) -> None:
         node = self._nodes.get(node_name)
         try:
             if node is None:
@@ -85,12 +85,12 @@ class NodeEdge:
             for action in group:
                 self._loop.finished(action)
 
-    def _failed(self, group: Sequence[Action], sentence: str) -> None:
+    def _failed(self, group: Sequence[AttemptAction], sentence: str) -> None:
         for action in group:
             log.warning("failed action=%s reason=%s", action.key, sentence)
             self._loop.post(_failure(action, sentence))
 
-    async def _start(self, node: Node, group: Sequence[Action]) -> None:
+    async def _start(self, node: Node, group: Sequence[AttemptAction]) -> None:
         wanted = [pair for pair in map(self._job_of, group) if pair is not None]
         if not wanted:
             return
@@ -111,12 +111,12 @@ class NodeEdge:
             else:
                 self._loop.post(ev.StartFailed(reply.attempt, "node", reply.error or "it was refused"))
 
-    def _start_failed(self, group: Sequence[Action], fault: str, sentence: str) -> None:
+    def _start_failed(self, group: Sequence[AttemptAction], fault: str, sentence: str) -> None:
         for action in group:
             log.warning("failed action=%s reason=%s", action.key, sentence)
             self._loop.post(ev.StartFailed(action.attempt, fault, sentence))
 
-    def _job_of(self, action: Action) -> tuple[Job, Attempt] | None:
+    def _job_of(self, action: AttemptAction) -> tuple[Job, Attempt] | None:
         attempt = self._loop.state.attempts.get(action.attempt)
         job = self._loop.state.jobs.get(attempt.job) if attempt else None
         return (job, attempt) if job is not None and attempt is not None else None
@@ -147,7 +147,7 @@ class NodeEdge:
             grace_s=10.0,
         )
 
-    async def _collect(self, node: Node, group: Sequence[Action]) -> None:
+    async def _collect(self, node: Node, group: Sequence[AttemptAction]) -> None:
         wanted = {attempt.key: (job, attempt) for job, attempt in filter(None, map(self._job_of, group))}
         notes = dict.fromkeys(wanted, "")
         folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
@@ -188,12 +188,12 @@ class NodeEdge:
         returns.sync_file_system(self._spool.returns)
         return failed
 
-    async def _remove(self, node: Node, group: Sequence[Action]) -> None:
+    async def _remove(self, node: Node, group: Sequence[AttemptAction]) -> None:
         await node.remove([action.attempt for action in group])
         for action in group:
             self._loop.post(ev.Removed(action.node, action.attempt))
 
-    async def _stop(self, node: Node, group: Sequence[Action]) -> None:
+    async def _stop(self, node: Node, group: Sequence[AttemptAction]) -> None:
         for action in group:
             if isinstance(action, StopAttempt):
                 stop = action.stop
@@ -207,7 +207,7 @@ def _job_env(job: Job) -> dict[str, str]:
     return {"RACKSACK_ARRAY_ID": str(job.array_id), "RACKSACK_ARRAY_INDEX": str(job.array_index), **job.spec.env}
 
 
-def _failure(action: Action, sentence: str) -> ev.Event:
+def _failure(action: AttemptAction, sentence: str) -> ev.Event:
     """The event that says that an action failed for reasons outside the job."""
     if isinstance(action, Start):
         return ev.StartFailed(action.attempt, "controller", sentence)

@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from racksack_controller.core import apply as applying
-from racksack_controller.core.actions import Action
+from racksack_controller.core.actions import Action, AttemptAction, SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.events import Event
 from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.power import plan_power
+from racksack_controller.core.power_apply import note_idle
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.state import Changes, State
 from racksack_controller.store import Store, StoreError
 
@@ -29,10 +32,17 @@ STEP_EVERY_S = 0.01  # under load, steps are at least this far apart, so that ea
 
 
 class Edge(Protocol):
-    """What carries actions out."""
+    """What carries actions about attempts out."""
 
-    def start(self, actions: Sequence[Action]) -> None:
+    def start(self, actions: Sequence[AttemptAction]) -> None:
         """Begin these; each ends with an event and with `Loop.finished`."""
+
+
+class PowerEdge(Protocol):
+    """What switches nodes."""
+
+    def start(self, actions: Sequence[SwitchOn | SwitchOff]) -> None:
+        """Begin these; each ends with PowerSwitched and with `Loop.finished`."""
 
 
 class Loop:
@@ -45,6 +55,7 @@ class Loop:
         *,
         lost_after_s: float,
         policy: Policy = DEFAULT,
+        power_policy: PowerPolicy = DEFAULT_POWER,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = state
@@ -52,8 +63,11 @@ class Loop:
         self.unsaved_reason = ""  # why the last step could not be saved; nothing new is started meanwhile
         self._store = store
         self._policy = policy
+        self.power_policy = power_policy
         self._clock = clock
         self._edge: Edge | None = None
+        self._power_edge: PowerEdge | None = None
+        self._power_wake_s: float | None = None  # when time alone may change what is to be done about power
         self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
         self._under_way: set[str] = set()
         self._finished: list[str] = []  # keys that leave `_under_way` with the step that applies their events
@@ -61,9 +75,10 @@ class Loop:
         self._listeners: list[Callable[[Changes], None]] = []
         self._stopping = False
 
-    def attach(self, edge: Edge) -> None:
-        """Say who carries actions out; before `run`."""
+    def attach(self, edge: Edge, power: PowerEdge | None = None) -> None:
+        """Say who carries actions out, and who switches nodes (None: nobody, and nothing is decided); before `run`."""
         self._edge = edge
+        self._power_edge = power
 
     def listen(self, listener: Callable[[Changes], None]) -> None:
         """Call `listener` with the changes of every saved step."""
@@ -114,7 +129,8 @@ class Loop:
 
     async def _wait(self) -> None:
         now = self._clock()
-        wake = next_wake_s(self.state, now, self.lost_after_s)
+        times = (next_wake_s(self.state, now, self.lost_after_s), self._power_wake_s)
+        wake = min((time_s for time_s in times if time_s is not None), default=None)
         delay = IDLE_WAKE_S if wake is None else min(IDLE_WAKE_S, max(0.005, wake - now))
         try:
             async with asyncio.timeout(delay):
@@ -133,11 +149,22 @@ class Loop:
         applying.requeue_unstaged(self.state, now, patience_s=30.0)
         for placed in schedule(self.state, now, self._policy):
             applying.apply(self.state, placed, now)
+        self._plan_power(now)
         await self._save(self.state.take_changes())
         for _, saved in events:
             if saved is not None and not saved.done():
                 saved.set_result(None)
         self._act(now)
+
+    def _plan_power(self, now: float) -> None:
+        """Decide whom to switch on or off; the decisions are saved with the step."""
+        if self._power_edge is None:
+            return
+        note_idle(self.state, now)
+        plan = plan_power(self.state, now, self.power_policy)
+        for decided in plan.events:
+            applying.apply(self.state, decided, now)
+        self._power_wake_s = plan.wake_s
 
     def _apply(self, event: Event, saved: asyncio.Future[None] | None, now: float) -> None:
         try:
@@ -166,6 +193,11 @@ class Loop:
 
     def _act(self, now: float) -> None:
         actions = [action for action in decide(self.state, now) if action.key not in self._under_way]
-        if actions and self._edge is not None:
-            self._under_way.update(action.key for action in actions)
-            self._edge.start(actions)
+        about_attempts = [action for action in actions if isinstance(action, AttemptAction)]
+        switches = [action for action in actions if isinstance(action, SwitchOn | SwitchOff)]
+        if about_attempts and self._edge is not None:
+            self._under_way.update(action.key for action in about_attempts)
+            self._edge.start(about_attempts)
+        if switches and self._power_edge is not None:
+            self._under_way.update(action.key for action in switches)
+            self._power_edge.start(switches)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from racksack_controller.core.history import RunHistory
+from racksack_controller.core.power_records import NodePower, PowerLine
 from racksack_controller.core.share import OwnerUse
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_jobspecs.states import FINAL
@@ -28,6 +29,7 @@ _decode_job = msgspec.json.Decoder(Job).decode
 _decode_attempt = msgspec.json.Decoder(Attempt).decode
 _decode_node = msgspec.json.Decoder(Node).decode
 _decode_usage = msgspec.json.Decoder(OwnerUse).decode
+_decode_power = msgspec.json.Decoder(NodePower).decode
 _decode_history = msgspec.json.Decoder(RunHistory).decode
 
 
@@ -120,6 +122,7 @@ class Store:
             (_decode_node(row[0]) for row in nodes),
             (_decode_usage(row[0]) for row in self._writer.execute("SELECT record FROM usage")),
             (_decode_history(row[0]) for row in self._writer.execute("SELECT record FROM history")),
+            (_decode_power(row[0]) for row in self._writer.execute("SELECT record FROM power ORDER BY node")),
         )
         return state
 
@@ -186,6 +189,13 @@ def save_changes(connection: sqlite3.Connection, changes: Changes) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO history VALUES (?, ?)",
         [(_encode(record.key).decode(), _encode(record)) for record in changes.history],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO power VALUES (?, ?)", [(power.node, _encode(power)) for power in changes.power]
+    )
+    connection.executemany(
+        "INSERT INTO power_events (at_s, node, kind, way, sentence) VALUES (?, ?, ?, ?, ?)",
+        map(msgspec.structs.astuple, changes.power_lines),
     )
     connection.executemany("INSERT INTO events (job, node, at_s, sentence) VALUES (?, ?, ?, ?)", changes.events)
 
@@ -265,6 +275,15 @@ def story(connection: sqlite3.Connection, *, job: int | None = None, node: str |
     column, value = ("job", job) if job is not None else ("node", node)
     sql = f"SELECT at_s, sentence, job, node FROM events WHERE {column} = ? ORDER BY id DESC LIMIT 500"  # noqa: S608
     return [StoryLine(*row) for row in connection.execute(sql, (value,))][::-1]
+
+
+def power_story(connection: sqlite3.Connection, since_s: float, *, node: str | None = None) -> list[PowerLine]:
+    """The last 2000 lines of the power story of one node, or of all, since a time, oldest first."""
+    where, values = ("", ()) if node is None else ("node = ? AND", (node,))
+    sql = (
+        f"SELECT at_s, node, kind, way, sentence FROM power_events WHERE {where} at_s >= ? ORDER BY id DESC LIMIT 2000"  # noqa: S608
+    )
+    return [PowerLine(*row) for row in connection.execute(sql, (*values, since_s))][::-1]
 
 
 def save_fetched(connection: sqlite3.Connection, job: Job) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
+from racksack_controller.core import power_apply
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.requeue import backoff_s, end_attempt, release_dependents
 from racksack_controller.core.state import Attempt, Drain, Ending, Node, Orphan, State, Stop
@@ -123,6 +124,7 @@ def _node_removed(state: State, event: ev.NodeRemoved, now: float) -> None:
     for attempt in state.on_node(node.name):
         _lose(state, attempt, sentence, now)
     state.put_node(replace(node, connected=False, connection_reason=sentence, drain=Drain(sentence, now)))
+    state.drop_power(node.name)
     state.tell(now, sentence, node=node.name)
 
 
@@ -140,6 +142,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
         )
     )
     state.tell(now, "connected after a restart" if rebooted else "connected", node=node.name)
+    power_apply.came_up(state, node.name, now, rebooted=node.boot_id != event.boot_id)
     for key in [key for key in state.orphans if key[0] == node.name]:
         del state.orphans[key]
     _forget_what_was_sent(state, node.name)
@@ -421,4 +424,5 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.CollectFailed: _collect_failed,
     ev.Removed: _removed,
     ev.RemoveFailed: _remove_failed,
+    **power_apply.HANDLERS,
 }

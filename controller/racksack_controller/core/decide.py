@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from racksack_controller.core.actions import Action, Collect, Remove, Start, StopAttempt
+from racksack_controller.core.actions import Action, Collect, Remove, Start, StopAttempt, SwitchOff, SwitchOn
+from racksack_controller.core.power_records import Phase, boot_limit_s
 from racksack_controller.core.state import Attempt, Node, State, Stop
 from racksack_jobspecs.states import FINAL, JobState
 
 
 def decide(state: State, now: float) -> list[Action]:
     """Everything that is to be under way at `now`."""
-    return [*_about_attempts(state, now), *_about_orphans(state, now)]
+    return [*_about_attempts(state, now), *_about_orphans(state, now), *_about_power(state, now)]
 
 
 def _about_attempts(state: State, now: float) -> Iterator[Action]:
@@ -49,6 +50,19 @@ def _about_orphans(state: State, now: float) -> Iterator[Action]:
             yield StopAttempt(node, attempt, Stop("fenced", "this attempt was given up", grace_s=0.0, signal="KILL"))
         elif not orphan.running and attempt not in state.attempts:
             yield Remove(node, attempt)
+
+
+def _about_power(state: State, now: float) -> Iterator[Action]:
+    """Ladders that are to be under way. One that was asked before goes on with the time that is left."""
+    for name, power in state.power.items():
+        traits = state.power_traits.get(name)
+        if traits is None or power.phase not in (Phase.BOOTING, Phase.STOPPING):
+            continue
+        began_s = power.asked_at_s if power.way and power.asked_at_s is not None else now
+        if power.phase is Phase.BOOTING:
+            yield SwitchOn(name, power.way, max(1.0, began_s + boot_limit_s(power, traits) - now))
+        else:
+            yield SwitchOff(name, power.way, max(1.0, began_s + traits.off_grace_s - now))
 
 
 def next_wake_s(state: State, now: float, lost_after_s: float) -> float | None:

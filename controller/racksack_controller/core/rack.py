@@ -38,6 +38,8 @@ class Rack:
         self.total: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
         self.held: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
         self.usable: Bools = np.zeros(0, dtype=np.bool_)
+        self.powered: Bools = np.zeros(0, dtype=np.bool_)  # False: off, or on its way there or back
+        self.opens_s: Floats = np.zeros(0)  # when a node that is not powered is expected to be; infinity: unknown
         self.cool_until: Floats = np.zeros(0)
         self.holds = Holds()
         self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
@@ -64,7 +66,7 @@ class Rack:
             row = self._append(node)
         self.nodes[row] = node
         self.freed.add(row)
-        self.usable[row] = node.usable
+        self.usable[row] = node.usable and self.powered[row]
         self.cool_until[row] = node.cool_until_s
         total = np.array(capacity(node), dtype=np.int64)
         self.total[:, row] = total
@@ -73,6 +75,15 @@ class Rack:
             self._admitted = {}
         if old is None or old.gpus != node.gpus:
             self._devices_changed = True
+
+    def put_power(self, name: str, *, powered: bool, opens_s: float) -> None:
+        """A node's power has changed; `opens_s` (Unix seconds) is when it is expected to take jobs."""
+        row = self.row[name]
+        if powered and not self.powered[row]:
+            self.freed.add(row)
+        self.powered[row] = powered
+        self.opens_s[row] = opens_s
+        self.usable[row] = self.nodes[row].usable and powered
 
     def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
         """An attempt begins to hold allocations on nodes."""
@@ -116,6 +127,8 @@ class Rack:
         self.held = np.concatenate([self.held, column], axis=1)
         self.inverse = np.concatenate([self.inverse, np.zeros((SLOTS, 1))], axis=1)
         self.usable = np.append(self.usable, False)
+        self.powered = np.append(self.powered, True)
+        self.opens_s = np.append(self.opens_s, 0.0)
         self.cool_until = np.append(self.cool_until, 0.0)
         return row
 

@@ -64,8 +64,10 @@ class Outlook:
         return np.where(closed, self.rack.total - self.rack.held, self.room.free)
 
     def _opens_s(self) -> Floats:
+        """When each node takes jobs: now, when it has cooled, or when it is expected to have booted."""
         opens = np.maximum(self.rack.cool_until, self.now)
-        return np.where(self.rack.usable, opens, np.inf)
+        expected = np.where(self.rack.powered, np.inf, np.maximum(self.rack.opens_s, opens))
+        return np.where(self.rack.usable, opens, expected)
 
     def _device_moments(self, kind: GpuKind, *, predict: bool) -> Floats:
         """For each node when it has as many devices for the job as `kind` asks for."""

@@ -15,6 +15,7 @@ from racksack_controller.core.amounts import CPUS, GPUS, RAM, demand_of
 from racksack_controller.core.backfill import Guard
 from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.holds import Times
+from racksack_controller.core.power_records import NodePower, Phase, PowerLine, PowerTraits, opens_s
 from racksack_controller.core.quiet import Quiet
 from racksack_controller.core.rack import Rack
 from racksack_controller.core.records import Allocation as Allocation
@@ -30,6 +31,13 @@ from racksack_controller.core.share import OwnerUse, Usage
 from racksack_controller.core.waiting import NO_LIMIT, Waiting
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
 
+_SHOWN = {
+    Phase.OFF: NodeState.OFF,
+    Phase.BOOTING: NodeState.BOOTING,
+    Phase.STOPPING: NodeState.STOPPING,
+    Phase.SET_ASIDE: NodeState.SET_ASIDE,
+}
+
 
 class Changes(msgspec.Struct, frozen=True):
     """What a step has to save. `events` are (job id, node, time, sentence) lines of the story."""
@@ -40,9 +48,11 @@ class Changes(msgspec.Struct, frozen=True):
     events: tuple[tuple[int | None, str | None, float, str], ...]
     usage: tuple[OwnerUse, ...] = ()  # what owners have used, for fair share
     history: tuple[RunHistory, ...] = ()  # what runs have told about programs
+    power: tuple[NodePower, ...] = ()
+    power_lines: tuple[PowerLine, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.jobs or self.attempts or self.nodes or self.events)
+        return bool(self.jobs or self.attempts or self.nodes or self.events or self.power or self.power_lines)
 
 
 class State:
@@ -55,6 +65,8 @@ class State:
         self.nodes: dict[str, Node] = {}
         self.orphans: dict[tuple[str, str], Orphan] = {}  # by (node, attempt)
         self.dependents: dict[int, set[int]] = {}
+        self.power: dict[str, NodePower] = {}  # of the nodes with a power block
+        self.power_traits: dict[str, PowerTraits] = {}
         self.usage = Usage()
         self.history = History()
         # Indexes, so that no event and no pass has to walk over all records.
@@ -73,7 +85,9 @@ class State:
         self._changed_nodes: dict[str, Node] = {}
         self._changed_usage: dict[str, OwnerUse] = {}
         self._changed_history: dict[HistoryKey, RunHistory] = {}
+        self._changed_power: dict[str, NodePower] = {}
         self._events: list[tuple[int | None, str | None, float, str]] = []
+        self._power_lines: list[PowerLine] = []
 
     def load(
         self,
@@ -82,6 +96,7 @@ class State:
         nodes: Iterable[Node],
         usage: Iterable[OwnerUse] = (),
         history: Iterable[RunHistory] = (),
+        power: Iterable[NodePower] = (),
     ) -> None:
         """Take what the store has, without noting a change.
 
@@ -91,6 +106,9 @@ class State:
         self.history.records.update((record.key, record) for record in history)
         for node in nodes:
             self.put_node(msgspec.structs.replace(node, connected=False, connection_since_s=0.0))
+        for record in power:
+            if record.node in self.nodes:
+                self.put_power(record)
         for job in jobs:
             self.put_job(job)
         for attempt in attempts:
@@ -130,6 +148,24 @@ class State:
         else:
             self.silent.add(node.name)
 
+    def put_power(self, power: NodePower) -> None:
+        """Store the new record of a node's power; an illegal change of phase raises IllegalTransitionError."""
+        old = self.power.get(power.node)
+        if old is not None and old.phase is not power.phase:
+            lifecycle.check(lifecycle.POWER, old.phase, power.phase, f"the power of {power.node}")
+        self.power[power.node] = self._changed_power[power.node] = power
+        self.rack.put_power(power.node, powered=power.takes_jobs, opens_s=self._opens_s(power))
+
+    def drop_power(self, name: str) -> None:
+        """A node has no power block any more: it is always on. Its record stays in the store."""
+        self.power_traits.pop(name, None)
+        if self.power.pop(name, None) is not None:
+            self.rack.put_power(name, powered=True, opens_s=0.0)
+
+    def tell_power(self, line: PowerLine) -> None:
+        """Add a line to the power story of a node."""
+        self._power_lines.append(line)
+
     def learn(self, job: Job, ending: Ending) -> None:
         """Remember how long a run took and what it needed."""
         record = self.history.add(job, ending)
@@ -150,12 +186,15 @@ class State:
             tuple(self._events),
             tuple(self._changed_usage.values()),
             tuple(self._changed_history.values()),
+            tuple(self._changed_power.values()),
+            tuple(self._power_lines),
         )
         for job in changes.jobs:
             if job.state in FINAL:
                 self.jobs.pop(job.id, None)
         self._changed_jobs, self._changed_attempts, self._changed_nodes, self._events = {}, {}, {}, []
         self._changed_usage, self._changed_history = {}, {}
+        self._changed_power, self._power_lines = {}, []
         return changes
 
     def current(self, job: Job) -> Attempt | None:
@@ -172,11 +211,19 @@ class State:
 
     def node_state(self, node: Node) -> NodeState:
         """What a person is shown."""
+        power = self.power.get(node.name)
+        if power is not None and power.phase in _SHOWN:
+            return _SHOWN[power.phase]
         if not node.connected:
             return NodeState.UNREACHABLE
         if node.drain is None:
             return NodeState.UP
         return NodeState.DRAINING if self.on_node(node.name) else NodeState.DRAINED
+
+    def _opens_s(self, power: NodePower) -> float:
+        """When a node that takes no jobs for want of power is expected to take some (Unix seconds)."""
+        traits = self.power_traits.get(power.node)
+        return float("inf") if traits is None else opens_s(power, traits)
 
     def _index(self, job: Job) -> None:
         if job.state is JobState.QUEUED:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import Action, Collect, Remove, Start
+from racksack_controller.core.actions import Action, AttemptAction, Collect, Remove, Start
 from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
@@ -136,7 +136,7 @@ class Replay:
             self.tell(ev.Collected(action.attempt))
         elif isinstance(action, Remove):
             self.tell(ev.Removed(action.node, action.attempt))
-        else:
+        elif isinstance(action, AttemptAction):
             self._end(action.node, action.attempt, "cancelled")
             self.tell(ev.StopSent(action.node, action.attempt))
 

@@ -1,0 +1,293 @@
+"""What an event changes about the power of a node. One function an event; none asks for anything to be done.
+
+What is seen is believed: a node whose agent answers is on, one that a device calls off is off, whoever switched it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from racksack_controller.core import power_events as ev
+from racksack_controller.core.amounts import SLOTS
+from racksack_controller.core.events import Event
+from racksack_controller.core.power_policy import DEFAULT_POWER
+from racksack_controller.core.power_records import NodePower, Phase, PowerHold, PowerLine, Wish
+from racksack_controller.core.requeue import backoff_s
+from racksack_controller.core.state import State
+from racksack_jobspecs.units import format_duration
+
+GAP_WEIGHT = 0.5  # of the latest gap: Hwang and Wu, see power_off
+
+
+def has_work(state: State, name: str) -> bool:
+    """Whether anything of any job is on a node: running, being brought there or back, or not yet removed."""
+    return bool(state.attempts_on(name)) or bool(state.rack.held[SLOTS, state.rack.row[name]])
+
+
+def tell(state: State, now: float, power: NodePower, kind: str, sentence: str, *, way: str = "") -> None:
+    """Add a line to both stories of a node: that of its power, and its own."""
+    state.tell_power(PowerLine(now, power.node, kind, way, sentence))
+    if kind != "step":
+        state.tell(now, sentence, node=power.node)
+
+
+def _configured(state: State, event: ev.PowerConfigured, now: float) -> None:
+    if event.traits is None:
+        state.drop_power(event.node)
+        return
+    state.power_traits[event.node] = event.traits
+    power = state.power.get(event.node)
+    if power is None:
+        on = state.nodes[event.node].connected
+        power = NodePower(node=event.node, since_s=now, phase=Phase.ON if on else Phase.UNKNOWN)
+        power = replace(power, on_since_s=now if on else None, lit=on or None)
+    state.put_power(power)
+
+
+def _switch_on_decided(state: State, event: ev.SwitchOnDecided, now: float) -> None:
+    power = state.power[event.node]
+    if power.phase is not Phase.BOOTING:
+        tell(state, now, power, "on", f"is being switched on: {event.why}")
+        state.put_power(booting(power, event.why, now))
+
+
+def booting(power: NodePower, why: str, now: float) -> NodePower:
+    """The record of a node that is to be switched on."""
+    gap = power.gap_s
+    if power.phase is Phase.OFF:
+        gap = _smoothed(gap, now - power.since_s)
+    return replace(
+        power,
+        phase=Phase.BOOTING,
+        since_s=now,
+        why=why,
+        way="",
+        asked_at_s=None,
+        boot_began_s=now,
+        on_since_s=None,
+        idle_since_s=None,
+        gap_s=gap,
+    )
+
+
+def _smoothed(old_s: float, new_s: float) -> float:
+    return new_s if not old_s else (1.0 - GAP_WEIGHT) * old_s + GAP_WEIGHT * new_s
+
+
+def _switch_off_decided(state: State, event: ev.SwitchOffDecided, now: float) -> None:
+    power = state.power[event.node]
+    if power.phase is not Phase.STOPPING:
+        tell(state, now, power, "off", f"is being switched off: {event.why}")
+        state.put_power(
+            replace(power, phase=Phase.STOPPING, since_s=now, why=event.why, way="", asked_at_s=None, boot_began_s=None)
+        )
+
+
+def _switch_withdrawn(state: State, event: ev.SwitchWithdrawn, now: float) -> None:
+    power = state.power[event.node]
+    if power.phase is Phase.STOPPING and power.asked_at_s is None:
+        tell(state, now, power, "off", f"stays on: {event.why}")
+        state.put_power(replace(power, phase=Phase.ON, since_s=now, why=event.why, idle_since_s=None))
+
+
+def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    words = f"{event.act.replace('_', ' ')} {event.outcome.replace('_', ' ')}: {event.detail}"
+    tell(state, now, power, "step", words, way=event.way)
+    asks = event.act in ("on", "soft_off", "hard_off") and event.outcome == "accepted"
+    if asks and power.phase in (Phase.BOOTING, Phase.STOPPING):
+        state.put_power(replace(power, way=event.way, asked_at_s=now))
+
+
+def _switched(state: State, event: ev.PowerSwitched, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    if event.on and power.phase is Phase.BOOTING:
+        if not event.ok:
+            _failed(state, power, event.sentence, now)
+        elif state.nodes[event.node].connected:
+            came_up(state, event.node, now, rebooted=True)
+    elif not event.on and power.phase is Phase.STOPPING:
+        if event.ok:
+            _went_off(state, power, event.sentence, now)
+        else:
+            _failed(state, power, event.sentence, now)
+
+
+def _failed(state: State, power: NodePower, sentence: str, now: float) -> None:
+    """A boot or a shutdown did not succeed: leave the node alone for a growing time."""
+    failures = power.failures + 1
+    delay = backoff_s(failures, first_s=DEFAULT_POWER.retry_first_s, most_s=DEFAULT_POWER.retry_most_s)
+    answers = power.phase is Phase.STOPPING and state.nodes[power.node].connected
+    what = "could not be switched off" if power.phase is Phase.STOPPING else "could not be switched on"
+    told = f"{what}: {sentence}; it is tried again after {format_duration(delay)}"
+    tell(state, now, power, "switched", told)
+    state.put_power(
+        replace(
+            power,
+            phase=Phase.ON if answers else Phase.SET_ASIDE,
+            since_s=now,
+            why=f"{what}: {sentence}",
+            way="",
+            asked_at_s=None,
+            boot_began_s=None,
+            failures=failures,
+            retry_at_s=now + delay,
+            problem=sentence,
+        )
+    )
+
+
+def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
+    """A node is off, by our wish or behind our back. What ran there is over."""
+    stopped = power.phase is Phase.STOPPING
+    offs = power.offs.add(now - power.asked_at_s) if stopped and power.asked_at_s is not None else power.offs
+    aside = power.retry_at_s > now
+    cycle = power.wish is Wish.CYCLE and stopped
+    sentence = f"is off: {words}" if stopped else f"was found off: {words}"
+    tell(state, now, power, "switched" if stopped else "seen", sentence)
+    state.put_power(
+        replace(
+            power,
+            phase=Phase.SET_ASIDE if aside and stopped else Phase.OFF,
+            since_s=now,
+            why=power.problem if aside and stopped else (power.why if stopped else f"found off: {words}"),
+            lit=False,
+            way="",
+            asked_at_s=None,
+            boot_began_s=None,
+            on_since_s=None,
+            idle_since_s=None,
+            offs=offs,
+            wish=Wish.ON if cycle else (Wish.NONE if power.wish is Wish.OFF else power.wish),
+            logins=0,
+        )
+    )
+
+
+def came_up(state: State, name: str, now: float, *, rebooted: bool) -> None:
+    """A node's agent has answered: whatever was thought of its power, it is on."""
+    power = state.power.get(name)
+    if power is None or (power.phase is Phase.STOPPING and not rebooted):
+        return
+    boots = power.boots
+    if power.phase is Phase.BOOTING and power.boot_began_s is not None and rebooted:
+        boots = boots.add(now - power.boot_began_s)
+        tell(state, now, power, "switched", f"is on after {format_duration(now - power.boot_began_s)}", way=power.way)
+    elif power.phase is not Phase.ON:
+        tell(state, now, power, "seen", "is on, and answers")
+    if power.phase is Phase.ON and not rebooted:
+        if power.lit is not True:
+            state.put_power(replace(power, lit=True))
+        return
+    state.put_power(
+        replace(
+            power,
+            phase=Phase.ON,
+            since_s=now,
+            why=power.why if power.phase is Phase.BOOTING else "it answers",
+            lit=True,
+            way="",
+            asked_at_s=None,
+            boot_began_s=None,
+            on_since_s=now,
+            idle_since_s=None,
+            failures=0,
+            retry_at_s=0.0,
+            problem="",
+            boots=boots,
+            wish=Wish.NONE if power.wish is Wish.ON else power.wish,
+        )
+    )
+
+
+def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    if event.on:
+        if power.lit is not True:
+            state.put_power(replace(power, lit=True))
+        return
+    if power.phase in (Phase.UNKNOWN, Phase.ON) and not state.nodes[event.node].connected:
+        _went_off(state, power, event.words, now)
+    elif power.lit is not False and not state.nodes[event.node].connected:
+        state.put_power(replace(power, lit=False))
+
+
+def _requested(state: State, event: ev.PowerRequested, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    state.tell_power(PowerLine(now, event.node, "request", "", f"{event.by} wants it: {event.wish}"))
+    state.put_power(replace(power, wish=event.wish, wish_by=event.by, retry_at_s=0.0))
+
+
+def _held(state: State, event: ev.PowerHeld, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    until = "" if event.until_s is None else f" for {format_duration(max(0.0, event.until_s - now))}"
+    reason = f": {event.reason}" if event.reason else ""
+    tell(state, now, power, "hold", f"is neither switched on nor off{until}, by {event.by}{reason}")
+    state.put_power(replace(power, hold=PowerHold(event.until_s, event.by, event.reason)))
+
+
+def _released(state: State, event: ev.PowerReleased, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is not None and power.hold is not None:
+        tell(state, now, power, "release", f"its power is no longer held, by {event.by}")
+        state.put_power(replace(power, hold=None))
+
+
+def _logins_seen(state: State, event: ev.LoginsSeen, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is not None and power.logins != event.count:
+        state.put_power(replace(power, logins=event.count))
+
+
+def _watts_read(state: State, event: ev.WattsRead, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is not None and (power.watts, power.watts_estimated) != (event.watts, event.estimated):
+        state.put_power(replace(power, watts=event.watts, watts_estimated=event.estimated))
+
+
+def _rehearsed(state: State, event: ev.BootRehearsed, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is not None:
+        offs = power.offs if event.off_s is None else power.offs.add(event.off_s)
+        state.put_power(replace(power, boots=power.boots.add(event.boot_s), offs=offs))
+
+
+def note_idle(state: State, now: float) -> None:
+    """Note since when each node that is on has had nothing to do."""
+    for name, power in list(state.power.items()):
+        if power.phase is not Phase.ON:
+            continue
+        busy = has_work(state, name)
+        if busy != (power.idle_since_s is None):
+            state.put_power(replace(power, idle_since_s=None if busy else now))
+
+
+Handler = Callable[[State, Any, float], None]
+HANDLERS: dict[type[Event], Handler] = {
+    ev.PowerConfigured: _configured,
+    ev.SwitchOnDecided: _switch_on_decided,
+    ev.SwitchOffDecided: _switch_off_decided,
+    ev.SwitchWithdrawn: _switch_withdrawn,
+    ev.PowerStepped: _stepped,
+    ev.PowerSwitched: _switched,
+    ev.PowerSeen: _seen,
+    ev.PowerRequested: _requested,
+    ev.PowerHeld: _held,
+    ev.PowerReleased: _released,
+    ev.LoginsSeen: _logins_seen,
+    ev.WattsRead: _watts_read,
+    ev.BootRehearsed: _rehearsed,
+}

@@ -1,0 +1,38 @@
+"""How power is to be decided: one frozen value, built from the configuration and handed to every pass."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+
+import msgspec
+
+DAY_S = 86400
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A time of day, seconds after local midnight; `end_s` below `begin_s` reaches into the next day."""
+
+    begin_s: int
+    end_s: int
+
+    def holds(self, second: float) -> bool:
+        """Whether it holds a second of the day."""
+        if self.begin_s <= self.end_s:
+            return self.begin_s <= second < self.end_s
+        return second >= self.begin_s or second < self.end_s
+
+
+class PowerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The knobs of power. Times in seconds."""
+
+    keep_on: int = 0  # so many nodes stay on, the cheapest
+    boot_stagger_s: float = 5.0  # at least so long between two boots
+    price_per_kwh: float | None = None
+    quiet: tuple[Window, ...] = ()  # if any: jobs of low priority wake nodes only in these
+    quiet_priority: int = 0  # low: this or less
+    zone: tzinfo | None = None  # of the windows; None: local time
+    retry_first_s: float = 60.0  # a node that failed is left alone so long, then twice, four times, ... as long
+    retry_most_s: float = 6 * 3600.0
+
+
+DEFAULT_POWER = PowerPolicy()

@@ -1,0 +1,156 @@
+"""What is known about the power of a node: frozen records. `State` owns them, `power_apply` replaces them.
+
+A node without a `power` block has no record here and is always on.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+BOOT_GUESS_S = 120.0  # of a node whose boot was never measured
+OFF_GUESS_S = 30.0
+
+
+class Phase(StrEnum):
+    """Where a node is between off and on. The legal changes stand in `lifecycle.POWER`."""
+
+    UNKNOWN = "unknown"  # nobody has said yet; treated as off once it was called in vain
+    OFF = "off"
+    BOOTING = "booting"  # a decision was made to switch it on; `decide` asks for SwitchOn
+    ON = "on"  # its agent has answered
+    STOPPING = "stopping"  # a decision was made to switch it off; `decide` asks for SwitchOff
+    SET_ASIDE = "set_aside"  # switching it failed; left alone until `retry_at_s`
+
+
+class Wish(StrEnum):
+    """What an operator asked for that is still to be done."""
+
+    NONE = ""
+    ON = "on"
+    OFF = "off"
+    CYCLE = "cycle"
+
+
+class PowerTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says about a node's power. Not saved. Times in seconds."""
+
+    can_switch_on: bool = True
+    can_switch_off: bool = True
+    idle_off_s: float | None = None  # None: the break-even of this node; infinity: never
+    min_on_s: float = 300.0
+    boot_timeout_s: float = 600.0
+    off_grace_s: float = 180.0
+    hard_off: bool = False
+    watts_idle: float | None = None
+    watts_max: float | None = None
+    watts_off: float = 0.0
+    boot_s: float = BOOT_GUESS_S  # until a boot was measured
+    off_s: float = OFF_GUESS_S
+    boot_j: float | None = None  # energy of a boot, where somebody measured it; None: boot time at full power
+    off_j: float | None = None
+
+
+class PowerHold(msgspec.Struct, frozen=True):
+    """An operator's wish that a node is neither switched on nor off by itself. until_s None: for good."""
+
+    until_s: float | None
+    by: str
+    reason: str = ""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A time that is measured again and again: how often, smoothed mean and deviation, the last. Seconds.
+
+    Mean and deviation as in Jacobson, "Congestion avoidance and control", SIGCOMM 1988.
+    """
+
+    count: int = 0
+    mean_s: float = 0.0
+    deviation_s: float = 0.0
+    last_s: float = 0.0
+
+    def add(self, took_s: float) -> Measured:
+        """One more measurement."""
+        if not self.count:
+            return Measured(1, took_s, took_s / 2.0, took_s)
+        error = took_s - self.mean_s
+        mean, deviation = self.mean_s + error / 8.0, self.deviation_s + (abs(error) - self.deviation_s) / 4.0
+        return Measured(self.count + 1, mean, deviation, took_s)
+
+
+class NodePower(msgspec.Struct, frozen=True, kw_only=True):
+    """The power of one node. Times are Unix seconds; None: not known, or not the case."""
+
+    node: str
+    phase: Phase = Phase.UNKNOWN
+    since_s: float = 0.0  # of the phase
+    why: str = ""  # the reason of the phase
+    lit: bool | None = None  # what the node itself or a device last said about its power
+    way: str = ""  # the way that was asked and has accepted, while booting or stopping
+    asked_at_s: float | None = None  # when that was; a restart goes on with the time that is left
+    boot_began_s: float | None = None  # of the boot under way
+    on_since_s: float | None = None
+    idle_since_s: float | None = None  # on, and nothing of any job is on it
+    failures: int = 0  # boots or shutdowns that failed in a row
+    retry_at_s: float = 0.0  # left alone until then
+    problem: str = ""  # the sentence of the last failure
+    hold: PowerHold | None = None
+    wish: Wish = Wish.NONE
+    wish_by: str = ""
+    logins: int = 0
+    boots: Measured = Measured()
+    offs: Measured = Measured()
+    gap_s: float = 0.0  # smoothed length of the times in which nothing was to be done for it
+    watts: float | None = None
+    watts_estimated: bool = True
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether jobs may be placed there as far as power goes; what was never asked may be on."""
+        return self.phase in (Phase.ON, Phase.UNKNOWN) and self.wish not in (Wish.OFF, Wish.CYCLE)
+
+    def held(self, now: float) -> bool:
+        """Whether an operator wants it left alone."""
+        return self.hold is not None and (self.hold.until_s is None or self.hold.until_s > now)
+
+
+class PowerLine(msgspec.Struct, frozen=True):
+    """One line of the power story of a node: what happened, by which way if by any."""
+
+    at_s: float
+    node: str
+    kind: str  # on | off | step | switched | seen | hold | release | request | watts
+    way: str
+    sentence: str
+
+
+def boot_s(power: NodePower, traits: PowerTraits) -> float:
+    """The expected length of a boot in seconds."""
+    return power.boots.mean_s if power.boots.count else traits.boot_s
+
+
+def off_s(power: NodePower, traits: PowerTraits) -> float:
+    """The expected length of a shutdown in seconds."""
+    return power.offs.mean_s if power.offs.count else traits.off_s
+
+
+def boot_limit_s(power: NodePower, traits: PowerTraits) -> float:
+    """How long a boot may take until it counts as failed, in seconds.
+
+    `boot_timeout` until three boots were measured, then what they teach: mean and four deviations, at least twice the
+    mean. A node that came up too late once gets the time that it needs.
+    """
+    boots = power.boots
+    if boots.count < 3:
+        return max(traits.boot_timeout_s, 2.0 * boots.mean_s)
+    floor = min(60.0, traits.boot_timeout_s)
+    return max(floor, 2.0 * boots.mean_s, boots.mean_s + 4.0 * boots.deviation_s)
+
+
+def opens_s(power: NodePower, traits: PowerTraits) -> float:
+    """When a node without power is expected to take jobs (Unix seconds); infinity when nobody has decided so."""
+    if power.phase is not Phase.BOOTING or power.boot_began_s is None:
+        return float("inf")
+    return power.boot_began_s + boot_s(power, traits)
