@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from racksack_jobspecs.resources import ResourceRequest
+from racksack_jobspecs.sweep.spec import SweepSpec
 
 DEFAULT_TIME_LIMIT_S: float | None = None  # the controller's `defaults: time_limit` decides
 DEFAULT_MAX_OUTPUT_BYTES = 10 * 1024**3
@@ -64,3 +65,5 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float | None = None  # Unix time by which it should have ended; moves it ahead, promises nothing
     preemptible: bool = False  # may be ended and queued again for a job of higher priority, where that is switched on
     submission: str = ""  # chosen by the writer of the file; the same one twice is one job
+    sweep: SweepSpec | None = None  # many points of one function or program, in place of the entrypoint's one run
+    runner_of: int | None = None  # set by the controller alone: this job computes points of that sweep
