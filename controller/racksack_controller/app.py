@@ -27,6 +27,7 @@ from racksack_controller.loop import Loop
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
+from racksack_controller.power_side import PowerSide, answers_of
 from racksack_controller.projects import Projects
 from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished
@@ -52,7 +53,14 @@ class App:
         self.lock = SpoolLock(self.spool)
         self.store = Store(self.spool.database)
         self.state = self.store.load()
-        self.loop = Loop(self.state, self.store, lost_after_s=config.defaults.lost_after_s, policy=config.scheduling)
+        self.loop = Loop(
+            self.state,
+            self.store,
+            lost_after_s=config.defaults.lost_after_s,
+            policy=config.scheduling,
+            power_policy=config.power,
+        )
+        self.power = PowerSide(self.loop, self.store)
         self.news = News()
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
@@ -71,7 +79,7 @@ class App:
         With `idle_exit_s` it ends by itself when nothing was to be done for so long.
         Raises OSError when an address cannot be listened on.
         """
-        self.loop.attach(self.edge)
+        self.loop.attach(self.edge, self.power.edge)
         self.loop.listen(self.news.publish)
         self.loop.listen(self._finish_returns)
         looping = asyncio.create_task(self.loop.run(), name="loop")
@@ -110,6 +118,7 @@ class App:
 
     async def _open(self, idle_exit_s: float | None) -> str:
         await self._return_the_finished()
+        await self.power.open()
         await self._configure(self.config)
         context = self._context()
         shared = self.config.group is not None
@@ -162,13 +171,14 @@ class App:
             if self._configured.get(name) != wanted:
                 if name in self._configured:
                     await self._forget(name)
-                await self._add(name, wanted)
+                await self._add(name, config)
         self.config = config
 
     def _is_gone(self, name: str) -> bool:
         return not self.state.on_node(name) and self.state.nodes[name].drain is not None
 
-    async def _add(self, name: str, wanted: NodeConfig) -> None:
+    async def _add(self, name: str, config: Config) -> None:
+        wanted = config.nodes[name]
         record = core_state.Node(
             name=name,
             kind=wanted.kind,
@@ -177,16 +187,16 @@ class App:
             max_jobs=wanted.max_jobs,
             labels=wanted.labels,
         )
-        if wanted.power is not None:
-            log.warning("node %s: its power settings are good, but nothing is switched on or off yet", name)
         await self.loop.submit(ev.NodeConfigured(record))
         node = make_node(name, _own_home(wanted.reach, self.store.spool_id))
-        connector = Connector(self.loop, node, wanted.complete)
+        connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach))
         self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
         self.node_env[name] = wanted.env
+        await self.power.add(name, config.nodes, connector)
         self._node_tasks[name] = asyncio.create_task(connector.run(), name=f"node {name}")
 
     async def _forget(self, name: str) -> None:
+        await self.power.forget(name)
         task = self._node_tasks.pop(name)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -232,6 +242,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
         await self.edge.close()
+        await self.power.close()
         await asyncio.gather(looping, *(node.close() for node in self.nodes.values()), return_exceptions=True)
         with contextlib.suppress(FileNotFoundError):
             self.spool.socket.unlink()

@@ -15,7 +15,9 @@ import msgspec
 
 from racksack_controller.config_fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config_jumps import resolve_ssh
+from racksack_controller.config_power import check_power
 from racksack_controller.core.policy import Backfill, Policy
+from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
 from racksack_controller.power.config import parse_power
 from racksack_controller.power.settings import PowerSettings
@@ -110,7 +112,7 @@ class Config(msgspec.Struct, frozen=True):
     watch: Watch = Watch()
     keep: Keep = Keep()
     scheduling: Policy = Policy()
-    power: dict[str, Any] = {}  # the top-level power block as plain values
+    power: PowerPolicy = PowerPolicy()
     path: Path | None = None  # the file it came from
 
 
@@ -149,7 +151,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         watch=Watch(**_in_seconds(values.get("watch", {}))),
         keep=Keep(**_in_seconds(values.get("keep", {}))),
         scheduling=_scheduling(values.get("scheduling", {})),
-        power=yamlplain.plain(values["power"]) if "power" in values else {},
+        power=_power_policy(values.get("power", {})),
         path=path,
     )
 
@@ -178,6 +180,14 @@ def _scheduling(values: Mapping[str, Any]) -> Policy:
     return msgspec.structs.replace(Policy(), **known)
 
 
+def _power_policy(values: Mapping[str, Any]) -> PowerPolicy:
+    """The rack's knobs of power."""
+    known = {"boot_stagger_s" if key == "boot_stagger" else key: value for key, value in values.items()}
+    if known.get("boot_stagger_s") == math.inf:
+        known["boot_stagger_s"] = 0.0
+    return msgspec.structs.replace(PowerPolicy(), **known)
+
+
 def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Report) -> dict[str, NodeConfig]:
     """All nodes; the jumps between them are looked at when all are read."""
     read: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -200,6 +210,8 @@ def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Rep
         reach = _reach(name, read, spool, report)
         if reach is not None:
             nodes[name] = _node(name, values, reach, power)
+    lines = {name: values["power"].line for name, (_, values) in read.items() if "power" in values}
+    check_power({name: (node.reach, node.power) for name, node in nodes.items()}, lines, report)
     return nodes
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from racksack_controller.core.power_policy import Window
 from racksack_controller.nodes.settings import AGENT_HOME
 from racksack_jobspecs.readers import (
     CPUS,
@@ -38,6 +39,7 @@ from racksack_jobspecs.yamlplain import doubled_keys, plain
 from racksack_jobspecs.yamltext import Mapping, Node, Sequence
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,253}")
+_WINDOW = re.compile(r"((?:[01]?[0-9]|2[0-3]):[0-5][0-9])\s*-\s*((?:[01]?[0-9]|2[0-3]):[0-5][0-9])")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _KEY_TYPES = (
@@ -167,6 +169,23 @@ def listen_of(node: Node, _path: str, _report: Report) -> Listen:
     return Listen(host, int(port))
 
 
+def _window(node: Node, _path: str, _report: Report) -> Window:
+    """`22:00-07:00`; an end before the begin is on the next day."""
+    word = word_of(node)
+    match = _WINDOW.fullmatch(word)
+    if match is None or match[1] == match[2]:
+        raise ValueError(f"{shown(word)} is not a time of day; write begin and end, such as 22:00-07:00")
+    begin_s, end_s = (int(at[:-3]) * 3600 + int(at[-2:]) * 60 for at in match.groups())
+    return Window(begin_s, end_s)
+
+
+def _price(node: Node, _path: str, _report: Report) -> float:
+    price = number_of(node)
+    if not 0 <= price <= 1000:
+        raise ValueError(f"{word_of(node)} is not a price; write what a kilowatt-hour costs, such as 0.30")
+    return price
+
+
 def _limit(node: Node, _path: str, _report: Report) -> float:
     """A duration; `none` is infinity."""
     word = word_of(node)
@@ -293,6 +312,37 @@ SCHEDULING_FIELDS = (
         "no limit",
     ),
 )
+POWER_FIELDS = (
+    Field(
+        "keep_on",
+        whole_of(0, 10_000, "the number of nodes"),
+        "So many nodes stay on when nothing is to be done, the cheapest.",
+        "1",
+        "0",
+    ),
+    Field(
+        "boot_stagger",
+        Kind(_limit, {}),
+        "At least so long between two nodes that are switched on, to spare the fuse; none for at once.",
+        "10s",
+        "5s",
+    ),
+    Field("price_per_kwh", Kind(_price, {}), "What a kilowatt-hour costs, for the reports.", "0.30", "no money"),
+    Field(
+        "quiet",
+        list_of(Kind(_window, {})),
+        "Times of cheap power: if any, jobs of low priority switch nodes on only in these.",
+        '["22:00-07:00"]',
+        "any time",
+    ),
+    Field(
+        "quiet_priority",
+        whole_of(-1000, 1000, "the priority"),
+        "Jobs of this priority and below wait for a quiet time.",
+        "-10",
+        "0",
+    ),
+)
 RESERVE_FIELDS = (
     Field("cpus", CPUS, "CPU cores that jobs do not get.", "1", "0"),
     Field("ram", MEMORY, "Memory that jobs do not get.", "2G", "0"),
@@ -407,10 +457,10 @@ CONFIG_FIELDS = (
     ),
     Field(
         "power",
-        Kind(_raw, {}),
-        "Power settings of the whole rack; checked, not acted on yet.",
-        "{boot_stagger: 5s}",
-        "none",
+        _fields(POWER_FIELDS, {"price": "price_per_kwh", "stagger": "boot_stagger"}),
+        "When servers are switched, for the whole rack.",
+        "{keep_on: 1}",
+        "see below",
     ),
     Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),
 )

@@ -1,18 +1,24 @@
 """Keeps every configured node connected, and tells the loop what it sees.
 
-One task a node: connect, probe, report, wait for the end of the connection, and again after a growing delay.
+One task a node: connect, probe, report, wait for the end of the connection, and again after a growing delay. A node
+that boots is looked at every half second and called as soon as it answers; one that is off is called once a minute,
+quietly, in case somebody else switched it on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from racksack_controller.core import events as ev
+from racksack_controller.core import power_events as pe
+from racksack_controller.core.power_records import Phase
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.requeue import backoff_s
 from racksack_controller.loop import Loop
+from racksack_controller.nodes.answering import Answers
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.nodes.node import Node, NodeStats
 from racksack_jobspecs.resources import Inventory
@@ -22,16 +28,28 @@ log = logging.getLogger("racksack.nodes")
 RETRY_S_MAX = 60.0
 CONNECT_TIMEOUT_S = 120.0
 STATS_EVERY_S = 30.0
+BOOT_LOOK_EVERY_S = 0.5
+SIGN_OF_LIFE_S = 5.0
+_DARK = (Phase.OFF, Phase.STOPPING, Phase.SET_ASIDE)
 
 
 class Connector:
     """The connection of one node."""
 
-    def __init__(self, loop: Loop, node: Node, complete: Callable[[Inventory], Inventory]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        node: Node,
+        complete: Callable[[Inventory], Inventory],
+        answers: Answers | None = None,
+    ) -> None:
+        """`answers` tells cheaply whether the node is there at all, for while it boots."""
         self.stats: NodeStats | None = None
+        self.stats_at_s = 0.0  # Unix time of `stats`
         self._loop = loop
         self._node = node
         self._complete = complete  # configured sizes and devices win over probed ones
+        self._answers = answers
         self._lost = asyncio.Event()
         self._lost_reason = ""
         self._retry_now = asyncio.Event()
@@ -41,6 +59,33 @@ class Connector:
     def retry_now(self) -> None:
         """Do not wait for the end of the delay: the node may have come on."""
         self._retry_now.set()
+
+    def let_go(self, sentence: str) -> None:
+        """The connection is over, however alive it looks: the node was switched off, or is known to be dark."""
+        if not self._lost.is_set():
+            self._disconnected(sentence)
+
+    async def look(self) -> NodeStats | None:
+        """What the node uses just now, or None when it does not answer within a few seconds."""
+        if not self._is_connected:
+            return None
+        try:
+            async with asyncio.timeout(SIGN_OF_LIFE_S):
+                await self._take_stats()
+        except (NodeError, TimeoutError):
+            return None
+        return self.stats
+
+    @property
+    def _is_connected(self) -> bool:
+        record = self._loop.state.nodes.get(self._node.name)
+        return record is not None and record.connected and not self._lost.is_set()
+
+    @property
+    def _phase(self) -> Phase | None:
+        """Where the node is between off and on; None for one that is always on."""
+        power = self._loop.state.power.get(self._node.name)
+        return power.phase if power else None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -59,6 +104,17 @@ class Connector:
                 self._say_disconnected(f"connecting to {self._node.name} failed: {error!r}")
             await self._node.close()
             failures += 1
+            await self._wait_to_call(failures)
+
+    async def _wait_to_call(self, failures: int) -> None:
+        """Until it is worth calling again."""
+        if self._phase is Phase.BOOTING:
+            await self._pause(BOOT_LOOK_EVERY_S)
+            while self._phase is Phase.BOOTING and self._answers is not None and not await self._answers():
+                await self._pause(BOOT_LOOK_EVERY_S)
+        elif self._phase in _DARK:
+            await self._pause(RETRY_S_MAX)
+        else:
             await self._pause(backoff_s(failures, first_s=1.0, most_s=RETRY_S_MAX))
 
     async def _connect(self) -> None:
@@ -73,13 +129,20 @@ class Connector:
     async def _stay(self) -> None:
         """Until the connection ends; meanwhile look at the node's load now and then."""
         while not self._lost.is_set():
-            self.stats = await self._node.stats()
+            await self._take_stats()
             try:
                 async with asyncio.timeout(STATS_EVERY_S):
                     await self._lost.wait()
             except TimeoutError:
                 continue
         self._say_disconnected(self._lost_reason)
+
+    async def _take_stats(self) -> None:
+        stats = await self._node.stats()
+        self.stats, self.stats_at_s = stats, time.time()
+        power = self._loop.state.power.get(self._node.name)
+        if power is not None and power.logins != stats.logins:
+            self._loop.post(pe.LoginsSeen(self._node.name, stats.logins))
 
     async def _pause(self, delay_s: float) -> None:
         self._retry_now.clear()
@@ -97,7 +160,10 @@ class Connector:
         self._lost.set()
 
     def _say_disconnected(self, sentence: str) -> None:
-        log.warning("disconnected node=%s reason=%s", self._node.name, sentence)
+        quiet = self._phase in _DARK or self._phase is Phase.BOOTING
+        log.log(
+            logging.DEBUG if quiet else logging.WARNING, "disconnected node=%s reason=%s", self._node.name, sentence
+        )
         self._loop.post(ev.NodeDisconnected(self._node.name, sentence))
 
 

@@ -20,6 +20,7 @@ from racksack_controller.config import (
     load_config,
     parse_config,
 )
+from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, SshSettings
 from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 
@@ -90,7 +91,7 @@ def test_the_rack_as_a_whole(config: Config) -> None:
     assert config.defaults == Defaults(604800, 600, 300)
     assert config.watch == Watch(2, 30)
     assert config.keep == Keep(86400, 7 * 86400, 14 * 86400)
-    assert config.power == {"boot_stagger": "5s", "keep_on": 0, "price_per_kwh": 0.3}
+    assert config.power == PowerPolicy(boot_stagger_s=5, price_per_kwh=0.3)
 
 
 def test_a_server(config: Config) -> None:

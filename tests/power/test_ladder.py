@@ -202,6 +202,7 @@ async def test_soft_off_is_confirmed_by_the_bmc() -> None:
     world = World(on=True)
     ssh, bmc = Way("ssh", world, knows_state=False), Way("redfish", world)
     assert await taken(switch_off([ssh, bmc], [ssh, bmc], never, hard=True, limits=PATIENT)) == [
+        ("ssh", Act.SOFT_OFF, Outcome.ASKING),
         ("ssh", Act.SOFT_OFF, Outcome.ACCEPTED),
         ("ssh", Act.CONFIRM, Outcome.DONE),
     ]
@@ -236,11 +237,15 @@ async def test_hard_only_after_grace_and_only_if_allowed() -> None:
     assert world.on
     steps = await taken(switch_off([ssh, bmc], [ssh, bmc], never, hard=True, limits=FAST))
     assert steps == [
+        ("ssh", Act.SOFT_OFF, Outcome.ASKING),
         ("ssh", Act.SOFT_OFF, Outcome.ACCEPTED),
         ("ssh", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("redfish", Act.SOFT_OFF, Outcome.ASKING),
         ("redfish", Act.SOFT_OFF, Outcome.ACCEPTED),
         ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("ssh", Act.HARD_OFF, Outcome.ASKING),
         ("ssh", Act.HARD_OFF, Outcome.SKIPPED),
+        ("redfish", Act.HARD_OFF, Outcome.ASKING),
         ("redfish", Act.HARD_OFF, Outcome.ACCEPTED),
         ("redfish", Act.CONFIRM, Outcome.DONE),
     ]
@@ -252,6 +257,34 @@ async def test_a_bmc_that_is_gone_confirms_nothing() -> None:
     steps = await taken(switch_off([ssh, bmc], [ssh, bmc], at_once, hard=True, limits=FAST))
     assert ("redfish", Act.HARD_OFF, Outcome.FAILED) in steps
     assert steps[-1][2] is Outcome.STUCK
+
+
+async def test_what_is_off_already_is_asked_for_nothing() -> None:
+    world = World(on=False)
+    ssh, bmc = Way("ssh", world, knows_state=False), Way("redfish", world)
+    steps = await taken(switch_off([ssh, bmc], [ssh, bmc], never, hard=True, limits=PATIENT))
+    assert steps == [("", Act.CONFIRM, Outcome.DONE)]
+    assert world.asked == []
+
+
+async def test_a_shutdown_that_was_under_way_is_waited_for_before_anything_is_asked_again() -> None:
+    world = World(on=True)
+    ssh = Way("ssh", world, knows_state=False)
+    steps = await taken(switch_off([ssh], [ssh], at_once, hard=False, limits=PATIENT, resume=(ssh, 20.0)))
+    assert steps == [("ssh", Act.CONFIRM, Outcome.DONE)]
+    assert world.asked == []
+
+
+async def test_a_shutdown_under_way_that_does_not_end_is_asked_for_again() -> None:
+    world = World(on=True)
+    bmc = Way("redfish", world)
+    steps = await taken(switch_off([bmc], [bmc], never, hard=False, limits=FAST, resume=(bmc, 0.1)))
+    assert steps == [
+        ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("redfish", Act.SOFT_OFF, Outcome.ASKING),
+        ("redfish", Act.SOFT_OFF, Outcome.ACCEPTED),
+        ("redfish", Act.CONFIRM, Outcome.DONE),
+    ]
 
 
 async def test_every_step_says_something_and_how_long_it_took() -> None:

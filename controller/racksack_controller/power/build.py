@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from racksack_controller.power.cautious import Cautious
 from racksack_controller.power.driver import PowerDriver
 from racksack_controller.power.ipmi_helper import IpmiHelper
 from racksack_controller.power.settings import (
@@ -51,12 +52,19 @@ class NodePower:
 
 def build_power(settings: PowerSettings, means: Means) -> NodePower:
     """The drivers of a node. Nothing is connected yet."""
-    drivers = {name: build_driver(name, driver, means) for name, driver in settings.drivers.items()}
+    drivers = {name: _cautious(build_driver(name, driver, means), driver) for name, driver in settings.drivers.items()}
     return NodePower(
         drivers=drivers,
         on=tuple(drivers[name] for name in settings.on),
         off=tuple(drivers[name] for name in settings.off),
     )
+
+
+def _cautious(driver: PowerDriver, settings: DriverSettings) -> PowerDriver:
+    """The driver, kept from trying a refused password again and again where it logs in with one."""
+    if isinstance(settings, RedfishSettings | IpmiSettings | IloSettings):
+        return Cautious(driver, settings.secret)
+    return driver
 
 
 def build_driver(name: str, settings: DriverSettings, means: Means) -> PowerDriver:

@@ -45,6 +45,7 @@ def parse_power(block: object, path: str, mistakes: Mistakes) -> PowerSettings |
         hard_off=fields.yes("hard_off", default=False),
         min_on_s=fields.duration("min_on", 300.0),
         off_grace_s=fields.duration("off_grace", 180.0),
+        silence_s=fields.duration("silence", 20.0),
         watts=_watts(fields),
     )
     fields.finish()

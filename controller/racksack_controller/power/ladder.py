@@ -6,18 +6,21 @@
 - Off: soft ways first. Off is confirmed by a device that knows, or by `silent` where there is none. Power is cut only
   if that is allowed, and after the grace time of every soft way that was accepted.
 
-Steps are yielded as they happen, so that the caller can record each before the next begins.
+Steps are yielded as they happen, so that the caller can record each before the next begins. Asking for off is yielded
+before it is done (`ASKING`): from there on the server may go down whatever becomes of the controller.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
 
 from racksack_controller.power.driver import PowerDriver, PowerError, PowerNotAllowed, PowerState
+
+FIRST_POLL_S = 0.5
 
 Verify = Callable[[], Awaitable[None]]
 """Returns once the node has proven to be up (or silent); may be cancelled at any time. Must not raise for 'not yet'."""
@@ -36,6 +39,7 @@ class Act(StrEnum):
 class Outcome(StrEnum):
     """How a step ended. `DONE` ends a ladder well, `STUCK` ends it badly; the others lead on."""
 
+    ASKING = "asking"
     ACCEPTED = "accepted"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -59,7 +63,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long to wait, in seconds. `boot_s` and `grace_s` are for each way; `confirm_s` is how far a BMC may lag."""
+    """How long to wait, in seconds. `boot_s` and `grace_s` are for each way; `confirm_s` is how far a BMC may lag.
+
+    `poll_s` is the longest time between two looks at a device; the first ones follow each other faster.
+    """
 
     boot_s: float = 600.0
     grace_s: float = 180.0
@@ -129,16 +136,28 @@ async def switch_off(
     silent: Verify,
     hard: bool,
     limits: Limits = Limits(),
+    resume: tuple[PowerDriver, float] | None = None,
 ) -> AsyncIterator[Step]:
     """Switch a node off; the last step is DONE or STUCK.
 
     `silent` returns once the node has not answered for long enough to be taken as off; it counts only where no device
-    knows the state. `hard` allows the power to be cut.
+    knows the state. `hard` allows the power to be cut. With `resume` a way was asked before (by a controller that ended
+    meanwhile) and has so many seconds left.
     """
+    seen = await witness(devices)
+    if seen.state is PowerState.OFF:
+        yield Step("", Act.CONFIRM, Outcome.DONE, f"it is off already ({seen.words})", 0.0)
+        return
+    if resume is not None:
+        step = await _go_down(resume[0], devices, silent, resume[1], limits.poll_s)
+        yield step
+        if step.outcome is Outcome.DONE:
+            return
     for act, wait_s in ((Act.SOFT_OFF, limits.grace_s), (Act.HARD_OFF, limits.confirm_s)):
         if act is Act.HARD_OFF and not hard:
             break
         for way in ways:
+            yield Step(way.name, act, Outcome.ASKING, f"asking {way.name}", 0.0)
             step = await _ask(way, act)
             yield step
             if step.outcome is not Outcome.ACCEPTED:
@@ -170,6 +189,7 @@ async def _confirm(
 ) -> Step:
     """Wait until a device says `wanted`. A transition is waited for; silence of all devices leaves it to `verify`."""
     began_s = monotonic()
+    pauses = _pauses(poll_s)
     while True:
         seen = await witness(devices)
         took_s = monotonic() - began_s
@@ -180,7 +200,7 @@ async def _confirm(
         if took_s >= limit_s:
             outcome = Outcome.SKIPPED if seen.state is None else Outcome.NOT_CONFIRMED
             return Step(way.name, Act.CONFIRM, outcome, f"after {took_s:.0f} s {seen.words}", took_s)
-        await asyncio.sleep(min(poll_s, max(0.01, limit_s - took_s)))
+        await asyncio.sleep(min(next(pauses), max(0.01, limit_s - took_s)))
 
 
 async def _come_up(
@@ -227,6 +247,14 @@ async def _go_down(
         detail = f"it still answers after {limit_s:.0f} s"
         return Step(way.name, Act.CONFIRM, Outcome.NOT_CONFIRMED, detail, monotonic() - began_s)
     return Step(way.name, Act.CONFIRM, Outcome.DONE, "it is silent", monotonic() - began_s)
+
+
+def _pauses(longest_s: float) -> Iterator[float]:
+    """Pauses between looks that grow to `longest_s`."""
+    pause_s = min(longest_s, FIRST_POLL_S)
+    while True:
+        yield pause_s
+        pause_s = min(longest_s, pause_s * 1.5)
 
 
 async def _cancel(task: asyncio.Future[None]) -> None:

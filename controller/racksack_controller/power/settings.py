@@ -99,7 +99,10 @@ class Watts:
 
 @dataclass(frozen=True, slots=True)
 class PowerSettings:
-    """The power of one node: its ways, in order, and the owner's wishes. `idle_off_s` None means: learn it."""
+    """The power of one node: its ways, in order, and the owner's wishes. `idle_off_s` None means: learn it.
+
+    A server of which no device knows the state counts as off when it was silent for `silence_s` after a shutdown.
+    """
 
     drivers: Mapping[str, DriverSettings]
     on: tuple[str, ...]
@@ -109,6 +112,7 @@ class PowerSettings:
     hard_off: bool = False
     min_on_s: float = 300.0
     off_grace_s: float = 180.0
+    silence_s: float = 20.0
     watts: Watts | None = None
 
     @staticmethod

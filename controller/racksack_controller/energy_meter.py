@@ -1,0 +1,265 @@
+"""Meters the nodes whose power is switched: a sample each half minute, joules into the store, shares to the jobs.
+
+Every span of a node ends at a tick, at a change of its power, or when an attempt on it ends, so that a job's figure is
+complete when its results are put in place. A crash loses what was not saved since the last tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from time import time
+
+import msgspec
+
+from racksack_controller import energy_store as table
+from racksack_controller.core.state import Attempt, Changes, State
+from racksack_controller.energy import GAP_S_MAX, GPU_AS_CPUS, Draw, Machine, Source, draw, split
+from racksack_controller.energy_store import FRESH_SPAN_S, JobEnergy, Reading, Slice
+from racksack_controller.nodes.node import NodeStats
+from racksack_controller.store import Store, StoreError
+
+log = logging.getLogger("racksack.energy")
+
+TICK_S = 30.0
+ROLL_UP_EVERY_S = 3600.0
+IDLE_LEARNT_PART = 0.1  # how much of a new idle sample goes into what is known
+
+
+class Senses(msgspec.Struct, frozen=True):
+    """How the meter sees a node: whether it has power, what its sensor says, what its agent says and when."""
+
+    is_on: Callable[[str], bool]
+    sensor: Callable[[str], float | None]
+    stats: Callable[[str], tuple[NodeStats, float] | None]
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How many cores an attempt keeps busy, from the CPU seconds it had used at a moment."""
+
+    cpu_s: float
+    at_s: float
+    cores: float
+
+
+class Meter:
+    """The energy of all nodes that have a machine here."""
+
+    def __init__(self, state: State, store: Store, senses: Senses, clock: Callable[[], float] = time) -> None:
+        self.machines: dict[str, Machine] = {}
+        self._state = state
+        self._store = store
+        self._senses = senses
+        self._clock = clock
+        self._readings: dict[str, Reading] = {}
+        self._was_on: dict[str, bool] = {}
+        self._paces: dict[str, Pace] = {}
+        self._counted: set[str] = set()  # attempts whose end was seen
+        self._slices: list[tuple[str, Slice]] = []
+        self._job_shares: dict[int, JobEnergy] = {}  # not saved yet
+        self._job_totals: dict[int, JobEnergy] = {}  # of jobs that are not over
+
+    async def load(self) -> None:
+        """Go on from what the store has. Raises StoreError."""
+        self._readings = await self._store.read(table.load_readings)
+        for job in {attempt.job for attempt in self._state.attempts.values()}:
+            found = await self._store.read(partial(table.energy_of_job, job=job))
+            if found is not None:
+                self._job_totals[job] = found
+
+    async def run(self) -> None:
+        """Sample until cancelled, and save what was sampled."""
+        rolled_up_s = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self.tick()
+                if self._clock() - rolled_up_s >= ROLL_UP_EVERY_S:
+                    rolled_up_s = self._clock()
+                    await self._store.write(lambda connection: table.roll_up(connection, self._clock()))
+            except StoreError as error:
+                log.error("energy is kept in memory until it can be saved: %s", error)
+
+    async def tick(self) -> None:
+        """Close every node's span and save. Raises StoreError; nothing is forgotten then."""
+        for node in self.machines:
+            self.close_span(node)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Save what is not saved yet. Raises StoreError; nothing is forgotten then."""
+        slices, self._slices = self._slices, []
+        shares, self._job_shares = self._job_shares, {}
+        if not slices and not shares:
+            return
+        readings = list(self._readings.values())
+        try:
+            await self._store.write(lambda connection: table.save(connection, slices, shares.values(), readings))
+        except StoreError:
+            self._slices = slices + self._slices
+            for share in shares.values():
+                self._share(share)
+            raise
+        for job in [job for job in self._job_totals if job not in self._state.jobs]:
+            del self._job_totals[job]
+
+    def noticed(self, changes: Changes) -> None:
+        """What a saved step changed: attempts that ended, and power that came or went."""
+        ended: dict[str, list[Attempt]] = {}
+        for attempt in changes.attempts:
+            if attempt.removed:
+                self._counted.discard(attempt.key)
+            elif attempt.ending is not None and attempt.node in self.machines and attempt.key not in self._counted:
+                self._counted.add(attempt.key)
+                ended.setdefault(attempt.node, []).append(attempt)
+        for node in self.machines:
+            if node in ended or self._was_on.get(node) != self._senses.is_on(node):
+                self.close_span(node, ended.get(node, ()))
+
+    def of_job(self, job: int) -> JobEnergy | None:
+        """What a job that is not over used so far."""
+        return self._job_totals.get(job)
+
+    def watts(self, node: str) -> Draw | None:
+        """What a node draws now, by its last sample."""
+        reading, machine = self._readings.get(node), self.machines.get(node)
+        if reading is None or machine is None:
+            return None
+        measured = self._senses.sensor(node) is not None
+        return Draw(reading.watts, Source.SENSOR if measured else machine.source)
+
+    def idle_watts(self, node: str) -> float | None:
+        """What a node draws when it is on and idle: measured, configured or modelled."""
+        reading, machine = self._readings.get(node), self.machines.get(node)
+        if reading is not None and reading.idle_watts is not None:
+            return reading.idle_watts
+        return machine.idle if machine else None
+
+    def close_span(self, node: str, ended: Iterable[Attempt] = ()) -> None:
+        """Account for the time since a node's last sample."""
+        machine, now = self.machines.get(node), self._clock()
+        if machine is None:
+            return
+        before = self._readings.get(node)
+        is_on = self._senses.is_on(node)
+        was_on, self._was_on[node] = self._was_on.get(node, is_on), is_on
+        since = before.at_s if before else now
+        span_s = now - since
+        known = before is not None and 0 < span_s <= GAP_S_MAX
+        used = self._used(node, since, now, ended) if known else {}
+        seen = draw(machine, is_on=was_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
+        idle = self._idle_after(before, machine, seen, idle=not used and was_on and is_on)
+        if known and before is not None:
+            watts = (before.watts + seen.watts) / 2 if seen.source is Source.SENSOR else seen.watts
+            self._account(node, machine, (since, now), watts, seen, used, was_on)
+        if span_s >= 0 or before is None:
+            now_draw = draw(machine, is_on=is_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
+            self._readings[node] = Reading(node=node, at_s=now, watts=now_draw.watts, idle_watts=idle)
+
+    def _idle_after(self, before: Reading | None, machine: Machine, seen: Draw, *, idle: bool) -> float | None:
+        known = before.idle_watts if before else None
+        if not idle or seen.source is not Source.SENSOR:
+            return known
+        return seen.watts if known is None else known + IDLE_LEARNT_PART * (seen.watts - known)
+
+    def _account(
+        self,
+        node: str,
+        machine: Machine,
+        span: tuple[float, float],
+        watts: float,
+        seen: Draw,
+        used: dict[int, float],
+        was_on: bool,
+    ) -> None:
+        since, now = span
+        joules = watts * (now - since)
+        idle_watts = self.idle_watts(node) or 0.0
+        parts = split(machine, joules, now - since, used, idle_watts)
+        for start_s, part in _pieces(since, now):
+            piece_s = part * (now - since)
+            self._slices.append(
+                (
+                    node,
+                    Slice(
+                        start_s=start_s,
+                        joules=joules * part,
+                        sensor_j=0.0 if seen.is_estimate else joules * part,
+                        idle_j=parts.idle_j * part,
+                        always_j=joules * part if was_on else idle_watts * piece_s,
+                        on_s=piece_s if was_on else 0.0,
+                        known_s=piece_s,
+                    ),
+                )
+            )
+        for job, job_j in parts.jobs.items():
+            share = JobEnergy(job=job, joules=job_j, sensor_j=0.0 if seen.is_estimate else job_j, at_s=now)
+            self._share(share)
+            self._job_totals[job] = _sum(self._job_totals.get(job), share)
+
+    def _share(self, share: JobEnergy) -> None:
+        self._job_shares[share.job] = _sum(self._job_shares.get(share.job), share)
+
+    def _used(self, node: str, since: float, now: float, ended: Iterable[Attempt]) -> dict[int, float]:
+        """The cores that each job kept busy on the average of the span, its GPUs counted as cores."""
+        self._pace(node)
+        machine, used = self.machines[node], dict[int, float]()
+        running = [attempt for attempt in self._state.on_node(node) if attempt.ending is None]
+        for attempt in [*running, *ended]:
+            began = attempt.started_at_s or attempt.placed_at_s
+            until = min(now, attempt.ending.ended_at_s or now) if attempt.ending else now
+            overlap_s = until - max(since, began)
+            cores = self._cores(attempt, began, until)
+            if attempt.ending is not None:
+                self._paces.pop(attempt.key, None)
+            if overlap_s > 0:
+                gpus = len(attempt.allocation.gpus) * attempt.allocation.gpu_milli / 1000
+                busy = min(cores, 1.5 * machine.cpus) + GPU_AS_CPUS * gpus
+                used[attempt.job] = used.get(attempt.job, 0.0) + busy * overlap_s / (now - since)
+        return used
+
+    def _cores(self, attempt: Attempt, began: float, until: float) -> float:
+        pace, ending = self._paces.get(attempt.key), attempt.ending
+        if ending is None or ending.cpu_s is None:
+            return attempt.allocation.cpus if pace is None else pace.cores
+        if pace is None:
+            return ending.cpu_s / max(0.1, until - began)
+        return max(0.0, ending.cpu_s - pace.cpu_s) / (until - pace.at_s) if until > pace.at_s else pace.cores
+
+    def _pace(self, node: str) -> None:
+        """Take what the agent said last into account."""
+        found = self._senses.stats(node)
+        if found is None:
+            return
+        stats, at_s = found
+        for key, use in stats.attempts.items():
+            before, attempt = self._paces.get(key), self._state.attempts.get(key)
+            if attempt is None or (before is not None and at_s <= before.at_s):
+                continue
+            began = attempt.started_at_s or attempt.placed_at_s
+            earlier = before or Pace(0.0, began, 0.0)
+            cores = max(0.0, use.cpu_s - earlier.cpu_s) / max(0.1, at_s - earlier.at_s)
+            self._paces[key] = Pace(use.cpu_s, at_s, cores)
+
+
+def _sum(first: JobEnergy | None, second: JobEnergy) -> JobEnergy:
+    if first is None:
+        return second
+    return JobEnergy(
+        job=second.job,
+        joules=first.joules + second.joules,
+        sensor_j=first.sensor_j + second.sensor_j,
+        at_s=max(first.at_s, second.at_s),
+    )
+
+
+def _pieces(since: float, now: float) -> Iterator[tuple[int, float]]:
+    """A span cut at the borders of the table's rows: where each row begins, and its part of the span."""
+    start_s = int(since // FRESH_SPAN_S) * FRESH_SPAN_S
+    while start_s < now:
+        inside_s = min(now, start_s + FRESH_SPAN_S) - max(since, start_s)
+        if inside_s > 0:
+            yield start_s, inside_s / (now - since)
+        start_s += FRESH_SPAN_S

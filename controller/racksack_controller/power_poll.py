@@ -1,0 +1,134 @@
+"""Asks BMCs now and then: whether the server is on, and what it draws. Rarely, since BMCs are slow and easily upset.
+
+A word that contradicts what is believed is an event; the rest is kept here. While a ladder is under way it asks for
+itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+import msgspec
+
+from racksack_controller.connector import Connector
+from racksack_controller.core import power_events as ev
+from racksack_controller.core.power_records import NodePower, Phase
+from racksack_controller.energy import SENSOR_S_MAX
+from racksack_controller.loop import Loop
+from racksack_controller.power.driver import PowerDriver, PowerError, PowerState
+from racksack_controller.power.ladder import Witness, witness
+from racksack_controller.power_edge import Powered
+
+log = logging.getLogger("racksack.power")
+
+POLL_EVERY_S = 60.0
+POLL_SOON_S = 5.0  # while something about the node is not clear
+JITTER = 0.2
+NO_SENSOR_WAIT_S = 3600.0  # a device without a sensor is asked again after so long
+WATTS_STEP = 0.05  # a smaller change of the draw, as a part of it, is no news
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What a sensor said, and when (Unix seconds)."""
+
+    watts: float
+    at_s: float
+
+
+class Poller:
+    """The eyes on one node's devices."""
+
+    def __init__(self, loop: Loop, name: str, powered: Powered, connector: Connector) -> None:
+        self.said_on: bool | None = None  # by a device, at the last look
+        self._sample: Sample | None = None
+        self._loop = loop
+        self._name = name
+        self._powered = powered
+        self._connector = connector
+        self._without_sensor: dict[str, float] = {}
+
+    @property
+    def watts(self) -> float | None:
+        """What a sensor said lately; None where there is none."""
+        sample = self._sample
+        return sample.watts if sample is not None and time.time() - sample.at_s <= SENSOR_S_MAX else None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        if not self._powered.drivers.devices:
+            return
+        while True:
+            await self.look()
+            every_s = POLL_SOON_S if self._is_unclear() else POLL_EVERY_S
+            await asyncio.sleep(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - not to ask all at once
+
+    def _record(self) -> NodePower | None:
+        return self._loop.state.power.get(self._name)
+
+    def _is_connected(self) -> bool:
+        node = self._loop.state.nodes.get(self._name)
+        return node is not None and node.connected
+
+    def _is_unclear(self) -> bool:
+        record = self._record()
+        if record is None:
+            return False
+        return record.phase is Phase.UNKNOWN or (record.phase is Phase.ON and not self._is_connected())
+
+    async def look(self) -> None:
+        """Ask once for the state and the watts, and tell what is news."""
+        record = self._record()
+        if record is None:
+            return
+        if record.phase not in (Phase.BOOTING, Phase.STOPPING):
+            seen = await witness(self._powered.drivers.devices)
+            if seen.state in (PowerState.ON, PowerState.OFF):
+                self.said_on = seen.state is PowerState.ON
+                await self._tell(seen, self.said_on)
+        await self._read_watts()
+
+    async def _tell(self, seen: Witness, is_on: bool) -> None:
+        record = self._record()
+        if record is None or record.phase in (Phase.BOOTING, Phase.STOPPING):
+            return  # a ladder began meanwhile
+        if not is_on and self._is_connected():
+            if await self._connector.look() is not None:
+                log.warning("node=%s answers although %s", self._name, seen.words)
+                return
+            self._connector.let_go(f"it has lost its power ({seen.words})")
+            await asyncio.sleep(0)
+        if record.lit is not is_on or (record.phase is Phase.ON and not is_on):
+            self._loop.post(ev.PowerSeen(self._name, is_on, seen.words))
+        if is_on and not self._is_connected():
+            self._connector.retry_now()
+
+    async def _read_watts(self) -> None:
+        for driver in self._powered.drivers.devices:
+            watts = await self._watts_of(driver)
+            if watts is not None:
+                self._note(watts)
+                return
+
+    async def _watts_of(self, driver: PowerDriver) -> float | None:
+        if time.monotonic() < self._without_sensor.get(driver.name, 0.0):
+            return None
+        try:
+            watts = await driver.watts()
+        except PowerError as error:
+            log.debug("node=%s no watts: %s", self._name, error)
+            return None
+        if watts is None:
+            self._without_sensor[driver.name] = time.monotonic() + NO_SENSOR_WAIT_S
+        return watts
+
+    def _note(self, watts: float) -> None:
+        self._sample = Sample(watts, time.time())
+        record = self._record()
+        if record is None:
+            return
+        known = None if record.watts_estimated else record.watts
+        if known is None or abs(watts - known) > WATTS_STEP * max(known, 1.0):
+            self._loop.post(ev.WattsRead(self._name, watts))

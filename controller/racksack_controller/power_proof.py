@@ -1,0 +1,40 @@
+"""What proves that a node is up, and what proves that one without a BMC is down."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from racksack_controller.core.power_records import Phase
+from racksack_controller.core.state import State
+from racksack_controller.nodes.answering import Answers
+
+LOOK_EVERY_S = 0.2
+SILENT_LOOKS_MIN = 3
+
+
+async def until_up(state: State, node: str, old_boot_id: str) -> None:
+    """Return once the node's agent has answered from a boot other than `old_boot_id`, or is believed to be on."""
+    while True:
+        record, power = state.nodes.get(node), state.power.get(node)
+        if record is not None and record.connected and record.boot_id != old_boot_id:
+            return
+        if power is not None and power.phase is Phase.ON:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def silence(answers: Answers, quiet_s: float, poll_s: float) -> None:
+    """Return once the node has not answered for `quiet_s`, seen several times; never while the way to it is broken."""
+    since: float | None = None
+    looks = 0
+    while True:
+        asked = monotonic()
+        if await answers() is False:
+            since = asked if since is None else since
+            looks += 1
+            if looks >= SILENT_LOOKS_MIN and monotonic() - since >= quiet_s:
+                return
+        else:
+            since, looks = None, 0
+        await asyncio.sleep(min(poll_s, quiet_s / SILENT_LOOKS_MIN))

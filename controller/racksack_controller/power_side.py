@@ -1,0 +1,156 @@
+"""Everything about power that runs beside the loop: ladders, looks at BMCs, and the meter; node by node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from racksack_controller.config import NodeConfig
+from racksack_controller.config_power import jump_nodes, traits_of
+from racksack_controller.connector import Connector
+from racksack_controller.core import power_events as ev
+from racksack_controller.core.power_records import Phase
+from racksack_controller.core.state import Changes
+from racksack_controller.energy import Machine
+from racksack_controller.energy_meter import Meter, Senses
+from racksack_controller.loop import Loop
+from racksack_controller.nodes.answering import Answers, answers
+from racksack_controller.nodes.node import NodeStats
+from racksack_controller.nodes.settings import NodeSettings, SshSettings
+from racksack_controller.power.build import build_power
+from racksack_controller.power.ipmi_helper import IpmiHelper
+from racksack_controller.power.settings import PowerSettings
+from racksack_controller.power_edge import Powered, PowerEdge
+from racksack_controller.power_means import means_of
+from racksack_controller.power_poll import Poller
+from racksack_controller.store import Store, StoreError
+
+log = logging.getLogger("racksack.power")
+
+
+class PowerSide:
+    """The power of all nodes that have a power block."""
+
+    def __init__(self, loop: Loop, store: Store) -> None:
+        self.edge = PowerEdge(loop)
+        self.pollers: dict[str, Poller] = {}
+        self.meter = Meter(loop.state, store, Senses(self._is_on, self._sensor, self._stats))
+        self._loop = loop
+        self._ipmi = IpmiHelper()
+        self._connectors: dict[str, Connector] = {}
+        self._polling: dict[str, asyncio.Task[None]] = {}
+        self._metering: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to meter. Raises StoreError."""
+        await self.meter.load()
+        self._loop.listen(self.edge.noticed)
+        self._loop.listen(self._meter_noticed)
+        self._metering = asyncio.create_task(self.meter.run(), name="energy")
+
+    async def add(self, name: str, nodes: Mapping[str, NodeConfig], connector: Connector) -> None:
+        """A node of the configuration; one without a power block is always on, and said to be so."""
+        wanted = nodes[name]
+        ways = {other: (config.reach, config.power) for other, config in nodes.items()}
+        behind = jump_nodes(ways).get(name, [])
+        traits = None if wanted.power is None else traits_of(wanted.power, bool(behind))
+        if behind and wanted.power is not None and wanted.power.off:
+            log.info("node %s: it is not switched off by itself, since %s lies behind it", name, ", ".join(behind))
+        await self._loop.submit(ev.PowerConfigured(name, traits))
+        if wanted.power is None:
+            return
+        powered = self._powered(name, wanted.power, {other: config.reach for other, config in nodes.items()}, connector)
+        self.edge.nodes[name], self._connectors[name] = powered, connector
+        self.meter.machines[name] = self._machine(name, wanted)
+        poller = self.pollers[name] = Poller(self._loop, name, powered, connector)
+        self._polling[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
+        self._polling[name].add_done_callback(self._poll_ended)
+
+    def _powered(
+        self, name: str, settings: PowerSettings, reach: Mapping[str, NodeSettings], connector: Connector
+    ) -> Powered:
+        async def logins() -> int | None:
+            stats = await connector.look()
+            return stats.logins if stats else None
+
+        return Powered(
+            drivers=build_power(settings, means_of(name, reach, self._ipmi)),
+            settings=settings,
+            answers=answers_of(reach[name]),
+            expect=connector.retry_now,
+            let_go=connector.let_go,
+            logins=logins,
+        )
+
+    def _machine(self, name: str, wanted: NodeConfig) -> Machine:
+        inventory = self._loop.state.nodes[name].inventory
+        watts = wanted.power.watts if wanted.power else None
+        return Machine(
+            cpus=float(wanted.cpus or (inventory.cpus if inventory else 8)),
+            gpus=len(wanted.gpus if wanted.gpus is not None else (inventory.gpus if inventory else ())),
+            idle_watts=watts.idle if watts else None,
+            max_watts=watts.max if watts else None,
+        )
+
+    async def forget(self, name: str) -> None:
+        """A node leaves the configuration, or its settings change."""
+        polling = self._polling.pop(name, None)
+        if polling is not None:
+            polling.cancel()
+            await asyncio.gather(polling, return_exceptions=True)
+        await self.edge.forget(name)
+        self.pollers.pop(name, None)
+        self._connectors.pop(name, None)
+        self.meter.machines.pop(name, None)
+
+    async def close(self) -> None:
+        """End all that is under way, and save what was metered."""
+        if self._metering is not None:
+            self._metering.cancel()
+            await asyncio.gather(self._metering, return_exceptions=True)
+        for name in list(self._polling):
+            await self.forget(name)
+        await self._ipmi.close()
+        try:
+            await self.meter.flush()
+        except StoreError as error:
+            log.error("the last half minute of energy is lost: %s", error)
+
+    def _poll_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s ended, nothing looks at that node's BMC any more", task.get_name(), exc_info=task.exception())
+
+    def _meter_noticed(self, changes: Changes) -> None:
+        for node in changes.nodes:
+            machine, inventory = self.meter.machines.get(node.name), node.inventory
+            if machine is not None and inventory is not None:
+                sized = Machine(float(inventory.cpus), len(inventory.gpus), machine.idle_watts, machine.max_watts)
+                self.meter.machines[node.name] = sized
+        self.meter.noticed(changes)
+
+    def _is_on(self, name: str) -> bool:
+        """Whether a node has power, as far as is known."""
+        record = self._loop.state.power.get(name)
+        if record is None or record.phase in (Phase.ON, Phase.BOOTING, Phase.STOPPING):
+            return True
+        return record.phase is not Phase.OFF and record.lit is True
+
+    def _sensor(self, name: str) -> float | None:
+        poller = self.pollers.get(name)
+        return poller.watts if poller else None
+
+    def _stats(self, name: str) -> tuple[NodeStats, float] | None:
+        connector = self._connectors.get(name)
+        if connector is None or connector.stats is None:
+            return None
+        return connector.stats, connector.stats_at_s
+
+
+def answers_of(reach: NodeSettings) -> Answers:
+    """How to tell whether a node answers; the controller's own machine always does."""
+
+    async def look() -> bool | None:
+        return await answers(reach) if isinstance(reach, SshSettings) else True
+
+    return look
