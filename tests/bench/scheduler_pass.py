@@ -1,4 +1,4 @@
-"""What a decision costs: one full pass, and one event, against the number of queued jobs and nodes.
+"""What a decision costs: a pass from scratch, and an event with the pass after it, by queued jobs and nodes.
 
 Run: `python tests/bench/scheduler_pass.py [--plot FILE.svg]`. The queue mixes owners, sizes, GPUs, labels
 and time limits. Every figure is the median of repeats in CPU time of this process; beside it stands the limit: numpy
@@ -77,7 +77,7 @@ def fill_rack(state: State, jobs: int, rng: random.Random) -> None:
         apply(state, ev.JobAccepted(job), NOW - 3e5)
     for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, starts_max=10**9)):
         apply(state, placed, NOW)
-        began_s = NOW - rng.randrange(0, 80_000)
+        began_s = NOW - rng.random() * (state.jobs[placed.job].spec.time_limit_s or 0.0)
         report = AttemptReport(attempt=f"{placed.job}.1", state="running", started_at_s=began_s)
         apply(state, ev.Reported(placed.node, report), NOW)
     for waiting in list(state.waiting):
@@ -122,28 +122,61 @@ def limit_s(state: State) -> float:
     return timed(compare, 5)
 
 
-def event_costs(state: State) -> dict[str, float]:
-    """CPU seconds of one event of each kind, the pass excluded."""
+def settle(state: State) -> None:
+    """Start all that can start."""
+    while placed := schedule(state, NOW):
+        for one in placed:
+            apply(state, one, NOW)
+    state.take_changes()
+
+
+def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, float, int]]:
+    """Of each kind of event the CPU seconds of the event alone and of the pass after it, and how many jobs started."""
     rng = random.Random(7)
-    fresh = iter(make_jobs(400, 400, rng, first=50_000_000))
-    running = iter([a.key for a in list(state.attempts.values())])
+    fresh = iter(make_jobs(4 * repeats, 4 * repeats, rng, first=50_000_000))
+    running = iter(rng.sample(list(state.attempts), 2 * repeats))
     waiting = iter(list(state.waiting)[::50])
-    names = iter(state.nodes)
+    names = iter(list(state.nodes))
+    drained = iter(list(state.nodes))
 
-    def ended() -> None:
-        key = next(running)
-        node = state.attempts[key].node
-        report = AttemptReport(attempt=key, state="ended", outcome="done", started_at_s=NOW - 50, ended_at_s=NOW)
-        apply(state, ev.Reported(node, report), NOW)
+    def ended() -> ev.Event:
+        attempt = state.attempts[next(running)]
+        times = {"started_at_s": attempt.started_at_s, "ended_at_s": NOW}
+        return ev.Reported(attempt.node, AttemptReport(attempt=attempt.key, state="ended", outcome="done", **times))
 
-    return {
-        "job accepted": timed(lambda: apply(state, ev.JobAccepted(next(fresh)), NOW), 51),
-        "job cancelled": timed(lambda: apply(state, ev.CancelRequested(next(waiting), "x"), NOW), 51),
-        "attempt ended": timed(ended, 51),
-        "node drained": timed(lambda: apply(state, ev.DrainRequested(next(names), "x"), NOW), 51),
-        "decide": timed(lambda: decide(state, NOW), 21),
-        "next wake": timed(lambda: next_wake_s(state, NOW, 300.0), 21),
+    kinds: dict[str, Callable[[], ev.Event]] = {
+        "job accepted": lambda: ev.JobAccepted(next(fresh)),
+        "job cancelled": lambda: ev.CancelRequested(next(waiting), "x"),
+        "first job cancelled": lambda: ev.CancelRequested(first_in_line(state), "x"),
+        "attempt ended": ended,
+        "node drained": lambda: ev.DrainRequested(next(names), "x"),
+        "node resumed": lambda: ev.ResumeRequested(next(drained)),
     }
+    return {name: event_cost(state, make, repeats if "node" not in name else 9) for name, make in kinds.items()}
+
+
+def first_in_line(state: State) -> int:
+    """The job that the reservation is for, or the oldest."""
+    return state.reservation.job if state.reservation is not None else next(iter(state.waiting))
+
+
+def event_cost(state: State, make: Callable[[], ev.Event], repeats: int) -> tuple[float, float, int]:
+    """Median CPU seconds of an event and of the pass after it, and the jobs that these passes started."""
+    alone, passes, started = [], [], 0
+    for _ in range(repeats):
+        event = make()
+        before = time.process_time()
+        apply(state, event, NOW)
+        between = time.process_time()
+        placed = schedule(state, NOW)
+        after = time.process_time()
+        alone.append(between - before)
+        passes.append(after - between)
+        started += len(placed)
+        for one in placed:
+            apply(state, one, NOW)
+        state.take_changes()
+    return statistics.median(alone), statistics.median(passes), started
 
 
 def memory_per_job(count: int = 50_000) -> float:
@@ -156,10 +189,16 @@ def memory_per_job(count: int = 50_000) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / count
 
 
+def from_scratch(state: State) -> list[ev.Placed]:
+    """A pass that knows nothing from the last one."""
+    state.known = None
+    return schedule(state, NOW)
+
+
 def measure(nodes: int, jobs: int, shapes: int, fill: int) -> tuple[State, float]:
     """Print a row of the table; the state, and the pass in milliseconds."""
     state = make_state(nodes, jobs, shapes, fill)
-    spent, limit = timed(lambda: schedule(state, NOW)) * 1e3, limit_s(state) * 1e3
+    spent, limit = timed(lambda: from_scratch(state)) * 1e3, limit_s(state) * 1e3
     placed, lines = len(schedule(state, NOW)), len(state.lines.open_lines())
     print(
         f"{nodes:6} {len(state.attempts):8} {len(state.waiting):8} {lines:7} {spent:8.1f} {placed:7} {limit:9.1f}"
@@ -169,6 +208,24 @@ def measure(nodes: int, jobs: int, shapes: int, fill: int) -> tuple[State, float
     return state, spent
 
 
+def measure_events(state: State) -> float:
+    """Print a table of events; what the end of an attempt costs with its pass, in milliseconds."""
+    settle(state)
+    print(f"a pass from scratch that starts nothing: {timed(lambda: from_scratch(state)) * 1e3:.1f} ms")
+    schedule(state, NOW)
+    costs = event_costs(state)
+    for name, (alone, after, started) in costs.items():
+        print(f"        {name:22} {alone * 1e3:8.3f} ms, the pass after it {after * 1e3:8.3f} ms, started {started}")
+    rest: dict[str, Callable[[], object]] = {
+        "decide": lambda: decide(state, NOW),
+        "next wake": lambda: next_wake_s(state, NOW, 300.0),
+        "why a job waits": lambda: why_job(state, state.jobs[list(state.waiting)[len(state.waiting) // 2]], NOW),
+    }
+    for name, work in rest.items():
+        print(f"        {name:22} {timed(work, 21) * 1e3:8.3f} ms")
+    return sum(costs["attempt ended"][:2]) * 1e3
+
+
 def main() -> None:
     """Print the tables; draw them when asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -176,29 +233,39 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write the curves as SVG")
     options = parser.parse_args()
     print(f"memory per queued job: {memory_per_job():.0f} bytes")
-    print("a full pass, backfill included (a pass starts at most 1,000 jobs)")
+    print("a full pass from scratch, backfill included (a pass starts at most 1,000 jobs)")
     print(" nodes  running   queued   lines  pass ms  placed  limit ms  ratio")
-    for fill in (0, 40):
+    for fill in () if options.quick else (0, 40):
         measure(1000, 100_000, 10_000, fill)
-    state, largest = measure(1000, 100_000, 10_000, FULL)
-    explained = timed(lambda: why_job(state, state.jobs[50_000], NOW))
-    for name, cost in {**event_costs(state), "why a job waits": explained}.items():
-        print(f"        {name}: {cost * 1e3:.3f} ms")
+    largest = Point(1000, 100_000)
     if options.quick:
         return
-    by_jobs = [(jobs, measure(1000, jobs, jobs // 10, FULL)[1]) for jobs in (1000, 3000, 10_000, 30_000)]
-    by_nodes = [(nodes, measure(nodes, 100_000, 10_000, FULL)[1]) for nodes in (10, 30, 100, 300)]
+    by_jobs = [*(Point(1000, jobs) for jobs in (1000, 3000, 10_000, 30_000)), largest]
+    by_nodes = [*(Point(nodes, 100_000) for nodes in (10, 30, 100, 300)), largest]
     if options.plot:
         charts = [
-            plot("A full pass on 1,000 nodes", "queued jobs", [*by_jobs, (100_000, largest)]),
-            plot("A full pass over 100,000 queued jobs of 10,000 shapes", "nodes", [*by_nodes, (1000, largest)]),
+            plot("1,000 nodes", "queued jobs, ten of each shape", [(one.jobs, one) for one in by_jobs]),
+            plot("100,000 queued jobs of 10,000 shapes", "nodes", [(one.nodes, one) for one in by_nodes]),
         ]
         options.plot.write_text(draw(charts), encoding="utf-8")
 
 
-def plot(title: str, x_name: str, points: list[tuple[int, float]]) -> Chart:
+class Point:
+    """One size of rack and queue, measured. Milliseconds."""
+
+    def __init__(self, nodes: int, jobs: int) -> None:
+        self.nodes, self.jobs = nodes, jobs
+        state, self.full = measure(nodes, jobs, jobs // 10, FULL)
+        self.event = measure_events(state)
+
+
+def plot(title: str, x_name: str, points: list[tuple[int, Point]]) -> Chart:
     """Both axes logarithmic, so that a straight line of slope one is linear cost."""
-    return Chart(title, x_name, "milliseconds", [Line("a pass", points)], log_x=True, log_y=True)
+    lines = [
+        Line("a full pass", [(x, one.full) for x, one in points]),
+        Line("an attempt ends", [(x, one.event) for x, one in points]),
+    ]
+    return Chart(title, x_name, "milliseconds", lines, log_x=True, log_y=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,11 @@ class Guard:
                 kept_off = True
         return kept_off
 
+    def is_as(self, other: Guard) -> bool:
+        """Whether both keep the same nodes free for the same job from the same moment on, and no more of them."""
+        same = (self.job, self.at_s, self.rows, self.hard) == (other.job, other.at_s, other.rows, other.hard)
+        return same and np.array_equal(self.spare, other.spare)
+
     def use(self, rows: list[int], line: Line) -> None:
         """A job that runs past `at_s` was placed on `rows`."""
         for place, row in enumerate(self.rows):
@@ -93,8 +98,25 @@ def device_moments(ready_s: Floats, row: Ints, kind: GpuKind, matching: Bools, n
     return moments
 
 
-def spare_at(releases: Releases, rows: list[int], need: Ints, at_s: float) -> Ints:
-    """What is free on each of `rows` at `at_s` beside a job that takes `need` of each."""
-    gone = releases.ends_s <= at_s
-    columns = [releases.free[:, row] + releases.need[:, gone & (releases.row == row)].sum(axis=1) for row in rows]
-    return np.stack(columns, axis=1) - need[:, None]
+def ready_moments(free: Ints, milli: int, device: Ints, given: Ints, ends_s: Floats) -> Floats:
+    """For each device when it has `milli` left, as parts of it are given back; infinity where it never has.
+
+    `free`: what all devices have left. `device`, `given`, `ends_s`: of each part.
+    """
+    moments = np.full(len(free), np.inf)
+    order = np.lexsort((ends_s, device))
+    device, given, ends_s = device[order], given[order], ends_s[order]
+    total = np.cumsum(given)
+    first = np.searchsorted(device, device)
+    freed = total - total[first] + given[first]
+    enough = np.flatnonzero(free[device] + freed >= milli)
+    soonest = enough[np.flatnonzero(np.diff(device[enough], prepend=-1))]
+    moments[device[soonest]] = ends_s[soonest]
+    return moments
+
+
+def spare_at(releases: Releases, row: int, at_s: float) -> Ints:
+    """What is free on a node at `at_s`."""
+    gone = (releases.ends_s <= at_s) & (releases.row == row)
+    free: Ints = releases.free[:, row] + releases.need[:, gone].sum(axis=1)
+    return free

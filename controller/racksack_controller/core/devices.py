@@ -40,11 +40,12 @@ class Devices:
         self.vram: Ints = np.zeros(0, dtype=np.int64)
         self.free: Ints = np.zeros(0, dtype=np.int64)
         self.gpus: list[Gpu] = []
-        self.holders: list[dict[int, int]] = []  # of each device: place of the hold -> the part that it holds
-        self.sole: Ints = np.zeros(0, dtype=np.int64)  # the place of the only hold on a device; -1: none or several
+        self.shares: Ints = np.zeros((3, 64), dtype=np.int64)  # what is held: device, place of the hold, thousandths
         self.columns: Ints = np.zeros((0, 0), dtype=np.int64)  # (nodes, devices): where they stand; -1 is none
         self._index: dict[tuple[int, str], int] = {}
         self._matching: dict[tuple[str | None, int], Bools] = {}
+        self._share: dict[tuple[int, int], int] = {}  # of (device, place of the hold): its column of `shares`
+        self._unused: list[int] = []
 
     def rebuild(self, per_node: Sequence[tuple[Gpu, ...]]) -> None:
         """Forget everything and list the devices of these nodes, all free."""
@@ -54,8 +55,8 @@ class Devices:
         self.free = np.full(len(self.gpus), MILLI, dtype=np.int64)
         self._index = {(int(row), gpu.uuid): i for i, (row, gpu) in enumerate(zip(self.row, self.gpus, strict=True))}
         self._matching = {}
-        self.holders = [{} for _ in self.gpus]
-        self.sole = np.full(len(self.gpus), -1, dtype=np.int64)
+        self.shares = np.zeros((3, 64), dtype=np.int64)
+        self._share, self._unused = {}, list(range(64))
         most = max((len(gpus) for gpus in per_node), default=0)
         self.columns = np.full((len(per_node), most), -1, dtype=np.int64)
         for index, row in enumerate(self.row):
@@ -71,19 +72,19 @@ class Devices:
         """Hold a part of devices for the hold at `place`; a device that the node no longer has is passed over."""
         for index in self.find(row, uuids):
             self.free[index] -= milli
-            self.holders[index][place] = milli
-            self._note_sole(index)
+            if not self._unused:
+                self._unused = list(range(self.shares.shape[1], 2 * self.shares.shape[1]))
+                self.shares = np.concatenate([self.shares, np.zeros_like(self.shares)], axis=1)
+            column = self._share[index, place] = self._unused.pop()
+            self.shares[:, column] = index, place, milli
 
     def give_back(self, row: int, uuids: Sequence[str], milli: int, place: int) -> None:
         """End the hold at `place`."""
         for index in self.find(row, uuids):
             self.free[index] += milli
-            del self.holders[index][place]
-            self._note_sole(index)
-
-    def _note_sole(self, index: int) -> None:
-        holders = self.holders[index]
-        self.sole[index] = next(iter(holders)) if len(holders) == 1 else -1
+            column = self._share.pop((index, place))
+            self.shares[2, column] = 0
+            self._unused.append(column)
 
     def find(self, row: int, uuids: Sequence[str]) -> list[int]:
         """Where these devices stand in the arrays."""

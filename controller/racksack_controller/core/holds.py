@@ -48,6 +48,8 @@ class Holds:
         self.times: Floats = np.zeros((3, 64), dtype=np.float64)
         self.of: dict[str, tuple[int, ...]] = {}
         self.parts: dict[int, Hold] = {}
+        self._on_row: dict[int, dict[int, None]] = {}
+        self._version: Ints = np.zeros(64, dtype=np.int64)  # of each row: grows with every change
         self._unused = list(range(63, -1, -1))
 
     def add(self, key: str, parts: Sequence[Hold], times: Times) -> tuple[int, ...]:
@@ -59,30 +61,51 @@ class Holds:
         """An attempt's beginning is known better."""
         for place in self.of[key]:
             self.times[:, place] = times
+            self._version[self.row[place]] += 1
 
     def remove(self, key: str) -> list[tuple[int, Hold]]:
         """An attempt holds nothing any more; what it held, with the places."""
         places = self.of.pop(key)
         for place in places:
+            row = int(self.row[place])
+            self._version[row] += 1
+            del self._on_row[row][place]
             self.row[place] = -1
             self._unused.append(place)
         return [(place, self.parts.pop(place)) for place in places]
 
+    def places_on(self, row: int) -> Ints:
+        """The places of what is held on a row."""
+        return np.array(list(self._on_row.get(row, ())), dtype=np.int64)
+
+    def versions(self, rows: int) -> Ints:
+        """A number for each of the first `rows` rows that grows whenever anything about its holds changes."""
+        while len(self._version) < rows:
+            self._version = np.concatenate([self._version, np.zeros_like(self._version)])
+        return self._version[:rows]
+
     def ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> Floats:
         """When these holds are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""
-        begin, limit, predicted = self.times[:, places]
-        latest = begin + np.where(limit < 0, default_limit_s, limit)
-        ends = latest
-        if predict:
-            ends = np.where(predicted < 0, latest, np.minimum(latest, _corrected(begin + predicted, now)))
+        ends, _ = self.raw_ends(places, now, default_limit_s=default_limit_s, predict=predict)
         soonest: Floats = np.maximum(ends, now + OVERDUE_S)
         return soonest
+
+    def raw_ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> tuple[Floats, Floats]:
+        """The same, where what should have ended keeps its moment in the past; and until when each of them is good."""
+        begin, limit, predicted = self.times[:, places]
+        latest = begin + np.where(limit < 0, default_limit_s, limit)
+        if not predict:
+            return latest, np.full(len(latest), np.inf)
+        ends = np.where(predicted < 0, latest, np.minimum(latest, _corrected(begin + predicted, now)))
+        return ends, np.where(ends < latest, ends, np.inf)
 
     def _place(self, part: Hold, times: Times) -> int:
         if not self._unused:
             self._grow()
         place = self._unused.pop()
         self.row[place] = part.row
+        self.versions(part.row + 1)[part.row] += 1
+        self._on_row.setdefault(part.row, {})[place] = None
         self.need[:, place] = part.need
         self.times[:, place] = times
         self.parts[place] = part

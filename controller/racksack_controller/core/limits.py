@@ -8,6 +8,8 @@ from racksack_controller.core.policy import Policy
 from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
+Subject = tuple[str | None, int | None]
+
 
 class Limits:
     """The counts as they grow in a pass."""
@@ -27,6 +29,10 @@ class Limits:
         if self._per_owner is None:
             return False
         return self._state.running_of_owner.get(line.owner, 0) + self._owners[line.owner] >= self._per_owner
+
+    def subject(self, line: Line) -> Subject:
+        """All that `reached` looks at: lines of one subject are at their limit together."""
+        return (None if self._per_owner is None else line.owner, line.array)
 
     def count(self, line: Line) -> None:
         """A job of this line was placed."""

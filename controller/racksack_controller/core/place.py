@@ -21,11 +21,11 @@ from racksack_controller.core.amounts import matching_gpus as matching_gpus
 from racksack_controller.core.backfill import Guard
 from racksack_controller.core.conservative import schedule_conservatively
 from racksack_controller.core.events import Placed
+from racksack_controller.core.known import HELD, NO_HOPE, NO_ROOM, OPEN, Known, held_or_open
 from racksack_controller.core.limits import Limits
-from racksack_controller.core.order import Entry, entries, sorted_lines, use_by_owner
+from racksack_controller.core.order import Entry, use_by_owner
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
-from racksack_controller.core.quiet import note, still_quiet
-from racksack_controller.core.rack import Ints
+from racksack_controller.core.rack import Bools, Floats, Ints
 from racksack_controller.core.rearrange import rearrange
 from racksack_controller.core.reserve import Outlook
 from racksack_controller.core.room import Room
@@ -34,7 +34,6 @@ from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
 SHORT_S = 10.0  # all shorter jobs are alike
-FEW = 12  # so few lines are tried one by one at once
 REARRANGEMENTS = 3
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
 
@@ -47,19 +46,13 @@ def schedule(state: State, now: float, policy: Policy = DEFAULT) -> list[Placed]
         return []
     if policy.backfill is Backfill.CONSERVATIVE:
         return schedule_conservatively(state, now, policy, lines)
-    if state.quiet is not None and still_quiet(state.quiet, state.rack, state.lines, policy, now):
-        return []
-    walk = Pass(state, now, policy)
-    placed = walk.run(lines)
-    nobody = not placed and not walk.held_back
-    state.quiet = note(state.rack, state.lines, policy, now) if nobody else None
-    return placed
+    return Pass(state, now, policy, lines).run()
 
 
 class Pass:
-    """One walk over the lines of the queue, first job first."""
+    """One walk over the queue: in turn until somebody has to wait, then whoever delays nobody."""
 
-    def __init__(self, state: State, now: float, policy: Policy) -> None:
+    def __init__(self, state: State, now: float, policy: Policy, lines: Ints) -> None:
         self.state = state
         self.waiting = state.lines
         self.now = now
@@ -68,54 +61,147 @@ class Pass:
         self.limits = Limits(state, policy)
         self.starts: list[Start] = []
         self.guard: Guard | None = None
-        self._use = np.zeros(1)
+        self._lines = lines
         self._place_in_line: dict[int, int] = {}
-        self._blocked: list[int] = []  # lines without room, the first in the queue last
-        self._queue: list[Entry] = []
+        self._queue: list[Entry] = []  # who is next after the first of all lines: a heap
         self._rearrangements = 0
-        self.held_back = False  # somebody has room, but must not start yet
+        self._use = use_by_owner(state, lines, now, policy)
+        known = state.known
+        if known is None or not known.holds_for(policy, state.rack.epoch, self._use):
+            known = Known(policy, state.rack.epoch, self._use)
+        self.known = state.known = known
+        self._freed = known.compare(self.room, self._outlook(), self.waiting, lines, self.limits)
 
-    def run(self, lines: Ints) -> list[Placed]:
-        """Walk over `lines`; the placements."""
-        self._line_up(lines)
+    def run(self) -> list[Placed]:
+        """Walk; the placements."""
+        left_out = self.known.lineup.at_limit(self.limits)
+        goes_on = self.policy.backfill is Backfill.GREEDY or self._take_turns(left_out)
+        if goes_on:
+            self._go_ahead(left_out)
+        self.known.remember(self.room, self.guard if goes_on else None)
+        jobs = self.state.jobs
+        self.state.reservation = self.guard
+        return [one.placed(self.room.rack, jobs[one.number].spec.resources) for one in self.starts]
+
+    def _take_turns(self, left_out: Bools) -> bool:
+        """Start jobs in the order of the queue, until one does not fit and gets a reservation; False: there is none."""
+        found = self.known.found
+        first_jobs = self.known.lineup.in_order(self.waiting, left_out)
+        following = next(first_jobs, None)
+        while len(self.starts) < self.policy.starts_max:
+            if self._queue and (following is None or self._queue[0] < following):
+                entry = heapq.heappop(self._queue)
+            elif following is not None:
+                entry, following = following, next(first_jobs, None)
+            else:
+                return False
+            index = entry[-1]
+            line = self.waiting.lines[index]
+            if found[index] == NO_HOPE or self.limits.reached(line):
+                continue
+            if found[index] != NO_ROOM and self._start_first_of(entry, line):
+                continue
+            found[index] = NO_ROOM
+            if self.policy.backfill is Backfill.NONE:
+                return False
+            if self._guard_for(entry, line):
+                return True
+        return False
+
+    def _go_ahead(self, left_out: Bools) -> None:
+        """Start whoever delays nobody: jobs that have room beside the reservation, or end before it."""
+        found, lineup = self.known.found, self.known.lineup
+        asked = self._lines[(found[self._lines] == OPEN) | (found[self._lines] == HELD)]
+        at_limit = left_out[lineup.subject[asked]]
+        skipped = asked[at_limit]
+        found[skipped[found[skipped] == HELD]] = OPEN
+        self._queue = self._with_room(asked[~at_limit])
         failures = 0
         while self._queue and len(self.starts) < self.policy.starts_max:
             entry = heapq.heappop(self._queue)
             line = self.waiting.lines[entry[-1]]
             if self.limits.reached(line):
-                self.held_back = True
-                self._queue_next_blocked()
-            elif not self._start_first_of(entry, line):
-                if self.policy.backfill is Backfill.NONE:
-                    self.held_back = bool(self._queue)
-                    break
-                failures += 1
-                if self._guard_for(entry, line) or failures >= REFILTER_AFTER:
-                    self._refilter()
-                    failures = 0
-        jobs = self.state.jobs
-        self.state.reservation = self.guard
-        return [one.placed(self.room.rack, jobs[one.number].spec.resources) for one in self.starts]
+                found[entry[-1]] = OPEN
+                continue
+            if self._start_first_of(entry, line):
+                continue
+            failures += 1
+            if failures > min(REFILTER_AFTER, len(self._queue) // 32 + 3):
+                self._queue = self._with_room(np.array([entry[-1] for entry in self._queue], dtype=np.int64))
+                failures = 0
+        found[[entry[-1] for entry in self._queue]] = OPEN
 
-    def _line_up(self, lines: Ints) -> None:
-        """Put the lines with room into the queue, and the first of those without."""
-        self._use = use_by_owner(self.state, lines, self.now, self.policy)
-        in_order = sorted_lines(self.waiting, lines, self._use)
-        if len(lines) > FEW:
-            room = self.room.lines_with_room(self.waiting, in_order, self.room.free)
-        else:
-            room = np.ones(len(lines), dtype=np.bool_)
-        self._blocked = in_order[~room][::-1].tolist()
-        self._queue = entries(self.waiting, in_order[room], self._use)
-        self._queue_next_blocked()
+    def _with_room(self, lines: Ints) -> list[Entry]:
+        """Those lines that may start something now, as a heap in the order of backfill; notes what keeps the others."""
+        found, guard = self.known.found, self.guard
+        held = lines[found[lines] == HELD]
+        unknown = lines[found[lines] == OPEN]
+        room = self.room.lines_with_room(self.waiting, unknown, self.room.free)
+        found[unknown[~room]] = NO_ROOM
+        unknown = unknown[room]
+        if guard is not None:
+            late = self._late(unknown, guard)
+            beside = np.ones(len(unknown), dtype=np.bool_)
+            beside[late] = self.room.lines_with_room(self.waiting, unknown[late], guard.limit(self.room.free))
+            found[unknown[~beside]] = held_or_open(self.waiting, unknown[~beside])
+            unknown = unknown[beside]
+        able = np.concatenate([unknown, self._held_with_room(held)])
+        queue = self._entries(able)
+        heapq.heapify(queue)
+        return queue
+
+    def _held_with_room(self, lines: Ints) -> Ints:
+        """Those of the lines that were held back that may start now. Only some nodes come into question for them."""
+        free, guard, before = self.room.free, self.guard, self.known.guard
+        kept = np.array([] if before is None else before.rows, dtype=np.int64)
+        both = np.union1d(kept, self._freed)
+        late = np.zeros(len(lines), dtype=np.bool_) if guard is None else self._late(lines, guard)
+        able = np.zeros(len(lines), dtype=np.bool_)
+        able[~late] = self.room.lines_with_room(self.waiting, lines[~late], free, both)
+        if guard is not None:
+            rows = self._freed if before is not None and guard.is_as(before) else both
+            able[late] = self.room.lines_with_room(self.waiting, lines[late], guard.limit(free), rows)
+        return lines[able]
+
+    def _late(self, lines: Ints, guard: Guard) -> Bools:
+        """Which lines' jobs would run past the reservation's beginning."""
+        late: Bools = self.now + lengths_s(self.waiting, self.policy, lines, hard=guard.hard) > guard.at_s
+        return late
+
+    def _entries(self, lines: Ints) -> list[Entry]:
+        """The next jobs of lines as backfill orders them; lines whose jobs have all been started are left out."""
+        begun = [index for index in lines.tolist() if index in self._place_in_line]
+        others = lines[~np.isin(lines, begun)] if begun else lines
+        priority, age, number = self.waiting.keys[:, others]
+        use = self._use[self.waiting.owner[others]]
+        key = age if self.guard is None else self._backfill_keys(age, others)
+        columns = (priority, use, key, number.astype(np.int64), others)
+        found: list[Entry] = list(zip(*(column.tolist() for column in columns), strict=True))
+        return found + [entry for index in begun if (entry := self._entry(index)) is not None]
+
+    def _entry(self, index: int) -> Entry | None:
+        """The next job of a line as backfill orders it."""
+        jobs = self.waiting.jobs[index]
+        place = self._place_in_line.get(index, 0)
+        if place == len(jobs):
+            return None
+        age, number = jobs[place]
+        priority, use = float(self.waiting.keys[0, index]), float(self._use[self.waiting.owner[index]])
+        if self.guard is None:
+            return (priority, use, age, number, index)
+        [key] = self._backfill_keys(np.array([age]), np.array([index])).tolist()
+        return (priority, use, key, number, index)
 
     def _start_first_of(self, entry: Entry, line: Line) -> bool:
-        """Place the job and let the next of its line take its place in the queue; False when there is no room."""
+        """Place the job and let the next of its line take its place; False when it must wait: why is noted."""
         fits = self.room.fits(line)
+        kept_off = False
         if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
-            self.held_back |= self.guard.keep_off(fits, line)
+            kept_off = self.guard.keep_off(fits, line)
         rows = fits.nonzero()[0]
         if len(rows) < line.gang:
+            held = OPEN if line.gang > 1 else HELD
+            self.known.found[entry[-1]] = held if kept_off else NO_ROOM
             return False
         chosen = self.room.best(line, rows, line.gang, self.policy.rule)
         self._start(entry, line, chosen, self._why(chosen[0], len(rows)))
@@ -127,7 +213,11 @@ class Pass:
         if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
             self.guard.use(rows, line)
         self.limits.count(line)
-        self._queue_next_of(entry)
+        index = entry[-1]
+        self._place_in_line[index] = self._place_in_line.get(index, 0) + 1
+        following = self._entry(index)
+        if following is not None:
+            heapq.heappush(self._queue, following)
 
     def _short_enough(self, guard: Guard, index: int) -> bool:
         return self.now + length_s(self.waiting, self.policy, index, hard=guard.hard) <= guard.at_s
@@ -137,33 +227,19 @@ class Pass:
         where = f"{name} is the only node with room" if fitting == 1 else f"best of {fitting} nodes with room"
         return where if self.guard is None else f"{where}; it does not delay job {self.guard.job}, which is ahead"
 
-    def _queue_next_of(self, entry: Entry) -> None:
-        index = entry[-1]
-        place = self._place_in_line[index] = self._place_in_line.get(index, 0) + 1
-        jobs = self.waiting.jobs[index]
-        if place < len(jobs):
-            age, number = jobs[place]
-            key = age if self.guard is None else self._backfill_key(age, index)
-            heapq.heappush(self._queue, (entry[0], entry[1], key, number, index))
-
-    def _queue_next_blocked(self) -> None:
-        """Let the next job that has no room have its turn, as long as no reservation was made."""
-        if self.policy.backfill is not Backfill.GREEDY and self.guard is None and self._blocked:
-            [entry] = entries(self.waiting, [self._blocked.pop()], self._use)
-            heapq.heappush(self._queue, entry)
-
     def _guard_for(self, entry: Entry, line: Line) -> bool:
         """Reserve for the first job that does not fit; False when there is no need to, or no hope."""
-        if self.guard is not None or self.policy.backfill is Backfill.GREEDY:
-            return False
         if self._make_room(entry, line):
             return False
         number = entry[-2]
         hard = self.now - self.state.jobs[number].submitted_at_s >= self.policy.patience_s
-        self.guard = Outlook(self.room, self.now, self.policy, self.starts).reserve(number, line, hard=hard)
+        self.guard = self._outlook().reserve(number, line, hard=hard)
         if self.guard is None:
-            self._queue_next_blocked()
+            self.known.note_hopeless(self.room, self.waiting, self._lines, entry[-1])
         return self.guard is not None
+
+    def _outlook(self) -> Outlook:
+        return Outlook(self.room, self.now, self.policy, self.starts)
 
     def _make_room(self, entry: Entry, line: Line) -> bool:
         """Start the job after all by putting others of this pass elsewhere."""
@@ -173,36 +249,18 @@ class Pass:
         self._rearrangements += 1
         row = rearrange(self.room, movable, line)
         if row is not None:
+            self.known.found[entry[-1]] = OPEN
             self._start(
                 entry, line, [row], f"others were put elsewhere to make room on {self.room.rack.nodes[row].name}"
             )
         return row is not None
 
-    def _refilter(self) -> None:
-        """Keep only the lines that have room beside the reservation, and put them in the order of backfill."""
-        if not self._queue:
-            return
-        lines = np.array([entry[-1] for entry in self._queue], dtype=np.int64)
-        room = self.room.lines_with_room(self.waiting, lines, self.room.free)
-        if self.guard is not None:
-            late = self.now + lengths_s(self.waiting, self.policy, lines, hard=self.guard.hard) > self.guard.at_s
-            beside = self.room.lines_with_room(self.waiting, lines[late], self.guard.limit(self.room.free))
-            self.held_back |= bool(np.any(room[late] & ~beside))
-            room[late] &= beside
-        kept = [entry for entry, has_room in zip(self._queue, room, strict=True) if has_room]
-        if self.guard is not None:
-            kept = [(e[0], e[1], self._backfill_key(self._age(e), e[4]), e[3], e[4]) for e in kept]
-        self._queue = kept
-        heapq.heapify(self._queue)
-
-    def _age(self, entry: Entry) -> float:
-        return self.waiting.jobs[entry[-1]][self._place_in_line.get(entry[-1], 0)][0]
-
-    def _backfill_key(self, age_s: float, index: int) -> float:
+    def _backfill_keys(self, age_s: Floats, lines: Ints) -> Floats:
         """By what backfilled jobs of one priority are ordered: the smallest is tried first."""
         if self.policy.backfill_order is BackfillOrder.QUEUE:
             return age_s
-        expected_s = max(SHORT_S, length_s(self.waiting, self.policy, index, hard=False))
+        expected_s = np.maximum(SHORT_S, lengths_s(self.waiting, self.policy, lines, hard=False))
         if self.policy.backfill_order is BackfillOrder.SHORTEST:
             return expected_s
-        return -(self.now - age_s + expected_s) / expected_s
+        keys: Floats = -(self.now - age_s + expected_s) / expected_s
+        return keys

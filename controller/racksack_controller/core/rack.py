@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from racksack_controller.core.amounts import DIMENSIONS, SLOTS, capacity, demand_of
 from racksack_controller.core.devices import Devices
 from racksack_controller.core.holds import Hold, Holds, Times
+from racksack_controller.core.profile import Profile
 from racksack_controller.core.records import Allocation, Node
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+PROFILES_MAX = 4  # a policy uses two: by prediction, and by time limit
 
 
 class Admission(NamedTuple):
@@ -43,7 +45,8 @@ class Rack:
         self.cool_until: Floats = np.zeros(0)
         self.holds = Holds()
         self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
-        self.freed: set[int] = set()  # rows that got more room, or changed, since `quiet` looked last
+        self.epoch = 0  # grows when other nodes or devices come into question for a job
+        self._profiles: dict[tuple[float, bool], Profile] = {}
         self._devices = Devices()
         self._devices_changed = False
         self._admitted: dict[Admission, Bools] = {}
@@ -65,7 +68,6 @@ class Rack:
         if row is None:
             row = self._append(node)
         self.nodes[row] = node
-        self.freed.add(row)
         self.usable[row] = node.usable and self.powered[row]
         self.cool_until[row] = node.cool_until_s
         total = np.array(capacity(node), dtype=np.int64)
@@ -73,14 +75,14 @@ class Rack:
         self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
         if old is None or old.labels != node.labels:
             self._admitted = {}
+            self.epoch += 1
         if old is None or old.gpus != node.gpus:
             self._devices_changed = True
+            self.epoch += 1
 
     def put_power(self, name: str, *, powered: bool, opens_s: float) -> None:
         """A node's power has changed; `opens_s` (Unix seconds) is when it is expected to take jobs."""
         row = self.row[name]
-        if powered and not self.powered[row]:
-            self.freed.add(row)
         self.powered[row] = powered
         self.opens_s[row] = opens_s
         self.usable[row] = self.nodes[row].usable and powered
@@ -97,7 +99,6 @@ class Rack:
         """An attempt holds nothing any more."""
         for place, part in self.holds.remove(key):
             self.held[:, part.row] -= part.need
-            self.freed.add(part.row)
             if part.uuids and not self._devices_changed:
                 self._devices.give_back(part.row, part.uuids, part.milli, place)
 
@@ -107,6 +108,15 @@ class Rack:
         free = self.total - self.held
         free[:, closed] = -1
         return free
+
+    def profile(self, *, default_limit_s: float, predict: bool) -> Profile:
+        """What will be free when; to be refreshed before use."""
+        key = (default_limit_s, predict)
+        if key not in self._profiles:
+            if len(self._profiles) >= PROFILES_MAX:
+                self._profiles.clear()
+            self._profiles[key] = Profile(default_limit_s=default_limit_s, predict=predict)
+        return self._profiles[key]
 
     def admitted(self, admission: Admission) -> Bools:
         """The nodes that these labels, names and exclusions admit."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from racksack_controller.core.amounts import GPUS, MILLI, SLOTS
-from racksack_controller.core.devices import GpuKind
 from racksack_controller.core.fit import COSTS
 from racksack_controller.core.fragmentation import Usual, growth
 from racksack_controller.core.policy import Rule
-from racksack_controller.core.rack import Admission, Bools, Floats, Ints, Rack
+from racksack_controller.core.rack import Bools, Floats, Ints, Rack
 from racksack_controller.core.waiting import Line, Waiting
 
 NODES_AT_ONCE = 64
+LINES_AT_ONCE = 256
 COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
 AVOIDED = 1e6
 TIE = 1e-3
@@ -31,23 +31,49 @@ class Room:
         self._column: dict[int, int] = {}  # of a node that was just found best: the device to share
         self._has_devices = self.rack.total[GPUS] > 0
 
-    def lines_with_room(self, waiting: Waiting, lines: Ints, free: Ints) -> Bools:
-        """For each of `lines` whether some node has room in `free`. Gangs are only asked for one rank."""
+    def lines_with_room(
+        self, waiting: Waiting, lines: Ints, free: Ints, rows: Ints | None = None, *, ranks: bool = True
+    ) -> Bools:
+        """For each of `lines` whether there is room in `free`: for all ranks of a gang, or for one of them.
+
+        `rows`: on these nodes alone.
+        """
+        rows = np.arange(free.shape[1]) if rows is None else rows
+        return self._lines_with_room(waiting, lines, free, self.device_free, rows, ranks=ranks)
+
+    def lines_with_hope(self, waiting: Waiting, lines: Ints, total: Ints) -> Bools:
+        """Whether there would be room if nothing ran; `total` is what the nodes have."""
+        nobody = np.full_like(self.device_free, MILLI)
+        return self._lines_with_room(waiting, lines, total, nobody, np.arange(total.shape[1]), ranks=True)
+
+    def _lines_with_room(
+        self, waiting: Waiting, lines: Ints, free: Ints, devices: Ints, rows: Ints, *, ranks: bool
+    ) -> Bools:
         found = np.zeros(len(lines), dtype=np.bool_)
-        if not free.shape[1]:
+        if not len(lines):
             return found
-        need = waiting.need[:, lines]
-        hopeful = np.flatnonzero(np.all(need <= free.max(axis=1)[:, None], axis=0))
+        open_rows = rows[free[SLOTS, rows] >= 1]
+        if not len(open_rows):
+            return found
+        need = waiting.need.take(lines, axis=1)
+        most = free[:, open_rows].max(axis=1)
+        hopeful = np.flatnonzero(np.all(need <= most[:, None], axis=0))
         groups = waiting.group[lines[hopeful]]
-        for group in np.unique(groups):
+        for group in np.flatnonzero(np.bincount(groups)):
             members = hopeful[groups == group]
             admission, kind = waiting.groups[group]
-            columns = self._columns(free, admission, kind)
+            admitted = open_rows[self.rack.admitted(admission)[open_rows]]
+            columns = free[:, admitted]
             wants = need[:, members]
             if kind is not None:
-                wants = wants.copy()
+                usable = self.devices.usable(devices, kind, free.shape[1])[admitted]
+                columns[GPUS] = np.minimum(usable, columns[GPUS] // kind.milli)
                 wants[GPUS] = kind.devices
-            found[members] = _some_column_holds(columns, wants)
+            gang = waiting.gang[lines[members]]
+            if ranks and np.any(gang > 1):
+                found[members] = _columns_that_hold(columns, wants) >= gang
+            else:
+                found[members] = _some_column_holds(columns, wants)
         return found
 
     def fits(self, line: Line) -> Bools:
@@ -109,14 +135,6 @@ class Room:
         added, column = growth(self.free[:, rows], parts, need, line.kind, self.usual)
         return added / MILLI, column
 
-    def _columns(self, free: Ints, admission: Admission, kind: GpuKind | None) -> Ints:
-        """The columns of the nodes that come into question, devices counted as the job counts them."""
-        columns = free[:, self.rack.admitted(admission)]
-        if kind is not None:
-            usable = self.devices.usable(self.device_free, kind, free.shape[1])[self.rack.admitted(admission)]
-            columns[GPUS] = np.minimum(usable, columns[GPUS] // kind.milli)
-        return columns
-
 
 def _some_column_holds(free: Ints, need: Ints) -> Bools:
     """For each column of `need` whether a column of `free` is at least as large in every dimension.
@@ -139,6 +157,18 @@ def _some_column_holds(free: Ints, need: Ints) -> Bools:
         if not len(left):
             break
     return found
+
+
+def _columns_that_hold(free: Ints, need: Ints) -> Ints:
+    """For each column of `need` how many columns of `free` are at least as large in every dimension."""
+    counts = np.zeros(need.shape[1], dtype=np.int64)
+    for start in range(0, need.shape[1], LINES_AT_ONCE):
+        some = slice(start, start + LINES_AT_ONCE)
+        holds = np.ones((len(counts[some]), free.shape[1]), dtype=np.bool_)
+        for wants, has in zip(need[:, some], free, strict=True):
+            holds &= wants[:, None] <= has
+        counts[some] = holds.sum(axis=1)
+    return counts
 
 
 def shares_device(line: Line) -> bool:

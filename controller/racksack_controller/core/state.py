@@ -7,6 +7,7 @@ Finished jobs leave memory once nothing of theirs is left on a node; the store k
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +17,6 @@ from racksack_controller.core.backfill import Guard
 from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.holds import Times
 from racksack_controller.core.power_records import NodePower, Phase, PowerLine, PowerTraits, opens_s
-from racksack_controller.core.quiet import Quiet
 from racksack_controller.core.rack import Rack
 from racksack_controller.core.records import Allocation as Allocation
 from racksack_controller.core.records import Attempt as Attempt
@@ -30,6 +30,9 @@ from racksack_controller.core.records import Stop as Stop
 from racksack_controller.core.share import OwnerUse, Usage
 from racksack_controller.core.waiting import NO_LIMIT, Waiting
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
+
+if TYPE_CHECKING:
+    from racksack_controller.core.known import Known  # it is the scheduler's; the state only keeps it
 
 _SHOWN = {
     Phase.OFF: NodeState.OFF,
@@ -76,7 +79,7 @@ class State:
         self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
         self.silent: set[str] = set()  # nodes that do not answer
         self.reservation: Guard | None = None  # of the last pass; for telling, never for deciding
-        self.quiet: Quiet | None = None  # what the last pass leaves to the next one
+        self.known: Known | None = None  # what the last pass leaves to the next one
         self.running_of_array: dict[int, int] = {}
         self.running_of_owner: dict[str, int] = {}
         self._on_node: dict[str, dict[str, None]] = {}

@@ -91,12 +91,16 @@ class Waiting:
         self.owner: Ints = np.zeros(64, dtype=np.int64)
         self.group: Ints = np.zeros(64, dtype=np.int64)  # equal: the same nodes and devices come into question
         self.gang: Ints = np.ones(64, dtype=np.int64)
-        self.fresh: set[int] = set()  # lines that were opened since `quiet` looked last
+        self.serial: Ints = np.zeros(64, dtype=np.int64)  # of each line: a number that no line had before
+        self.queues: dict[
+            tuple[int, str], list[tuple[float, int]]
+        ] = {}  # of each priority and owner: who stands in line
         self.owners: dict[str, int] = {}
         self.groups: list[tuple[Admission, GpuKind | None]] = []
         self._group_of: dict[tuple[Admission, GpuKind | None], int] = {}
         self._index: dict[Line, int] = {}
         self._unused: list[int] = []
+        self._opened = 0
         self._where: dict[int, tuple[int, tuple[float, int]]] = {}
         self._programs: dict[HistoryKey, int] = {}
         self._asked: dict[GpuKind, tuple[int, int, int]] = {}  # how often, and the sums of CPUs and memory
@@ -122,6 +126,9 @@ class Waiting:
         index, entry = where
         jobs = self.jobs[index]
         del jobs[bisect_left(jobs, entry)]
+        line = self.lines[index]
+        queue = self.queues[line.priority, line.owner]
+        del queue[bisect_left(queue, entry)]
         self.size[index] -= 1
         if jobs:
             self.keys[1:, index] = jobs[0]
@@ -181,6 +188,7 @@ class Waiting:
             self._asked[line.kind] = (count + 1, cpus + line.need[CPUS], ram + line.need[RAM])
         entry = (age_since_s(job), job.id)
         insort(self.jobs[index], entry)
+        insort(self.queues.setdefault((line.priority, line.owner), []), entry)
         self._where[job.id] = (index, entry)
         self.size[index] += 1
         self.keys[1:, index] = self.jobs[index][0]
@@ -195,7 +203,8 @@ class Waiting:
                 self._grow()
         self.lines[index] = line
         self._index[line] = index
-        self.fresh.add(index)
+        self._opened += 1
+        self.serial[index] = self._opened
         self.need[:, index] = line.need
         self.keys[0, index] = -line.priority
         self.limit_s[index] = line.limit_s
@@ -208,6 +217,8 @@ class Waiting:
     def _close(self, index: int) -> None:
         line = self.lines.pop(index)
         del self._index[line]
+        if not self.queues[line.priority, line.owner]:
+            del self.queues[line.priority, line.owner]
         self._unused.append(index)
 
     def _group(self, line: Line) -> int:
@@ -228,6 +239,6 @@ class Waiting:
         return program
 
     def _grow(self) -> None:
-        for name in ("need", "size", "keys", "limit_s", "program", "owner", "group", "gang"):
+        for name in ("need", "size", "keys", "limit_s", "program", "owner", "group", "gang", "serial"):
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.zeros_like(old)], axis=-1))
