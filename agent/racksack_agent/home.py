@@ -130,3 +130,33 @@ class AttemptFolder:
     def out(self) -> str:
         """The return folder."""
         return self.path + "/out"
+
+    @property
+    def sweep(self) -> str:
+        """Of a sweep's runner: chunks in, results out; see `sweep_runner.runner`."""
+        return self.path + "/sweep"
+
+    @property
+    def sweep_plan(self) -> str:
+        """What to run."""
+        return self.sweep + "/plan.json"
+
+    @property
+    def sweep_inbox(self) -> str:
+        """Chunks that the runner has not read yet."""
+        return self.sweep + "/inbox"
+
+    @property
+    def sweep_control(self) -> str:
+        """What is wanted of the runner."""
+        return self.sweep + "/control.json"
+
+    @property
+    def sweep_poke(self) -> str:
+        """A named pipe: whoever changed one of the above writes a byte."""
+        return self.sweep + "/poke"
+
+    @property
+    def sweep_results(self) -> str:
+        """Frames, only ever appended to."""
+        return self.sweep + "/results.bin"

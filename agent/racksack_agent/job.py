@@ -57,7 +57,9 @@ def start(folder: AttemptFolder, order: Order, prepared: Prepared, terminal: int
     if order["cpu_ids"]:
         os.sched_setaffinity(0, order["cpu_ids"])
     logs = [os.open(f"{folder.out}/{name}.log", _LOG_FLAGS, 0o644) for name in ("stdout", "stderr")]
-    limit = limits.join_limit(order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"])
+    limit = limits.join_limit(
+        order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"], ends_whole=order["sweep"] is None
+    )
     try:
         pid = processes.spawn(prepared.argv, prepared.env, (terminal, logs[0], logs[1]))
     except processes.StartFailedError:

@@ -153,6 +153,7 @@ def check(order: object) -> Order:
         "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
         "grace_s": float(field(order, "grace_s", number, 10)),
         "array_index": field(order, "array_index", int, None),
+        "sweep": field(order, "sweep", dict, None),
     }
     texts = [checked["name"], checked["node"], checked["entrypoint"], *checked["args"], *checked["stage_in_ram"]]
     if any("\0" in text for text in texts) or not checked["entrypoint"]:

@@ -15,6 +15,7 @@ from racksack_agent import processes
 _WATCH_S_MIN = 0.15
 _WATCH_SHARE_MAX = 0.03  # of one core may go into looking at /proc
 _SAMPLE_S = 0.25
+_RUNNER_S = 2.0  # in which a sweep's runner ends the worker that takes too much
 
 
 class Limit:
@@ -47,8 +48,11 @@ class Watch(Limit):
     shortly.
     """
 
-    def __init__(self, ram_bytes: int) -> None:
+    def __init__(self, ram_bytes: int, patience_s: float = 0.0) -> None:
+        """`patience_s`: how long it may be too much, for somebody else to end what takes it."""
         self.ram_bytes = ram_bytes
+        self._patience_s = patience_s
+        self._over_since_s: float | None = None
         self._next_s = time.monotonic() + 0.05
         self._over = False
 
@@ -60,7 +64,11 @@ class Watch(Limit):
         used = sum(map(processes.rss_bytes, found))
         if used > self.ram_bytes:
             used = sum(map(processes.pss_bytes, found))
-            self._over = self._over or used > self.ram_bytes
+        if used <= self.ram_bytes:
+            self._over_since_s = None
+        else:
+            self._over_since_s = now_s if self._over_since_s is None else self._over_since_s
+            self._over = self._over or now_s - self._over_since_s >= self._patience_s
         spent_s = time.monotonic() - now_s
         self._next_s = now_s + max(_WATCH_S_MIN, spent_s / _WATCH_SHARE_MAX)
         return used
@@ -152,9 +160,13 @@ class CgroupV2(Cgroup):
     anonymous = (b"anon", b"shmem")
 
     def _limit_swap(self, ram_bytes: int) -> None:
-        for name, value in ((self.swap_file, "0"), ("memory.oom.group", "1")):
-            if os.path.exists(self.folder + "/" + name):
-                write(self.folder + "/" + name, value)
+        if os.path.exists(self.folder + "/" + self.swap_file):
+            write(self.folder + "/" + self.swap_file, "0")
+
+    def end_whole(self, wanted: bool) -> None:
+        """Whether an OOM ends the whole group or one process of it."""
+        if os.path.exists(self.folder + "/memory.oom.group"):
+            write(self.folder + "/memory.oom.group", "1" if wanted else "0")
 
 
 def divide_scope(root: str = "/sys/fs/cgroup") -> str:
@@ -176,19 +188,24 @@ def divide_scope(root: str = "/sys/fs/cgroup") -> str:
     return scope
 
 
-def join_limit(kind: str, path: str, ram_bytes: int) -> Limit:
-    """Set the limit of one attempt and take it on; where the chosen way fails, the memory is watched instead."""
+def join_limit(kind: str, path: str, ram_bytes: int, ends_whole: bool = True) -> Limit:
+    """Set the limit of one attempt and take it on; where the chosen way fails, the memory is watched instead.
+
+    Without `ends_whole` one process goes when memory is short, not all: a sweep's runner starts another worker.
+    """
     if ram_bytes <= 0:
         return Limit()
+    watch = Watch(ram_bytes, 0.0 if ends_whole else _RUNNER_S)
     try:
-        limit: Limit = Watch(ram_bytes)
+        limit: Limit = watch
         if kind == "cgroup1":
             limit = CgroupV1(path, ram_bytes)
         elif kind == "scope":
             limit = CgroupV2(path, ram_bytes)
+            limit.end_whole(ends_whole)
         limit.join()
     except OSError:
-        return Watch(ram_bytes)
+        return watch
     return limit
 
 

@@ -10,7 +10,7 @@ import shutil
 import time
 from typing import Any, Callable, Dict
 
-from racksack_agent import fetching, launching, looking, probe, removing
+from racksack_agent import fetching, launching, looking, probe, removing, sweeping
 from racksack_agent.agent import Agent
 from racksack_agent.checks import field, names
 from racksack_agent.problems import RefusedError
@@ -75,6 +75,9 @@ _OPS: Dict[str, tuple[str, Op]] = {
     "tail": ("quick", looking.tail),
     "stats": ("slow", looking.stats),
     "attach": ("quick", looking.attach),
+    "feed": ("sweep", sweeping.feed),
+    "control": ("sweep", sweeping.control),
+    "results": ("sweep", sweeping.results),
 }
 
 

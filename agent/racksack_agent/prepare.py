@@ -9,6 +9,7 @@ from racksack_agent import copying, environment, ramdisk, records, variables
 from racksack_agent.ending import StopRequest
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
+from racksack_agent.sweep_runner import plan
 
 Order = Dict[str, Any]
 
@@ -41,10 +42,10 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
     if order["stage_in_ram"]:
         ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
     made = environment.make(folder, order, stop)
-    return Prepared(
-        [*command(entry, order["entrypoint"], made.python), *order["args"]],
-        variables.job_variables(order, folder.path, made.venv, ram_folder),
-    )
+    env = variables.job_variables(order, folder.path, made.venv, ram_folder)
+    if order["sweep"] is not None:
+        return Prepared(plan.prepare(folder, order, made.python), env)
+    return Prepared([*command(entry, order["entrypoint"], made.python), *order["args"]], env)
 
 
 def entry_path(work: str, entrypoint: str) -> str:

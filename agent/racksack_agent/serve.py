@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict
 
-from racksack_agent import ops, removing
+from racksack_agent import ops, removing, sweeping
 from racksack_agent.agent import Agent
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
@@ -113,9 +113,10 @@ class Server:
         self.output = output
         self._lanes = {
             lane: ThreadPoolExecutor(workers, thread_name_prefix=lane)
-            for lane, workers in (("quick", 1), ("launch", 1), ("slow", 4))
+            for lane, workers in (("quick", 1), ("launch", 1), ("sweep", 1), ("slow", 4))
         }
         self._told: Dict[str, Any] = {}
+        self._told_bytes: Dict[str, int] = {}
 
     def run(self) -> None:
         """Serve until the input ends; workers that are at it are not waited for."""
@@ -138,12 +139,17 @@ class Server:
             news.close()
 
     def report(self, names: list[str]) -> None:
-        """Tell the controller about attempts whose report is not the one told last."""
+        """Tell the controller about attempts whose report, or whose sweep's results, are not those told last."""
         lines = []
         for name in names:
             report = self.agent.attempts.report(name)
+            size = sweeping.results_bytes(self.agent, name)
+            if size != self._told_bytes.get(name, 0):  # before the report: an end is told after the last results
+                self._told_bytes[name] = size
+                lines.append(json.dumps({"results": {"attempt": name, "size": size}}).encode() + b"\n")
             if report is None:
                 self._told.pop(name, None)
+                self._told_bytes.pop(name, None)
             elif self._told.get(name) != report["state"]:
                 self._told[name] = report["state"]
                 lines.append(json.dumps({"report": report}).encode() + b"\n")

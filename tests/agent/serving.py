@@ -43,6 +43,7 @@ class Serve:
         )
         self.reports: dict[str, dict[str, Any]] = {}
         self.seen: list[tuple[str, str]] = []
+        self.result_bytes: dict[str, int] = {}
         self._replies: dict[Any, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._last_id = 0
@@ -62,6 +63,8 @@ class Serve:
                     report = message["report"]
                     self.reports[report["attempt"]] = report
                     self.seen.append((report["attempt"], report["state"]))
+                elif "results" in message:
+                    self.result_bytes[message["results"]["attempt"]] = message["results"]["size"]
                 else:
                     self._replies[message["id"]] = message
                 self._changed.notify_all()
@@ -138,6 +141,6 @@ def order(attempt: str, digest: str, entrypoint: str, *args: str, **more: Any) -
         "attempt": attempt, "job_id": attempt.split(".")[0], "name": "test", "node": "here", "digest": digest,
         "entrypoint": entrypoint, "args": list(args), "env": {}, "node_env": {}, "cpus": 0.5, "ram_bytes": 1 << 30,
         "gpus": [], "time_limit_s": None, "environment": {"kind": "auto", "file": None, "python": None}, "outputs": [],
-        "max_output_bytes": 1 << 30, "stage_in_ram": [], "submitted_at_s": time.time(), "grace_s": 2.0,
+        "max_output_bytes": 1 << 30, "stage_in_ram": [], "sweep": None, "submitted_at_s": time.time(), "grace_s": 2.0,
     }  # fmt: skip
     return {**base, **more}
