@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from racksack_controller.nodes.node import (
     LaunchOrder,
     LaunchReply,
     NodeStats,
+    Results,
 )
 from racksack_controller.nodes.staging import Stager
 from racksack_controller.nodes.transport import Transport
@@ -35,6 +37,8 @@ SHORT_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0  # nvidia-smi on a cold driver takes tens of seconds
 LAUNCH_TIMEOUT_S, LAUNCH_TIMEOUT_S_EACH = 120.0, 0.5
 REMOVE_TIMEOUT_S = 300.0
+SLOW_ANSWER_S = 0.02  # of the agent's first answer: more than this is not a local network
+RESULTS_BYTES_MAX = 8 * 1024**2  # of one answer
 
 T = TypeVar("T")
 
@@ -46,12 +50,14 @@ class AgentNode:
         self.name = name
         self.on_report: Callable[[AttemptReport], None] = lambda report: None
         self.on_disconnect: Callable[[str], None] = lambda sentence: None
+        self.on_results: Callable[[str, int], None] = lambda attempt, size_bytes: None
         self._transport = transport
         self._package = bootstrap.agent_package()
         self._link: Link | None = None
         self._stager: Stager | None = None
         self._collector: Collector | None = None
         self._uv: asyncio.Task[bool] | None = None
+        self._is_slow = False  # results are compressed on the way
         self._ended: dict[str, AttemptReport] = {}
 
     # Connection
@@ -75,9 +81,11 @@ class AgentNode:
         except BaseException:
             pipes.close()
             raise
-        self._link = Link(self.name, pipes, lines, self._reported, self._disconnected)
+        self._link = Link(self.name, pipes, lines, self._reported, self._disconnected, self._results_grew)
         self._link.start()
+        asked_s = asyncio.get_running_loop().time()
         hello = await self._ask("hello", {}, SHORT_TIMEOUT_S, Hello)
+        self._is_slow = asyncio.get_running_loop().time() - asked_s > SLOW_ANSWER_S and not transport.by_links
         self._ended = {}
         self._remember(hello.reports)
         self._judge(hello)
@@ -126,6 +134,9 @@ class AgentNode:
 
     def _disconnected(self, sentence: str) -> None:
         self.on_disconnect(sentence)
+
+    def _results_grew(self, attempt: str, size_bytes: int) -> None:
+        self.on_results(attempt, size_bytes)
 
     def _remember(self, reports: Iterable[AttemptReport]) -> None:
         self._ended |= {report.attempt: report for report in reports if report.state == "ended"}
@@ -181,6 +192,23 @@ class AgentNode:
         for attempt in attempts:
             self._ended.pop(attempt, None)
 
+    # Sweeps
+
+    async def feed(self, attempt: str, chunks: Sequence[Mapping[str, object]]) -> None:
+        """See Node."""
+        await self._call("feed", {"attempt": attempt, "chunks": list(chunks)}, SHORT_TIMEOUT_S)
+
+    async def control(self, attempt: str, *, finish: bool, back: Sequence[int]) -> None:
+        """See Node."""
+        await self._call("control", {"attempt": attempt, "finish": finish, "back": list(back)}, SHORT_TIMEOUT_S)
+
+    async def results(self, attempt: str, offset: int, limit: int) -> Results:
+        """See Node. Packed on the way where the node answers slowly."""
+        arguments: dict[str, object] = {"attempt": attempt, "offset": offset, "limit": limit, "zlib": self._is_slow}
+        piece = await self._ask("results", arguments, SHORT_TIMEOUT_S, _ResultsPiece)
+        data = base64.b64decode(piece.data_b64)
+        return Results(_unpacked(data) if piece.zlib else data, piece.offset, piece.size)
+
     # Looking
 
     async def probe(self) -> Inventory:
@@ -201,6 +229,18 @@ class AgentNode:
     async def stats(self) -> NodeStats:
         """See Node."""
         return await self._ask("stats", {}, SHORT_TIMEOUT_S, NodeStats)
+
+
+class _ResultsPiece(msgspec.Struct, frozen=True):
+    data_b64: str
+    offset: int
+    size: int
+    zlib: bool = False
+
+
+def _unpacked(data: bytes) -> bytes:
+    """At most RESULTS_BYTES_MAX of what was packed: what a node sends must not fill our memory."""
+    return zlib.decompressobj().decompress(data, RESULTS_BYTES_MAX)
 
 
 class _Piece(msgspec.Struct, frozen=True):

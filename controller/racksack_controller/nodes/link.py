@@ -77,12 +77,14 @@ class Link:
         lines: Lines,
         on_report: Callable[[AttemptReport], None],
         on_disconnect: Callable[[str], None],
+        on_results: Callable[[str, int], None] = lambda attempt, size_bytes: None,
     ) -> None:
         self.name = name
         self._pipes = pipes
         self._lines = lines
         self._on_report = on_report
         self._on_disconnect = on_disconnect
+        self._on_results = on_results
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
         self._ended: str | None = None
@@ -156,8 +158,7 @@ class Link:
         if not isinstance(message, dict):
             raise ValueError(f"a line that is not an object: {line[:80]!r}")
         if "id" not in message:
-            report = msgspec.convert(message["report"], AttemptReport)
-            asyncio.get_running_loop().call_soon(self._on_report, report)
+            self._notice(message)
             return
         future = self._pending.get(message["id"])
         if future is None or future.done():
@@ -166,6 +167,14 @@ class Link:
             future.set_result(message["result"])
         else:
             future.set_exception(_refusal(self.name, message))
+
+    def _notice(self, message: Mapping[str, Any]) -> None:
+        running = asyncio.get_running_loop()
+        if "results" in message:
+            news = message["results"]
+            running.call_soon(self._on_results, str(news["attempt"]), int(news["size"]))
+        else:
+            running.call_soon(self._on_report, msgspec.convert(message["report"], AttemptReport))
 
     def _end(self, sentence: str) -> None:
         if self._ended is not None:

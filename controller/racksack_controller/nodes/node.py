@@ -45,6 +45,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     max_output_bytes: int = 10 * 1024**3
     stage_in_ram: tuple[str, ...] = ()
+    sweep: dict[str, object] | None = None  # of a sweep's runner: its plan
     submitted_at_s: float = 0.0
     grace_s: float = 10.0
 
@@ -100,6 +101,14 @@ class Chunk(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Results(msgspec.Struct, frozen=True):
+    """A piece of what a sweep's runner has written. `size_bytes` is the length of the whole so far."""
+
+    data: bytes
+    offset: int
+    size_bytes: int
+
+
 class AttemptStats(msgspec.Struct, frozen=True):
     """What a running attempt uses now."""
 
@@ -123,6 +132,7 @@ class Node(Protocol):
     name: str
     on_report: Callable[[AttemptReport], None]  # called when an attempt changes state
     on_disconnect: Callable[[str], None]  # called once per connection that breaks, with a sentence
+    on_results: Callable[[str, int], None]  # called when an attempt's sweep results have grown, with their length
 
     async def connect(self) -> Hello:
         """Reach the node and start its agent. Raises NodeUnreachable, HostKeyChanged, NodeUnusable."""
@@ -163,6 +173,15 @@ class Node(Protocol):
     async def stats(self) -> NodeStats:
         """What the node uses now."""
 
+    async def feed(self, attempt: str, chunks: Sequence[Mapping[str, object]]) -> None:
+        """Give a sweep's runner chunks of points; one that it had already changes nothing. Raises AgentError."""
+
+    async def control(self, attempt: str, *, finish: bool, back: Sequence[int]) -> None:
+        """Tell a sweep's runner to end after its chunks, and of which chunks to give unstarted points back."""
+
+    async def results(self, attempt: str, offset: int, limit: int) -> Results:
+        """Up to `limit` bytes of what a sweep's runner has written, from `offset`. Raises AgentError."""
+
 
 __all__ = [
     "AttemptReport",
@@ -176,4 +195,5 @@ __all__ = [
     "LaunchReply",
     "Node",
     "NodeStats",
+    "Results",
 ]
