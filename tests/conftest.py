@@ -1,6 +1,7 @@
 """What all tests share: the checkout on the import path, fixtures from plugins, and patience on slow machines."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,3 +16,6 @@ pytest_plugins = ["tests.rack.fixtures"]
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if "CI" not in os.environ:
     settings.load_profile("patient")
+
+# A shell that starts the tests with & has Ctrl-C ignored in them, and so in every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -31,6 +31,11 @@ def become_subreaper(name: str) -> None:
     _prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)
 
 
+# What a program finds as it is by default, whatever was ignored where the controller or the agent was started: Python
+# ignores SIGPIPE and SIGXFSZ, a shell ignores SIGINT and SIGQUIT for what it starts with &, nohup ignores SIGHUP.
+_DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+
+
 def spawn(argv: Sequence[str], env: Mapping[str, str], streams: tuple[int, int, int]) -> int:
     """Start a program with the given stdin, stdout and stderr, in the current folder; returns its process id.
 
@@ -38,9 +43,8 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], streams: tuple[int, int, 
     millisecond.
     """
     actions = [(os.POSIX_SPAWN_DUP2, stream, target) for target, stream in enumerate(streams)]
-    ignored = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them; a program expects the default
     try:
-        return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=ignored)
+        return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS)
     except OSError as problem:
         raise StartFailedError(start_problem(argv[0], problem)) from problem
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -142,3 +144,17 @@ def test_a_batch_of_sessions_fits_what_tmux_takes():
     batches = sessions._batches(parts)
     assert sum(map(len, batches)) == 100
     assert all(sum(len(word) + 1 for words in batch.values() for word in words) < 16_000 for batch in batches)
+
+
+def test_a_program_finds_its_signals_as_they_are_by_default(tmp_path):
+    """However the controller was started: from a shell with &, under nohup."""
+    script = (
+        "import os, signal\n"
+        "from racksack_agent import processes\n"
+        "for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "pid = processes.spawn(['/bin/grep', 'SigIgn', '/proc/self/status'], {}, (0, 1, 2))\n"
+        "os.waitpid(pid, 0)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(said.split()[1], 16) & 0x7FFFFFFF == 0  # beyond are the C library's own
