@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -107,7 +106,8 @@ async def test_a_host_that_refuses_connections(transport: OpenTransport, sshd: S
 
 
 async def test_a_host_that_says_nothing(transport: OpenTransport, sshd: Sshd, folder: Path) -> None:
-    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    accepted: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda reader, writer: accepted.append(writer), "127.0.0.1", 0)
     settings = sshd.settings(folder, port=silent.sockets[0].getsockname()[1], connect_timeout_s=0.3)
     async with bounded(20):
         with pytest.raises(NodeUnreachable, match="did not answer within"):
@@ -115,6 +115,9 @@ async def test_a_host_that_says_nothing(transport: OpenTransport, sshd: Sshd, fo
         with pytest.raises(NodeUnreachable, match="did not answer within"):
             await host_keys.fetch(settings)
     silent.close()
+    for writer in accepted:
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_refused_login(transport: OpenTransport, sshd: Sshd, folder: Path) -> None:
@@ -273,26 +276,38 @@ async def test_a_transfer_that_is_cut_resumes(
     assert (folder / "there" / "data").read_bytes() == (folder / "source" / "data").read_bytes()
 
 
+# The far rsync gets the first megabyte of what we send and nothing more, while its session stays open.
+STANDS_STILL = """#!/bin/sh
+{ head -c 1000000; exec sleep 600; } | /usr/bin/rsync "$@"
+"""
+
+
 async def test_a_transfer_that_stands_still_ends(
-    sshd: Sshd, transport: OpenTransport, folder: Path, monkeypatch: pytest.MonkeyPatch
+    make_sshd: MakeSshd, transport: OpenTransport, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whoever is quicker to give up, rsync or we: the reason is the same, and nobody waits for the other side."""
     monkeypatch.setattr(rsync, "STALL_S", 1)
-    monkeypatch.setattr(rsync, "_COMMON", (*rsync._COMMON, "--bwlimit=500"))
+    script = path_with(folder / "bin", sh="/bin/sh") + "/rsync"
+    Path(script).write_text(STANDS_STILL)
+    Path(script).chmod(0o755)
+    sshd = make_sshd(path=f"{folder / 'bin'}:/usr/bin:/bin")
     fill(folder / "source", 8_000_000)
     way = transport(sshd.settings(folder))
     await way.connect()
-    push = asyncio.create_task(way.push(folder / "source", str(folder / "there")))
-    stopped: list[psutil.Process] = []
     async with bounded():
-        while not (stopped := servers_of_rsync(sshd)):
-            await asyncio.sleep(0.01)
-        for process in stopped:
-            process.suspend()
         with pytest.raises(TransferFailed, match="stood still") as caught:
-            await push
+            await way.push(folder / "source", str(folder / "there"))
     assert caught.value.kind == "stalled"
-    for process in stopped:
-        process.send_signal(signal.SIGKILL)
+    assert rsyncs_of_ours(sshd) == []
+    for session in sshd.sessions():
+        for process in session.children(recursive=True):
+            process.kill()
+
+
+def rsyncs_of_ours(sshd: Sshd) -> list[psutil.Process]:
+    theirs = {child.pid for child in servers_of_rsync(sshd)}
+    mine = [child for child in psutil.Process().children(recursive=True) if name_of(child) == "rsync"]
+    return [child for child in mine if child.pid not in theirs]
 
 
 def servers_of_rsync(sshd: Sshd) -> list[psutil.Process]:
@@ -319,8 +334,7 @@ async def test_a_transfer_that_is_given_up_leaves_no_process(
             await push
         while servers_of_rsync(sshd):
             await asyncio.sleep(0.01)
-    mine = [child.name() for child in psutil.Process().children(recursive=True) if child.name() == "rsync"]
-    assert mine == []
+    assert rsyncs_of_ours(sshd) == []
 
 
 async def test_nothing_of_ours_stays_behind_after_closing(sshd: Sshd, transport: OpenTransport, folder: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from racksack_controller import programs
 from racksack_controller.power.command import CommandDriver
 from racksack_controller.power.driver import PowerDriver
 from racksack_controller.power.ilo import IloDriver
@@ -278,16 +278,8 @@ class LocalShell:
         if self._frozen:
             await asyncio.sleep(60)
         environment = {**os.environ, "PATH": f"{self.directory}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=self.directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        stdout, stderr = await process.communicate()
-        return process.returncode or 0, stdout.decode(), stderr.decode()
+        ended = await programs.run(argv, environment, cwd=self.directory)
+        return ended.exit_code, ended.stdout.decode(), ended.stderr.decode()
 
 
 def script(path: Path, text: str) -> str:

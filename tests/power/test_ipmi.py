@@ -61,9 +61,9 @@ async def test_the_password_is_in_no_process_list(rig: Rig) -> None:
     asking = asyncio.create_task(rig.driver.status(3))
     helper = helper_of(rig)
     async with asyncio.timeout(20):
-        while helper._process is None or len(psutil.Process(helper._process.pid).children()) == 0:
+        while helper._helper is None or len(psutil.Process(helper._helper.process.pid).children()) == 0:
             await asyncio.sleep(0.02)
-    family = [psutil.Process(helper._process.pid)]
+    family = [psutil.Process(helper._helper.process.pid)]
     family += family[0].children()
     for process in family:
         words = " ".join(process.cmdline()) + json.dumps(process.environ())
@@ -77,8 +77,8 @@ async def test_a_child_that_hangs_ends_by_its_alarm(rig: Rig) -> None:
     with pytest.raises(PowerTimedOut):
         await rig.driver.status(0.5)
     helper = helper_of(rig)
-    assert helper._process is not None
-    process = psutil.Process(helper._process.pid)
+    assert helper._helper is not None
+    process = psutil.Process(helper._helper.process.pid)
     async with asyncio.timeout(20):
         while any(child.status() != psutil.STATUS_ZOMBIE for child in process.children()):
             await asyncio.sleep(0.05)
@@ -89,14 +89,14 @@ async def test_a_child_that_hangs_ends_by_its_alarm(rig: Rig) -> None:
 async def test_a_helper_that_dies_is_started_again(rig: Rig) -> None:
     await rig.driver.status()
     helper = helper_of(rig)
-    assert helper._process is not None
+    assert helper._helper is not None
     rig.device.freeze()
     asking = asyncio.create_task(rig.driver.status(20))
     async with asyncio.timeout(20):
         while not helper._waiting:
             await asyncio.sleep(0.01)
-    children = psutil.Process(helper._process.pid).children()
-    os.kill(helper._process.pid, signal.SIGKILL)
+    children = psutil.Process(helper._helper.process.pid).children()
+    os.kill(helper._helper.process.pid, signal.SIGKILL)
     for child in children:
         child.kill()
     with pytest.raises(PowerProtocolError, match="helper process ended"):
@@ -108,8 +108,8 @@ async def test_a_helper_that_dies_is_started_again(rig: Rig) -> None:
 async def test_closing_the_helper_ends_its_process(rig: Rig) -> None:
     await rig.driver.status()
     helper = helper_of(rig)
-    assert helper._process is not None
-    pid = helper._process.pid
+    assert helper._helper is not None
+    pid = helper._helper.process.pid
     await helper.close()
     assert not psutil.pid_exists(pid)
 

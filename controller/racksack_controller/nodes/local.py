@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from racksack_controller import programs
 from racksack_controller.nodes import copying, processes
 from racksack_controller.nodes.errors import NodeUnreachable, TransferFailed
 from racksack_controller.nodes.settings import LocalSettings
@@ -41,19 +42,10 @@ class LocalTransport:
     async def open_agent(self, argv: Sequence[str]) -> LocalPipes:
         """Start a program with pipes."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                limit=1024**2,
-                env=_environment(),
-                cwd="/",
-                start_new_session=True,
-            )
+            talking = await programs.talk(argv, _environment(), cwd="/")
         except OSError as error:
             raise NodeUnreachable(f"{self._name}: the agent could not be started with {argv[0]} ({error}).") from error
-        self._agent = LocalPipes(process)
+        self._agent = LocalPipes(talking)
         return self._agent
 
     async def push(self, source: Path, remote: str, alike: Sequence[str] = (), verify: bool = False) -> None:
@@ -94,11 +86,12 @@ class LocalTransport:
 class LocalPipes:
     """The pipes of a child."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, talking: programs.Talking) -> None:
+        process = talking.process
         assert process.stdin is not None  # noqa: S101 - its maker asked for pipes
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
-        self._process = process
+        self._talking, self._process = talking, process
         self._stdin, self._stdout = process.stdin, process.stdout
         self._words = asyncio.create_task(_tail(process.stderr))
 
@@ -131,13 +124,9 @@ class LocalPipes:
 
     async def end(self) -> None:
         """Wait for the agent, which ends at the end of its input; one that hangs is killed, which no job notices."""
-        self.close()
-        try:
-            async with asyncio.timeout(END_TIMEOUT_S):
-                await asyncio.gather(self._drop_output(), self._process.wait())
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        dropping = asyncio.create_task(self._drop_output())
+        await self._talking.end(END_TIMEOUT_S)
+        dropping.cancel()
 
     async def _drop_output(self) -> None:
         while await self._stdout.read(65536):

@@ -6,17 +6,15 @@ The word is the default because a script that crashes also ends with 1, and a cr
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from racksack_controller import programs
 from racksack_controller.power import driver as contract
 from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.settings import CommandSettings
 
-OUTPUT_BYTES_MAX = 65536
 WORDS_ON = frozenset({"on", "running", "up", "1", "true", "active", "yes"})
 WORDS_OFF = frozenset({"off", "shut", "shutoff", "stopped", "down", "0", "false", "inactive", "no"})
 WORDS_TRANSITION = frozenset({"starting", "stopping", "booting", "poweringon", "poweringoff", "transition", "in"})
@@ -137,37 +135,8 @@ async def run(argv: Sequence[str], timeout_s: float) -> tuple[int, str, str]:
 
     Raises TimeoutError, and OSError when it cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
-    try:
-        async with asyncio.timeout(timeout_s):
-            stdout, stderr, _ = await asyncio.gather(_head(process.stdout), _head(process.stderr), process.wait())
-    except (TimeoutError, asyncio.CancelledError):
-        _kill_group(process.pid)
-        await process.wait()
-        raise
-    return process.returncode or 0, stdout, stderr
-
-
-async def _head(stream: asyncio.StreamReader) -> str:
-    """The first of a stream; the rest is read and dropped, so that the program does not block on it."""
-    kept = bytearray()
-    while chunk := await stream.read(8192):
-        kept += chunk[: max(0, OUTPUT_BYTES_MAX - len(kept))]
-    return kept.decode(errors="replace")
-
-
-def _kill_group(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    code, stdout, stderr = await programs.run(argv, timeout_s=timeout_s, keep="first")
+    return code, stdout.decode(errors="replace"), stderr.decode(errors="replace")
 
 
 def _runnable(program: str) -> bool:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from racksack_controller import programs
+
 CHILD = Path(__file__).with_name("ipmi_child.py")
 CLOSE_TIMEOUT_S = 2.0
 
@@ -25,7 +27,7 @@ class IpmiHelper:
     """Sends requests to the helper process and hands each answer to who asked."""
 
     def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+        self._helper: programs.Talking | None = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ids = itertools.count(1)
@@ -48,31 +50,23 @@ class IpmiHelper:
 
     async def close(self) -> None:
         """End the helper. Children that are still talking end by their alarm."""
-        process, self._process = self._process, None
-        if process is None or process.stdin is None:
-            return
-        process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), CLOSE_TIMEOUT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            await helper.end(CLOSE_TIMEOUT_S)
         if self._reader is not None:
             self._reader.cancel()
 
     async def _running(self) -> asyncio.subprocess.Process:
         async with self._starting:
-            if self._process is None or self._reader is None or self._reader.done():
-                self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    str(CHILD),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.DEVNULL,
-                    env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+            if self._helper is None or self._reader is None or self._reader.done():
+                if self._helper is not None:
+                    await self._helper.end(0.0)
+                environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}
+                self._helper = await programs.talk(
+                    [sys.executable, str(CHILD)], environment, stderr=asyncio.subprocess.DEVNULL
                 )
-                self._reader = asyncio.create_task(self._read(self._process))
-            return self._process
+                self._reader = asyncio.create_task(self._read(self._helper.process))
+            return self._helper.process
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
