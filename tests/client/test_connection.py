@@ -119,7 +119,7 @@ def test_patience_ends(controller: StandIn) -> None:
     begun = time.monotonic()
     with pytest.raises(UnreachableError):
         Patience(said.append, give_up_s=0.6).ask(never)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     assert said == ["no way; trying again"]
 
 

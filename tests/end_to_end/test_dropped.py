@@ -112,7 +112,7 @@ def test_bad_files_neither_stop_nor_slow_the_good(shared_site: Site) -> None:
         beside.rename(site.spool / f"jobs/good-{number}.yaml")
     for number in range(5):
         until(lambda number=number: named(site, f"good-{number}"), f"the good file {number} is taken")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     for name in bad:
         reasons = refused(site, f"{name}.yaml")
         assert "Traceback" not in reasons

@@ -113,8 +113,8 @@ def test_no_file_takes_long() -> None:
         "&a x: *a\n" * (big // 10),
         "<<: {a: 1}\n" * (big // 11),
     ):
-        began = time.perf_counter()
+        began_s = time.thread_time()
         outcome(text)
-        took_s = time.perf_counter() - began
+        took_s = time.thread_time() - began_s
         print(f"{took_s:.2f} s {text[:40]!r}")
         assert took_s < 10, text[:40]

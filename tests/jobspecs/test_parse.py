@@ -150,10 +150,10 @@ def test_problems_come_in_the_order_of_the_file() -> None:
 def test_it_is_quick() -> None:
     """About 0.2 ms here; the bound only catches a change of kind."""
     text = EXAMPLES[0].read_bytes()
-    began = time.perf_counter()
+    began_s = time.thread_time()
     for _ in range(200):
         parse_job(text)
-    assert (time.perf_counter() - began) / 200 < 0.01
+    assert (time.thread_time() - began_s) / 200 < 0.01
 
 
 def test_writing_imports_no_parser() -> None:

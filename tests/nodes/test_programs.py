@@ -13,6 +13,7 @@ import pytest
 
 from racksack_controller import programs
 from tests.nodes.conftest import bounded
+from tests.nodes.sshd import name_of
 
 # As ssh's master connection does: in a session of its own, with our stderr.
 HELD = "setsid sh -c 'echo $$ >{pid}.new; mv {pid}.new {pid}; exec sleep 600' >/dev/null & "
@@ -54,7 +55,7 @@ async def test_a_time_limit_holds_where_somebody_else_holds_the_output(holder: P
     async with bounded():
         with pytest.raises(TimeoutError):
             await programs.run(script(holder, "sleep 600"), extend=until_held)
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+    assert not alive(int((tmp_path / "pid").read_text()))
 
 
 async def test_a_program_given_up_takes_its_group_along(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ async def test_a_program_given_up_takes_its_group_along(tmp_path: Path) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        while psutil.pid_exists(int(text)) and psutil.Process(int(text)).status() != psutil.STATUS_ZOMBIE:
+        while alive(int(text)):
             await asyncio.sleep(0.01)
 
 
@@ -95,7 +96,14 @@ def test_no_transport_stays_open(tmp_path: Path) -> None:
         asyncio.run(several())
         gc.collect()
     assert time.monotonic() - began < 60
-    assert not [child for child in psutil.Process().children() if child.name() == "sleep"]
+    assert not [child for child in psutil.Process().children() if name_of(child) == "sleep"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _text(path: Path) -> str:

