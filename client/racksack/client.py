@@ -12,7 +12,7 @@ import msgspec
 from racksack import errors
 from racksack.connection import ANSWER_TIMEOUT_S, Answer, Connection
 from racksack.target import Target, choose
-from racksack.views import Accepted, Attach, JobDetails, JobView, NodeView, Plan, Status, Why
+from racksack.views import Accepted, Attach, JobDetails, JobUsage, JobView, NodeView, Plan, ProgramUsage, Status, Why
 
 T = TypeVar("T")
 PAGE = 1000
@@ -115,6 +115,16 @@ class Client:
     def node_why(self, name: str) -> Why:
         """Why a node is as it is."""
         return self.get(Why, f"nodes/{name}/why")
+
+    def usage(self, job_id: int) -> JobUsage:
+        """What a job used of what it asked for."""
+        return self.get(JobUsage, f"jobs/{job_id}/usage")
+
+    def usage_of_programs(
+        self, *, project: str | None = None, since_s: float | None = None, owner: str | None = None
+    ) -> list[ProgramUsage]:
+        """Sums over the runs that ended since a time (Unix seconds), program by program."""
+        return self.get(list[ProgramUsage], "usage", {"project": project, "since_s": since_s, "owner": owner})
 
     def nodes(self) -> list[NodeView]:
         """All nodes."""

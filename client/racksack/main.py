@@ -22,6 +22,7 @@ COMMANDS = {
     "release": Lazy("racksack.commands.act:release", "Let held jobs start.", _JOBS),
     "retry": Lazy("racksack.commands.act:retry", "Run finished jobs again.", _JOBS),
     "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
+    "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
     "drain": Lazy("racksack.commands.drain:drain", "Let a node finish its jobs and start no more.", _NODES),
@@ -44,6 +45,7 @@ ALIASES = {
     "undrain": "resume",
     "requeue": "retry",
     "restart": "retry",
+    "seff": "usage",
 }
 
 

@@ -23,6 +23,7 @@ from racksack.progress import reading_bar, transfer_bar
 from racksack.project import Selection
 from racksack.submission import Prepared, Submitted
 from racksack.text import clean, print_json, say
+from racksack.views import Plan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
 from racksack_jobspecs.units import format_cpus, format_memory, parse_duration
@@ -83,6 +84,7 @@ def run(client: Client, wish: Wishes) -> int:
     if wish.dry_run:
         return _dry_run(client, prepared, wish)
     plan = submission.planned(client, prepared)
+    _advise(plan, wish)
     with transfer_bar("sending", prepared.selection.size_bytes, quiet=wish.quiet) as bar:
         done = submission.submit(client, prepared, plan, submission.Progress(on_sent=bar))
     _report(done, prepared, wish)
@@ -213,6 +215,7 @@ def _dry_run(client: Client, prepared: Prepared, wish: Wishes) -> int:
     has_it = client.has_snapshot(prepared.digest)
     if wish.as_json:
         facts = {"snapshot": prepared.digest, "cached": has_it, "fits": plan.fits, "waits": plan.waits}
+        facts["advice"] = plan.advice
         print_json(receipt.facts(prepared.selection) | facts)
         return ExitCode.OK
     print(f"Would submit ({_asks(prepared.spec)}; {_content(prepared, 0 if has_it else None)}")
@@ -220,7 +223,14 @@ def _dry_run(client: Client, prepared: Prepared, wish: Wishes) -> int:
         f"fits on {', '.join(map(clean, plan.fits)) or 'no node now'}"
         + (f"; {clean(plan.waits)}" if plan.waits else "")
     )
+    _advise(plan, wish)
     return ExitCode.OK
+
+
+def _advise(plan: Plan, wish: Wishes) -> None:
+    """Say what earlier runs did not need."""
+    for sentence in plan.advice if not wish.quiet else []:
+        say(f"note: {clean(sentence)}")
 
 
 def _report(done: Submitted, prepared: Prepared, wish: Wishes) -> None:
@@ -245,6 +255,7 @@ def _facts(done: Submitted, prepared: Prepared) -> dict[str, Any]:
         "wire_bytes": done.moved.wire_bytes,
         "fits": done.plan.fits,
         "waits": done.plan.waits,
+        "advice": done.plan.advice,
         "submitted_at_s": time.time(),
     }
 

@@ -113,6 +113,49 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     never: str | None = None
     fits: list[str] = []
     waits: str | None = None
+    advice: list[str] = []  # what it could ask for instead
+
+
+class JobUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job's latest attempt used of what it asked for; None: not known, or not yet."""
+
+    job: int
+    name: str = ""
+    owner: str = ""
+    entrypoint: str = ""
+    state: str = ""
+    node: str | None = None
+    attempt: int = 0
+    exit_code: int | None = None
+    cpus: float = 0
+    ram_bytes: int = 0
+    gpus: str = ""
+    time_limit_s: float | None = None
+    waited_s: float = 0
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    ram_peak_bytes: int | None = None
+    cpu_efficiency: float | None = None
+    ram_efficiency: float | None = None
+    time_efficiency: float | None = None
+    advice: list[str] = []
+
+
+class ProgramUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the runs of one owner's program."""
+
+    owner: str = ""
+    name: str = ""
+    entrypoint: str = ""
+    runs: int = 0
+    failed: int = 0
+    wall_s: float = 0
+    cpu_hours_asked: float = 0
+    cpu_hours_used: float = 0
+    gpu_hours: float = 0
+    ram_bytes: int = 0
+    ram_peak_bytes: int = 0
+    advice: list[str] = []
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.advice import advise
 from racksack_controller.core.place import could_ever_hold
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
@@ -187,8 +188,8 @@ class Intake:
             return "jobs on several nodes are not carried out yet; leave `gang` out"
         return never(self._draft(spec), self._loop.state.nodes.values())
 
-    def _draft(self, spec: JobSpec) -> Job:
-        return Job(id=0, owner="", spec=spec, snapshot="", submitted_at_s=0.0)
+    def _draft(self, spec: JobSpec, owner: str = "", now: float = 0.0) -> Job:
+        return Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=now)
 
     async def _reject(self, file: DroppedFile, problems: list[Problem] | tuple[Problem, ...]) -> None:
         sentence = "; ".join(str(problem) for problem in problems)
@@ -221,18 +222,21 @@ class Intake:
             found = await self._news.until(lambda: self._outcomes.get(key), wait_s)
         return found
 
-    def plan(self, text: str, now: float) -> dict[str, object]:
-        """What would become of a job file, without taking it."""
+    def plan(self, text: str, owner: str, now: float) -> dict[str, object]:
+        """What would become of a job file of this owner, without taking it."""
         try:
             spec = parse_job(text)
         except JobFileError as error:
             problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
-            return {"problems": problems, "never": None, "fits": [], "waits": ""}
-        job, state = self._draft(spec), self._loop.state
+            return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
+        advice = advise(self._loop.state.history, owner, spec)
+        if spec.time_limit_s is None:
+            spec = replace(spec, time_limit_s=self.time_limit_s)
+        job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
         sentence = self._impossible(spec)
-        waits = "" if sentence else why_job(state, job, now)
-        return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits}
+        waits = "" if sentence else why_job(state, job, now, self._loop.policy)
+        return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user may submit `snapshot:<digest>`."""

@@ -62,7 +62,7 @@ class Loop:
         self.lost_after_s = lost_after_s
         self.unsaved_reason = ""  # why the last step could not be saved; nothing new is started meanwhile
         self._store = store
-        self._policy = policy
+        self.policy = policy
         self.power_policy = power_policy
         self._clock = clock
         self._edge: Edge | None = None
@@ -147,7 +147,7 @@ class Loop:
         self._under_way.difference_update(finished)
         applying.lose_unreachable(self.state, now, self.lost_after_s)
         applying.requeue_unstaged(self.state, now, patience_s=30.0)
-        for placed in schedule(self.state, now, self._policy):
+        for placed in schedule(self.state, now, self.policy):
             applying.apply(self.state, placed, now)
         self._plan_power(now)
         await self._save(self.state.take_changes())

@@ -270,6 +270,19 @@ def last_attempts(connection: sqlite3.Connection, jobs: Iterable[Job]) -> dict[i
     return found
 
 
+def ended_attempts(
+    connection: sqlite3.Connection, since_s: float, owner: str | None, limit: int
+) -> list[tuple[Job, Attempt]]:
+    """The attempts at jobs that ended since a time, newest job first, with their jobs."""
+    sql = """
+        SELECT jobs.record, attempts.record FROM jobs JOIN attempts ON attempts.job = jobs.id
+        WHERE jobs.ended_at_s >= ? AND (? IS NULL OR jobs.owner = ?)
+        ORDER BY jobs.ended_at_s DESC, attempts.number LIMIT ?
+    """
+    rows = connection.execute(sql, (since_s, owner, owner, limit))
+    return [(_decode_job(job), _decode_attempt(attempt)) for job, attempt in rows]
+
+
 def story(connection: sqlite3.Connection, *, job: int | None = None, node: str | None = None) -> list[StoryLine]:
     """The last 500 lines of the story of a job or a node, oldest first."""
     column, value = ("job", job) if job is not None else ("node", node)

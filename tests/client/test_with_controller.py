@@ -246,3 +246,25 @@ def test_the_python_api(work: Path, tmp_path: Path) -> None:
     assert job.wait(timeout_s=60) == "done"
     assert (job.fetch() / "model.bin").exists()
     assert racksack.nodes()[0].name
+
+
+def test_usage_of_jobs_and_programs_and_what_submit_says_of_it(cli: Cli, work: Path) -> None:
+    asks = ("submit", work, "main.py", "--no-venv", "--name", "greedy7", "--ram", "3G", "--time-limit", "2d")
+    for _ in range(3):
+        assert cli(*asks, "--wait").code == 0
+    told = cli("racksack", "usage", "last")
+    assert "memory  " in told.out
+    assert " of 3G at most (" in told.out
+    assert "advice  the last 3 runs of main.py peaked at " in told.out
+    [usage] = [json.loads(cli("racksack", "usage", "last", "--json").out)]
+    assert usage["ram_bytes"] == 3 * 2**30
+    assert 0 < usage["ram_efficiency"] < 0.5
+    [program] = json.loads(cli("racksack", "usage", "--project", "greedy7", "--json").out)
+    assert (program["name"], program["runs"], program["failed"]) == ("greedy#", 3, 0)
+    assert "greedy# (main.py)" in cli("racksack", "usage").out
+    assert cli("racksack", "usage", "--project", "nothing").out == "nothing has run\n"
+    again = cli(*asks, "--dry-run")
+    assert "note: the last 3 runs of main.py peaked at " in again.err
+    assert "at most of 2d0h allowed; with --time-limit " in again.err
+    assert cli("racksack", "usage", "1", "--project", "x").code == 2
+    assert cli("racksack", "usage", "999999").code == 3

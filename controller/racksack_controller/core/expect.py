@@ -9,12 +9,12 @@ import numpy as np
 
 from racksack_controller.core.order import use_by_owner
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.rack import Bools, Rack
+from racksack_controller.core.rack import Bools, Floats, Rack
 from racksack_controller.core.records import Job
 from racksack_controller.core.reserve import Outlook
 from racksack_controller.core.room import Room
 from racksack_controller.core.state import State
-from racksack_controller.core.waiting import Line, age_since_s
+from racksack_controller.core.waiting import Line, Waiting, age_since_s
 
 
 class Expectation(msgspec.Struct, frozen=True):
@@ -47,19 +47,21 @@ def could_hold(rack: Rack, line: Line) -> Bools:
 def _ahead(state: State, job: Job, now: float, policy: Policy) -> tuple[int, int]:
     """How many jobs are ahead in the queue, and the number of the first of them."""
     waiting = state.lines
-    lines = waiting.open_lines()
-    if not len(lines):
+    if not waiting.queues:
         return 0, 0
-    use = use_by_owner(state, lines, now, policy)
-    own_use = use[waiting.owners[job.owner]] if job.owner in waiting.owners else 0.0
-    rank = np.stack([waiting.keys[0, lines] + job.spec.priority, use[waiting.owner[lines]] - own_use])
-    before = (rank[0] < 0) | ((rank[0] == 0) & (rank[1] < 0))
-    beside = (rank[0] == 0) & (rank[1] == 0) & (waiting.keys[1, lines] <= age_since_s(job))
+    use = use_by_owner(state, waiting.open_lines(), now, policy)
+    own = (-job.spec.priority, _use_of(job.owner, waiting, use))
     entry = (age_since_s(job), job.id)
-    count = int(waiting.size[lines[before]].sum())
-    count += sum(bisect_left(waiting.jobs[index], entry) for index in lines[beside].tolist())
-    if not count:
-        return 0, 0
-    priority, age, number = waiting.keys[:, lines]
-    first = np.lexsort((number, age, use[waiting.owner[lines]], priority))[0]
-    return count, int(number[first])
+    count, first = 0, None
+    for (priority, owner), queue in waiting.queues.items():
+        rank = (-priority, _use_of(owner, waiting, use))
+        before = len(queue) if rank < own else bisect_left(queue, entry) if rank == own else 0
+        if before:
+            count += before
+            first = min(first or (*rank, *queue[0]), (*rank, *queue[0]))
+    return count, first[-1] if first else 0
+
+
+def _use_of(owner: str, waiting: Waiting, use: Floats) -> float:
+    """An owner who has nothing in the queue yet stands as one who has used nothing."""
+    return float(use[waiting.owners[owner]]) if owner in waiting.owners else 0.0

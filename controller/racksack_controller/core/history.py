@@ -15,9 +15,11 @@ from functools import lru_cache
 import msgspec
 
 from racksack_controller.core.records import Ending, Job
+from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import JobState
 
-RUNS_KEPT = 2
+RUNS_KEPT = 2  # for predictions
+USES_KEPT = 12  # for advice
 ERROR_WEIGHT = 0.1  # of the latest run
 SHORT_S = 10.0  # below this, differences do not matter
 UNKNOWN_S = -1.0
@@ -25,6 +27,17 @@ _TELLING = frozenset({JobState.DONE, JobState.FAILED, JobState.OOM, JobState.TIM
 _NUMBER = re.compile(r"[0-9]+")
 
 HistoryKey = tuple[str, str, str]
+
+
+class RunUse(msgspec.Struct, frozen=True):
+    """What one run asked for and what it used."""
+
+    outcome: JobState
+    run_s: float
+    ram_bytes: int
+    ram_peak_bytes: int | None
+    cpus: float
+    cpu_s: float | None
 
 
 class RunHistory(msgspec.Struct, frozen=True):
@@ -38,6 +51,7 @@ class RunHistory(msgspec.Struct, frozen=True):
     runs: int = 0
     prediction_error: float = 0.0  # mean |ln(predicted / real)| of late, and the same of the time limit
     limit_error: float = 0.0
+    uses: tuple[RunUse, ...] = ()  # the latest last
 
     @property
     def key(self) -> HistoryKey:
@@ -47,7 +61,12 @@ class RunHistory(msgspec.Struct, frozen=True):
 
 def history_key(job: Job) -> HistoryKey:
     """Whose earlier runs tell about this job. Numbers in the name do not matter: `fold3` is as `fold4`."""
-    return (job.owner, _numberless(job.spec.name), job.spec.entrypoint)
+    return history_key_of(job.owner, job.spec)
+
+
+def history_key_of(owner: str, spec: JobSpec) -> HistoryKey:
+    """The same for a job that has not been submitted yet."""
+    return (owner, _numberless(spec.name), spec.entrypoint)
 
 
 @lru_cache(maxsize=4096)
@@ -77,7 +96,10 @@ class History:
         run_s = max(0.0, ending.ended_at_s - ending.started_at_s)
         peak = max(old.ram_peak_bytes, ending.ram_peak_bytes or 0)
         errors = _errors(old, job.spec.time_limit_s, run_s)
-        new = RunHistory(*key, (*old.runs_s, run_s)[-RUNS_KEPT:], peak, old.runs + 1, *errors)
+        wants = job.spec.resources
+        use = RunUse(ending.outcome, run_s, wants.ram_bytes, ending.ram_peak_bytes, wants.cpus, ending.cpu_s)
+        uses = (*old.uses, use)[-USES_KEPT:]
+        new = RunHistory(*key, (*old.runs_s, run_s)[-RUNS_KEPT:], peak, old.runs + 1, *errors, uses)
         self.records[key] = new
         return new
 

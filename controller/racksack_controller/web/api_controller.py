@@ -151,7 +151,8 @@ async def submission(request: web.Request) -> web.Response:
 async def plan(request: web.Request) -> web.Response:
     """What would become of a job file: its mistakes, the nodes that fit, and what it would wait for."""
     context = request.app[CONTEXT]
-    return web.json_response(context.intake.plan(await request.text(), time.time()))
+    owner = context.caller(request).name
+    return web.json_response(context.intake.plan(await request.text(), owner, time.time()))
 
 
 @routes.get("/api/v1/snapshots/{digest}")

@@ -121,7 +121,7 @@ async def why(request: web.Request) -> web.Response:
     """Why the job is where it is."""
     context = request.app[CONTEXT]
     job = await context.job(job_id_of(request))
-    sentence = job.reason if job.state in FINAL else why_job(context.state, job, time.time())
+    sentence = job.reason if job.state in FINAL else why_job(context.state, job, time.time(), context.loop.policy)
     return web.json_response({"sentence": sentence or str(job.state), "state": str(job.state)})
 
 

@@ -83,7 +83,7 @@ class Context(msgspec.Struct):
             attempt = self.state.attempts.get(job.attempt_key) or attempts.get(job.id)
             explain = job.state in ACTIVE or explained < WHY_FOR
             explained += job.state not in ACTIVE
-            views.append(job_view(job, attempt, self.state, self.spool, now, explain=explain))
+            views.append(job_view(job, attempt, self.state, self.spool, now, self.loop.policy if explain else None))
         return views
 
 

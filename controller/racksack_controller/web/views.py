@@ -6,6 +6,7 @@ from typing import Any
 
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.place import capacity
+from racksack_controller.core.policy import Policy
 from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.core.why import why_job, why_node
 from racksack_controller.nodes.node import NodeStats
@@ -23,11 +24,13 @@ def gpu_text(wants: ResourceRequest) -> str:
     return f"{wants.gpus.count:g}" + (f" x {wants.gpus.model}" if wants.gpus.model else "")
 
 
-def job_view(job: Job, attempt: Attempt | None, state: State, spool: Spool, now: float, *, explain: bool) -> View:
-    """A job with its latest attempt. `explain` works out why it waits, at the cost of a look at all nodes."""
+def job_view(
+    job: Job, attempt: Attempt | None, state: State, spool: Spool, now: float, explain_by: Policy | None
+) -> View:
+    """A job with its latest attempt. With a policy it says why it waits, at the cost of a look at all nodes."""
     ending = attempt.ending if attempt else None
     wants = job.spec.resources
-    why = job.reason if job.state in FINAL else (why_job(state, job, now) if explain else "")
+    why = job.reason if job.state in FINAL else (why_job(state, job, now, explain_by) if explain_by else "")
     return {
         "id": job.id,
         "name": job.spec.name,
