@@ -70,6 +70,17 @@ class Ranges:
         self.size -= taken
         return taken
 
+    def covers(self, low: int, high: int) -> bool:
+        """Whether all of low up to but without high are in."""
+        index = bisect_right(self._starts, low) - 1
+        return low >= high or (index >= 0 and self._ends[index] >= high)
+
+    def missing_of(self, ranges: Iterable[Sequence[int]]) -> Ranges:
+        """Those points of some ranges that are not in."""
+        missing = Ranges(ranges)
+        missing.discard_all(self)
+        return missing
+
     def update(self, other: Iterable[Sequence[int]]) -> None:
         """Add all of these ranges."""
         for low, high in other:

@@ -22,6 +22,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at_s: float
     code: str  # a hash of the project's content, the target and all that every point gets
     points_total: int  # without those that `where` leaves out
+    waits_for: tuple[tuple[int, str], ...] = ()  # (job id, ok | any): its runners start only afterwards
 
     @property
     def sweep(self) -> SweepSpec:
@@ -70,7 +71,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     run: int
     attempt: str
     node: str
-    ranges: tuple[Range, ...]
+    ranges: tuple[Range, ...]  # that have no outcome yet
+    points: int  # as handed out
     handed_at_s: float
     losses: int = 0  # how often these points were with a runner that was lost
 

@@ -1,0 +1,179 @@
+"""One sweep that is not over, in memory: what waits, who has what, and what failed.
+
+It says the same as the ledger; whenever a write fails it is thrown away and loaded again. Its size depends on how many
+chunks are out and how many points have failed, not on how many points there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from racksack_controller.core.sweep_ranges import Ranges
+from racksack_controller.core.sweep_records import Chunk, Failure, Progress, Suspects, Sweep
+from racksack_controller.sweeps import ledger
+from racksack_jobspecs.resources import ResourceRequest
+from racksack_jobspecs.sweep.spec import SweepSpec
+
+
+@dataclass
+class Lease:
+    """Points that a runner has."""
+
+    chunk: Chunk
+    left: Ranges
+    is_fed: bool = False  # over the present connection
+    is_asked_back: bool = False
+
+    def record(self) -> Chunk:
+        """As it is saved."""
+        return replace(self.chunk, ranges=self.left.pairs())
+
+
+@dataclass
+class Runner:
+    """One attempt of a runner job that may tell results."""
+
+    attempt: str
+    node: str
+    names: tuple[str, ...]  # under which its speed is known
+    position: int = 0  # results are stored up to here
+    buffer: bytes = b""  # bytes behind it that are no whole frame yet
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    is_ready: bool = False
+    heard_s: float = 0.0
+    is_idle_since_s: float | None = None
+    finish: bool = False
+    told: tuple[bool, tuple[int, ...]] | None = None  # the control that it has over the present connection
+    following: asyncio.Task[None] | None = None
+
+
+class Active:
+    """The memory of one sweep. Whoever changes it holds `lock` from reading it until the change is saved."""
+
+    def __init__(self, sweep: Sweep, progress: Progress) -> None:
+        self.sweep = sweep
+        self.progress = progress
+        self.lock = asyncio.Lock()
+        self.pending = Ranges(progress.pending)
+        self.suspects: list[tuple[Ranges, int]] = [(Ranges(one.ranges), one.losses) for one in progress.suspects]
+        self.leases: dict[int, Lease] = {}
+        self.runners: dict[str, Runner] = {}
+        self.tries: dict[int, int] = {}  # of points that failed before and have no outcome yet
+        self._retries: list[tuple[float, int]] = []  # (when, point)
+        self.is_stale = False  # a write failed: load it again
+
+    @property
+    def id(self) -> int:
+        """Of the sweep."""
+        return self.sweep.id
+
+    @property
+    def spec(self) -> SweepSpec:
+        """What is computed."""
+        return self.sweep.sweep
+
+    @property
+    def slots(self) -> int:
+        """Workers of one runner."""
+        return slots_of(self.spec, self.sweep.spec.resources)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the parameters of its points were drawn and stored."""
+        return self.spec.range is None and not self.spec.scripts and self.spec.search.kind != "grid"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the parameters of its points travel with their chunk."""
+        return self.is_sampled or bool(self.spec.scripts)
+
+    @property
+    def waiting(self) -> int:
+        """How many points could be handed out now."""
+        return self.pending.size + sum(ranges.size for ranges, _ in self.suspects)
+
+    @property
+    def to_draw(self) -> int:
+        """How many points are still to be drawn by a search."""
+        return self.sweep.points_total - self.progress.drawn if self.is_sampled else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every point of this run has an outcome."""
+        return not (self.waiting or self.leases or self._retries or self.to_draw)
+
+    def leases_of(self, attempt: str) -> list[Lease]:
+        """What one runner has."""
+        return [lease for lease in self.leases.values() if lease.chunk.attempt == attempt]
+
+    # Retries
+
+    def retry_later(self, failure: Failure) -> None:
+        """A point failed and is tried again."""
+        assert failure.retry_at_s is not None  # noqa: S101 - else it is no retry
+        self.tries[failure.point] = failure.tries
+        heapq.heappush(self._retries, (failure.retry_at_s, failure.point))
+
+    def next_retry_s(self) -> float | None:
+        """When the next one is due (Unix time)."""
+        return self._retries[0][0] if self._retries else None
+
+    def retries_before(self, until_s: float) -> int:
+        """How many are due before a time."""
+        return sum(1 for at_s, _ in self._retries if at_s <= until_s)
+
+    def take_due(self, now: float) -> bool:
+        """Put due retries among the points that wait; whether there were any."""
+        found = False
+        while self._retries and self._retries[0][0] <= now:
+            _, point = heapq.heappop(self._retries)
+            self.pending.add(point, point + 1)
+            found = True
+        return found
+
+    def forget_retries(self) -> None:
+        """Nothing of this run is tried again."""
+        self._retries.clear()
+        self.tries.clear()
+
+    # Records
+
+    def snapshot(self, **changes: object) -> Progress:
+        """The progress as it is to be saved, and is from now on."""
+        suspects = tuple(Suspects(ranges.pairs(), losses) for ranges, losses in self.suspects if ranges)
+        self.progress = replace(self.progress, pending=self.pending.pairs(), suspects=suspects, **changes)
+        return self.progress
+
+    def waiting_ranges(self) -> Iterable[tuple[int, int]]:
+        """All points that wait."""
+        yield from self.pending
+        for ranges, _ in self.suspects:
+            yield from ranges
+
+
+def slots_of(spec: SweepSpec, resources: ResourceRequest) -> int:
+    """Workers of one runner: as asked for, else one for each GPU, else one for each core."""
+    if spec.slots is not None:
+        return spec.slots
+    if resources.gpus is not None:
+        return max(1, int(resources.gpus.count))
+    return max(1, int(resources.cpus))
+
+
+def load(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> Active:
+    """A sweep as the ledger has it."""
+    active = Active(sweep, progress)
+    for chunk in ledger.chunks_of(connection, sweep.id):
+        active.leases[chunk.number] = Lease(chunk, Ranges(chunk.ranges))
+    for failure in ledger.failures_of(connection, sweep.id, progress.run, waiting=True):
+        active.tries[failure.point] = failure.tries
+        is_with_a_runner = any(failure.point in lease.left for lease in active.leases.values())
+        if not is_with_a_runner and failure.point not in active.pending:
+            active.retry_later(failure)
+    return active

@@ -1,0 +1,84 @@
+"""Runner jobs: ordinary jobs of the scheduler that compute points of a sweep. What they are, and what they are told."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from racksack_controller.core.records import Allocation, Job, Node
+from racksack_controller.core.sweep_records import CONTROL, Sweep
+from racksack_controller.sweeps.active import slots_of
+from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.sweep.spec import SweepSpec
+
+
+def runner_job(sweep: Sweep, number: int, now: float) -> Job:
+    """A runner job with the id `number`, in the name of the sweep's owner."""
+    return Job(
+        id=number,
+        owner=sweep.owner,
+        spec=runner_spec(sweep, number),
+        snapshot=sweep.snapshot,
+        submitted_at_s=now,
+        waits_for=sweep.waits_for,
+    )
+
+
+def runner_spec(sweep: Sweep, number: int) -> JobSpec:
+    """The sweep's own spec, less what the sweep itself sees to: limits of time, retries, its begin."""
+    spec = sweep.spec
+    return replace(
+        spec,
+        sweep=None,
+        runner_of=sweep.id,
+        args=(),
+        time_limit_s=None,
+        retries=0,
+        after=(),
+        array=None,
+        hold=False,
+        stage_in_ram=tuple(dict.fromkeys((*spec.stage_in_ram, *sweep.sweep.ramdisk))),
+        submission=f"sweep-{sweep.id}-{number}",
+    )
+
+
+def plan_of(sweep: Sweep) -> dict[str, object]:
+    """What a runner needs to know; see `racksack_agent.sweep_runner`."""
+    spec = sweep.sweep
+    target = spec.target
+    runs: list[dict[str, object]] = [{"env": {}, "fixed": {}}]
+    if spec.control is not None:
+        runs.append({"env": spec.control.env, "fixed": spec.control.args})
+    assert len(runs) <= CONTROL + 1  # noqa: S101 - the main run and the control run
+    return {
+        "sweep": sweep.id,
+        "target": {
+            "kind": target.kind,
+            "file": target.file,
+            "name": target.name,
+            "argv": list(target.argv),
+            "fixed": target.fixed,
+        },
+        "space": space_of(spec),
+        "slots": slots_of(spec, sweep.spec.resources),
+        "metric": spec.metrics[0].name if spec.metrics else "value",
+        "point_timeout_s": spec.point_timeout_s,
+        "runs": runs,
+    }
+
+
+def space_of(spec: SweepSpec) -> dict[str, object]:
+    """How a runner makes parameters of a point's number."""
+    if spec.range is not None:
+        return {"kind": "range", "first": spec.range.first, "last": spec.range.last, "step": spec.range.step}
+    if spec.scripts or spec.search.kind != "grid":
+        return {"kind": "given"}
+    names = [axis.name for axis in spec.axes]
+    return {"kind": "grid", "names": names, "axes": [list(axis.values) for axis in spec.axes]}
+
+
+def speed_names(node: Node | None, allocation: Allocation) -> tuple[str, ...]:
+    """Under which names the speed of a runner is learnt: its node, and the model of its first GPU."""
+    if node is None:
+        return ()
+    models = [gpu.model for gpu in node.gpus if gpu.uuid in allocation.gpus]
+    return (node.name, f"GPU {models[0]}") if models else (node.name,)

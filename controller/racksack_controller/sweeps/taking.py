@@ -1,0 +1,181 @@
+"""Takes what runners tell: frames become segments, failures and points that are free again, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from racksack_controller.core import sweep_rules, sweep_sizes
+from racksack_controller.core.sweep_records import Failure, Progress
+from racksack_controller.store import Store, StoreError
+from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.active import Active, Lease, Runner
+from racksack_controller.sweeps.segments import FrameError, Header, Segment, segment_of, split, without
+
+log = logging.getLogger("racksack.sweeps")
+
+SECONDS_MIN = 1e-6  # of a point: below this the clock says nothing
+SENTENCE_CHARS_MAX = 1000
+
+_decode_failures = msgspec.json.Decoder(list[tuple[int, str, str, float]]).decode
+_decode_ranges = msgspec.json.Decoder(list[tuple[int, int]]).decode
+
+
+@dataclass
+class Taken:
+    """What some frames come to."""
+
+    segments: list[tuple[Lease, Segment]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    mended: list[int] = field(default_factory=list)  # points that failed before and have done well
+    touched: dict[int, Lease] = field(default_factory=dict)
+    done: int = 0
+    seconds: float = 0.0
+
+
+async def take(active: Active, runner: Runner, data: bytes, store: Store, now: float) -> bool:
+    """Store what `data`, the next bytes of a runner's results, holds; whether anything changed.
+
+    Raises StoreError, and then `active` is stale; FrameError when the runner sent nonsense.
+    """
+    runner.buffer += data
+    frames, length = split(runner.buffer)
+    if not frames:
+        return False
+    async with active.lock:
+        if runner.attempt not in active.runners:
+            return False  # it was given up meanwhile
+        taken = _read(active, runner, frames, now)
+        position = runner.position + length
+        progress = _progress(active, runner, taken)
+
+        def save(connection: sqlite3.Connection) -> bool:
+            if ledger.stream_position(connection, runner.attempt) != runner.position:
+                return False
+            _save(connection, active, taken)
+            ledger.save_progress(connection, active.id, progress)
+            ledger.move_stream(connection, active.id, runner.attempt, position)
+            return True
+
+        try:
+            if not await store.write(save):
+                raise StoreError(f"results of {runner.attempt} came twice")
+        except StoreError:
+            active.is_stale = True
+            raise
+        runner.position, runner.buffer = position, runner.buffer[length:]
+        for number, lease in taken.touched.items():
+            if not lease.left:
+                active.leases.pop(number, None)
+    return True
+
+
+def _read(active: Active, runner: Runner, frames: list[tuple[Header, bytes]], now: float) -> Taken:
+    taken = Taken()
+    for header, body in frames:
+        if header.k == "ready":
+            runner.is_ready = True
+        lease = active.leases.get(header.c)
+        if header.k not in ("ok", "fail", "back") or lease is None or lease.chunk.attempt != runner.attempt:
+            continue
+        taken.touched[header.c] = lease
+        if header.k == "ok":
+            _take_results(active, lease, segment_of(header, body), taken)
+        elif header.k == "fail":
+            _take_failures(active, runner, lease, header, taken, now)
+        else:
+            for low, high in _decoded(_decode_ranges, header):
+                if lease.left.remove(low, high) == high - low:
+                    active.pending.add(low, high)
+                else:
+                    raise FrameError(f"chunk {header.c} gives back points {low} to {high}, which it does not have")
+    return taken
+
+
+def _decoded(decode: Any, header: Header) -> Any:  # noqa: ANN401 - as the decoder says
+    try:
+        return decode(header.p)
+    except msgspec.DecodeError as error:
+        raise FrameError(f"the points of a frame of kind {header.k} are wrong ({error})") from error
+
+
+def _take_results(active: Active, lease: Lease, segment: Segment, taken: Taken) -> None:
+    ranges = segment.ranges()
+    before = lease.left.size
+    missing = [span for span in ranges if not lease.left.covers(*span)]
+    if missing:  # a point that has its outcome already keeps it
+        log.warning(
+            "sweep=%s chunk=%s told points that it does not have: %s", active.id, lease.chunk.number, missing[:3]
+        )
+        kept = without(segment, lease.left.missing_of(ranges))
+        if kept is None:
+            return
+        segment, ranges = kept, kept.ranges()
+    lease.left.discard_all(ranges)
+    taken.done += before - lease.left.size
+    taken.seconds += float(segment.seconds().sum(dtype=float))
+    taken.segments.append((lease, segment))
+    if active.tries:
+        mended = _failed_before(active, segment)
+        taken.mended += mended
+        for point in mended:
+            del active.tries[point]
+
+
+def _failed_before(active: Active, segment: Segment) -> list[int]:
+    if segment.first is not None:
+        span = range(segment.first, segment.first + segment.points)
+        return [point for point in active.tries if point in span]
+    return [point for point in segment.numbers().tolist() if point in active.tries]
+
+
+def _take_failures(active: Active, runner: Runner, lease: Lease, header: Header, taken: Taken, now: float) -> None:
+    for point, kind, sentence, seconds in _decoded(_decode_failures, header):
+        if not lease.left.remove(point, point + 1):
+            continue
+        tries = active.tries.get(point, 0) + 1
+        failure = sweep_rules.after_failure(
+            active.spec, point, tries, kind[:40], sentence[:SENTENCE_CHARS_MAX], seconds, runner.node, now
+        )
+        taken.failures.append(failure)
+        if failure.retry_at_s is None:
+            active.tries.pop(point, None)
+        else:
+            active.retry_later(failure)
+
+
+def _progress(active: Active, runner: Runner, taken: Taken) -> Progress:
+    progress = active.progress
+    speeds = progress.speeds
+    if taken.done:
+        rate = taken.done / max(taken.seconds, SECONDS_MIN * taken.done)
+        speeds = sweep_sizes.learn(speeds, runner.names, rate)
+    for_good = sum(1 for failure in taken.failures if failure.retry_at_s is None)
+    faults = 0 if taken.done or taken.failures else progress.faults
+    return active.snapshot(
+        done=progress.done + taken.done, failed=progress.failed + for_good, speeds=speeds, faults=faults
+    )
+
+
+def _save(connection: sqlite3.Connection, active: Active, taken: Taken) -> None:
+    run = active.progress.run
+    for lease, segment in taken.segments:
+        ledger.add_segments(connection, active.id, run, lease.chunk.number, [segment])
+    ledger.put_failures(connection, active.id, run, taken.failures)
+    ledger.remove_failures(connection, active.id, run, taken.mended)
+    for lease in taken.touched.values():
+        if lease.left:
+            ledger.put_chunk(connection, active.id, lease.record())
+        else:
+            ledger.settle_chunk(connection, active.id, lease.chunk)
+
+
+def settle(connection: sqlite3.Connection, active: Active, attempt: str, leases: list[Lease]) -> None:
+    """An attempt is over: its results are too late from now on, its leases are gone."""
+    ledger.close_stream(connection, active.id, attempt)
+    for lease in leases:
+        ledger.settle_chunk(connection, active.id, lease.chunk)
