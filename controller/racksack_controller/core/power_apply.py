@@ -15,8 +15,9 @@ from racksack_controller.core.amounts import SLOTS
 from racksack_controller.core.events import Event
 from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.power_records import NodePower, Phase, PowerHold, PowerLine, Wish
-from racksack_controller.core.requeue import backoff_s
+from racksack_controller.core.requeue import backoff_s, end_attempt
 from racksack_controller.core.state import State
+from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
 
 GAP_WEIGHT = 0.5  # of the latest gap: Hwang and Wu, see power_off
@@ -99,7 +100,8 @@ def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
         return
     words = f"{event.act.replace('_', ' ')} {event.outcome.replace('_', ' ')}: {event.detail}"
     tell(state, now, power, "step", words, way=event.way)
-    asks = event.act in ("on", "soft_off", "hard_off") and event.outcome == "accepted"
+    # From the asking on a server may go down, so the switch-off is not withdrawn any more.
+    asks = event.act in ("on", "soft_off", "hard_off") and event.outcome in ("asking", "accepted")
     if asks and power.phase in (Phase.BOOTING, Phase.STOPPING):
         state.put_power(replace(power, way=event.way, asked_at_s=now))
 
@@ -145,7 +147,10 @@ def _failed(state: State, power: NodePower, sentence: str, now: float) -> None:
 
 
 def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
-    """A node is off, by our wish or behind our back. What ran there is over."""
+    """A node is off, by our wish or behind our back. What ran there is over; results on its disk wait for it."""
+    for attempt in state.on_node(power.node):
+        if attempt.state is not JobState.COLLECTING:
+            end_attempt(state, attempt, JobState.LOST, f"{power.node} lost its power", now, at_fault="node")
     stopped = power.phase is Phase.STOPPING
     offs = power.offs.add(now - power.asked_at_s) if stopped and power.asked_at_s is not None else power.offs
     aside = power.retry_at_s > now

@@ -41,7 +41,7 @@ class PowerStepped(Event, frozen=True):
     node: str
     way: str
     act: str  # on | soft_off | hard_off | confirm | verify
-    outcome: str  # accepted | failed | skipped | confirmed | not_confirmed | done | stuck
+    outcome: str  # asking | accepted | failed | skipped | confirmed | not_confirmed | done | stuck
     detail: str
     took_s: float = 0.0
 
