@@ -12,7 +12,19 @@ import msgspec
 from racksack import errors
 from racksack.connection import ANSWER_TIMEOUT_S, Answer, Connection
 from racksack.target import Target, choose
-from racksack.views import Accepted, Attach, JobDetails, JobUsage, JobView, NodeView, Plan, ProgramUsage, Status, Why
+from racksack.views import (
+    Accepted,
+    Attach,
+    EnergyReport,
+    JobDetails,
+    JobUsage,
+    JobView,
+    NodeView,
+    Plan,
+    ProgramUsage,
+    Status,
+    Why,
+)
 
 T = TypeVar("T")
 PAGE = 1000
@@ -133,6 +145,15 @@ class Client:
     def node(self, name: str) -> NodeView:
         """One node."""
         return self.get(NodeView, f"nodes/{name}")
+
+    def power(self, name: str, act: str, **body: object) -> NodeView:
+        """Have a node switched: on, off or cycle (`force`), hold (`for_s`, `reason`) or release."""
+        found = self.post(f"nodes/{name}/power", {"act": act, **{k: v for k, v in body.items() if v is not None}})
+        return msgspec.convert(found, NodeView)
+
+    def energy(self, since_s: float | None = None) -> EnergyReport:
+        """What nodes and jobs drew since a Unix time (default: a week ago)."""
+        return self.get(EnergyReport, "energy", {"since_s": since_s})
 
     def act(self, job_id: int, verb: str, **body: object) -> Any:  # noqa: ANN401
         """cancel, hold, release, retry or fetched."""

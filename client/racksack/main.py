@@ -25,6 +25,8 @@ COMMANDS = {
     "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
+    "power": Lazy("racksack.commands.power:group", "Switch nodes on and off, or hold them as they are.", _NODES),
+    "energy": Lazy("racksack.commands.energy:command", "Say what nodes and jobs drew, and what was saved.", _NODES),
     "drain": Lazy("racksack.commands.drain:drain", "Let a node finish its jobs and start no more.", _NODES),
     "resume": Lazy("racksack.commands.drain:resume", "Let a drained node take jobs again.", _NODES),
     "node": Lazy("racksack.commands.node:group", "Add, check and list nodes (where the controller is).", _NODES),

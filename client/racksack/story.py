@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from racksack.text import clean, paint, short_local, state_colour
-from racksack.views import JobDetails
+from racksack.text import clean, kwh_text, paint, short_local, state_colour
+from racksack.views import Energy, JobDetails
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
 
 
@@ -28,12 +28,20 @@ def _head(job: JobDetails) -> Iterator[str]:
     yield f"  asked     {format_cpus(job.cpus)} CPU, {format_memory(job.ram_bytes)} RAM{_gpus(job.gpus)}"
     if job.ram_peak_bytes is not None:
         yield f"  used      {format_memory(job.ram_peak_bytes)} RAM at most, {job.cpu_s or 0:.1f} s of CPU"
+    if job.energy is not None and job.energy.kwh is not None:
+        yield f"  energy    {energy_text(job.energy)}"
     yield f"  submitted {short_local(job.submitted_at_s)}{_times(job)}"
     if job.exit_code is not None:
         yield f"  exit code {job.exit_code}"
     if job.output_bytes is not None:
         fetched = "fetched" if job.fetched else "not fetched yet"
         yield f"  output    {format_memory(job.output_bytes)} ({fetched})"
+
+
+def energy_text(energy: Energy) -> str:
+    """`0.123 kWh, 0.04 (estimate)`."""
+    cost = "" if energy.cost is None else f", costs {energy.cost:.2f}"
+    return f"{kwh_text(energy.kwh)}{cost}{' (estimate)' if energy.is_estimate else ''}"
 
 
 def _gpus(gpus: Any) -> str:  # noqa: ANN401

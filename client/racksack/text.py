@@ -28,6 +28,7 @@ _STATE_COLOURS = {
     "drained": "yellow",
     "stopping": "yellow",
     "off": "dim",
+    "on": "green",
     "cancelled": "dim",
 }
 _FAULT_COLOUR = "red"
@@ -136,6 +137,13 @@ def _line(
         padding = " " * (widths[index] - display_width((plain or cells)[index]))
         parts.append(padding + cell if header[index] in right else cell + padding)
     return "  ".join(parts).rstrip()
+
+
+def kwh_text(kwh: float | None) -> str:
+    """Energy for people: `1.23 kWh`, small amounts in Wh; `-` for none."""
+    if kwh is None:
+        return "-"
+    return f"{kwh:.2f} kWh" if abs(kwh) >= 0.1 else f"{1000 * kwh:.2f} Wh"
 
 
 def say(text: str) -> None:

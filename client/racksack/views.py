@@ -46,6 +46,14 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in FINAL_STATES
 
 
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """What something used; None where nothing was metered. An estimate where no sensor measured it."""
+
+    kwh: float | None = None
+    is_estimate: bool | None = None
+    cost: float | None = None
+
+
 class JobDetails(JobView, frozen=True, kw_only=True):
     """A job with its whole story."""
 
@@ -53,6 +61,7 @@ class JobDetails(JobView, frozen=True, kw_only=True):
     attempts: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
     result: dict[str, Any] | None = None
+    energy: Energy | None = None
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -69,6 +78,31 @@ class GpuView(msgspec.Struct, frozen=True):
     model: str = ""
     vram_bytes: int = 0
     job: int | None = None
+
+
+class PowerView(msgspec.Struct, frozen=True, kw_only=True):
+    """The power of a node. None in place of a figure: not known, or not the case."""
+
+    phase: str = ""
+    since_s: float = 0.0
+    why: str = ""
+    way: str = ""
+    watts: float | None = None
+    watts_from: str | None = None  # sensor | config | model
+    idle_for_s: float | None = None
+    off_in_s: float | None = None
+    last_boot_s: float | None = None
+    boot_mean_s: float | None = None
+    boots: int = 0
+    last_off_s: float | None = None
+    failures: int = 0
+    problem: str = ""
+    retry_in_s: float | None = None
+    held_by: str | None = None
+    held_for_s: float | None = None
+    wish: str = ""
+    logins: int = 0
+    switches_off: bool = True
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +122,43 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     connected_at_s: float | None = None
     load1: float | None = None
     disk_free_bytes: int | None = None
+    power: PowerView | None = None  # None: it is always on
+
+
+class NodeEnergy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node drew in a time, and what it would have drawn had it never been off."""
+
+    node: str = ""
+    kwh: float = 0.0
+    idle_kwh: float = 0.0
+    jobs_kwh: float = 0.0
+    measured_kwh: float = 0.0
+    is_estimate: bool = False
+    always_on_kwh: float = 0.0
+    saved_kwh: float = 0.0
+    on_s: float = 0.0
+    known_s: float = 0.0
+    cost: float | None = None
+    saved_cost: float | None = None
+
+
+class JobEnergy(Energy, frozen=True, kw_only=True):
+    """What a job used."""
+
+    job: int
+    name: str = ""
+    owner: str | int = ""
+
+
+class EnergyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The energy of nodes and jobs since a moment."""
+
+    since_s: float = 0.0
+    until_s: float = 0.0
+    price_per_kwh: float | None = None
+    nodes: list[NodeEnergy] = []
+    jobs: list[JobEnergy] = []
+    total: NodeEnergy = NodeEnergy()
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
 from racksack_controller.edge import NodeEdge
+from racksack_controller.energy_report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake import Intake
 from racksack_controller.loop import Loop
@@ -65,7 +66,7 @@ class App:
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
         self.connectors: dict[str, Connector] = {}
-        self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env)
+        self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
@@ -143,6 +144,7 @@ class App:
             news=self.news,
             nodes=self.nodes,
             connectors=self.connectors,
+            power=self.power,
             intake=self.intake,
             operators=frozenset(self.config.operators),
             public_logs=self.config.group is None,
@@ -222,6 +224,11 @@ class App:
             await asyncio.to_thread(returns.ensure_returned, self.spool, jobs)
         except (OSError, returns.ReturnsError) as error:
             log.error("a return folder could not be made, the next start tries again: %s", error)
+
+    def _energy_of(self, job: int) -> dict[str, object] | None:
+        """What a job used so far; None where nothing was metered."""
+        energy = self.power.meter.of_job(job)
+        return job_energy_view(energy, self.loop.power_policy.price_per_kwh) if energy else None
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

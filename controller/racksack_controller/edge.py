@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from racksack_controller import returns
@@ -30,12 +30,19 @@ class NodeEdge:
     """The effects on nodes. `nodes` is shared with the connector, which opens and closes them."""
 
     def __init__(
-        self, loop: Loop, spool: Spool, nodes: Mapping[str, Node], node_env: Mapping[str, dict[str, str]]
+        self,
+        loop: Loop,
+        spool: Spool,
+        nodes: Mapping[str, Node],
+        node_env: Mapping[str, dict[str, str]],
+        energy_of: Callable[[int], Mapping[str, object] | None] = lambda job: None,
     ) -> None:
+        """`energy_of` gives what a job used, as its result.json shows it."""
         self._loop = loop
         self._spool = spool
         self._nodes = nodes
         self._node_env = node_env
+        self._energy_of = energy_of
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, actions: Sequence[AttemptAction]) -> None:
@@ -159,7 +166,8 @@ class NodeEdge:
                     del wanted[key]
                     log.warning("failed action=Collect:%s reason=%s", key, reply.error)
                     self._loop.post(ev.CollectFailed(key, reply.error or reply.kind, gone=reply.kind == "gone"))
-        failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes)
+        energy = {key: self._energy_of(job.id) for key, (job, _) in wanted.items()}
+        failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes, energy)
         for key in wanted:
             if key in failed:
                 self._loop.post(ev.CollectFailed(key, failed[key]))
@@ -176,13 +184,18 @@ class NodeEdge:
                     folders[attempt.key] = folder
         return folders
 
-    def _complete(self, pairs: Sequence[tuple[Job, Attempt]], notes: Mapping[str, str]) -> dict[str, str]:
+    def _complete(
+        self,
+        pairs: Sequence[tuple[Job, Attempt]],
+        notes: Mapping[str, str],
+        energy: Mapping[str, Mapping[str, object] | None],
+    ) -> dict[str, str]:
         """Put received folders in place; gives the sentence of each that failed. Runs in a thread."""
         failed = {}
         for job, attempt in pairs:
             try:
                 if not returns.already_placed(self._spool, attempt):
-                    returns.complete(self._spool, job, attempt, notes[attempt.key])
+                    returns.complete(self._spool, job, attempt, notes[attempt.key], energy[attempt.key])
             except (OSError, returns.ReturnsError) as error:
                 failed[attempt.key] = f"the results could not be put in place on the controller: {error}"
         returns.sync_file_system(self._spool.returns)

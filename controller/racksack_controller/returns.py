@@ -11,7 +11,7 @@ import ctypes
 import os
 import secrets
 import shutil
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -66,13 +66,17 @@ def already_placed(spool: Spool, attempt: Attempt) -> bool:
     return isinstance(result, dict) and result.get("attempt") == attempt.number
 
 
-def complete(spool: Spool, job: Job, attempt: Attempt, note: str) -> None:
-    """Write result.json into a received folder and put the folder in place. Raises OSError or ReturnsError."""
+def complete(spool: Spool, job: Job, attempt: Attempt, note: str, energy: Mapping[str, object] | None = None) -> None:
+    """Write result.json into a received folder and put the folder in place. Raises OSError or ReturnsError.
+
+    `energy` is what the job used, as result.json shows it.
+    """
     folder = received(spool, attempt.key)
     if not folder.exists():
         fresh = receiving(spool, attempt.key)
         notes = [note, *(_set_aside(fresh, name) for name in (RESULT, HISTORY))]
-        write_result(fresh, result_of(job, attempt, "; ".join(filter(None, notes))))
+        result = result_of(job, attempt, "; ".join(filter(None, notes)))
+        write_result(fresh, {**result, "energy": energy} if energy else result)
         let_owner_read(fresh, job.owner)
         fresh.rename(folder)
     _put_in_place(spool, job, folder)

@@ -35,6 +35,7 @@ class StandIn:
     submissions: dict[str, list[int]] = field(default_factory=dict)
     logs: dict[tuple[int, str], bytes] = field(default_factory=dict)
     nodes: list[dict[str, Any]] = field(default_factory=list)
+    energy: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     never: str | None = None
@@ -183,6 +184,8 @@ def _facts(at: StandIn, method: str, path: str, query: dict[str, str], body: Any
         return _listed(at, query | ({"all": "1"} if path == "history" else {}))
     if path == "nodes":
         return at.nodes
+    if path == "energy":
+        return at.energy
     if path == "plan":
         return _plan(at, body)
     if words[0] == "snapshots":
@@ -241,6 +244,8 @@ def _act(at: StandIn, words: list[str], body: dict[str, Any]) -> Any:
         if words[2] == "fetched":
             job["fetched"] = True
         return job
+    if words[2:] == ["power"]:
+        return next(node for node in at.nodes if node["name"] == words[1])
     return {}
 
 

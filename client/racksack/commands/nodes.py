@@ -12,10 +12,28 @@ from racksack.cli import controller_option, json_option, open_client
 from racksack.text import print_json, table
 
 if TYPE_CHECKING:
-    from racksack.views import NodeView
+    from racksack.views import NodeView, PowerView
 
-_HEADER = ("NODE", "STATE", "CPU", "RAM", "GPU", "JOBS", "LOAD", "DISK FREE", "UP FOR", "LABELS", "WHY")
-_RIGHT = ("CPU", "RAM", "GPU", "JOBS", "LOAD", "DISK FREE", "UP FOR")
+_HEADER = (
+    "NODE",
+    "STATE",
+    "POWER",
+    "CPU",
+    "RAM",
+    "GPU",
+    "JOBS",
+    "WATTS",
+    "IDLE FOR",
+    "OFF IN",
+    "LAST BOOT",
+    "LOAD",
+    "DISK FREE",
+    "UP FOR",
+    "LABELS",
+    "WHY",
+)
+_LEFT = ("NODE", "STATE", "POWER", "LABELS", "WHY")
+_OF_POWER = ("POWER", "WATTS", "IDLE FOR", "OFF IN", "LAST BOOT")  # not shown where all nodes are always on
 
 
 @click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,25 +62,46 @@ def command(names: tuple[str, ...], watch: bool, as_json: bool, controller: str 
 def _table(nodes: Sequence[NodeView]) -> str:
     if not nodes:
         return "no nodes"
-    return table(_HEADER, [_row(node) for node in nodes], right=_RIGHT, state="STATE")
+    switched = any(node.power is not None for node in nodes)
+    shown = [name for name in _HEADER if switched or name not in _OF_POWER]
+    rows = [[cell for name, cell in zip(_HEADER, _row(node), strict=True) if name in shown] for node in nodes]
+    return table(shown, rows, right=[name for name in shown if name not in _LEFT], state="STATE")
 
 
 def _row(node: NodeView) -> list[str]:
-    from racksack_jobspecs.units import format_duration, format_memory
+    from racksack.views import PowerView
+    from racksack_jobspecs.units import format_memory
 
     busy = sum(gpu.job is not None for gpu in node.gpus)
     jobs = str(len(node.jobs)) if node.max_jobs is None else f"{len(node.jobs)}/{node.max_jobs}"
     up_s = None if node.connected_at_s is None else max(0.0, time.time() - node.connected_at_s)
+    power = node.power or PowerView(phase="always on")
     return [
         node.name,
         node.state.upper(),
+        power.phase.replace("_", " "),
         f"{node.cpus.used:g}/{node.cpus.total:g}",
         f"{format_memory(round(node.ram_bytes.used))}/{format_memory(round(node.ram_bytes.total))}",
         f"{busy}/{len(node.gpus)}" if node.gpus else "-",
         jobs,
+        _watts(power),
+        *(_duration(value_s) for value_s in (power.idle_for_s, power.off_in_s, power.last_boot_s)),
         "-" if node.load1 is None else f"{node.load1:.2f}",
         "-" if node.disk_free_bytes is None else format_memory(node.disk_free_bytes),
-        "-" if up_s is None else format_duration(up_s),
+        _duration(up_s),
         ",".join(node.labels) or "-",
         node.why or node.draining_reason or "",
     ]
+
+
+def _duration(value_s: float | None) -> str:
+    from racksack_jobspecs.units import format_duration
+
+    return "-" if value_s is None else format_duration(value_s)
+
+
+def _watts(power: PowerView) -> str:
+    """`~` marks what no sensor said."""
+    if power.watts is None:
+        return "-"
+    return f"{'' if power.watts_from == 'sensor' else '~'}{power.watts:.0f}"

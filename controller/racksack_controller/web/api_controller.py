@@ -14,6 +14,7 @@ from racksack_controller.core.why import why_node
 from racksack_controller.store import jobs_where, story
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
+from racksack_controller.web.power_views import power_view
 from racksack_controller.web.views import View, node_view
 from racksack_jobspecs.states import ExitCode
 
@@ -65,15 +66,18 @@ def node_views(context: Context) -> list[View]:
         if name in context.nodes:
             connector = context.connectors.get(name)
             stats = connector.stats if connector else None
-            found.append(node_view(context.state.nodes[name], context.state, stats, now))
+            power = power_view(context.state, name, context.power.meter.watts(name), now)
+            found.append({**node_view(context.state.nodes[name], context.state, stats, now), "power": power})
     return found
 
 
-def _view_of(context: Context, node: Node) -> View:
-    return next(view for view in node_views(context) if view["name"] == node.name)
+def view_of(context: Context, name: str) -> View:
+    """One configured node."""
+    return next(view for view in node_views(context) if view["name"] == name)
 
 
-def _node_of(request: web.Request) -> Node:
+def node_of(request: web.Request) -> Node:
+    """The node of the address; a 404 when there is none."""
     context, name = request.app[CONTEXT], request.match_info["name"]
     if name not in context.nodes or name not in context.state.nodes:
         known = ", ".join(sorted(context.nodes)) or "none"
@@ -95,16 +99,16 @@ async def node(request: web.Request) -> web.Response:
 
 async def node_story(request: web.Request) -> View:
     """The node of the address with its story; a 404 when there is none."""
-    context, found = request.app[CONTEXT], _node_of(request)
+    context, found = request.app[CONTEXT], node_of(request)
     lines = await context.store.read(lambda connection: story(connection, node=found.name))
     events = [{"at_s": line.at_s, "sentence": line.sentence, "job": line.job} for line in lines]
-    return {**_view_of(context, found), "events": events}
+    return {**view_of(context, found.name), "events": events}
 
 
 @routes.get("/api/v1/nodes/{name}/why")
 async def node_why(request: web.Request) -> web.Response:
     """Why the node is in its state."""
-    context, found = request.app[CONTEXT], _node_of(request)
+    context, found = request.app[CONTEXT], node_of(request)
     sentence = why_node(context.state, found, time.time())
     return web.json_response({"sentence": sentence, "state": str(context.state.node_state(found))})
 
@@ -112,23 +116,23 @@ async def node_why(request: web.Request) -> web.Response:
 @routes.post("/api/v1/nodes/{name}/drain")
 async def drain(request: web.Request) -> web.Response:
     """Let a node take no more jobs; with `now` its jobs are queued again."""
-    context, found, caller = request.app[CONTEXT], _node_of(request), _operator(request)
+    context, found, caller = request.app[CONTEXT], node_of(request), operator(request)
     body = await body_of(request)
     reason = f"{text_of(body, 'reason', 'no reason given')} ({caller})"
     await context.loop.submit(ev.DrainRequested(found.name, reason, body.get("now") is True))
-    return web.json_response(_view_of(context, found))
+    return web.json_response(view_of(context, found.name))
 
 
 @routes.post("/api/v1/nodes/{name}/resume")
 async def resume(request: web.Request) -> web.Response:
     """Let a drained node take jobs again."""
-    context, found = request.app[CONTEXT], _node_of(request)
-    _operator(request)
+    context, found = request.app[CONTEXT], node_of(request)
+    operator(request)
     await context.loop.submit(ev.ResumeRequested(found.name))
-    return web.json_response(_view_of(context, found))
+    return web.json_response(view_of(context, found.name))
 
 
-def _operator(request: web.Request) -> str:
+def operator(request: web.Request) -> str:
     """The name of a caller who is an operator; a 403 for others."""
     caller = request.app[CONTEXT].caller(request)
     if not caller.is_operator:
@@ -167,7 +171,7 @@ async def snapshot(request: web.Request) -> web.Response:
 @routes.post("/api/v1/controller/stop")
 async def stop(request: web.Request) -> web.Response:
     """End the controller; jobs go on."""
-    _operator(request)
+    operator(request)
     context = request.app[CONTEXT]
     asyncio.get_running_loop().call_later(0.1, context.stop)
     return web.json_response({"stopping": True})
@@ -176,7 +180,7 @@ async def stop(request: web.Request) -> web.Response:
 @routes.post("/api/v1/controller/reload")
 async def reload(request: web.Request) -> web.Response:
     """Read the nodes of the configuration again."""
-    _operator(request)
+    operator(request)
     problems: list[str] = await request.app[CONTEXT].reload()
     if problems:
         raise refusal("nothing was changed: " + "; ".join(problems), ExitCode.USAGE)

@@ -11,6 +11,8 @@ from aiohttp import web
 from racksack_controller.core import events as ev
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import why_job
+from racksack_controller.energy_report import job_energy_view
+from racksack_controller.energy_store import energy_of_job
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web.caller import body_of, number, refusal, text_of
@@ -113,7 +115,16 @@ async def job_story(context: Context, job: Job, *, private: bool) -> View:
         "spec": msgspec.to_builtins(job.spec if private else msgspec.structs.replace(job.spec, env={}, args=())),
         "attempts": [attempt_view(attempt) for attempt in current],
         "events": [{"at_s": line.at_s, "sentence": line.sentence, "node": line.node} for line in lines],
+        "energy": await _energy(context, job),
     }
+
+
+async def _energy(context: Context, job: Job) -> View:
+    """What the job used so far; figures are None where no node's energy was metered."""
+    used = context.power.meter.of_job(job.id)
+    if used is None:
+        used = await context.store.read(lambda connection: energy_of_job(connection, job.id))
+    return job_energy_view(used, context.loop.power_policy.price_per_kwh)
 
 
 @routes.get("/api/v1/jobs/{id}/why")

@@ -13,6 +13,7 @@ from racksack_controller.connector import Connector
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
+from racksack_controller.power_side import PowerSide
 from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
 from racksack_controller.web.changes import News
@@ -32,6 +33,7 @@ class Context(msgspec.Struct):
     news: News
     nodes: Mapping[str, Node]
     connectors: Mapping[str, Connector]
+    power: PowerSide
     intake: Any  # racksack_controller.intake.Intake; named here it would be an import in a circle
     operators: frozenset[str]
     public_logs: bool  # whether the read-only address shows logs: only where the spool has one user

@@ -1,0 +1,138 @@
+"""`racksack power on|off|cycle|hold|release|status`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from racksack.cli import Lazy, LazyGroup, controller_option, for_each, json_option, open_client
+from racksack.durations import duration_option
+from racksack.errors import RacksackError
+from racksack.text import clean, print_json
+
+if TYPE_CHECKING:
+    from racksack.client import Client
+    from racksack.views import NodeView
+
+WAIT_LOOK_S = 1.0
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+group = LazyGroup(
+    "power",
+    table={
+        "status": Lazy("racksack.commands.nodes:command", "Show the nodes with their power."),
+        "on": Lazy("racksack.commands.power:switch_on", "Switch nodes on."),
+        "off": Lazy("racksack.commands.power:switch_off", "Switch nodes off."),
+        "cycle": Lazy("racksack.commands.power:cycle", "Switch nodes off and on again."),
+        "hold": Lazy("racksack.commands.power:hold", "Keep nodes on or off, as they are."),
+        "release": Lazy("racksack.commands.power:release", "Let nodes be switched as the queue needs them."),
+    },
+    help="Switch nodes on and off, or hold them as they are.",
+    context_settings=_SETTINGS,
+)
+
+_nodes = click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+_wait = click.option("--wait", is_flag=True, help="Wait until it is so, or has failed.")
+_force = click.option("--force", is_flag=True, help="Also when jobs run there: they are queued again.")
+
+
+@click.command("on", context_settings=_SETTINGS)
+@_nodes
+@_wait
+@json_option
+@controller_option
+def switch_on(nodes: tuple[str, ...], wait: bool, as_json: bool, controller: str | None) -> int:
+    """Switch nodes on. They go off again when they were idle for long enough; `power hold` keeps them on."""
+    with open_client(controller) as client:
+        return for_each(nodes, lambda name: _switch(client, name, "on", False, wait, as_json))
+
+
+@click.command("off", context_settings=_SETTINGS)
+@_nodes
+@_force
+@_wait
+@json_option
+@controller_option
+def switch_off(nodes: tuple[str, ...], force: bool, wait: bool, as_json: bool, controller: str | None) -> int:
+    """Switch nodes off; a busy one is refused. The queue may have them switched on again, unless they are drained."""
+    with open_client(controller) as client:
+        return for_each(nodes, lambda name: _switch(client, name, "off", force, wait, as_json))
+
+
+@click.command("cycle", context_settings=_SETTINGS)
+@_nodes
+@_force
+@_wait
+@json_option
+@controller_option
+def cycle(nodes: tuple[str, ...], force: bool, wait: bool, as_json: bool, controller: str | None) -> int:
+    """Switch nodes off and on again; a busy one is refused."""
+    with open_client(controller) as client:
+        return for_each(nodes, lambda name: _switch(client, name, "cycle", force, wait, as_json))
+
+
+@click.command("hold", context_settings=_SETTINGS)
+@_nodes
+@duration_option("--for", "for_s", help="Only so long, such as 2h.")
+@click.option("--reason", metavar="TEXT", help="Why; everybody sees it.")
+@json_option
+@controller_option
+def hold(nodes: tuple[str, ...], for_s: float | None, reason: str | None, as_json: bool, controller: str | None) -> int:
+    """Keep nodes as they are: one that is on stays on, one that is off is not switched on."""
+    with open_client(controller) as client:
+        return for_each(nodes, lambda name: _hold(client, name, for_s, reason, as_json))
+
+
+@click.command("release", context_settings=_SETTINGS)
+@_nodes
+@json_option
+@controller_option
+def release(nodes: tuple[str, ...], as_json: bool, controller: str | None) -> int:
+    """Let nodes be switched as the queue needs them."""
+    with open_client(controller) as client:
+        return for_each(nodes, lambda name: _tell(client.power(name, "release"), "is not held", as_json))
+
+
+def _switch(client: Client, name: str, act: str, force: bool, wait: bool, as_json: bool) -> None:
+    before = client.node(name)
+    node = client.power(name, act, force=force or None)
+    if wait:
+        node = _until(client, name, act, before)
+        _tell(node, f"is {node.state}", as_json)
+    else:
+        _tell(node, f"is {node.state}, and will be switched {'off and on' if act == 'cycle' else act}", as_json)
+
+
+def _until(client: Client, name: str, act: str, before: NodeView) -> NodeView:
+    """The node once it is as wished. Raises RacksackError when that failed."""
+    failures = before.power.failures if before.power else 0
+    boots = before.power.boots if before.power else 0
+    while True:
+        node = client.node(name)
+        power = node.power
+        if power is None:
+            raise RacksackError(f"{clean(name)} has no power block any more")
+        if power.failures > failures:
+            raise RacksackError(f"{clean(name)} {clean(power.why)}")
+        is_there = node.connected_at_s is not None and power.phase == "on"
+        if (act == "off" and power.phase == "off") or (is_there and (act == "on" or power.boots > boots)):
+            return node
+        time.sleep(WAIT_LOOK_S)
+
+
+def _hold(client: Client, name: str, for_s: float | None, reason: str | None, as_json: bool) -> None:
+    from racksack_jobspecs.units import format_duration
+
+    until = "" if for_s is None else f" for {format_duration(for_s)}"
+    _tell(client.power(name, "hold", for_s=for_s, reason=reason), f"is held as it is{until}", as_json)
+
+
+def _tell(node: NodeView, words: str, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(node))
+    else:
+        click.echo(f"{clean(node.name)} {clean(words.replace('_', ' '))}")

@@ -1,0 +1,110 @@
+"""`/api/v1`: the power of nodes, its timeline, and energy."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from racksack_controller import energy_store as table
+from racksack_controller.core import power_events as ev
+from racksack_controller.core.power_apply import has_work
+from racksack_controller.core.power_records import NodePower, Wish
+from racksack_controller.energy_report import report
+from racksack_controller.store import jobs_by_id, power_story
+from racksack_controller.web.api_controller import node_of, operator, view_of
+from racksack_controller.web.caller import body_of, number, refusal, text_of
+from racksack_controller.web.context import CONTEXT, Context
+from racksack_controller.web.views import View
+from racksack_jobspecs.states import ExitCode
+
+DAY_S = 86400.0
+JOBS_MAX = 200
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/api/v1/nodes/{name}/power")
+async def power(request: web.Request) -> web.Response:
+    """Have a node switched on, off, off and on, or its power held or released: `act`, `for_s`, `reason`, `force`."""
+    context, found, caller = request.app[CONTEXT], node_of(request), operator(request)
+    record = context.state.power.get(found.name)
+    if record is None:
+        raise refusal(f"{found.name} has no power block in the configuration, so it is always on", ExitCode.REFUSED)
+    body = await body_of(request)
+    act = text_of(body, "act", "")
+    if act in ("hold", "release"):
+        await _hold(context, found.name, act, body, caller)
+    elif act in (Wish.ON, Wish.OFF, Wish.CYCLE):
+        force = body.get("force") is True
+        _check(context, record, Wish(act), force=force)
+        await context.loop.submit(ev.PowerRequested(found.name, Wish(act), caller, force))
+    else:
+        raise refusal(f"act {act[:40]!r} is unknown; use on, off, cycle, hold or release", ExitCode.USAGE)
+    return web.json_response(view_of(context, found.name))
+
+
+async def _hold(context: Context, name: str, act: str, body: dict[str, object], caller: str) -> None:
+    if act == "release":
+        await context.loop.submit(ev.PowerReleased(name, caller))
+        return
+    for_s: Any = body.get("for_s")
+    if for_s is not None and (isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 0 < for_s < 1e10):
+        raise refusal("for_s is not a number of seconds", ExitCode.USAGE)
+    until_s = None if for_s is None else time.time() + for_s
+    await context.loop.submit(ev.PowerHeld(name, until_s, caller, text_of(body, "reason", "")))
+
+
+def _check(context: Context, record: NodePower, wish: Wish, *, force: bool) -> None:
+    """Refuse what the configuration cannot do, and what would end somebody's work."""
+    traits, name = context.state.power_traits.get(record.node), record.node
+    powered = context.power.edge.nodes.get(name)
+    if powered is None or traits is None:
+        raise refusal(f"{name} is just being configured; try again", ExitCode.REFUSED)
+    if wish is not Wish.OFF and not powered.settings.on:
+        raise refusal(f"{name} has no way to be switched on; see `on` of its power block", ExitCode.REFUSED)
+    if wish is not Wish.ON and not powered.settings.off:
+        raise refusal(f"{name} has no way to be switched off; see `off` of its power block", ExitCode.REFUSED)
+    if wish is Wish.ON or force:
+        return
+    if has_work(context.state, name):
+        jobs = ", ".join(str(job) for job in sorted({attempt.job for attempt in context.state.attempts_on(name)}))
+        sentence = f"{name} is busy with job {jobs}; drain it with --then-off to wait for that, or use --force"
+        raise refusal(sentence, ExitCode.REFUSED)
+    if record.logins:
+        raise refusal(f"somebody is logged in on {name}; use --force to switch it off all the same", ExitCode.REFUSED)
+
+
+@routes.get("/api/v1/power")
+async def timeline(request: web.Request) -> web.Response:
+    """What happened to the power of a node, or of all, oldest first: `since_s`, `node`."""
+    context = request.app[CONTEXT]
+    since = number(request.query, "since_s", time.time() - DAY_S)
+    return web.json_response(await power_lines(context, since, request.query.get("node")))
+
+
+async def power_lines(context: Context, since_s: float, node: str | None) -> list[View]:
+    """The timeline as values."""
+    lines = await context.store.read(lambda connection: power_story(connection, since_s, node=node))
+    return [msgspec.to_builtins(line) for line in lines]
+
+
+@routes.get("/api/v1/energy")
+async def energy(request: web.Request) -> web.Response:
+    """Energy by node and by job since a moment, and what was saved: `since_s`."""
+    since = number(request.query, "since_s", time.time() - 7 * DAY_S)
+    return web.json_response(await energy_view(request.app[CONTEXT], since))
+
+
+async def energy_view(context: Context, since_s: float) -> View:
+    """The report that `GET energy` answers and the page shows."""
+    await context.power.meter.tick()
+    slices = await context.store.read(lambda connection: table.slices_since(connection, since_s))
+    energies = await context.store.read(lambda connection: table.job_energies(connection, since_s, JOBS_MAX))
+    ids = [one.job for one in energies]
+    stored = await context.store.read(lambda connection: jobs_by_id(connection, ids))
+    jobs = {job.id: context.state.jobs.get(job.id, job) for job in stored}
+    pairs = [(one, jobs[one.job]) for one in energies if one.job in jobs]
+    return report(slices, pairs, since_s, time.time(), context.loop.power_policy.price_per_kwh)
