@@ -143,6 +143,8 @@ def kwh_text(kwh: float | None) -> str:
     """Energy for people: `1.23 kWh`, small amounts in Wh; `-` for none."""
     if kwh is None:
         return "-"
+    if 0 < abs(kwh) < 1e-5:
+        return "<0.01 Wh"
     return f"{kwh:.2f} kWh" if abs(kwh) >= 0.1 else f"{1000 * kwh:.2f} Wh"
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 
 import msgspec
@@ -225,10 +225,11 @@ class App:
         except (OSError, returns.ReturnsError) as error:
             log.error("a return folder could not be made, the next start tries again: %s", error)
 
-    def _energy_of(self, job: int) -> dict[str, object] | None:
-        """What a job used so far; None where nothing was metered."""
-        energy = self.power.meter.of_job(job)
-        return job_energy_view(energy, self.loop.power_policy.price_per_kwh) if energy else None
+    async def _energy_of(self, node: str, jobs: Sequence[int]) -> dict[int, dict[str, object]]:
+        """What jobs used that have just ended on a node; those that were not metered are left out."""
+        price = self.loop.power_policy.price_per_kwh
+        used = await self.power.meter.settle(node, jobs)
+        return {job: job_energy_view(energy, price) for job, energy in used.items()}
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

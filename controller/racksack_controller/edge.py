@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from racksack_controller import returns
@@ -25,6 +25,9 @@ log = logging.getLogger("racksack.edge")
 
 COLLECT_BATCH = 200  # attempts whose folders are pulled by one request
 
+EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, object]]]]
+"""What jobs used that have just ended on a node, by job, as their result.json shows it."""
+
 
 class NodeEdge:
     """The effects on nodes. `nodes` is shared with the connector, which opens and closes them."""
@@ -35,9 +38,8 @@ class NodeEdge:
         spool: Spool,
         nodes: Mapping[str, Node],
         node_env: Mapping[str, dict[str, str]],
-        energy_of: Callable[[int], Mapping[str, object] | None] = lambda job: None,
+        energy_of: EnergyOf | None = None,
     ) -> None:
-        """`energy_of` gives what a job used, as its result.json shows it."""
         self._loop = loop
         self._spool = spool
         self._nodes = nodes
@@ -166,7 +168,8 @@ class NodeEdge:
                     del wanted[key]
                     log.warning("failed action=Collect:%s reason=%s", key, reply.error)
                     self._loop.post(ev.CollectFailed(key, reply.error or reply.kind, gone=reply.kind == "gone"))
-        energy = {key: self._energy_of(job.id) for key, (job, _) in wanted.items()}
+        jobs = [job.id for job, _ in wanted.values()]
+        energy = await self._energy_of(node.name, jobs) if self._energy_of is not None else {}
         failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes, energy)
         for key in wanted:
             if key in failed:
@@ -188,14 +191,14 @@ class NodeEdge:
         self,
         pairs: Sequence[tuple[Job, Attempt]],
         notes: Mapping[str, str],
-        energy: Mapping[str, Mapping[str, object] | None],
+        energy: Mapping[int, Mapping[str, object]],
     ) -> dict[str, str]:
         """Put received folders in place; gives the sentence of each that failed. Runs in a thread."""
         failed = {}
         for job, attempt in pairs:
             try:
                 if not returns.already_placed(self._spool, attempt):
-                    returns.complete(self._spool, job, attempt, notes[attempt.key], energy[attempt.key])
+                    returns.complete(self._spool, job, attempt, notes[attempt.key], energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:
                 failed[attempt.key] = f"the results could not be put in place on the controller: {error}"
         returns.sync_file_system(self._spool.returns)

@@ -1,14 +1,14 @@
 """Meters the nodes whose power is switched: a sample each half minute, joules into the store, shares to the jobs.
 
-Every span of a node ends at a tick, at a change of its power, or when an attempt on it ends, so that a job's figure is
-complete when its results are put in place. A crash loses what was not saved since the last tick.
+A span of a node ends at a tick, at a change of its power, and when results are about to be put in place, so that the
+job's figure is complete by then. A crash loses what was not saved since the last tick.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from time import time
 
@@ -24,16 +24,21 @@ from racksack_controller.store import Store, StoreError
 log = logging.getLogger("racksack.energy")
 
 TICK_S = 30.0
+FRESH_S = 2.0  # what an agent said so lately is not asked for again
 ROLL_UP_EVERY_S = 3600.0
 IDLE_LEARNT_PART = 0.1  # how much of a new idle sample goes into what is known
 
 
 class Senses(msgspec.Struct, frozen=True):
-    """How the meter sees a node: whether it has power, what its sensor says, what its agent says and when."""
+    """How the meter sees a node: whether it has power, what its sensor says, what its agent says and when.
+
+    `look` asks the agent anew.
+    """
 
     is_on: Callable[[str], bool]
     sensor: Callable[[str], float | None]
     stats: Callable[[str], tuple[NodeStats, float] | None]
+    look: Callable[[str], Awaitable[object]]
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -57,6 +62,7 @@ class Meter:
         self._was_on: dict[str, bool] = {}
         self._paces: dict[str, Pace] = {}
         self._counted: set[str] = set()  # attempts whose end was seen
+        self._ended: dict[str, list[Attempt]] = {}  # by node: their last part is not accounted for yet
         self._slices: list[tuple[str, Slice]] = []
         self._job_shares: dict[int, JobEnergy] = {}  # not saved yet
         self._job_totals: dict[int, JobEnergy] = {}  # of jobs that are not over
@@ -107,16 +113,24 @@ class Meter:
 
     def noticed(self, changes: Changes) -> None:
         """What a saved step changed: attempts that ended, and power that came or went."""
-        ended: dict[str, list[Attempt]] = {}
         for attempt in changes.attempts:
             if attempt.removed:
                 self._counted.discard(attempt.key)
             elif attempt.ending is not None and attempt.node in self.machines and attempt.key not in self._counted:
                 self._counted.add(attempt.key)
-                ended.setdefault(attempt.node, []).append(attempt)
+                self._ended.setdefault(attempt.node, []).append(attempt)
         for node in self.machines:
-            if node in ended or self._was_on.get(node) != self._senses.is_on(node):
-                self.close_span(node, ended.get(node, ()))
+            if self._was_on.get(node) != self._senses.is_on(node):
+                self.close_span(node)
+
+    async def settle(self, node: str, jobs: Sequence[int]) -> dict[int, JobEnergy]:
+        """What these jobs used until now, of which an attempt on this node has ended."""
+        if node in self.machines:
+            known = self._senses.stats(node)
+            if known is None or self._clock() - known[1] > FRESH_S:
+                await self._senses.look(node)
+            self.close_span(node)
+        return {job: self._job_totals[job] for job in jobs if job in self._job_totals}
 
     def of_job(self, job: int) -> JobEnergy | None:
         """What a job that is not over used so far."""
@@ -137,7 +151,7 @@ class Meter:
             return reading.idle_watts
         return machine.idle if machine else None
 
-    def close_span(self, node: str, ended: Iterable[Attempt] = ()) -> None:
+    def close_span(self, node: str) -> None:
         """Account for the time since a node's last sample."""
         machine, now = self.machines.get(node), self._clock()
         if machine is None:
@@ -148,7 +162,8 @@ class Meter:
         since = before.at_s if before else now
         span_s = now - since
         known = before is not None and 0 < span_s <= GAP_S_MAX
-        used = self._used(node, since, now, ended) if known else {}
+        used = self._used(node, since, now) if known else {}
+        self._ended.pop(node, None)
         seen = draw(machine, is_on=was_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
         idle = self._idle_after(before, machine, seen, idle=not used and was_on and is_on)
         if known and before is not None:
@@ -202,12 +217,12 @@ class Meter:
     def _share(self, share: JobEnergy) -> None:
         self._job_shares[share.job] = _sum(self._job_shares.get(share.job), share)
 
-    def _used(self, node: str, since: float, now: float, ended: Iterable[Attempt]) -> dict[int, float]:
+    def _used(self, node: str, since: float, now: float) -> dict[int, float]:
         """The cores that each job kept busy on the average of the span, its GPUs counted as cores."""
         self._pace(node)
         machine, used = self.machines[node], dict[int, float]()
         running = [attempt for attempt in self._state.on_node(node) if attempt.ending is None]
-        for attempt in [*running, *ended]:
+        for attempt in [*running, *self._ended.get(node, ())]:
             began = attempt.started_at_s or attempt.placed_at_s
             until = min(now, attempt.ending.ended_at_s or now) if attempt.ending else now
             overlap_s = until - max(since, began)

@@ -32,10 +32,11 @@ WATTS_STEP = 0.05  # a smaller change of the draw, as a part of it, is no news
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What a sensor said, and when (Unix seconds)."""
+    """What a sensor said, when (Unix seconds), and whether the node had power then."""
 
     watts: float
     at_s: float
+    lit: bool
 
 
 class Poller:
@@ -52,9 +53,15 @@ class Poller:
 
     @property
     def watts(self) -> float | None:
-        """What a sensor said lately; None where there is none."""
+        """What a sensor said lately, since the power last came or went; None where there is none."""
         sample = self._sample
-        return sample.watts if sample is not None and time.time() - sample.at_s <= SENSOR_S_MAX else None
+        if sample is None or time.time() - sample.at_s > SENSOR_S_MAX or sample.lit is not self._is_lit():
+            return None
+        return sample.watts
+
+    def _is_lit(self) -> bool:
+        record = self._record()
+        return record is not None and record.phase in (Phase.ON, Phase.BOOTING, Phase.STOPPING)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -99,17 +106,18 @@ class Poller:
                 log.warning("node=%s answers although %s", self._name, seen.words)
                 return
             self._connector.let_go(f"it has lost its power ({seen.words})")
-            await asyncio.sleep(0)
+            return  # the next look, a few seconds from now, finds it gone
         if record.lit is not is_on or (record.phase is Phase.ON and not is_on):
             self._loop.post(ev.PowerSeen(self._name, is_on, seen.words))
         if is_on and not self._is_connected():
             self._connector.retry_now()
 
     async def _read_watts(self) -> None:
+        lit = self._is_lit()
         for driver in self._powered.drivers.devices:
             watts = await self._watts_of(driver)
-            if watts is not None:
-                self._note(watts)
+            if watts is not None and lit is self._is_lit():
+                self._note(Sample(watts, time.time(), lit))
                 return
 
     async def _watts_of(self, driver: PowerDriver) -> float | None:
@@ -124,11 +132,11 @@ class Poller:
             self._without_sensor[driver.name] = time.monotonic() + NO_SENSOR_WAIT_S
         return watts
 
-    def _note(self, watts: float) -> None:
-        self._sample = Sample(watts, time.time())
+    def _note(self, sample: Sample) -> None:
+        self._sample = sample
         record = self._record()
-        if record is None:
+        if record is None or record.phase is not Phase.ON:
             return
         known = None if record.watts_estimated else record.watts
-        if known is None or abs(watts - known) > WATTS_STEP * max(known, 1.0):
-            self._loop.post(ev.WattsRead(self._name, watts))
+        if known is None or abs(sample.watts - known) > WATTS_STEP * max(known, 1.0):
+            self._loop.post(ev.WattsRead(self._name, sample.watts))

@@ -35,7 +35,7 @@ class PowerSide:
     def __init__(self, loop: Loop, store: Store) -> None:
         self.edge = PowerEdge(loop)
         self.pollers: dict[str, Poller] = {}
-        self.meter = Meter(loop.state, store, Senses(self._is_on, self._sensor, self._stats))
+        self.meter = Meter(loop.state, store, Senses(self._is_on, self._sensor, self._stats, self._look))
         self._loop = loop
         self._ipmi = IpmiHelper()
         self._connectors: dict[str, Connector] = {}
@@ -139,6 +139,11 @@ class PowerSide:
     def _sensor(self, name: str) -> float | None:
         poller = self.pollers.get(name)
         return poller.watts if poller else None
+
+    async def _look(self, name: str) -> None:
+        connector = self._connectors.get(name)
+        if connector is not None:
+            await connector.look()
 
     def _stats(self, name: str) -> tuple[NodeStats, float] | None:
         connector = self._connectors.get(name)

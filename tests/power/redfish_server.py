@@ -44,6 +44,7 @@ class Faults:
     redirect_to: str = ""  # requests for the system are sent to this other host
     no_sessions: bool = False  # only Basic authentication
     watts: float = 120.0
+    watts_off: float = -1.0  # what it shows while the machine is off; below zero: the same
     watts_at: str = "Power"  # Power, EnvironmentMetrics, Sensors or nothing
     drop_answer: bool = False  # does what the action asks, then closes without an answer
     not_json: bool = False
@@ -110,6 +111,11 @@ class RedfishServer:
         if since_s < self.faults.lag_s + self.faults.transition_s:
             return between
         return "On" if self.machine.is_on() else "Off"
+
+    def shown_watts(self) -> float:
+        """What the sensor says."""
+        faults = self.faults
+        return faults.watts if faults.watts_off < 0 or self.machine.is_on() else faults.watts_off
 
     def reset(self, reset_type: str) -> tuple[int, dict[str, Any]]:
         """Carry out one Reset action."""
@@ -261,14 +267,16 @@ def _resource(service: RedfishServer, path: str) -> dict[str, Any] | None:
         "/redfish/v1/Systems": _collection(*(f"/redfish/v1/Systems/{name}" for name in faults.systems)),
         "/redfish/v1/Managers/1": {"Id": "1", "Model": "iLO 5", "FirmwareVersion": "2.78"},
         chassis: {"Id": "1", faults.watts_at: _link(f"{chassis}/{faults.watts_at}")},
-        f"{chassis}/Power": {"PowerControl": [{"PowerConsumedWatts": faults.watts}, {"PowerConsumedWatts": 7}]},
-        f"{chassis}/EnvironmentMetrics": {"PowerWatts": {"Reading": faults.watts}},
+        f"{chassis}/Power": {
+            "PowerControl": [{"PowerConsumedWatts": service.shown_watts()}, {"PowerConsumedWatts": 7}]
+        },
+        f"{chassis}/EnvironmentMetrics": {"PowerWatts": {"Reading": service.shown_watts()}},
         f"{chassis}/Sensors": _collection(f"{chassis}/Sensors/fan0", f"{chassis}/Sensors/power_total"),
         f"{chassis}/Sensors/fan0": {"Name": "Fan 0 total", "ReadingType": "Rotational", "Reading": 4000},
         f"{chassis}/Sensors/power_total": {
             "Name": "Total Power",
             "ReadingType": "Power",
-            "Reading": faults.watts,
+            "Reading": service.shown_watts(),
         },
     }
     return resources.get(path)

@@ -34,6 +34,7 @@ class Faults:
     lag_s: float = 0.0  # the state shows late
     slow_s: float = 0.0
     watts: float = 140.0  # zero: this model has no sensor
+    watts_off: float = -1.0  # what it shows while the machine is off; below zero: the same
     no_power_right: bool = False
     garbage: bool = False
     echo_login: bool = False  # a syntax error that repeats the request
@@ -125,6 +126,8 @@ class RibclServer:
 
     def _read(self, command: str) -> tuple[tuple[int, str], str]:
         generation, watts = self.faults.generation, self.faults.watts
+        if self.faults.watts_off >= 0 and not self.machine.is_on():
+            watts = self.faults.watts_off
         payloads = {
             "GET_HOST_POWER_STATUS": f'<GET_HOST_POWER HOST_POWER="{"ON" if self.shown_on() else "OFF"}"/>',
             "GET_PRODUCT_NAME": '<GET_PRODUCT_NAME><PRODUCT_NAME VALUE="ProLiant DL360 G7"/></GET_PRODUCT_NAME>',
