@@ -25,6 +25,7 @@ Report = Dict[str, Any]
 
 _START_S = 20.0  # how long a session may take to start its supervisor
 _KILL_S = 5.0
+_FORK_S = 1.0  # the fork server of a dead `serve` starts what it has read
 
 
 class Attempts:
@@ -36,6 +37,7 @@ class Attempts:
         self._sessions = sessions
         self._ended: Dict[str, Report] = {}
         self._states: Dict[str, Tuple[int, int, Report]] = {}
+        self.left_behind: set[str] = set()  # their `serve` died before it started them; see `relaunching`
 
     def names(self) -> list[str]:
         """All attempts that have a folder."""
@@ -123,6 +125,8 @@ class Attempts:
                 return
             launch = records.read(folder.launch)
             sentence = self._lost_sentence(folder, launch) if launch else ""
+            if launch and not sentence and is_left_behind(launch):
+                self.left_behind.add(name)
             if launch and sentence:
                 self._bury(folder, launch, sentence)
 
@@ -130,7 +134,7 @@ class Attempts:
         """Why an attempt without a supervisor is lost; empty while it may still start."""
         if launch["boot_id"] != self._boot_id:
             return "the node was restarted"
-        if os.path.getsize(folder.lock):  # a supervisor wrote its process id there
+        if not never_began(folder):
             return "its supervisor was ended from outside"
         if time.time() - launch["launched_at_s"] < _START_S:
             return ""
@@ -163,6 +167,19 @@ class Attempts:
         """The folder was removed."""
         self._ended.pop(name, None)
         self._states.pop(name, None)
+
+
+def never_began(folder: AttemptFolder) -> bool:
+    """Whether no supervisor ever had it: one writes its process id into the lock. To be asked under the lock."""
+    return not os.path.exists(folder.exit) and not os.path.getsize(folder.lock)
+
+
+def is_left_behind(launch: Report) -> bool:
+    """Whether the `serve` that was to start an attempt has gone, and its fork server with it."""
+    launcher = launch.get("launcher")
+    if not launcher or time.time() - launch["launched_at_s"] < _FORK_S:
+        return False
+    return bool(processes.name_of(launcher[0]) != launcher)
 
 
 @contextlib.contextmanager

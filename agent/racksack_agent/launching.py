@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import Any, Dict, List
+from typing import Any, Collection, Dict, List
 
-from racksack_agent import checks, records
+from racksack_agent import checks, processes, records
 from racksack_agent.agent import Agent, launch_lock
 from racksack_agent.checks import field
 from racksack_agent.problems import RefusedError
@@ -77,6 +77,7 @@ def admit(agent: Agent, order: object) -> bool:
         uv=agent.uv(),
         base_env=base_env(),
         launched_at_s=time.time(),
+        launcher=processes.name_of(os.getpid()),
     )
     beside = agent.home.attempt(f".{name}.{os.getpid()}")
     try:
@@ -105,17 +106,23 @@ def fill(folder: Any, order: Order) -> None:  # noqa: ANN401
 
 def start(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
     """Start a session and a supervisor for each; an attempt for which that fails is taken back."""
-    if not admitted or agent.sessions is None:
-        return
-    panes, problems = agent.sessions.start([agent.home.attempt(name) for name in admitted])
+    for name, sentence in start_each(agent, admitted).items():
+        shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
+        admitted[name].update(ok=False, kind="session", error=sentence)
+
+
+def start_each(agent: Agent, names: Collection[str]) -> Dict[str, str]:
+    """Start a session and a supervisor for each; a sentence for each that could not be started."""
+    if not names or agent.sessions is None:
+        return {}
+    panes, problems = agent.sessions.start([agent.home.attempt(name) for name in names])
     try:
         agent.forkserver.start(panes, agent.limit)
     except OSError as problem:
         problems.update(dict.fromkeys(panes, f"the fork server could not be started: {problem}"))
-    for name, sentence in problems.items():
+    for name in problems:
         agent.sessions.end(name)
-        shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
-        admitted[name].update(ok=False, kind="session", error=sentence)
+    return problems
 
 
 def base_env() -> Dict[str, str]:

@@ -83,6 +83,12 @@ def read_proc(process: int | str, what: str) -> bytes:
         os.close(file)
 
 
+def name_of(process: int) -> list[int]:
+    """A process by its id and its start in the kernel's ticks, since ids are given out again; [] when it is gone."""
+    fields = read_proc(process, "stat").rpartition(b")")[2].split()
+    return [process, int(fields[19])] if len(fields) > 19 and fields[0] != b"Z" else []
+
+
 def descendants(root: int) -> list[int]:
     """All living processes below `root`, itself left out."""
     return below(root, parents())

@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict
 
-from racksack_agent import ops, removing, sweeping
+from racksack_agent import ops, relaunching, removing, sweeping
 from racksack_agent.agent import Agent
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
@@ -133,10 +133,17 @@ class Server:
                     self.report(news.names())
                 if time.monotonic() >= next_scan_s:
                     self.report(self.agent.attempts.rescan())
+                    self.start_left_behind()
                     self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
                     next_scan_s = time.monotonic() + _RESCAN_S
         finally:
             news.close()
+
+    def start_left_behind(self) -> None:
+        """Have attempts started whose `serve` died before it came to that."""
+        names, self.agent.attempts.left_behind = self.agent.attempts.left_behind, set()
+        if names:
+            self._lanes["launch"].submit(relaunching.relaunch, self.agent, sorted(names))
 
     def report(self, names: list[str]) -> None:
         """Tell the controller about attempts whose report, or whose sweep's results, are not those told last."""

@@ -112,6 +112,16 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+def option_s(option: str, text: str | None) -> float | None:
+    """The seconds of a duration option, None when it was not given. Raises click's UsageError naming the option."""
+    from racksack_jobspecs.units import parse_duration
+
+    try:
+        return parse_duration(text) if text is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
+
+
 def open_client(controller: str | None) -> Client:
     """The controller that this command names, or the group before it, or the configuration."""
     from racksack.client import Client

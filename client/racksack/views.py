@@ -34,6 +34,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float | None = None
     fetched: bool = False
     output_bytes: int | None = None
+    output_files: int | None = None
     project: str | None = None
     entrypoint: str | None = None
     snapshot: str | None = None
@@ -119,6 +120,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     max_jobs: int | None = None
     labels: list[str] = []
     draining_reason: str | None = None
+    drain_deadline_at_s: float | None = None
+    then_off: bool = False
     connected_at_s: float | None = None
     load1: float | None = None
     disk_free_bytes: int | None = None

@@ -160,6 +160,10 @@ class NodeEdge:
         wanted = {attempt.key: (job, attempt) for job, attempt in filter(None, map(self._job_of, group))}
         notes = dict.fromkeys(wanted, "")
         folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
+        for key, (_, attempt) in wanted.items():
+            if attempt.stop is not None and attempt.stop.discard:
+                folders.pop(key, None)
+                notes[key] = "what it wrote was not wanted and did not come back"
         if folders:
             for key, reply in (await node.collect(folders)).items():
                 if reply.ok:

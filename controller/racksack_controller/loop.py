@@ -147,6 +147,7 @@ class Loop:
         self._under_way.difference_update(finished)
         applying.lose_unreachable(self.state, now, self.lost_after_s)
         applying.requeue_unstaged(self.state, now, patience_s=30.0)
+        applying.end_drains(self.state, now)
         for placed in schedule(self.state, now, self.policy):
             applying.apply(self.state, placed, now)
         self._plan_power(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -89,3 +90,21 @@ def test_long_names_only_make_the_batches_smaller(serve, project):
     serve.launch(*(order(f"{'x' * 60}{number}.1", digest, "job.sh", job_id=1) for number in range(60)))
     for number in range(60):
         assert serve.ended(f"{'x' * 60}{number}.1")["outcome"] == "done"
+
+
+def test_what_a_serve_left_behind_is_started_by_the_next_one(start_serve, project, tmp_path):
+    """Killed between making the folders and starting the supervisors: the attempts run all the same, and once."""
+    tmux = tmp_path / "bin/tmux"
+    tmux.parent.mkdir()
+    tmux.write_text(f'#!/bin/sh\nrm {tmp_path}/armed 2>/dev/null && kill -9 $PPID\nexec /usr/bin/tmux "$@"\n')
+    tmux.chmod(0o755)
+    (tmp_path / "armed").touch()
+    first = start_serve(env={"PATH": f"{tmux.parent}:{os.environ['PATH']}"})
+    digest = first.project(project(job__sh=f"#!/bin/sh\necho ran >>{tmp_path}/$RACKSACK_JOB_ID\n"))
+    orders = [order(f"{number}.1", digest, "job.sh") for number in (1, 2)]
+    first.send(json.dumps({"id": 1, "op": "launch", "orders": orders}).encode() + b"\n")
+    wait_until(lambda: not (tmp_path / "armed").exists())
+    first.kill()
+    second = start_serve()
+    assert [second.ended(f"{number}.1")["outcome"] for number in (1, 2)] == ["done", "done"]
+    assert [(tmp_path / str(number)).read_text() for number in (1, 2)] == ["ran\n", "ran\n"]

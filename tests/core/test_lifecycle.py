@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from racksack_controller.core import events as ev
 from racksack_controller.core import lifecycle
 from racksack_controller.core.actions import Collect, Remove, Start, StopAttempt
-from racksack_controller.core.apply import lose_unreachable, requeue_unstaged
-from racksack_controller.core.decide import decide
+from racksack_controller.core.apply import end_drains, lose_unreachable, requeue_unstaged
+from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.why import why_node
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState
 from tests.core.builders import Bench, inventory, job, node, report, request
 
@@ -253,3 +255,37 @@ def test_a_stop_that_the_old_connection_took_is_sent_again_over_the_new_one() ->
     [stop] = decide(bench.state, bench.now)
     assert isinstance(stop, StopAttempt)
     assert stop.attempt == key
+
+
+def test_a_drain_with_a_deadline_waits_for_it() -> None:
+    bench = Bench(node())
+    bench.submit(job(1))
+    key = bench.run(1)
+    bench.happen(ev.DrainRequested("n1", "new fan", deadline_s=3600.0, then_off=True))
+    drained_at = bench.now
+    end_drains(bench.state, drained_at + 3599.0)
+    assert decide(bench.state, drained_at + 3599.0) == []
+    assert next_wake_s(bench.state, drained_at + 1.0, 1e9) == drained_at + 3600.0
+    assert "59m" in why_node(bench.state, bench.state.nodes["n1"], drained_at + 20.0)
+    for _ in range(2):  # it is asked for once, however often the clock is looked at
+        end_drains(bench.state, drained_at + 3600.0)
+        [stop] = decide(bench.state, drained_at + 3600.0)
+        assert isinstance(stop, StopAttempt)
+    bench.happen(ev.StopSent("n1", key))
+    end_drains(bench.state, bench.now + 3601.0)
+    assert decide(bench.state, bench.now + 3601.0) == []
+    bench.happen(ev.Reported("n1", report(key, "ended", outcome="cancelled")), ev.Collected(key))
+    assert bench.state.jobs[1].state is JobState.QUEUED
+    assert bench.state.nodes["n1"].drain.then_off
+    bench.happen(ev.ResumeRequested("n1"))
+    assert bench.state.nodes["n1"].drain is None
+
+
+def test_what_a_cancelled_job_wrote_may_be_unwanted() -> None:
+    bench = Bench(node())
+    bench.submit(job(1))
+    key = bench.run(1)
+    bench.happen(ev.CancelRequested(1, "cancelled by ann", discard=True))
+    assert bench.state.attempts[key].stop.discard
+    bench.happen(ev.Reported("n1", msgspec.structs.replace(report(key, "ended", outcome="cancelled"), output_files=9)))
+    assert bench.state.attempts[key].ending.output_files == 0

@@ -91,6 +91,19 @@ def test_cancel_ends_the_job_and_brings_what_there_is(shared_site: Site, traced:
     site.cli("racksack", "wait", job, code=13)
 
 
+def test_cancel_without_results_leaves_the_story_alone(shared_site: Site, traced: Path) -> None:
+    site = shared_site
+    job = site.submit(traced, "--", "100")
+    site.wait_for(job, "running")
+    until(lambda: any(f" {job}.1 " in line for line in site.traced()), "the job has begun")
+    told = site.cli("racksack", "cancel", job, "--no-results", "--force", "--wait").stdout
+    assert told.startswith(f"{job} (main) cancelled on ")
+    assert "partial" not in told
+    assert [path.name for path in site.returned(job).iterdir()] == ["result.json"]
+    assert "not wanted" in json.loads((site.returned(job) / "result.json").read_text())["reason"]
+    until(lambda: not (site.home / f"node/attempts/{job}.1").exists(), "nothing of it is left on the node")
+
+
 def test_hold_release_retry(shared_site: Site, traced: Path) -> None:
     site = shared_site
     job = site.submit(traced, "--hold", "--", "0")

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.cli import controller_option, for_each, json_option, open_client, option_s
 from racksack.text import clean, print_json
 
 if TYPE_CHECKING:
     from racksack.client import Client
+    from racksack.views import JobDetails
 
 _GRACE = "10s"
 
@@ -22,7 +23,9 @@ _GRACE = "10s"
 @click.option("-s", "--signal", "signal", metavar="SIGNAL", default="TERM", help="First signal: TERM, INT, ... [TERM]")
 @click.option("--grace", metavar="TIME", help=f"Time between the signal and the kill. [{_GRACE}]")
 @click.option("--force", is_flag=True, help="Kill at once.")
+@click.option("--no-results", is_flag=True, help="What they wrote so far is not wanted.")
 @click.option("--reason", metavar="TEXT", help="Kept with the job.")
+@click.option("-w", "--wait", is_flag=True, help="Wait until they have ended.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before --all.")
 @json_option
 @controller_option
@@ -33,7 +36,9 @@ def command(
     signal: str,
     grace: str | None,
     force: bool,
+    no_results: bool,
     reason: str | None,
+    wait: bool,
     yes: bool,
     as_json: bool,
     controller: str | None,
@@ -42,26 +47,36 @@ def command(
 
     A job that has ended already stays as it is, which is no error.
     """
-    grace_s = _grace_s(grace, force)
-    name_of_signal = "KILL" if force else signal.upper().removeprefix("SIG")
+    if force and (grace is not None or signal != "TERM"):
+        raise click.UsageError("--force kills at once; it leaves no room for --grace or --signal")
     if not ids and not everything and name is None:
         raise click.UsageError("name the jobs to cancel, or use --all or --name")
-    body: dict[str, object] = {"reason": reason, "grace_s": grace_s, "signal": name_of_signal}
+    if ids and (everything or name is not None):
+        raise click.UsageError("name the jobs by their ids, or use --all or --name, not both")
+    body: dict[str, object] = {
+        "reason": reason,
+        "grace_s": 0.0 if force else option_s("--grace", grace),
+        "signal": "KILL" if force else signal.upper().removeprefix("SIG"),
+        "results": False if no_results else None,
+    }
     with open_client(controller) as client:
         job_ids = client.resolve(ids) if ids else _mine(client, name, yes)
-        return for_each(job_ids, lambda job_id: _cancel(client, job_id, body, as_json))
+        if not job_ids and not as_json:
+            click.echo("nothing to cancel")
+        before = {}
 
+        def cancel(job_id: int) -> None:
+            before[job_id] = _cancel(client, job_id, body)
+            if not wait:
+                _tell(client.job(job_id), before[job_id], as_json)
 
-def _grace_s(grace: str | None, force: bool) -> float | None:
-    """Seconds, or None for the controller's default."""
-    from racksack_jobspecs.units import parse_duration
+        code = for_each(job_ids, cancel)
+        if wait:
+            from racksack.following import wait_for
 
-    if force:
-        return 0.0
-    try:
-        return parse_duration(grace) if grace else None
-    except ValueError as error:
-        raise click.UsageError(f"--grace: {error}") from None
+            for job in wait_for(client, list(before)):
+                _tell(job, before[job.id], as_json)
+        return code
 
 
 def _mine(client: Client, name: str | None, yes: bool) -> list[int]:
@@ -71,14 +86,31 @@ def _mine(client: Client, name: str | None, yes: bool) -> list[int]:
     return [job.id for job in jobs]
 
 
-def _cancel(client: Client, job_id: int, body: dict[str, object], as_json: bool) -> None:
+def _cancel(client: Client, job_id: int, body: dict[str, object]) -> JobDetails:
+    """Ask for the end; the job as it was before."""
     before = client.job(job_id)
     if not before.is_final:
         client.act(job_id, "cancel", **body)
+    return before
+
+
+def _tell(job: JobDetails, before: JobDetails, as_json: bool) -> None:
+    what = f"{job.id} ({clean(job.name)})"
+    where = f" on {clean(job.node)}" if job.node else ""
     if as_json:
-        print_json({"id": job_id, "was": before.state, "cancelled": not before.is_final})
+        print_json({"id": job.id, "was": before.state, "state": job.state, "cancelled": not before.is_final})
     elif before.is_final:
-        click.echo(f"{job_id} ({clean(before.name)}) has ended already: {before.state}")
+        click.echo(f"{what} has ended already: {before.state}")
+    elif job.is_final:
+        click.echo(f"{what} {job.state}{where}{_partial(job)}")
     else:
-        where = f" on {clean(before.node)}" if before.node else ""
-        click.echo(f"{job_id} ({clean(before.name)}) is being cancelled{where}")
+        click.echo(f"{what} is being cancelled{where}")
+
+
+def _partial(job: JobDetails) -> str:
+    from racksack_jobspecs.units import format_memory
+
+    if not job.output_files:
+        return ""
+    files = "1 file" if job.output_files == 1 else f"{job.output_files} files"
+    return f"; partial results: {files}, {format_memory(job.output_bytes or 0)}"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
-from racksack.text import clean, print_json
+from racksack.cli import controller_option, for_each, json_option, open_client, option_s
+from racksack.text import clean, print_json, short_local
 
 if TYPE_CHECKING:
     from racksack.client import Client
@@ -16,13 +16,26 @@ if TYPE_CHECKING:
 @click.command("drain", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
 @click.option("--reason", metavar="TEXT", required=True, help="Why; everybody sees it.")
+@click.option("--deadline", metavar="TIME", help="Queue jobs again that are still there after this time: 2h, ...")
 @click.option("--now", is_flag=True, help="Queue its jobs again instead of waiting for them.")
+@click.option("--then-off", is_flag=True, help="Switch it off once its last job has left, where power may be switched.")
 @json_option
 @controller_option
-def drain(nodes: tuple[str, ...], reason: str, now: bool, as_json: bool, controller: str | None) -> int:
+def drain(
+    nodes: tuple[str, ...],
+    reason: str,
+    deadline: str | None,
+    now: bool,
+    then_off: bool,
+    as_json: bool,
+    controller: str | None,
+) -> int:
     """Let a node finish its jobs and start no more, until it is resumed."""
+    if now and deadline is not None:
+        raise click.UsageError("--now and --deadline contradict each other; use one of them")
+    wish = {"reason": reason, "now": now, "deadline_s": option_s("--deadline", deadline), "then_off": then_off}
     with open_client(controller) as client:
-        return for_each(nodes, lambda name: _drain(client, name, reason, now, as_json))
+        return for_each(nodes, lambda name: _drain(client, name, wish, as_json))
 
 
 @click.command("resume", context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,8 +48,8 @@ def resume(nodes: tuple[str, ...], as_json: bool, controller: str | None) -> int
         return for_each(nodes, lambda name: _resume(client, name, as_json))
 
 
-def _drain(client: Client, name: str, reason: str, now: bool, as_json: bool) -> None:
-    client.post(f"nodes/{name}/drain", {"reason": reason, "now": now})
+def _drain(client: Client, name: str, wish: dict[str, object], as_json: bool) -> None:
+    client.post(f"nodes/{name}/drain", wish)
     node = client.node(name)
     if as_json:
         import msgspec
@@ -44,8 +57,10 @@ def _drain(client: Client, name: str, reason: str, now: bool, as_json: bool) -> 
         print_json(msgspec.to_builtins(node))
         return
     jobs = ", ".join(map(str, node.jobs))
-    waits = f"; waits for {'jobs' if len(node.jobs) > 1 else 'job'} {jobs}" if jobs and not now else ""
-    click.echo(f"{clean(name)} is {clean(node.state)}{waits}")
+    waits = f"; waits for {'jobs' if len(node.jobs) > 1 else 'job'} {jobs}" if jobs and not wish["now"] else ""
+    until = f", until {short_local(node.drain_deadline_at_s)} at most" if waits and node.drain_deadline_at_s else ""
+    off = "; it is to be switched off then" if node.then_off else ""
+    click.echo(f"{clean(name)} is {clean(node.state)}{waits}{until}{off}")
 
 
 def _resume(client: Client, name: str, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import time
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import controller_option, json_option, open_client, option_s
 from racksack.text import print_json
 
 _COLUMNS = (
@@ -31,12 +31,9 @@ def command(
     import msgspec
 
     from racksack.commands.status import queue_table
-    from racksack_jobspecs.units import parse_duration
 
-    try:
-        since_s = time.time() - parse_duration(since) if since else None
-    except ValueError as error:
-        raise click.UsageError(f"--since: {error}") from None
+    ago_s = option_s("--since", since)
+    since_s = None if ago_s is None else time.time() - ago_s
     with open_client(controller) as client:
         jobs = client.history(since_s=since_s, owner=owner, limit=limit)
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import controller_option, json_option, open_client, option_s
 from racksack.text import print_json, say
 
 
@@ -28,12 +28,8 @@ def command(
     """Wait until jobs have ended. The exit code says how: 0 all done, 10 failed, 11 OOM, ..., 8 not all alike."""
     from racksack.following import Patience, wait_for
     from racksack.waiting import final_code, leaving_alone, say_state
-    from racksack_jobspecs.units import parse_duration
 
-    try:
-        timeout_s = parse_duration(timeout) if timeout else None
-    except ValueError as error:
-        raise click.UsageError(f"--timeout: {error}") from None
+    timeout_s = option_s("--timeout", timeout)
     tell = (lambda job: None) if quiet or as_json else say_state
     with open_client(controller) as client:
         job_ids = client.resolve(ids)

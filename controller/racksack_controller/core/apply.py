@@ -16,7 +16,7 @@ from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.requeue import backoff_s, end_attempt, release_dependents
 from racksack_controller.core.state import Attempt, Drain, Ending, Node, Orphan, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
-from racksack_jobspecs.units import format_memory
+from racksack_jobspecs.units import format_duration, format_memory
 
 EFFECT_DELAY_S_MAX = 60.0
 COOL_S_MAX = 600.0
@@ -47,7 +47,7 @@ def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> No
     if attempt.state is JobState.COLLECTING:
         return
     state.tell(now, event.sentence, job=job.id)
-    stop = Stop("cancelled", event.sentence, event.grace_s, event.signal)
+    stop = Stop("cancelled", event.sentence, event.grace_s, event.signal, discard=event.discard)
     if attempt.launched or attempt.state is not JobState.STAGING:
         state.put_attempt(replace(attempt, stop=stop))
     else:
@@ -182,11 +182,23 @@ def _node_disconnected(state: State, event: ev.NodeDisconnected, now: float) -> 
 
 def _drain_requested(state: State, event: ev.DrainRequested, now: float) -> None:
     node = state.nodes[event.node]
-    state.put_node(replace(node, drain=Drain(event.reason, now)))
-    state.tell(now, f"drained: {event.reason}", node=node.name)
+    deadline_at_s = None if event.deadline_s is None else now + event.deadline_s
+    state.put_node(replace(node, drain=Drain(event.reason, now, deadline_at_s, event.then_off)))
+    until = f"; its jobs have {format_duration(event.deadline_s)}" if event.deadline_s is not None else ""
+    state.tell(now, f"drained: {event.reason}{until}", node=node.name)
     if event.now:
         for attempt in state.on_node(node.name):
             requeue_now(state, attempt, f"{node.name} is drained: {event.reason}", now)
+
+
+def end_drains(state: State, now: float) -> None:
+    """Queue again what still runs on drained nodes whose deadline has passed."""
+    for node in [node for node in state.nodes.values() if node.drain is not None]:
+        deadline_at_s = node.drain.deadline_at_s if node.drain else None
+        if deadline_at_s is None or deadline_at_s > now:
+            continue
+        for attempt in [attempt for attempt in state.on_node(node.name) if attempt.stop is None]:
+            requeue_now(state, attempt, f"{node.name} is drained and its deadline has passed", now)
 
 
 def requeue_now(state: State, attempt: Attempt, sentence: str, now: float) -> None:
@@ -293,6 +305,7 @@ def _told(ending: Ending | None) -> str:
 def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
     outcome = JobState(report.outcome or "lost")
     was_asked = outcome is JobState.CANCELLED and attempt.stop is not None
+    comes_back = attempt.stop is None or not attempt.stop.discard
     return Ending(
         outcome=outcome,
         reason=attempt.stop.sentence
@@ -305,8 +318,8 @@ def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
         prepare_s=report.prepare_s,
         ram_peak_bytes=report.ram_peak_bytes,
         cpu_s=report.cpu_s,
-        output_bytes=report.output_bytes,
-        output_files=report.output_files,
+        output_bytes=report.output_bytes if comes_back else 0,
+        output_files=report.output_files if comes_back else 0,
         gpu_uuids=report.gpu_uuids or attempt.allocation.gpus,
         dropped=report.dropped,
     )

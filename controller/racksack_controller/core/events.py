@@ -26,6 +26,7 @@ class CancelRequested(Event, frozen=True):
     sentence: str
     grace_s: float = 10.0
     signal: str = "TERM"
+    discard: bool = False  # what it wrote is not wanted
 
 
 class HoldRequested(Event, frozen=True):
@@ -93,11 +94,13 @@ class NodeDisconnected(Event, frozen=True):
 
 
 class DrainRequested(Event, frozen=True):
-    """A node is to take no more jobs; with `now` its jobs are queued again."""
+    """A node is to take no more jobs. Its jobs are queued again at once (`now`) or after `deadline_s`."""
 
     node: str
     reason: str
     now: bool = False
+    deadline_s: float | None = None
+    then_off: bool = False
 
 
 class ResumeRequested(Event, frozen=True):

@@ -19,6 +19,7 @@ class Stop(msgspec.Struct, frozen=True):
     grace_s: float = 10.0
     signal: str = "TERM"
     requeue: bool = False
+    discard: bool = False  # what it wrote is not wanted
     sent: bool = False  # the node has it; forgotten when the connection is new
 
 
@@ -121,6 +122,8 @@ class Drain(msgspec.Struct, frozen=True):
 
     reason: str
     since_s: float
+    deadline_at_s: float | None = None  # jobs that are still there then are queued again
+    then_off: bool = False  # whether the node is to be switched off once nothing of a job is left on it
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

@@ -180,7 +180,10 @@ def why_node(state: State, node: Node, now: float) -> str:
         return node.connection_reason
     if node.drain is not None:
         left = len(state.on_node(node.name))
-        return f"drained: {node.drain.reason}" + (f"; {left} jobs still there" if left else "")
+        deadline_s = None if node.drain.deadline_at_s is None else node.drain.deadline_at_s - now
+        until = f" for {format_duration(deadline_s)} at most" if deadline_s is not None and deadline_s > 0 else ""
+        off = "; to be switched off then" if node.drain.then_off else ""
+        return f"drained: {node.drain.reason}" + (f"; {left} jobs still there{until}" if left else "") + off
     if node.cool_until_s > now:
         return f"takes no jobs for {format_duration(node.cool_until_s - now)} after {node.failures} failed starts"
     return f"runs {len(state.on_node(node.name))} jobs"

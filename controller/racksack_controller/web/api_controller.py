@@ -21,6 +21,7 @@ from racksack_jobspecs.states import ExitCode
 LAST_FINISHED = 10
 STATUS_JOBS_MAX = 1000
 KEEPALIVE_S = 15.0
+DEADLINE_S_MAX = 366 * 86400.0
 
 routes = web.RouteTableDef()
 
@@ -115,11 +116,15 @@ async def node_why(request: web.Request) -> web.Response:
 
 @routes.post("/api/v1/nodes/{name}/drain")
 async def drain(request: web.Request) -> web.Response:
-    """Let a node take no more jobs; with `now` its jobs are queued again."""
+    """Let a node take no more jobs; with `now` or after `deadline_s` its jobs are queued again."""
     context, found, caller = request.app[CONTEXT], node_of(request), operator(request)
     body = await body_of(request)
     reason = f"{text_of(body, 'reason', 'no reason given')} ({caller})"
-    await context.loop.submit(ev.DrainRequested(found.name, reason, body.get("now") is True))
+    deadline_s = body.get("deadline_s")
+    if deadline_s is not None and (not isinstance(deadline_s, int | float) or not 0 <= deadline_s <= DEADLINE_S_MAX):
+        raise refusal("deadline_s is not a number of seconds up to a year", ExitCode.USAGE)
+    then_off = body.get("then_off") is True
+    await context.loop.submit(ev.DrainRequested(found.name, reason, body.get("now") is True, deadline_s, then_off))
     return web.json_response(view_of(context, found.name))
 
 

@@ -138,7 +138,7 @@ async def why(request: web.Request) -> web.Response:
 
 @routes.post("/api/v1/jobs/{id}/cancel")
 async def cancel(request: web.Request) -> web.Response:
-    """End a job. Cancelling a finished job changes nothing."""
+    """End a job; with `results: false` what it wrote is not fetched. Cancelling a finished job changes nothing."""
     context = request.app[CONTEXT]
     job, caller = await context.owned_job(request)
     body = await body_of(request)
@@ -151,7 +151,8 @@ async def cancel(request: web.Request) -> web.Response:
     reason = text_of(body, "reason", "")
     sentence = f"cancelled by {caller.name}" + (f": {reason}" if reason else "")
     if job.state not in FINAL:
-        await context.loop.submit(ev.CancelRequested(job.id, sentence, float(grace_s), name))
+        discard = body.get("results") is False
+        await context.loop.submit(ev.CancelRequested(job.id, sentence, float(grace_s), name, discard))
     return await _answer(context, job.id)
 
 

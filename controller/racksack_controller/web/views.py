@@ -110,6 +110,8 @@ def node_view(node: Node, state: State, stats: NodeStats | None, now: float) -> 
         "max_jobs": node.max_jobs,
         "labels": list(node.labels),
         "draining_reason": node.drain.reason if node.drain else None,
+        "drain_deadline_at_s": node.drain.deadline_at_s if node.drain else None,
+        "then_off": node.drain.then_off if node.drain else False,
         "connected_at_s": node.connection_since_s if node.connected else None,
         "load1": stats.load1 if stats else None,
         "disk_free_bytes": stats.disk_free_bytes if stats else None,
