@@ -33,6 +33,11 @@ COMMANDS = {
     "controller": Lazy("racksack.commands.controller:group", "Run, ask, stop or reload the controller.", _OPERATING),
     "reload": Lazy("racksack.commands.controller:reload", "Have the controller read its nodes again.", _OPERATING),
     "config": Lazy("racksack.commands.config:group", "Check a controller's configuration.", _OPERATING),
+    "simulate": Lazy(
+        "racksack_controller.simulate.main:main",
+        "Replay a workload by other policies or on another rack.",
+        _OPERATING,
+    ),
     "web": Lazy("racksack.commands.web:command", "Print the address of the status page.", _OPERATING),
     "schema": Lazy("racksack.commands.schema:command", "Print the JSON Schema of job files.", _OPERATING),
     "completion": Lazy("racksack.commands.completion:command", "Print shell completion.", _OPERATING),

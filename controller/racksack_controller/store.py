@@ -283,6 +283,11 @@ def ended_attempts(
     return [(_decode_job(job), _decode_attempt(attempt)) for job, attempt in rows]
 
 
+def all_nodes(connection: sqlite3.Connection) -> list[Node]:
+    """Every node that was ever seen, as it was last."""
+    return [_decode_node(row[0]) for row in connection.execute("SELECT record FROM nodes ORDER BY name")]
+
+
 def story(connection: sqlite3.Connection, *, job: int | None = None, node: str | None = None) -> list[StoryLine]:
     """The last 500 lines of the story of a job or a node, oldest first."""
     column, value = ("job", job) if job is not None else ("node", node)

@@ -22,6 +22,7 @@ from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import State
+from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import Machines, job_of, nodes_of
 from racksack_controller.simulate.workload import Task
 from racksack_jobspecs.states import FINAL
@@ -53,7 +54,7 @@ class Replay:
     def __init__(
         self,
         tasks: Sequence[Task],
-        machines: Machines,
+        machines: Machines | Fleet,
         policy: Policy,
         *,
         faults: Faults | None = None,

@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from racksack_controller.core.records import Job, Node
+from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.workload import Task, WorkloadError
 from racksack_jobspecs.resources import Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
@@ -45,16 +46,20 @@ def parse_machines(text: str, layout: Layout) -> Machines:
     return Machines(int(match[1]), int(match[2]), layout)
 
 
-def nodes_of(machines: Machines) -> list[Node]:
+def nodes_of(machines: Machines | Fleet) -> list[Node]:
     """The nodes, as they stand in the state."""
+    if isinstance(machines, Fleet):
+        return list(machines.nodes)
     count, cpus = (1, machines.processors) if machines.layout is Layout.POOL else (machines.count, machines.cpus)
     inventory = Inventory(cpus, PLENTY, PLENTY)
     return [Node(name=f"n{number:04}", inventory=inventory) for number in range(1, count + 1)]
 
 
-def job_of(task: Task, number: int, machines: Machines) -> Job | None:
+def job_of(task: Task, number: int, machines: Machines | Fleet) -> Job | None:
     """The job that stands for a task, or None when no node could ever hold it."""
-    gang = task.processors if machines.layout is Layout.GANG else 1
+    if isinstance(machines, Fleet):
+        return machines.job_of(task, number)
+    gang = int(task.processors) if machines.layout is Layout.GANG else 1
     cpus = 1 if machines.layout is Layout.GANG else task.processors
     largest = machines.processors if machines.layout is not Layout.SINGLE else machines.cpus
     if task.processors > largest:

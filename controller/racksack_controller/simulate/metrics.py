@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from racksack_controller.simulate.engine import Outcome
+from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import Machines
 
 BOUND_S = 10.0
@@ -32,7 +33,7 @@ class Metrics(msgspec.Struct, frozen=True):
     node_hours_on: float
 
 
-def measure(outcomes: Sequence[Outcome], machines: Machines) -> Metrics:
+def measure(outcomes: Sequence[Outcome], machines: Machines | Fleet) -> Metrics:
     """The metrics of a replay in which every job has ended."""
     done = [one for one in outcomes if one.started_s is not None and one.ended_s is not None]
     submit = np.array([one.task.submit_s for one in done])

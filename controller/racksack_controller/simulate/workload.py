@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from racksack_controller.core.records import Job
+
 _FIELDS = 18
 
 
@@ -24,11 +26,12 @@ class Task(msgspec.Struct, frozen=True):
     submit_s: float
     run_s: float
     limit_s: float  # the user's estimate
-    processors: int
+    processors: float
     user: str = "user"
     program: str = "program"
     ram_bytes: int = 0  # per processor
     priority: int = 0
+    job: Job | None = None  # of our own history: all that it asked for
 
 
 class WorkloadError(Exception):
