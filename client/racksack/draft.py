@@ -12,7 +12,7 @@ from racksack.errors import UsageError
 from racksack_jobspecs import yamltext
 from racksack_jobspecs.parse import JobFileError, parse_job
 from racksack_jobspecs.spec import JobSpec
-from racksack_jobspecs.write import quoted
+from racksack_jobspecs.yamlscalar import quoted
 
 Value = (
     str

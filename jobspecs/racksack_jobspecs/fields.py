@@ -32,6 +32,8 @@ from racksack_jobspecs.readers import (
 )
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec, Dependency, Environment
+from racksack_jobspecs.sweep.fields import SWEEP_FIELDS
+from racksack_jobspecs.sweep.parse import read_sweep
 from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
 
 GPUS_MAX = 1024
@@ -308,6 +310,20 @@ JOB_FIELDS = (
         _ARRAY,
         "One job for each index, which it finds in RACKSACK_ARRAY_INDEX; %N lets N run at once.",
         '"0-99%8"',
+        "none",
+    ),
+    Field(
+        "sweep",
+        Kind(
+            read_sweep,
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {field.key: {**field.kind.schema, "description": field.doc} for field in SWEEP_FIELDS},
+            },
+        ),
+        "Many points of one function or program in place of one run; its keys stand below.",
+        "{function: evaluate, params: {x: 1:10:1}}",
         "none",
     ),
     Field(

@@ -14,6 +14,8 @@ from racksack_jobspecs.fields import FAMILIAR_KEYS, JOB_FIELDS
 from racksack_jobspecs.readers import NAME_CHARS_MAX, Report, read_fields
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.spec import Environment, JobSpec
+from racksack_jobspecs.sweep.parse import entrypoint_fault, with_entrypoint
+from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.yamltext import Mapping, Problem, Scalar, YamlError, load
 
 _TO_SPEC = {
@@ -65,6 +67,7 @@ def parse_job(text: str | bytes) -> JobSpec:
     lines = {key.text: key.line for key, _ in root.entries}
     nodes = _nodes(values, lines, report)
     environment = _environment(values, lines, report)
+    _check_sweep(values, lines, report)
     if report.problems:
         raise JobFileError(report.sorted(), values.get("submission", ""))
     return _spec(values, nodes, environment)
@@ -75,7 +78,12 @@ def _spec(values: dict[str, Any], nodes: tuple[str, ...], environment: Environme
     gpus = resources.get("gpus")
     if isinstance(gpus, GpuRequest) and gpus.count == 0:
         resources["gpus"] = None
+    sweep: SweepSpec | None = values.get("sweep")
+    if sweep is not None:
+        ram = values.get("stage_in_ram", ())
+        sweep = with_entrypoint(sweep, values["entrypoint"], values.get("args", ()), ram)
     return JobSpec(
+        sweep=sweep,
         name=values.get("name") or _name_of(values["entrypoint"]),
         project=values["project"],
         entrypoint=values["entrypoint"],
@@ -84,6 +92,20 @@ def _spec(values: dict[str, Any], nodes: tuple[str, ...], environment: Environme
         environment=environment,
         **{field: values[key] for key, field in _TO_SPEC.items() if key in values},
     )
+
+
+def _check_sweep(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:
+    """What a sweep does not go together with."""
+    if "sweep" not in values:
+        return
+    if "array" in values:
+        report.add(lines["array"], "array", "stands beside sweep, which is many points already; remove one of the two")
+    if values.get("gang", 1) > 1:
+        report.add(lines["gang"], "gang", "stands beside sweep, whose runners start alone; remove one of the two")
+    if "entrypoint" in values:
+        fault = entrypoint_fault(values["sweep"], values["entrypoint"], values.get("args", ()))
+        if fault is not None:
+            report.add(lines[fault[0]], *fault)
 
 
 def _name_of(entrypoint: str) -> str:

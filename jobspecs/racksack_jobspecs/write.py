@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec, Dependency, Environment, JobSpec
+from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.units import exact_duration, exact_memory
+from racksack_jobspecs.yamlscalar import quoted
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,99}")
-_RESERVED = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
 _PREFIXED = re.compile(r"(after)?(ok|any):")
 
 
@@ -29,6 +29,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "project", quoted(spec.project)
     yield "entrypoint", quoted(spec.entrypoint)
     yield "args", _list(spec.args)
+    yield "sweep", "" if spec.sweep is None else _sweep(spec.sweep)
     yield "cpus", number(spec.resources.cpus)
     yield "ram", exact_memory(spec.resources.ram_bytes)
     yield "gpus", _gpus(spec.resources.gpus)
@@ -56,25 +57,10 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "submission", quoted(spec.submission) if spec.submission else ""
 
 
-def quoted(text: str) -> str:
-    """One YAML scalar with exactly these characters. Raises ValueError for half characters (lone surrogates)."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _RESERVED:
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        shown = text.encode("utf-8", "backslashreplace").decode()
-        raise ValueError(f"{shown} is not Unicode text and cannot stand in a job file; rename or rewrite it") from None
-    return '"' + "".join(map(_escaped, text)) + '"'
+def _sweep(sweep: SweepSpec) -> str:
+    from racksack_jobspecs.sweep.write import sweep_text  # here, because it needs the parser of values
 
-
-def _escaped(char: str) -> str:
-    if char in '"\\':
-        return "\\" + char
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return sweep_text(sweep)
 
 
 def number(value: float) -> str:

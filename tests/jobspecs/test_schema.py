@@ -11,6 +11,7 @@ from racksack_jobspecs.fields import ARRAY_FIELDS, ENVIRONMENT_FIELDS, GPU_FIELD
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.schema import field_table, job_schema
 from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.sweep.fields import CHUNK_FIELDS, CONTROL_FIELDS, SEARCH_FIELDS, SWEEP_FIELDS
 from racksack_jobspecs.yamlplain import plain
 from racksack_jobspecs.yamltext import load
 
@@ -96,13 +97,24 @@ def test_every_part_of_a_spec_has_a_key() -> None:
         "nodes": {"node", "nodes"},
         "environment": {"environment", "python", "requirements"},
     }
-    not_written = {"runner_of", "sweep"}  # set by the controller; made of a file by its own parser
+    not_written = {"runner_of"}  # set by the controller
     keys = {key for part in JobSpec.__struct_fields__ for key in named.get(part, {part})} - not_written
     assert keys == {field.key for field in JOB_FIELDS}
 
 
 @pytest.mark.parametrize(
-    "fields", [JOB_FIELDS, GPU_FIELDS, ENVIRONMENT_FIELDS, ARRAY_FIELDS], ids=["job", "gpus", "environment", "array"]
+    "fields",
+    [
+        JOB_FIELDS,
+        GPU_FIELDS,
+        ENVIRONMENT_FIELDS,
+        ARRAY_FIELDS,
+        SWEEP_FIELDS,
+        SEARCH_FIELDS,
+        CHUNK_FIELDS,
+        CONTROL_FIELDS,
+    ],
+    ids=["job", "gpus", "environment", "array", "sweep", "search", "chunk", "control"],
 )
 def test_the_page_has_the_table(fields: Any) -> None:
     assert field_table(fields) in PAGE, f"docs/job-file.md should hold this table:\n{field_table(fields)}"

@@ -1,9 +1,11 @@
 """What a sweep is: the `sweep:` mapping of a job file, checked, with every axis written out.
 
 Points are numbered from 0. In a space of axes (`axes`) the number alone says what the parameters are, so they are
-stored nowhere; the last axis counts fastest, as in nested loops. `where` leaves numbers out, it does not renumber. In a
-range point n is the n-th part, in a list of jobs the n-th. Where a search draws its points, the number is the order of
-drawing and the parameters are stored.
+stored nowhere; the last axis counts fastest, as in nested loops. `where` leaves numbers out, it does not renumber. So
+does a condition (`only_if`): where it is false, the point stands under the number that has the axis's first value, and
+its parameters are without that axis. In a range point n is the n-th part, in a list of jobs the n-th. Where a search
+draws its points, the number is the order of drawing and the parameters are stored; it draws from `axes` (by their
+values) and from `domains`.
 """
 
 from __future__ import annotations
@@ -32,18 +34,18 @@ class Axis(msgspec.Struct, frozen=True):
 
     name: str
     values: tuple[Value, ...]
+    only_if: str = ""  # an expression of other parameters: where it is false, the point does not have this one
 
 
 class Domain(msgspec.Struct, frozen=True, kw_only=True):
-    """One parameter of a sampled space: an interval, or `choices`."""
+    """One parameter of a searched space that has no steps: an interval, its ends included."""
 
     name: str
-    low: float = 0.0
-    high: float = 0.0
-    step: float | None = None
+    low: float
+    high: float
     is_log: bool = False
     is_whole: bool = False
-    choices: tuple[Value, ...] = ()
+    only_if: str = ""  # as of an axis
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -79,7 +81,7 @@ class Metric(msgspec.Struct, frozen=True):
     direction: Literal["max", "min"] = "max"
 
 
-class Chunking(msgspec.Struct, frozen=True, kw_only=True):
+class Chunking(msgspec.Struct, frozen=True):
     """How many points a runner gets at once."""
 
     target_s: float = 300.0  # a chunk is to last so long at most; the first ones are shorter
@@ -150,4 +152,19 @@ def params_of(spec: SweepSpec, point: int) -> Params:
     for axis in reversed(spec.axes):
         point, index = divmod(point, len(axis.values))
         values.append((axis.name, axis.values[index]))
-    return dict(reversed(values))
+    return without_absent(spec, dict(reversed(values)))
+
+
+def without_absent(spec: SweepSpec, values: Params) -> Params:
+    """The parameters of a point without those whose condition is false, looked at in the order of the spec."""
+    conditional: list[Axis | Domain] = [axis for axis in spec.axes if axis.only_if]
+    conditional += [domain for domain in spec.domains if domain.only_if]
+    if not conditional:
+        return values
+    from racksack_jobspecs.sweep.expressions import holds
+
+    kept = dict(values)
+    for one in conditional:
+        if one.name in kept and not holds(one.only_if, kept):
+            del kept[one.name]
+    return kept

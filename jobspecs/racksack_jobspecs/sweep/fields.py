@@ -1,0 +1,359 @@
+"""The one table of the keys below `sweep:` of a job file."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from racksack_jobspecs.readers import (
+    DURATION,
+    ENV,
+    LABEL,
+    Field,
+    Kind,
+    Report,
+    attempt,
+    list_of,
+    number_of,
+    one_of,
+    read_fields,
+    shown,
+    whole_of,
+    word_of,
+)
+from racksack_jobspecs.sweep import axes, expressions
+from racksack_jobspecs.sweep.scripts import jobs_of
+from racksack_jobspecs.sweep.spec import Axis, Chunking, Control, Domain, Metric, Params, Range, Search
+from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
+
+POINTS_MAX = 100_000_000
+DRAWN_POINTS_MAX = 1_000_000
+PARAMETERS_MAX = 100
+RANGE_PARTS = 65_536  # a range without a step is cut into about so many parts
+METRICS_MAX = 20
+
+_PART = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,99})=)?(-?[0-9]{1,18}):(-?[0-9]{1,18})(?::([0-9]{1,18}))?")
+_METRIC = re.compile(r"([^\s:,](?:[^:,]{0,98}[^\s:,])?)(?::(max|min))?")
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+_VALUE_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
+
+
+def _function(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node)
+    if not _FUNCTION.fullmatch(word):
+        raise ValueError(f"{shown(word)} is not the name of a function; write its name alone, as after def")
+    return word
+
+
+def _params(node: Node, path: str, report: Report) -> tuple[Axis | Domain, ...]:
+    if not isinstance(node, Mapping):
+        raise ValueError("this must be a mapping; write a line such as stop_loss: 20:80:2 for each parameter")
+    found: dict[str, Axis | Domain] = {}
+    for key, value in node.entries:
+        where = f"{path}.{shown(key.text)}"
+        if not axes.PARAMETER.fullmatch(key.text):
+            report.add(key.line, where, "is not a parameter's name; write letters, digits and _, no digit first")
+        elif key.text in found:
+            report.add(key.line, where, "stands here again; keep one of them")
+        else:
+            read = attempt(functools.partial(_parameter, key.text), value, where, report)
+            if read is not None:
+                found[key.text] = read
+    if len(found) > PARAMETERS_MAX:
+        raise ValueError(f"there are {len(found)} parameters; write at most {PARAMETERS_MAX}")
+    return tuple(found.values())
+
+
+def _parameter(name: str, node: Node, path: str, report: Report) -> Axis | Domain | None:
+    if isinstance(node, Sequence):
+        return axes.listed(name, [_value(item) for item in node.items])
+    if isinstance(node, Scalar):
+        return axes.parameter(name, "null" if node.is_null else node.text)
+    values = read_fields(node, path, PARAMETER_FIELDS, report, {"when": "if", "value": "values", "choices": "values"})
+    found = values.get("values")
+    if found is None:
+        return None
+    if isinstance(found, str):
+        condition = values.get("if", "")
+        return axes.parameter(name, f"{found} if {condition}" if condition else found)
+    return axes.listed(name, found, values.get("if", ""))
+
+
+def _value(node: Node) -> Any:  # noqa: ANN401 - a Value
+    """One item of a list: what stood in quotes in the file is a text all the same if it is no number or word."""
+    if not isinstance(node, Scalar):
+        raise ValueError("a value is a number, a text, true or false; write a list of such")
+    return None if node.is_null else axes.scalar(node.text)
+
+
+def _values(node: Node, _path: str, _report: Report) -> Any:  # noqa: ANN401 - a text, or a list of Value
+    if isinstance(node, Sequence):
+        return [_value(item) for item in node.items]
+    return word_of(node)
+
+
+def _expression(node: Node, _path: str, _report: Report) -> str:
+    return expressions.parse(word_of(node)).text.strip()
+
+
+def _where(node: Node, path: str, report: Report) -> str:
+    """One expression, or a list of which all must hold."""
+    if not isinstance(node, Sequence):
+        return _expression(node, path, report)
+    parts = [attempt(_expression, item, f"{path}[{at}]", report) for at, item in enumerate(node.items)]
+    return " and ".join(f"({part})" for part in parts if part)
+
+
+def _range(node: Node, _path: str, _report: Report) -> Range:
+    word = word_of(node)
+    match = _PART.fullmatch(word)
+    if match is None:
+        raise ValueError(f"{shown(word)} is not a range of numbers; write seed=0:4294967296 or seed=0:4294967296:65536")
+    first, last = int(match[2]), int(match[3])
+    if last <= first:
+        raise ValueError(f"{shown(word)} is empty; write the first number and, larger, the one after the last")
+    step = int(match[4] or 0) or max(1, -(-(last - first) // RANGE_PARTS))
+    if (last - first) / step > POINTS_MAX:
+        raise ValueError(f"{shown(word)} has more than {POINTS_MAX} parts; write a larger third number")
+    return Range(match[1] or "range", first, last, step)
+
+
+def _search(node: Node, path: str, report: Report) -> Search:
+    if isinstance(node, Mapping):
+        return Search(**read_fields(node, path, SEARCH_FIELDS, report, {"n": "count", "points": "count"}))
+    return Search(kind=SEARCH_KIND.read(node, path, report))
+
+
+def _metric(node: Node, _path: str, _report: Report) -> Metric:
+    word = word_of(node)
+    match = _METRIC.fullmatch(word)
+    if match is None:
+        raise ValueError(f"{shown(word)} is not a metric; write its name and max or min, such as sharpe:max")
+    return Metric(match[1], "min" if match[2] == "min" else "max")
+
+
+def _chunk(node: Node, path: str, report: Report) -> Chunking:
+    if isinstance(node, Mapping):
+        values = read_fields(node, path, CHUNK_FIELDS, report)
+        if values.get("min", 1) > (values.get("max") or POINTS_MAX):
+            report.add(node.line, path, "min is above max; turn them round")
+        return Chunking(values.get("target", 300.0), values.get("min", 1), values.get("max"))
+    if word_of(node).lower() == "auto":
+        return Chunking()
+    size = _POINTS.read(node, path, report)
+    return Chunking(points_min=size, points_max=size)
+
+
+def _max_fails(node: Node, path: str, report: Report) -> int | float:
+    """A number of points, or a share as a float."""
+    match = _SHARE.fullmatch(word_of(node).replace(" ", ""))
+    if match is None:
+        return int(whole_of(0, POINTS_MAX, "a number of points; or write a share such as 5%").read(node, path, report))
+    share = float(match[1]) / 100
+    if share > 1:
+        raise ValueError(f"{match[0]} is more than all points; write at most 100%")
+    return share
+
+
+def _fixed(node: Node, path: str, report: Report) -> Params:
+    """Arguments that every point gets."""
+    if not isinstance(node, Mapping):
+        raise ValueError("this must be a mapping; write NAME: value lines below it")
+    found: Params = {}
+    for key, value in node.entries:
+        where = f"{path}.{shown(key.text)}"
+        if not axes.PARAMETER.fullmatch(key.text) or key.text in found:
+            report.add(key.line, where, "is not a name of its own; write letters, digits and _, each name once")
+        elif not isinstance(value, Scalar):
+            report.add(value.line, where, "this must be a single value")
+        else:
+            found[key.text] = None if value.is_null else axes.scalar(value.text)
+    return found
+
+
+def _control(node: Node, path: str, report: Report) -> Control:
+    if isinstance(node, Mapping):
+        values = read_fields(node, path, CONTROL_FIELDS, report)
+        return Control(top=values.get("top"), env=values.get("env", {}), args=values.get("args", {}))
+    return Control(top=_TOP.read(node, path, report))
+
+
+def _top(node: Node, path: str, report: Report) -> int | None:
+    return None if word_of(node).lower() == "all" else int(_POINTS.read(node, path, report))
+
+
+def _seconds(node: Node, _path: str, _report: Report) -> float:
+    """Plain seconds are understood here, where everything is short."""
+    return number_of(node)
+
+
+_POINTS = whole_of(1, POINTS_MAX, "a number of points")
+_TOP = Kind(_top, {"type": ["string", "integer"]})
+_EXPRESSION = Kind(_expression, {"type": "string"})
+_PARAM_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        _VALUE_SCHEMA,
+        {"type": "array", "items": _VALUE_SCHEMA},
+        {"type": "object", "required": ["values"], "additionalProperties": True},
+    ]
+}
+PARAMETER_FIELDS = (
+    Field("values", Kind(_values, {}), "A list, or a text such as 1:10:1.", "1:10:1", is_required=True),
+    Field("if", _EXPRESSION, "Points for which this is false do not have the parameter.", "algo == 'knn'", "always"),
+)
+SEARCH_KIND = one_of("grid", "random", "lhs", "sobol", "tpe", "cmaes", "ga")
+SEARCH_FIELDS = (
+    Field(
+        "kind",
+        SEARCH_KIND,
+        "grid: every combination; random, lhs (Latin hypercube), sobol: spread over the space; tpe, cmaes, ga "
+        "(genetic): each point learns from those before.",
+        "tpe",
+        "grid",
+    ),
+    Field("count", whole_of(1, DRAWN_POINTS_MAX, "a number of points"), "How many points are drawn.", "500", "all"),
+    Field("seed", whole_of(0, 2**31 - 1, "a seed"), "The same seed draws the same points.", "7", "0"),
+)
+CHUNK_FIELDS = (
+    Field("target", DURATION, "How long a chunk lasts at most; the first ones are shorter.", "300s", "300s"),
+    Field("min", _POINTS, "The least number of points, but at the end.", "500", "1"),
+    Field("max", _POINTS, "The largest number of points.", "2000", "none"),
+)
+CONTROL_FIELDS = (
+    Field("top", _TOP, "How many of the best points run again, or all.", "100", "all"),
+    Field(
+        "args",
+        Kind(_fixed, {"type": "object", "additionalProperties": _VALUE_SCHEMA}),
+        "Arguments that the second run gets.",
+        "{data: 2024.csv}",
+        "none",
+    ),
+    Field("env", ENV, "Environment variables that the second run gets.", "{PERIOD: control}", "none"),
+)
+
+
+def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
+    """The schema of a mapping with these keys."""
+    properties = {field.key: field.kind.schema for field in fields}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+SWEEP_FIELDS = (
+    Field(
+        "function",
+        Kind(_function, {"type": "string", "pattern": f"^{_FUNCTION.pattern}$"}),
+        "A function of the entrypoint, called with the parameters; it returns a dict of metrics or a number.",
+        "evaluate",
+        "none: the entrypoint is a program",
+    ),
+    Field(
+        "params",
+        Kind(_params, {"type": "object", "additionalProperties": _PARAM_SCHEMA}),
+        "The parameters: start:stop:step, lists, log:low:high:number, single values.",
+        "{stop_loss: 20:80:2, mode: [fast, slow]}",
+        "none",
+    ),
+    Field(
+        "where",
+        Kind(_where, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+        "Combinations for which this is false are left out.",
+        "fast < slow",
+        "none",
+    ),
+    Field(
+        "range",
+        Kind(_range, {"type": "string"}),
+        "In place of params: a range of numbers in parts; each point gets start and end (one after its last number).",
+        '"seed=0:4294967296:65536"',
+        "none",
+    ),
+    Field(
+        "jobs",
+        Kind(jobs_of, {"anyOf": [{"type": "array", "items": {"type": "object"}}, {"type": "string"}]}),
+        "In place of params: a list of programs with their words.",
+        '[{job_id: a, script: train.py, args: ["--lr", "0.1"]}]',
+        "none",
+    ),
+    Field(
+        "fixed",
+        Kind(_fixed, {"type": "object", "additionalProperties": _VALUE_SCHEMA}),
+        "Arguments that every point gets.",
+        "{data: prices.csv}",
+        "none",
+    ),
+    Field(
+        "search",
+        Kind(_search, {"anyOf": [SEARCH_KIND.schema, _object(SEARCH_FIELDS)]}),
+        "How points are chosen.",
+        "{kind: random, count: 500}",
+        "grid",
+    ),
+    Field(
+        "metric",
+        list_of(Kind(_metric, {"type": "string"}), splits_at_commas=True),
+        "What a point is judged by, and whether more (max) or less (min) is better; the first one ranks.",
+        "sharpe:max",
+        "value:max",
+    ),
+    Field("point_timeout", DURATION, "The time limit of one point.", "120s", "none"),
+    Field("retries", whole_of(0, 100, "a number of retries"), "How often a failed point is tried again.", "2", "1"),
+    Field("backoff", DURATION, "The wait before the first retry; each further one waits twice as long.", "10s", "2s"),
+    Field(
+        "max_fails",
+        Kind(_max_fails, {"type": ["integer", "string"]}),
+        "The sweep ends when more points than this have failed for good.",
+        "5%",
+        "none",
+    ),
+    Field(
+        "chunk",
+        Kind(_chunk, {"anyOf": [{"type": ["string", "integer"]}, _object(CHUNK_FIELDS)]}),
+        "How many points a runner gets at once: auto, a number, or target, min and max.",
+        "{target: 60s}",
+        "auto",
+    ),
+    Field("max_runners", whole_of(1, 4096, "a number of runners"), "How many runners there are at most.", "4", "none"),
+    Field(
+        "slots",
+        whole_of(1, 4096, "a number of workers"),
+        "Workers of a runner.",
+        "12",
+        "one for each GPU, else for each CPU",
+    ),
+    Field("stuck_after", DURATION, "A runner that says nothing for so long is given up.", "10m", "10m"),
+    Field(
+        "control",
+        Kind(_control, {"anyOf": [{"type": ["string", "integer"]}, _object(CONTROL_FIELDS)]}),
+        "The best points run a second time, on other data.",
+        "{top: 100, args: {data: 2024.csv}}",
+        "none",
+    ),
+    Field(
+        "notify",
+        list_of(LABEL, splits_at_commas=True),
+        "Who is told of the end; names of `notify:` in racksack.yaml.",
+        "[telegram]",
+        "those for all sweeps",
+    ),
+)
+FAMILIAR_KEYS = {
+    "parameters": "params",
+    "space": "params",
+    "constraint": "where",
+    "constraints": "where",
+    "metrics": "metric",
+    "objective": "metric",
+    "timeout": "point_timeout",
+    "per_point_timeout": "point_timeout",
+    "chunk_size": "chunk",
+    "parallel": "max_runners",
+    "max_parallel": "max_runners",
+    "workers": "slots",
+    "per_node": "slots",
+    "method": "search",
+    "optimization_type": "search",
+    "seed": "search",
+    "count": "search",
+}
