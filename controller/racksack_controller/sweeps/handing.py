@@ -143,7 +143,8 @@ def script_values(spec: SweepSpec, point: int) -> dict[str, object]:
 
 async def control(active: Active, runner: Runner, node: Node) -> None:
     """Tell a runner what is wanted of it, unless it knows. Raises NodeError."""
-    back = tuple(sorted(lease.chunk.number for lease in active.leases_of(runner.attempt) if lease.is_asked_back))
+    asked = [lease.chunk.number for lease in active.leases_of(runner.attempt) if lease.is_asked_back]
+    back = tuple(sorted(asked))
     wish = (runner.finish, back)
     if runner.told == wish or (runner.told is None and wish == (False, ())):
         return
