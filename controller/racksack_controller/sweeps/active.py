@@ -18,6 +18,7 @@ from racksack_controller.core.sweep_ranges import Ranges
 from racksack_controller.core.sweep_records import Chunk, Failure, Progress, Suspects, Sweep
 from racksack_controller.sweeps import ledger
 from racksack_controller.sweeps.drawing import Outcome
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.sweep.spec import SweepSpec
 
@@ -96,12 +97,12 @@ class Active:
     @property
     def is_sampled(self) -> bool:
         """Whether the parameters of its points were drawn and stored."""
-        return self.spec.range is None and not self.spec.scripts and self.spec.search.kind != "grid"
+        return is_drawn(self.spec)
 
     @property
     def is_given(self) -> bool:
         """Whether the parameters of its points travel with their chunk."""
-        return self.is_sampled or bool(self.spec.scripts)
+        return self.is_sampled or bool(self.spec.scripts) or any(axis.only_if for axis in self.spec.axes)
 
     @property
     def waiting(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from racksack_controller.core.sweep_records import CONTROL, MAIN, Failure, Progress, Sweep
 from racksack_controller.returns import let_owner_read
 from racksack_controller.sweeps import ledger, reading
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.sweep.spec import Params, params_of
 
@@ -89,7 +90,7 @@ def best_rows(connection: sqlite3.Connection, sweep: Sweep, count: int, run: int
 def params_of_points(connection: sqlite3.Connection, sweep: Sweep, points: Sequence[int]) -> dict[int, Params]:
     """The parameters of points: from their numbers, or as they were drawn."""
     spec = sweep.sweep
-    if spec.range is not None or spec.scripts or spec.search.kind == "grid":
+    if not is_drawn(spec):
         return {point: params_of(spec, point) for point in points}
     return reading.params_of_drawn(connection, sweep.id, points)
 

@@ -24,6 +24,7 @@ from racksack_controller.sweeps import handing, ledger, reuse, runner_jobs
 from racksack_controller.sweeps.active import Active, Runner, load
 from racksack_controller.sweeps.drawing import Drawer, MakeDrawer
 from racksack_controller.sweeps.following import Follower
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_controller.sweeps.stepping import Stepper
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import FINAL, JobState
@@ -285,18 +286,18 @@ class Sweeps:
             points_total=pending.size,
             waits_for=waits_for,
         )
-        is_drawn = spec.sweep.range is None and not spec.sweep.scripts and spec.sweep.search.kind != "grid"
+        drawn = is_drawn(spec.sweep)
         progress = Progress(
             state=SweepState.STOPPED if spec.hold else SweepState.RUNNING,
             reason=f"held by {owner}" if spec.hold else "",
             points=pending.size,
-            pending=() if is_drawn else pending.pairs(),
+            pending=() if drawn else pending.pairs(),
         )
 
         def save(connection: sqlite3.Connection) -> None:
             ledger.add_sweep(connection, sweep, progress)
-            taken = Progress() if is_drawn else reuse.take_over(connection, sweep, progress)
-            if not is_drawn and taken.reused:
+            taken = progress if drawn else reuse.take_over(connection, sweep, progress)
+            if taken.reused:
                 ledger.save_progress(connection, sweep.id, taken)
             ledger.tell(connection, sweep.id, sweep.submitted_at_s, f"submitted by {owner}: {pending.size} points")
 

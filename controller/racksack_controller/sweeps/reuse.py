@@ -16,6 +16,7 @@ from racksack_controller.core.sweep_ranges import Ranges
 from racksack_controller.core.sweep_records import MAIN, Progress, Sweep
 from racksack_controller.sweeps import ledger, reading
 from racksack_controller.sweeps.drawing import Outcome
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_controller.sweeps.segments import Numbers, as_ranges, build
 from racksack_jobspecs.sweep.spec import SweepSpec, Value
 
@@ -66,9 +67,13 @@ def same_points(earlier: SweepSpec, later: SweepSpec, numbers: Numbers) -> Numbe
     """For each point of one space the number that it has in the other, -1 for none; None where they do not compare."""
     if (earlier.range, earlier.scripts) != (later.range, later.scripts):
         return None
+    if is_drawn(earlier) or is_drawn(later):
+        return None
     if earlier.range is not None or earlier.scripts or earlier.axes == later.axes:
         return numbers
-    if earlier.search.kind != "grid" or {axis.name for axis in earlier.axes} != {axis.name for axis in later.axes}:
+    if {axis.name for axis in earlier.axes} != {axis.name for axis in later.axes}:
+        return None
+    if any(axis.only_if for axis in (*earlier.axes, *later.axes)):
         return None
     strides, stride = {}, 1
     for axis in reversed(later.axes):
