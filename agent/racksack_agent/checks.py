@@ -7,7 +7,7 @@ from typing import Any, Dict, Tuple, Type, Union
 
 from racksack_agent.problems import RefusedError
 
-_ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,9}")
+_ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,9}(@[0-9]{1,9})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REQUIRED = object()
 

@@ -64,7 +64,7 @@ class AttemptFolder:
 
     @property
     def name(self) -> str:
-        """`<job>.<number>`."""
+        """`<job>.<number>`, of a rank of a gang `<job>.<number>@<rank>`."""
         return os.path.basename(self.path)
 
     def exists(self) -> bool:
@@ -105,6 +105,11 @@ class AttemptFolder:
     def stop(self) -> str:
         """A request to end: reason, grace and first signal."""
         return self.path + "/stop.json"
+
+    @property
+    def go(self) -> str:
+        """There once a rank that is prepared may start."""
+        return self.path + "/go"
 
     @property
     def reserve(self) -> str:

@@ -125,6 +125,16 @@ def start_each(agent: Agent, names: Collection[str]) -> Dict[str, str]:
     return problems
 
 
+def go(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Let attempts start that wait for it; what became of one that ended is told by its report. Raises OSError."""
+    for name in checks.names(request, "attempts"):
+        folder = agent.home.attempt(checks.attempt_name(name))
+        if agent.attempts.is_alive(folder.name):
+            os.close(os.open(folder.go, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            agent.attempts.poke(folder.name)
+    return {}
+
+
 def base_env() -> Dict[str, str]:
     """What a job's clean environment and the building of its venv take from ours."""
     return {
@@ -159,6 +169,7 @@ def check(order: object) -> Order:
         "stage_in_ram": checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
         "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
         "grace_s": float(field(order, "grace_s", number, 10)),
+        "go_within_s": field(order, "go_within_s", number, None),
         "array_index": field(order, "array_index", int, None),
         "sweep": field(order, "sweep", dict, None),
     }

@@ -68,6 +68,7 @@ _OPS: Dict[str, tuple[str, Op]] = {
     "put": ("slow", put),
     "adopt": ("slow", adopt),
     "launch": ("launch", launching.launch),
+    "go": ("launch", launching.go),
     "stop": ("launch", removing.stop),  # in order with the launch that it may follow at once
     "reports": ("quick", reports),
     "fetch": ("slow", fetching.fetch),

@@ -26,6 +26,7 @@ Report = Dict[str, Any]
 
 _REASON_MAX = 1000
 _LOCK_WAIT_S = 10.0
+_GO_LOOK_S = 1.0
 _WORTH_A_FLUSH_S = 5.0  # a shorter attempt whose record a power cut takes is simply run again
 _ROOM_BYTES_MIN = 64 * 1024
 
@@ -96,6 +97,10 @@ class Supervisor:
             return self.stop.end() or End("prepare_failed", str(problem))
         finally:
             self.report["prepare_s"] = round(time.monotonic() - began_s, 4)
+        if self.order["go_within_s"] is not None:
+            end = self.wait_for_go(self.order["go_within_s"])
+            if end is not None:
+                return end
         terminal = panes.open_terminal(self.pane, os.O_RDWR)
         try:
             running = job.start(self.folder, self.order, prepared, terminal)
@@ -108,6 +113,19 @@ class Supervisor:
         end = job.watch(running, self.stop)
         self.report.update(ram_peak_bytes=running.ram_peak_bytes, cpu_s=round(running.cpu_s, 3))
         return end
+
+    def wait_for_go(self, within_s: float) -> End | None:
+        """Say that all is prepared, and start only when told to. An end, if it comes to that instead."""
+        self.report.update(state="prepared")
+        publish(self.folder, self.report)
+        give_up_s = time.monotonic() + within_s
+        while not os.path.exists(self.folder.go):
+            self.stop.wait(_GO_LOOK_S)  # `go` wakes us by the signal that announces a stop, too
+            if self.stop.requested:
+                return self.stop.end()
+            if time.monotonic() > give_up_s:
+                return End("lost", f"it was prepared, but not told to start within {within_s:g} s")
+        return None
 
     def finish(self, end: End) -> None:
         """Gather the outputs and write exit.json; no process of the attempt is left."""

@@ -58,7 +58,7 @@ def own_variables(order: Order, folder: str) -> dict[str, str]:
     own = {
         "RACKSACK_JOB_ID": str(order["job_id"]),
         "RACKSACK_JOB_NAME": order["name"],
-        "RACKSACK_ATTEMPT": order["attempt"],
+        "RACKSACK_ATTEMPT": order["attempt"].partition("@")[0],  # the same for all ranks of a gang
         "RACKSACK_NODE": order["node"],
         "RACKSACK_CPUS": f"{order['cpus']:g}",
         "RACKSACK_RAM_MB": str(order["ram_bytes"] >> 20),

@@ -111,18 +111,17 @@ def submit(
     nodes: Sequence[str] | None = None,
     exclude_nodes: Sequence[str] | None = None,
     stage_in_ram: Sequence[str] | None = None,
-    hold: bool | None = None,
     begin: str | float | None = None,
-    no_wake: bool | None = None,
     submission: str | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     controller: str | Client | None = None,
+    **keys: Value | None,
 ) -> Job:
-    """Submit a job. Sizes and durations are written as on the command line (`"32G"`, `"2h"`).
+    """Submit a job; sizes and durations as on the command line (`"32G"`, `"2h"`); `keys` are others of a job file.
 
-    `include` and `exclude` choose what of the project is sent. Raises UsageError for arguments that make no job,
-    ProjectError for a project that cannot be sent, NeverRunnableError, UnreachableError and TransferError.
+    Raises UsageError for arguments that make no job, ProjectError for a project that cannot be sent,
+    NeverRunnableError, UnreachableError and TransferError.
     """
     given: dict[str, Value | None] = {
         "name": name,
@@ -148,10 +147,9 @@ def submit(
         "nodes": nodes,
         "exclude": exclude_nodes,
         "stage_in_ram": stage_in_ram,
-        "hold": hold,
         "begin": begin,
-        "no_wake": no_wake,
         "submission": submission,
+        **keys,
     }
     return submit_spec(spec_of_options(given), Path(project), include=include, exclude=exclude, controller=controller)[
         0

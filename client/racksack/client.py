@@ -159,9 +159,9 @@ class Client:
         """cancel, hold, release, retry or fetched."""
         return self.post(f"jobs/{job_id}/{verb}", {key: value for key, value in body.items() if value is not None})
 
-    def attach(self, job_id: int, *, shell: bool = False) -> Attach:
-        """How to get into a running job."""
-        return self.get(Attach, f"jobs/{job_id}/attach", {"shell": 1 if shell else None})
+    def attach(self, job_id: int, *, shell: bool = False, rank: int | None = None) -> Attach:
+        """How to get into a running job, of a gang into one rank of it."""
+        return self.get(Attach, f"jobs/{job_id}/attach", {"shell": 1 if shell else None, "rank": rank})
 
     def plan(self, text: str) -> Plan:
         """What would become of a job file."""
@@ -194,13 +194,20 @@ class Client:
         )
 
     def log_chunk(
-        self, job_id: int, stream: str, offset: int, *, attempt: int | None = None, wait_s: float = 0
+        self,
+        job_id: int,
+        stream: str,
+        offset: int,
+        *,
+        attempt: int | None = None,
+        rank: int | None = None,
+        wait_s: float = 0,
     ) -> tuple[bytes, int, bool]:
         """Bytes of a log from `offset` (below zero: from the end), the next offset, and whether the log has ended."""
         answer = self.ask(
             "GET",
             f"jobs/{job_id}/logs/{stream}",
-            {"offset": offset, "limit": _CHUNK_BYTES, "attempt": attempt},
+            {"offset": offset, "limit": _CHUNK_BYTES, "attempt": attempt, "rank": rank},
             wait_s=wait_s,
         )
         following = answer.headers.get("Racksack-Offset", str(max(offset, 0) + len(answer.body)))
@@ -217,11 +224,17 @@ class Client:
         return resolve(self, words)
 
     def log(
-        self, job_id: int, stream: str = "stdout", *, attempt: int | None = None, offset: int = 0
+        self,
+        job_id: int,
+        stream: str = "stdout",
+        *,
+        attempt: int | None = None,
+        rank: int | None = None,
+        offset: int = 0,
     ) -> Iterator[bytes]:
         """What a log holds now, piece by piece."""
         while True:
-            data, offset, _ = self.log_chunk(job_id, stream, offset, attempt=attempt)
+            data, offset, _ = self.log_chunk(job_id, stream, offset, attempt=attempt, rank=rank)
             if not data:
                 return
             yield data

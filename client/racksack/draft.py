@@ -27,6 +27,7 @@ Value = (
 )
 
 _OPTION_OF_KEY = {
+    "gang": "--nodes",
     "time_limit": "--time",
     "node": "--node",
     "nodes": "--node",

@@ -99,6 +99,7 @@ def follow_log(
     *,
     offset: int = 0,
     attempt: int | None = None,
+    rank: int | None = None,
     patience: Patience | None = None,
 ) -> Iterator[bytes]:
     """The bytes of a log as they appear, until the log has ended."""
@@ -107,7 +108,7 @@ def follow_log(
     while True:
         begun_s = time.monotonic()
         data, following, has_ended = patient.ask(
-            lambda at=at: client.log_chunk(job_id, stream, at, attempt=attempt, wait_s=LONG_POLL_S)  # type: ignore[misc]
+            lambda at=at: client.log_chunk(job_id, stream, at, attempt=attempt, rank=rank, wait_s=LONG_POLL_S)  # type: ignore[misc]
         )
         at = following
         if data:

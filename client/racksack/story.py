@@ -25,7 +25,8 @@ def _head(job: JobDetails) -> Iterator[str]:
     if reason:
         yield f"  {clean(reason)}"
     yield f"  runs      {clean(job.entrypoint or '-')} {clean(' '.join(map(str, job.spec.get('args') or [])))}".rstrip()
-    yield f"  asked     {format_cpus(job.cpus)} CPU, {format_memory(job.ram_bytes)} RAM{_gpus(job.gpus)}"
+    each = f"{job.gang} nodes, on each " if job.gang > 1 else ""
+    yield f"  asked     {each}{format_cpus(job.cpus)} CPU, {format_memory(job.ram_bytes)} RAM{_gpus(job.gpus)}"
     if job.ram_peak_bytes is not None:
         yield f"  used      {format_memory(job.ram_peak_bytes)} RAM at most, {job.cpu_s or 0:.1f} s of CPU"
     if job.energy is not None and job.energy.kwh is not None:
@@ -62,6 +63,7 @@ def _attempts(job: JobDetails) -> Iterator[str]:
         yield "Attempts"
     for attempt in job.attempts:
         number = clean(attempt.get("attempt", attempt.get("number", "?")))
+        number += f" rank {clean(attempt['rank'])}" if attempt.get("ranks", 1) != 1 else ""
         words = [clean(attempt[key]) for key in ("state", "node", "outcome", "reason") if attempt.get(key)]
         yield f"  {number}  {'  '.join(words)}"
 

@@ -133,7 +133,7 @@ def _after(client: Client, after: Value | None) -> Value | None:
 def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
     """The keys of a job file that the options stand for; None where an option was not given."""
     plain = ("name", "priority", "cpus", "ram", "disk", "time_limit", "retries", "max_output", "python", "requirements")
-    values: dict[str, Value | None] = {key: options[key] for key in (*plain, "array", "submission")}
+    values: dict[str, Value | None] = {key: options[key] for key in (*plain, "array", "gang", "submission")}
     for key in ("after", "labels", "nodes", "retry_on"):
         values[key] = ",".join(options[key]) or None
     values |= {
@@ -146,6 +146,8 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         "stage_in_ram": list(options["ramdisk"]) or None,
         "hold": True if options["hold"] else None,
         "no_wake": True if options["no_wake"] else None,
+        "preemptible": True if options["preemptible"] else None,
+        "deadline": moment(options["deadline"]) if options["deadline"] else None,
         "begin": moment(options["begin"]) if options["begin"] else None,
     }
     return values

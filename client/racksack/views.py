@@ -18,7 +18,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     owner: str | int = ""
     state: str = JobState.QUEUED.value
-    node: str | None = None
+    node: str | None = None  # of a gang all of them, rank 0's first: "r1,r2"
+    gang: int = 1
     attempt: int | str | None = None
     cpus: float = 0
     ram_bytes: int = 0

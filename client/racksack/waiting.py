@@ -76,19 +76,21 @@ def leaving_alone(job_ids: Sequence[int]) -> Iterator[None]:
         raise
 
 
-def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str]) -> None:
+def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str], rank: int | None = None) -> None:
     """Follow the logs of one job to our stdout and stderr; of several jobs each line carries the job's id."""
     import threading
 
     ways = [(job_id, stream) for job_id in job_ids for stream in streams]
     if len(ways) == 1:
-        _pump(client, *ways[0], prefix=b"")
+        _pump(client, *ways[0], b"", rank)
         return
     failures: list[BaseException] = []
     threads = []
     for job_id, stream in ways:
         prefix = f"{job_id}: ".encode() if len(job_ids) > 1 else b""
-        thread = threading.Thread(target=_pump_alone, args=(client, job_id, stream, prefix, failures), daemon=True)
+        thread = threading.Thread(
+            target=_pump_alone, args=(client, job_id, stream, prefix, rank, failures), daemon=True
+        )
         thread.start()
         threads.append(thread)
     for thread in threads:
@@ -98,19 +100,21 @@ def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str]) ->
         raise failures[0]
 
 
-def _pump_alone(client: Client, job_id: int, stream: str, prefix: bytes, failures: list[BaseException]) -> None:
+def _pump_alone(
+    client: Client, job_id: int, stream: str, prefix: bytes, rank: int | None, failures: list[BaseException]
+) -> None:
     """One log over a connection of its own, for a thread. What goes wrong is raised by whoever waits for it."""
     try:
         with Client(client.target) as own:
-            _pump(own, job_id, stream, prefix)
+            _pump(own, job_id, stream, prefix, rank)
     except Exception as error:  # noqa: BLE001 - carried to the other thread
         failures.append(error)
 
 
-def _pump(client: Client, job_id: int, stream: str, prefix: bytes) -> None:
+def _pump(client: Client, job_id: int, stream: str, prefix: bytes, rank: int | None) -> None:
     destination = 2 if stream == "stderr" else 1
     rest = b""
-    for data in follow_log(client, job_id, stream, patience=Patience(say)):
+    for data in follow_log(client, job_id, stream, rank=rank, patience=Patience(say)):
         if not prefix:
             _write(destination, data)
             continue

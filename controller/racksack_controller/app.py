@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -33,8 +33,6 @@ from racksack_controller.power_side import PowerSide, answers_of
 from racksack_controller.projects import Projects
 from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished
-from racksack_controller.sweeps.folder import finisher
-from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.web.changes import News
 from racksack_controller.web.context import Context
 from racksack_controller.web.server import address_of, own_hosts, serve_tcp, serve_unix
@@ -72,11 +70,6 @@ class App:
         self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
-        self.sweeps = Sweeps(
-            self.loop, self.store, self.nodes, take_ids=self.intake.take_ids, finisher=finisher(self.spool)
-        )
-        self.intake.sweeps = self.sweeps
-        self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
         self._configured: dict[str, NodeConfig] = {}
         self._runners: list[web.AppRunner] = []
@@ -128,7 +121,6 @@ class App:
     async def _open(self, idle_exit_s: float | None) -> str:
         await self._return_the_finished()
         await self.power.open()
-        await self.sweeps.open()
         await self._configure(self.config)
         context = self._context()
         shared = self.config.group is not None
@@ -141,7 +133,6 @@ class App:
         watcher = Watcher(self.spool, self.config.watch.settle_s, self.config.watch.rescan_s)
         self._spawn(self._watch(watcher))
         self._spawn(self.intake.run())
-        self._spawn(self.sweeps.run())
         keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
         self._spawn(keeping.run())
         return context.web_address
@@ -171,8 +162,7 @@ class App:
 
     def _is_idle(self) -> bool:
         """Whether nothing is queued, running or asked for."""
-        busy = self.state.jobs or self.state.attempts or self.news.has_readers or self.sweeps.is_busy
-        return not busy
+        return not self.state.jobs and not self.state.attempts and not self.news.has_readers
 
     async def _configure(self, config: Config) -> None:
         """Make the nodes those of the configuration."""
@@ -199,10 +189,10 @@ class App:
             reserve=wanted.reserve,
             max_jobs=wanted.max_jobs,
             labels=wanted.labels,
+            address=wanted.address or _address_of(wanted.reach),
         )
         await self.loop.submit(ev.NodeConfigured(record))
         node = make_node(name, _own_home(wanted.reach, self.store.spool_id))
-        node.on_results = partial(self.sweeps.results_grew, name)
         connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach))
         self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
         self.node_env[name] = wanted.env
@@ -262,7 +252,6 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
         await self.edge.close()
-        await self.sweeps.close()
         await self.power.close()
         await asyncio.gather(looping, *(node.close() for node in self.nodes.values()), return_exceptions=True)
         with contextlib.suppress(FileNotFoundError):
@@ -276,6 +265,11 @@ def _known_inventory(wanted: NodeConfig) -> Inventory | None:
     if wanted.cpus is None or wanted.ram_bytes is None:
         return None
     return wanted.complete(Inventory(cpus=0, ram_bytes=0, disk_bytes=2**62))
+
+
+def _address_of(settings: NodeSettings) -> str:
+    """By what name other nodes are likely to reach this one."""
+    return settings.host if isinstance(settings, SshSettings) else socket.gethostname()
 
 
 def _own_home(settings: NodeSettings, spool_id: str) -> NodeSettings:

@@ -78,6 +78,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     reserve: ResourceRequest = ResourceRequest(cpus=0.0, ram_bytes=0)
     max_jobs: int | None = None
     labels: tuple[str, ...] = ()
+    address: str | None = None  # for other nodes; None: its ssh host, or this machine's name
     env: dict[str, str] = {}
     cpus: int | None = None
     ram_bytes: int | None = None
@@ -262,6 +263,7 @@ def _node(name: str, values: dict[str, Any], reach: NodeSettings, power: PowerSe
         ),
         max_jobs=values.get("max_jobs"),
         labels=values.get("labels", ()),
+        address=values.get("address"),
         env=values.get("env", {}),
         cpus=values.get("cpus"),
         ram_bytes=values.get("ram"),

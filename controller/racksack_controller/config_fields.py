@@ -395,6 +395,13 @@ NODE_FIELDS = (
     ),
     Field("local", _fields(LOCAL_FIELDS), "The controller's own machine.", "{}", may_be_empty=True),
     Field("reserve", _fields(RESERVE_FIELDS), "What jobs do not get.", "{cpus: 1, ram: 2G}", "nothing"),
+    Field(
+        "address",
+        Kind(_host, {}),
+        "By what name or address the other nodes reach it, for jobs on several nodes at once.",
+        "10.20.0.6",
+        "its ssh host; of the controller's own machine: its host name",
+    ),
     Field("max_jobs", whole_of(1, 100_000, "the number of jobs"), "How many jobs it runs at once.", "12", "no limit"),
     Field("labels", list_of(LABEL, splits_at_commas=True), "Words that jobs can ask for.", "[epyc]", "none"),
     Field("env", ENV, "Environment variables of every job there.", '{HSA_OVERRIDE_GFX_VERSION: "10.3.0"}', "none"),

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from racksack_controller import returns
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import AttemptAction, Collect, Remove, Start, StopAttempt
+from racksack_controller.core.actions import Assemble, AttemptAction, Collect, Go, Remove, Start, StopAttempt
 from racksack_controller.core.state import Attempt, Job
+from racksack_controller.job_env import job_env
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import GpuGrant, LaunchOrder, Node
@@ -23,6 +24,7 @@ from racksack_jobspecs.layout import Spool
 
 log = logging.getLogger("racksack.edge")
 
+GO_WITHIN_S = 7200.0  # so long a prepared rank waits for the others of its gang
 COLLECT_BATCH = 200  # attempts whose folders are pulled by one request
 
 EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, object]]]]
@@ -46,8 +48,6 @@ class NodeEdge:
         self._node_env = node_env
         self._energy_of = energy_of
         self._tasks: set[asyncio.Task[None]] = set()
-        self.plan_of: Callable[[Job], dict[str, object] | None] = lambda job: None  # of a sweep's runner
-        self.before_collect: Callable[[Attempt], Awaitable[None]] = _nothing
 
     def start(self, actions: Sequence[AttemptAction]) -> None:
         """Begin these actions, those of one kind on one node together."""
@@ -77,10 +77,14 @@ class NodeEdge:
     async def _carry_out(self, kind: type[AttemptAction], node_name: str, group: Sequence[AttemptAction]) -> None:
         node = self._nodes.get(node_name)
         try:
-            if node is None:
+            if kind is Assemble:
+                await self._assemble(group)
+            elif node is None:
                 raise NodeUnreachable(f"{node_name} does not stand in the configuration")
-            if kind is Start:
+            elif kind is Start:
                 await self._start(node, group)
+            elif kind is Go:
+                await self._go(node, group)
             elif kind is Collect:
                 await self._collect(node, group)
             elif kind is Remove:
@@ -130,7 +134,9 @@ class NodeEdge:
     def _job_of(self, action: AttemptAction) -> tuple[Job, Attempt] | None:
         attempt = self._loop.state.attempts.get(action.attempt)
         job = self._loop.state.jobs.get(attempt.job) if attempt else None
-        return (job, attempt) if job is not None and attempt is not None else None
+        if job is None or attempt is None or len(self._loop.state.ranks(attempt)) != attempt.ranks:
+            return None  # it is over, and nobody waits for it any more
+        return job, attempt
 
     def _order(self, job: Job, attempt: Attempt) -> LaunchOrder:
         spec = job.spec
@@ -144,7 +150,7 @@ class NodeEdge:
             digest=job.snapshot,
             entrypoint=spec.entrypoint,
             args=spec.args,
-            env=_job_env(job),
+            env=job_env(job, attempt, self._loop.state.ranks(attempt)),
             node_env=self._node_env.get(attempt.node, {}),
             cpus=attempt.allocation.cpus,
             ram_bytes=attempt.allocation.ram_bytes,
@@ -154,17 +160,19 @@ class NodeEdge:
             outputs=spec.outputs,
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
-            sweep=self.plan_of(job),
             submitted_at_s=job.submitted_at_s,
             grace_s=10.0,
+            go_within_s=GO_WITHIN_S if attempt.ranks > 1 else None,
         )
+
+    async def _go(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        await node.go([action.attempt for action in group])
+        for action in group:
+            self._loop.post(ev.GoSent(action.node, action.attempt))
 
     async def _collect(self, node: Node, group: Sequence[AttemptAction]) -> None:
         wanted = {attempt.key: (job, attempt) for job, attempt in filter(None, map(self._job_of, group))}
         notes = dict.fromkeys(wanted, "")
-        for job, attempt in wanted.values():
-            if job.spec.runner_of is not None:
-                await self.before_collect(attempt)
         folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
         for key, (_, attempt) in wanted.items():
             if attempt.stop is not None and attempt.stop.discard:
@@ -200,19 +208,45 @@ class NodeEdge:
     def _complete(
         self,
         pairs: Sequence[tuple[Job, Attempt]],
-        notes: Mapping[str, str],
+        notes: dict[str, str],
         energy: Mapping[int, Mapping[str, object]],
     ) -> dict[str, str]:
-        """Put received folders in place; gives the sentence of each that failed. Runs in a thread."""
+        """Put received folders in place, ranks' aside; gives the sentence of each that failed. Runs in a thread."""
         failed = {}
         for job, attempt in pairs:
             try:
-                if not returns.already_placed(self._spool, attempt):
+                if returns.already_placed(self._spool, attempt):
+                    continue
+                if attempt.ranks > 1:
+                    aside = returns.keep_rank(self._spool, attempt)
+                    notes[attempt.key] = "; ".join(filter(None, (notes[attempt.key], aside)))
+                else:
                     returns.complete(self._spool, job, attempt, notes[attempt.key], energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:
                 failed[attempt.key] = f"the results could not be put in place on the controller: {error}"
         returns.sync_file_system(self._spool.returns)
         return failed
+
+    async def _assemble(self, group: Sequence[AttemptAction]) -> None:
+        for action in group:
+            pair = self._job_of(action)
+            if pair is None:
+                continue
+            job, attempt = pair
+            try:
+                await asyncio.to_thread(self._place_gang, job, attempt, self._loop.state.ranks(attempt))
+            except (OSError, returns.ReturnsError) as error:
+                sentence = f"the results could not be put in place on the controller: {error}"
+                log.warning("failed action=%s reason=%s", action.key, sentence)
+                self._loop.post(ev.AssembleFailed(action.attempt, sentence))
+            else:
+                self._loop.post(ev.Assembled(action.attempt))
+
+    def _place_gang(self, job: Job, attempt: Attempt, ranks: Sequence[Attempt]) -> None:
+        """Make one return folder of those of a gang's ranks. Runs in a thread. Raises OSError, ReturnsError."""
+        if not returns.already_placed(self._spool, attempt):
+            returns.assemble(self._spool, job, ranks)
+        returns.sync_file_system(self._spool.returns)
 
     async def _remove(self, node: Node, group: Sequence[AttemptAction]) -> None:
         await node.remove([action.attempt for action in group])
@@ -227,20 +261,14 @@ class NodeEdge:
                 self._loop.post(ev.StopSent(action.node, action.attempt))
 
 
-async def _nothing(attempt: Attempt) -> None:
-    """What is done before an attempt's folder is collected, where there is nothing to be done."""
-
-
-def _job_env(job: Job) -> dict[str, str]:
-    if job.array_index is None:
-        return job.spec.env
-    return {"RACKSACK_ARRAY_ID": str(job.array_id), "RACKSACK_ARRAY_INDEX": str(job.array_index), **job.spec.env}
-
-
 def _failure(action: AttemptAction, sentence: str) -> ev.Event:
     """The event that says that an action failed for reasons outside the job."""
     if isinstance(action, Start):
         return ev.StartFailed(action.attempt, "controller", sentence)
+    if isinstance(action, Go):
+        return ev.GoFailed(action.node, action.attempt, sentence)
+    if isinstance(action, Assemble):
+        return ev.AssembleFailed(action.attempt, sentence)
     if isinstance(action, Collect):
         return ev.CollectFailed(action.attempt, sentence)
     if isinstance(action, Remove):

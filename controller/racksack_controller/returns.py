@@ -1,6 +1,7 @@
 """Return folders: received beside, completed, renamed into place.
 
 `returns/<job>/` is what the latest attempt brought; folders of earlier attempts stand in its `attempts/<number>/`.
+Of a gang it is what rank 0 brought, with the folders of the other ranks in it; it appears once all have come.
 A folder is received under one name and renamed once it is complete, so one that was cut short is received again.
 Nothing in it is taken for ours: a job may write a result.json or an attempts/ of its own, kept under another name.
 """
@@ -9,19 +10,23 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
+from racksack_controller.core.gang import named, spokesman
 from racksack_controller.core.state import Attempt, Job
 from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.states import JobState
 
 RESULT = "result.json"
 HISTORY = "attempts"
+RANK_FOLDER = re.compile(r"rank-[0-9]+")
 
 
 class ReturnsError(Exception):
@@ -38,9 +43,14 @@ def received(spool: Spool, key: str) -> Path:
     return spool.returns / f".received-{key}"
 
 
+def ready_rank(spool: Spool, key: str) -> Path:
+    """Where the completely received folder of a rank of a gang waits for those of the others."""
+    return spool.returns / f".rank-{key}"
+
+
 def begin(spool: Spool, key: str) -> Path | None:
     """An empty folder to receive into, or None when this attempt was received completely before. Raises OSError."""
-    if received(spool, key).exists():
+    if received(spool, key).exists() or ready_rank(spool, key).exists():
         return None
     folder = receiving(spool, key)
     if folder.exists():
@@ -53,7 +63,7 @@ def sweep(spool: Spool, live: Container[str]) -> None:
     """Remove what was being received of attempts that were given up since; before any is received. Raises OSError."""
     for entry in spool.returns.iterdir():
         kind, _, key = entry.name.partition("-")
-        if kind in (".receiving", ".received") and key not in live:
+        if kind in (".receiving", ".received", ".rank", ".assembling") and key not in live:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
@@ -80,6 +90,43 @@ def complete(spool: Spool, job: Job, attempt: Attempt, note: str, energy: Mappin
         let_owner_read(fresh, job.owner)
         fresh.rename(folder)
     _put_in_place(spool, job, folder)
+
+
+def keep_rank(spool: Spool, attempt: Attempt) -> str:
+    """The folder of one rank is complete; a note if the job used names of ours in it. Raises OSError."""
+    ready, fresh = ready_rank(spool, attempt.key), receiving(spool, attempt.key)
+    if ready.exists():
+        return ""
+    ours = [
+        name
+        for name in (entry.name for entry in fresh.iterdir())
+        if name in (RESULT, HISTORY) or RANK_FOLDER.fullmatch(name)
+    ]
+    notes = [_set_aside(fresh, name) for name in ours] if attempt.rank == 0 else []
+    fresh.rename(ready)
+    return "; ".join(notes)
+
+
+def assemble(spool: Spool, job: Job, ranks: Sequence[Attempt]) -> None:
+    """Make one return folder of what the ranks of a gang brought and put it in place. Raises OSError or ReturnsError.
+
+    Rank 0's folder is the return folder, rank 3's is `rank-3/` in it. It may be cut short anywhere and done again.
+    """
+    key = job.attempt_key
+    whole = received(spool, key)
+    if not whole.exists():
+        beside = spool.returns / f".assembling-{key}"
+        if not beside.exists():
+            first = ready_rank(spool, key)
+            first.rename(beside) if first.exists() else beside.mkdir(mode=0o700)
+        for rank in ranks:
+            folder = ready_rank(spool, rank.key)
+            if rank.rank and folder.exists():
+                folder.rename(beside / f"rank-{rank.rank}")
+        write_result(beside, result_of(job, spokesman(ranks), ranks=ranks))
+        let_owner_read(beside, job.owner)
+        beside.rename(whole)
+    _put_in_place(spool, job, whole)
 
 
 def _set_aside(folder: Path, name: str) -> str:
@@ -116,12 +163,18 @@ def _number_of(folder: Path) -> int:
         return 0
 
 
-def result_of(job: Job, attempt: Attempt | None, note: str = "") -> dict[str, object]:
-    """The contents of result.json. Times are Unix seconds, sizes bytes."""
+def result_of(job: Job, attempt: Attempt | None, note: str = "", ranks: Sequence[Attempt] = ()) -> dict[str, object]:
+    """The contents of result.json. Times are Unix seconds, sizes bytes.
+
+    Of a gang `attempt` is the rank that speaks for the job; what was used and returned is that of all ranks.
+    """
     ending = attempt.ending if attempt else None
-    outcome = ending.outcome if ending else job.state
-    reason = (ending.reason if ending else "") or job.reason
-    return {
+    outcome = (ending.outcome if ending else None) or (attempt.state if ranks and attempt else job.state)
+    reason = (ending.reason if ending else "") or (attempt.problem if ranks and attempt else "") or job.reason
+    if ranks and attempt and outcome is not JobState.DONE and attempt.stop is None:
+        reason = named(attempt, reason)
+    endings = [rank.ending for rank in ranks if rank.ending] if ranks else [ending] if ending else []
+    result: dict[str, object] = {
         "job": job.id,
         "name": job.spec.name,
         "owner": job.owner,
@@ -135,17 +188,48 @@ def result_of(job: Job, attempt: Attempt | None, note: str = "") -> dict[str, ob
         "started_at_s": ending.started_at_s if ending else None,
         "ended_at_s": ending.ended_at_s if ending else job.ended_at_s,
         "prepare_s": ending.prepare_s if ending else None,
-        "ram_peak_bytes": ending.ram_peak_bytes if ending else None,
-        "cpu_s": ending.cpu_s if ending else None,
+        "ram_peak_bytes": max((one.ram_peak_bytes for one in endings if one.ram_peak_bytes is not None), default=None),
+        "cpu_s": _sum(one.cpu_s for one in endings),
         "cpus": job.spec.resources.cpus,
         "ram_bytes": job.spec.resources.ram_bytes,
         "gpus": list(ending.gpu_uuids) if ending else [],
         "snapshot": job.snapshot,
         "entrypoint": job.spec.entrypoint,
         "args": list(job.spec.args),
+        "output_files": sum(one.output_files for one in endings),
+        "output_bytes": sum(one.output_bytes for one in endings),
+        "dropped": list(ending.dropped) if ending else [],
+    }
+    if ranks:
+        result["ranks"] = [_rank_result(rank) for rank in ranks]
+    return result
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None when none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _rank_result(rank: Attempt) -> dict[str, object]:
+    """One of `ranks` in result.json."""
+    ending = rank.ending
+    return {
+        "rank": rank.rank,
+        "node": rank.node,
+        "state": str(ending.outcome if ending else rank.state),
+        "reason": " ".join(filter(None, [ending.reason if ending else rank.problem, rank.note])),
+        "exit_code": ending.exit_code if ending else None,
+        "signal": ending.signal if ending else None,
+        "started_at_s": ending.started_at_s if ending else None,
+        "ended_at_s": ending.ended_at_s if ending else rank.ended_at_s,
+        "ram_peak_bytes": ending.ram_peak_bytes if ending else None,
+        "cpu_s": ending.cpu_s if ending else None,
+        "gpus": list(ending.gpu_uuids) if ending else [],
         "output_files": ending.output_files if ending else 0,
         "output_bytes": ending.output_bytes if ending else 0,
         "dropped": list(ending.dropped) if ending else [],
+        "folder": ("." if rank.rank == 0 else f"rank-{rank.rank}") if rank.collected else None,
     }
 
 

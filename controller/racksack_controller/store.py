@@ -114,7 +114,7 @@ class Store:
         """Everything that is not over, as the state to go on from."""
         state = State()
         rows = self._writer.execute("SELECT record FROM jobs WHERE ended_at_s IS NULL ORDER BY id")
-        attempts = self._writer.execute("SELECT record FROM attempts WHERE live = 1 ORDER BY job, number")
+        attempts = self._writer.execute("SELECT record FROM attempts WHERE live = 1 ORDER BY job, number, rank")
         nodes = self._writer.execute("SELECT record FROM nodes ORDER BY name")
         state.load(
             (_decode_job(row[0]) for row in rows),
@@ -127,9 +127,8 @@ class Store:
         return state
 
     def last_job_id(self) -> int:
-        """The highest id ever given to a job or a sweep, 0 for a new store."""
-        sql = "SELECT max(ifnull((SELECT max(id) FROM jobs), 0), ifnull((SELECT max(id) FROM sweeps), 0))"
-        return int(self._writer.execute(sql).fetchone()[0])
+        """The highest id ever given, 0 for a new store."""
+        return int(self._writer.execute("SELECT ifnull(max(id), 0) FROM jobs").fetchone()[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction on the writing thread. Raises StoreError; then nothing was changed."""
@@ -207,8 +206,8 @@ ON CONFLICT (id) DO UPDATE SET
     state = excluded.state, ended_at_s = excluded.ended_at_s, fetched = excluded.fetched, record = excluded.record
 """
 _SAVE_ATTEMPT = """
-INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (job, number) DO UPDATE SET
+INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (job, number, rank) DO UPDATE SET
     state = excluded.state, live = excluded.live, record = excluded.record
 """
 
@@ -231,7 +230,7 @@ def _job_row(job: Job) -> tuple[Any, ...]:
 
 def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
     live = not (attempt.removed and attempt.state in FINAL)
-    return (attempt.job, attempt.number, attempt.node, str(attempt.state), int(live), _encode(attempt))
+    return (attempt.job, attempt.number, attempt.rank, attempt.node, str(attempt.state), int(live), _encode(attempt))
 
 
 def jobs_where(connection: sqlite3.Connection, condition: str, values: Sequence[object], limit: int) -> list[Job]:
@@ -255,19 +254,17 @@ def jobs_of_submission(connection: sqlite3.Connection, submission: str) -> list[
 
 
 def attempts_of(connection: sqlite3.Connection, job_id: int) -> list[Attempt]:
-    """All attempts at a job, first to last."""
-    rows = connection.execute("SELECT record FROM attempts WHERE job = ? ORDER BY number", (job_id,))
+    """All attempts at a job, first to last; each rank of a gang is one."""
+    rows = connection.execute("SELECT record FROM attempts WHERE job = ? ORDER BY number, rank", (job_id,))
     return [_decode_attempt(row[0]) for row in rows]
 
 
-def last_attempts(connection: sqlite3.Connection, jobs: Iterable[Job]) -> dict[int, Attempt]:
-    """The latest attempt of each of these jobs, by job id."""
-    sql = "SELECT record FROM attempts WHERE job = ? AND number = ?"
-    found: dict[int, Attempt] = {}
+def last_attempts(connection: sqlite3.Connection, jobs: Iterable[Job]) -> dict[int, list[Attempt]]:
+    """The latest attempt of each of these jobs, by job id: one record, or one for each rank of a gang."""
+    sql = "SELECT record FROM attempts WHERE job = ? AND number = ? ORDER BY rank"
+    found = {}
     for job in jobs:
-        row = connection.execute(sql, (job.id, job.attempt)).fetchone()
-        if row is not None:
-            found[job.id] = _decode_attempt(row[0])
+        found[job.id] = [_decode_attempt(row[0]) for row in connection.execute(sql, (job.id, job.attempt))]
     return found
 
 
@@ -278,7 +275,7 @@ def ended_attempts(
     sql = """
         SELECT jobs.record, attempts.record FROM jobs JOIN attempts ON attempts.job = jobs.id
         WHERE jobs.ended_at_s >= ? AND (? IS NULL OR jobs.owner = ?)
-        ORDER BY jobs.ended_at_s DESC, attempts.number LIMIT ?
+        ORDER BY jobs.ended_at_s DESC, attempts.number, attempts.rank LIMIT ?
     """
     rows = connection.execute(sql, (since_s, owner, owner, limit))
     return [(_decode_job(job), _decode_attempt(attempt)) for job, attempt in rows]
@@ -330,11 +327,9 @@ def owner_has_snapshot(connection: sqlite3.Connection, digest: str, owner: str) 
 
 
 def snapshots_in_use(connection: sqlite3.Connection, since_s: float) -> set[str]:
-    """Digests of jobs and sweeps that are not over, or that were submitted since a time."""
+    """Digests of jobs that are not over, or that were submitted since a time."""
     rows = connection.execute(
-        "SELECT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?1 "
-        "UNION SELECT snapshot FROM sweeps WHERE ended_at_s IS NULL OR submitted_at_s >= ?1",
-        (since_s,),
+        "SELECT DISTINCT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?", (since_s,)
     )
     return {str(row[0]) for row in rows}
 

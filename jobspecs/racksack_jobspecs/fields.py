@@ -352,7 +352,7 @@ JOB_FIELDS = (
     Field(
         "gang",
         whole_of(1, GANG_MAX, "the number of ranks"),
-        "Ranks that start together, each on a node of its own with these resources; more than one is refused for now.",
+        "Nodes that it runs on at once (`--nodes`): a rank on each, with these resources; all start together.",
         "4",
         "1",
     ),
@@ -396,6 +396,8 @@ FAMILIAR_KEYS = {
     "dependency": "after",
     "constraint": "labels",
     "tags": "labels",
+    "nnodes": "gang",
+    "num_nodes": "gang",
     "nodelist": "nodes",
     "host": "node",
     "ramdisk": "stage_in_ram",

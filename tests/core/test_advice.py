@@ -74,7 +74,7 @@ def test_a_jobs_usage_and_the_sums_of_its_program() -> None:
         bench.submit(job(number, request(16, 32), name=f"t{number}", submitted_at_s=bench.now, time_limit_s=4000.0))
         key = bench.run(number)
         attempt = bench.state.attempts[key]
-        running = job_usage(bench.state.jobs[number], attempt, bench.state.history, bench.now + 5.0)
+        running = job_usage(bench.state.jobs[number], [attempt], bench.state.history, bench.now + 5.0)
         assert (running["wall_s"], running["cpu_efficiency"], running["ram_efficiency"]) == (
             bench.now + 5.0 - (attempt.started_at_s or 0.0),
             None,
@@ -84,7 +84,7 @@ def test_a_jobs_usage_and_the_sums_of_its_program() -> None:
         told = report(key, "ended", outcome=outcome, cpu_s=4000.0, ram_peak_bytes=8 * GIB, **times)
         bench.happen(ev.Reported("n1", told), ev.Collected(key))
         runs.append((bench.state.jobs[number], bench.state.attempts[key]))
-    usage = job_usage(*runs[0], History(), bench.now)
+    usage = job_usage(runs[0][0], [runs[0][1]], History(), bench.now)
     parts = ("wall_s", "cpu_efficiency", "ram_efficiency", "time_efficiency")
     assert [usage[part] for part in parts] == [1000.0, 0.25, 0.25, 0.25]
     [program] = program_usage(runs, bench.state.history, "t#")

@@ -102,8 +102,12 @@ class History:
         running = [one for one in self.bench.state.attempts.values() if one.state in ("running", "staging")]
         for one in self.rng.sample(running, min(len(running), self.rng.choice([1, 1, 3]))):
             times = {"started_at_s": one.placed_at_s, "ended_at_s": self.bench.now}
-            ended = report(one.key, "ended", outcome=self.rng.choice(["done", "failed", "lost"]), **times)
-            self.bench.happen(ev.Reported(one.node, ended), ev.Collected(one.key), ev.Removed(one.node, one.key))
+            outcome = self.rng.choice(["done", "failed", "lost"])
+            ranks = self.bench.state.ranks(one)
+            for rank in ranks:
+                ended = report(rank.key, "ended", outcome=outcome, **times)
+                self.bench.happen(ev.Reported(rank.node, ended), ev.Collected(rank.key))
+            self.bench.happen(ev.Assembled(one.key), *(ev.Removed(rank.node, rank.key) for rank in ranks))
         self.bench.state.take_changes()
 
     def cancel(self) -> None:

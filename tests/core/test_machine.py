@@ -15,7 +15,7 @@ from racksack_controller.core.actions import Action
 from racksack_controller.core.apply import apply, lose_unreachable, requeue_unstaged
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
-from racksack_controller.core.state import Job, Node, State
+from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.simulate import invariants
 from racksack_jobspecs.spec import Dependency
 from racksack_jobspecs.states import FINAL
@@ -33,10 +33,14 @@ class Rack(RuleBasedStateMachine):
         super().__init__()
         self.state = State()
         self.now = 1000.0
-        self.world = World({name: Server(_inventory(name)) for name in NAMES})
+        self.world = World({name: Server(_inventory(name)) for name in NAMES}, ranks_of=self._ranks_of)
         self.finished: dict[int, Job] = {}
         self.submitted = 0
         self.stale: list[tuple[str, object]] = []
+
+    def _ranks_of(self, key: str) -> list[Attempt]:
+        attempt = self.state.attempts.get(key)
+        return self.state.ranks(attempt) if attempt is not None else []
 
     def tell(self, event: ev.Event) -> None:
         """One event reaches the core."""
@@ -50,19 +54,26 @@ class Rack(RuleBasedStateMachine):
             self.tell(ev.NodeConfigured(Node(name=name)))
             self.tell(self.world.hello(name))
         for _ in range(3):
-            self.submit(2, None, 1, False)
+            self.submit(2, None, 1, False, 1)
         self.place()
 
-    @rule(cpus=st.integers(1, 4), gpu=st.sampled_from([None, 1, 2]), retries=st.integers(0, 2), after=st.booleans())
-    def submit(self, cpus: int, gpu: int | None, retries: int, after: bool) -> None:
-        """A user submits; now and then a job waits for the one before."""
+    @rule(
+        cpus=st.integers(1, 4),
+        gpu=st.sampled_from([None, 1, 2]),
+        retries=st.integers(0, 2),
+        after=st.booleans(),
+        gang=st.sampled_from([1, 1, 2, 3]),
+    )
+    def submit(self, cpus: int, gpu: int | None, retries: int, after: bool, gang: int) -> None:
+        """A user submits; now and then a job waits for the one before, or wants several nodes."""
+        gang = min(gang, 2) if gpu else gang
         self.submitted += 1
         before = self.submitted - 1
         chained = after and before in self.state.jobs and self.state.jobs[before].state not in FINAL
         waits = ((before, "any"),) if chained else ()
         depends = (Dependency(str(before), "any"),) if chained else ()
         wants = builders.request(cpus, 4, gpu)
-        job = builders.job(self.submitted, wants, retries=retries, after=depends, waits_for=waits)
+        job = builders.job(self.submitted, wants, retries=retries, after=depends, waits_for=waits, gang=gang)
         self.tell(ev.JobAccepted(job))
 
     @rule()
@@ -219,7 +230,7 @@ class Rack(RuleBasedStateMachine):
             self.tell(ev.ResumeRequested(name))
         for number in range(1, self.submitted + 1):
             self.tell(ev.ReleaseRequested(number))
-        for _ in range(80 + 60 * self.submitted):
+        for _ in range(80 + 90 * self.submitted):
             if not self._work_left():
                 break
             self._step()

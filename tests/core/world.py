@@ -5,10 +5,12 @@ It keeps its own truth (which attempts are where, and what they did), so that a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import Action, Collect, Remove, Start, StopAttempt
+from racksack_controller.core.actions import Action, Assemble, Collect, Go, Remove, Start, StopAttempt
+from racksack_controller.core.records import Attempt
 from racksack_controller.core.report import AttemptReport
 from racksack_jobspecs.resources import Inventory
 
@@ -29,13 +31,25 @@ class World:
 
     servers: dict[str, Server]
     collected: list[str] = field(default_factory=list)  # attempts whose results arrived
+    ranks_of: Callable[[str], list[Attempt]] = lambda _key: []  # what the controller knows of an attempt's ranks
+    gangs: set[str] = field(default_factory=set)  # attempts that wait for the go
+    went: set[str] = field(default_factory=set)  # those that have it
 
     def perform(self, action: Action) -> ev.Event:
         """Do what is asked; the event that tells of its success."""
         server = self.servers[action.node]
         if isinstance(action, Start):
+            if len(self.ranks_of(action.attempt)) > 1:
+                self.gangs.add(action.attempt)
             server.attempts.setdefault(action.attempt, AttemptReport(attempt=action.attempt, state="preparing"))
             return ev.Launched(action.attempt)
+        if isinstance(action, Go):
+            told = [self.servers[rank.node].attempts.get(rank.key) for rank in self.ranks_of(action.attempt)]
+            assert not any(one is None or one.state == "preparing" for one in told), "a rank starts before the others"
+            self.went.add(action.attempt)
+            return ev.GoSent(action.node, action.attempt)
+        if isinstance(action, Assemble):
+            return ev.Assembled(action.attempt)
         if isinstance(action, StopAttempt):
             self._end(server, action.attempt, "cancelled")
             return ev.StopSent(action.node, action.attempt)
@@ -57,6 +71,10 @@ class World:
             return ev.StartFailed(action.attempt, fault, "could not be sent")
         if isinstance(action, StopAttempt):
             return ev.StopFailed(action.node, action.attempt, "no answer")
+        if isinstance(action, Go):
+            return ev.GoFailed(action.node, action.attempt, "no answer")
+        if isinstance(action, Assemble):
+            return ev.AssembleFailed(action.attempt, "the disk is full")
         if isinstance(action, Collect):
             return ev.CollectFailed(action.attempt, "the disk is full")
         return ev.RemoveFailed(action.node, action.attempt, "no answer")
@@ -65,7 +83,10 @@ class World:
         """Let an attempt go one step further on its node."""
         server = self.servers[name]
         old = server.attempts[attempt]
-        if old.state == "preparing":
+        waits = attempt in self.gangs - self.went
+        if old.state == "preparing" and attempt in self.gangs:
+            server.attempts[attempt] = AttemptReport(attempt=attempt, state="prepared")
+        elif old.state == "preparing" or (old.state == "prepared" and not waits):
             server.attempts[attempt] = AttemptReport(attempt=attempt, state="running", started_at_s=1.0)
         elif old.state == "running":
             self._end(server, attempt, outcome)

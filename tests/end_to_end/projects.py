@@ -59,6 +59,60 @@ tell("end")
 print("ended", flush=True)
 """
 
+# A rank of a gang: all meet at the rendezvous, trace that they did, and wait for a file if one is named. The rank named
+# by the second argument then fails.
+RENDEZVOUS = """\
+import os, pathlib, socket, sys, time
+
+rank, size = int(os.environ["RACKSACK_RANK"]), int(os.environ["RACKSACK_WORLD_SIZE"])
+host, port = os.environ["RACKSACK_RENDEZVOUS"].rsplit(":", 1)
+node, attempt = os.environ["RACKSACK_NODE"], os.environ["RACKSACK_ATTEMPT"]
+assert os.environ["RACKSACK_HOSTS"].split(",")[0] == host == os.environ["MASTER_ADDR"]
+assert len(os.environ["RACKSACK_HOSTS"].split(",")) == size
+assert (os.environ["MASTER_PORT"], os.environ["NODE_RANK"]) == (port, str(rank))
+
+def tell(word):
+    if "TRACE" in os.environ:
+        trace = os.open(os.environ["TRACE"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.write(trace, f"{word} {rank} {attempt}\\n".encode())
+
+def meet():
+    if rank == 0:
+        found = {}
+        with socket.create_server((host, int(port))) as server:
+            server.settimeout(60)
+            others = [server.accept()[0] for _ in range(size - 1)]
+            for other in others:
+                number, name = other.recv(200).decode().split()
+                found[int(number)] = name
+            for other in others:
+                other.sendall(node.encode())
+                other.close()
+        return [found[number] for number in sorted(found)]
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            other = socket.create_connection((host, int(port)), timeout=60)
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+    with other:
+        other.sendall(f"{rank} {node}".encode())
+        return [other.recv(200).decode()]
+
+tell("start")
+print("rank", rank, "met", *meet(), flush=True)
+(pathlib.Path(os.environ["RACKSACK_RETURN_DIR"]) / "where").write_text(node)
+if len(sys.argv) > 2 and int(sys.argv[2]) == rank:
+    sys.exit(7)
+deadline = time.monotonic() + 120
+while len(sys.argv) > 1 and not os.path.exists(sys.argv[1]) and time.monotonic() < deadline:
+    time.sleep(0.02)
+tell("end")
+"""
+
 
 def make(folder: Path, script: str, **files: bytes) -> Path:
     """A project with the entrypoint main.py; names of further files have `__` for `/`."""

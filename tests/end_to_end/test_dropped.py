@@ -54,13 +54,6 @@ def test_cp_mv_and_slow_writing(shared_site: Site) -> None:
         assert not (site.spool / f"incoming/up-{way}").exists()
 
 
-def test_a_gang_is_refused_while_only_its_first_rank_could_be_launched(shared_site: Site) -> None:
-    beside = shared_site.spool / "jobs/.gang"
-    beside.write_text(JOB.format(project="up-gang", name="gang") + "gang: 2\n")
-    beside.rename(shared_site.spool / "jobs/gang.yaml")
-    assert "leave `gang` out" in refused(shared_site, "gang.yaml")
-
-
 def test_the_same_submission_twice_is_one_job(shared_site: Site) -> None:
     site = shared_site
     upload(site, "up-twice")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 64 * 1024
 
 
+class Which(NamedTuple):
+    """Whose log; None: the latest attempt's, rank 0's."""
+
+    attempt: int | None
+    rank: int | None
+
+
 @click.command("logs", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends, and end with its exit code.")
@@ -26,6 +33,7 @@ _TAIL_BYTES = 64 * 1024
 @click.option("--env", "stream", flag_value="env", help="How the venv was made.")
 @click.option("--stage", type=click.Choice(["run", "env"]), help="The same as --env for `env`.")
 @click.option("--attempt", metavar="K", type=click.IntRange(min=1), help="An earlier attempt's.")
+@click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Of a job on several nodes: rank K. [0]")
 @click.option("--exit-code", is_flag=True, help="With -f: end with the program's own code.")
 @controller_option
 def command(
@@ -35,6 +43,7 @@ def command(
     stream: str | None,
     stage: str | None,
     attempt: int | None,
+    rank: int | None,
     exit_code: bool,
     controller: str | None,
 ) -> int:
@@ -47,26 +56,27 @@ def command(
     with open_client(controller) as client:
         job_ids = client.resolve(ids)
         if follow:
-            return _follow(client, job_ids, streams, exit_code)
+            return _follow(client, job_ids, streams, rank, exit_code)
         several = len(job_ids) > 1
-        return for_each(job_ids, lambda job_id: _show(client, job_id, streams, tail, attempt, several))
+        which = Which(attempt, rank)
+        return for_each(job_ids, lambda job_id: _show(client, job_id, streams, tail, which, several))
 
 
-def _follow(client: Client, job_ids: list[int], streams: tuple[str, ...], pass_exit_code: bool) -> int:
+def _follow(
+    client: Client, job_ids: list[int], streams: tuple[str, ...], rank: int | None, pass_exit_code: bool
+) -> int:
     from racksack.following import Patience, wait_for
     from racksack.waiting import ending, final_code, leaving_alone, show_logs
 
     with leaving_alone(job_ids):
-        show_logs(client, job_ids, streams)
+        show_logs(client, job_ids, streams, rank)
         jobs = wait_for(client, job_ids, patience=Patience(say))
     for job in jobs:
         say(ending(job))
     return final_code(jobs, pass_exit_code)
 
 
-def _show(
-    client: Client, job_id: int, streams: tuple[str, ...], tail: int | None, attempt: int | None, several: bool
-) -> None:
+def _show(client: Client, job_id: int, streams: tuple[str, ...], tail: int | None, which: Which, several: bool) -> None:
     job = client.job(job_id)
     if JobState(job.state) in WAITING:
         say(f"job {job_id} ({clean(job.name)}) is {job.state} and has printed nothing yet; -f waits for it")
@@ -74,20 +84,22 @@ def _show(
     for stream in streams:
         output = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
         if tail is not None:
-            data = _tail(client, job_id, stream, tail, attempt)
+            data = _tail(client, job_id, stream, tail, which)
             output.write(_prefixed(data, job_id) if several else data)
         elif several:
-            output.write(_prefixed(b"".join(client.log(job_id, stream, attempt=attempt)), job_id))
+            output.write(
+                _prefixed(b"".join(client.log(job_id, stream, attempt=which.attempt, rank=which.rank)), job_id)
+            )
         else:
-            output.writelines(client.log(job_id, stream, attempt=attempt))
+            output.writelines(client.log(job_id, stream, attempt=which.attempt, rank=which.rank))
         output.flush()
 
 
-def _tail(client: Client, job_id: int, stream: str, lines: int, attempt: int | None) -> bytes:
+def _tail(client: Client, job_id: int, stream: str, lines: int, which: Which) -> bytes:
     """The last lines of a log, read from its end in growing steps."""
     size = _TAIL_BYTES
     while True:
-        whole = b"".join(client.log(job_id, stream, attempt=attempt, offset=-size))
+        whole = b"".join(client.log(job_id, stream, attempt=which.attempt, rank=which.rank, offset=-size))
         found = whole.splitlines(keepends=True)
         if len(found) > lines or len(whole) < size:
             return b"".join(found[-lines:]) if lines else b""

@@ -45,6 +45,7 @@ def resource_options(function: F) -> F:
         click.option("--gpu-share", metavar="PART", help="A part of one GPU, such as 0.5."),
         click.option("--vram", metavar="SIZE", help="The least memory of each GPU."),
         click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs, such as 2 or rtx3090:2."),
+        click.option("-N", "--nodes", "--gang", "gang", metavar="N", help="On N nodes at once, a rank on each. [1]"),
         click.option("-t", "--time", "--time-limit", "time_limit", metavar="TIME", help="2h, 90m, 1-12:00:00."),
         click.option("--ram", "--mem", "--memory", "ram", metavar="SIZE", help="Main memory, such as 32G. [1G]"),
         click.option("-c", "--cpus", "--cpus-per-task", "cpus", metavar="N", help="CPU cores, 0.5 is allowed. [1]"),
@@ -58,6 +59,8 @@ def job_options(function: F) -> F:
     for option in (
         click.option("--submission-key", "submission", metavar="KEY", help="The same key twice is one job."),
         click.option("--no-wake", is_flag=True, help="Do not switch a node on for it."),
+        click.option("--preemptible", is_flag=True, help="It may be ended and queued again for a more important job."),
+        click.option("--deadline", metavar="WHEN", help="It should have ended by then; written as --begin."),
         click.option("--hold", is_flag=True, help="Wait until it is released."),
         _many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
         click.option("--no-venv", is_flag=True, help="Make no venv."),

@@ -37,6 +37,14 @@ class Collect(AttemptAction, frozen=True):
     """Pull the return folder. Ends in Collected or CollectFailed."""
 
 
+class Go(AttemptAction, frozen=True):
+    """Let a prepared rank start its program, now that all others are prepared too. Ends in GoSent or GoFailed."""
+
+
+class Assemble(AttemptAction, frozen=True):
+    """Put the folders of a gang's ranks in place as one. Ends in Assembled or AssembleFailed. No node is asked."""
+
+
 class Remove(AttemptAction, frozen=True):
     """Remove what is left of an attempt. Ends in Removed or RemoveFailed."""
 

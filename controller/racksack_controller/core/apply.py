@@ -11,14 +11,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import power_apply
-from racksack_controller.core.report import AttemptReport
-from racksack_controller.core.requeue import backoff_s, end_attempt, release_dependents
-from racksack_controller.core.state import Attempt, Drain, Ending, Node, Orphan, State, Stop
+from racksack_controller.core import gang_apply, power_apply
+from racksack_controller.core.gang import attempts_of, is_over
+from racksack_controller.core.postpone import delay, effect_failed
+from racksack_controller.core.reported import outcome_of, take_report
+from racksack_controller.core.requeue import backoff_s, end_attempt, end_ranks, release_dependents
+from racksack_controller.core.state import Attempt, Drain, Node, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
-from racksack_jobspecs.units import format_duration, format_memory
+from racksack_jobspecs.units import format_duration
 
-EFFECT_DELAY_S_MAX = 60.0
 COOL_S_MAX = 600.0
 
 
@@ -43,15 +44,11 @@ def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> No
         state.tell(now, event.sentence, job=job.id)
         release_dependents(state, job.id, JobState.CANCELLED, now)
         return
-    attempt = state.attempts[job.attempt_key]
-    if attempt.state is JobState.COLLECTING:
+    if job.state is JobState.COLLECTING:
         return
     state.tell(now, event.sentence, job=job.id)
     stop = Stop("cancelled", event.sentence, event.grace_s, event.signal, discard=event.discard)
-    if attempt.launched or attempt.state is not JobState.STAGING:
-        state.put_attempt(replace(attempt, stop=stop))
-    else:
-        end_attempt(state, replace(attempt, stop=stop), JobState.CANCELLED, event.sentence, now)
+    end_ranks(state, state.attempts[job.attempt_key], stop, now)
 
 
 def _hold_requested(state: State, event: ev.HoldRequested, now: float) -> None:
@@ -79,20 +76,12 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
 
 def _placed(state: State, event: ev.Placed, now: float) -> None:
     job = state.jobs[event.job]
-    number = job.attempt + 1
-    attempt = Attempt(
-        job=job.id,
-        number=number,
-        node=event.node,
-        state=JobState.STAGING,
-        allocation=event.allocation,
-        placed_at_s=now,
-        why=event.why,
-        rest=event.rest,
-    )
-    state.put_attempt(attempt)
-    state.put_job(replace(job, state=JobState.STAGING, attempt=number))
-    state.tell(now, f"attempt {number} placed on {event.node}: {event.why}", job=job.id, node=event.node)
+    ranks = attempts_of(state, event, job, now)
+    for attempt in ranks:
+        state.put_attempt(attempt)
+    state.put_job(replace(job, state=JobState.STAGING, attempt=job.attempt + 1))
+    where = ", ".join(attempt.node for attempt in ranks)
+    state.tell(now, f"attempt {job.attempt + 1} placed on {where}: {event.why}", job=job.id, node=event.node)
 
 
 def _preempted(state: State, event: ev.Preempted, now: float) -> None:
@@ -112,6 +101,7 @@ def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None
             reserve=new.reserve,
             max_jobs=new.max_jobs,
             labels=new.labels,
+            address=new.address,
             inventory=new.inventory or old.inventory,
         )
     if new != old:
@@ -147,7 +137,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
         del state.orphans[key]
     _forget_what_was_sent(state, node.name)
     for report in event.reports:
-        _take_report(state, node.name, report, now)
+        take_report(state, node.name, report, now)
     _lose_the_missing(state, node.name, {report.attempt for report in event.reports}, now)
 
 
@@ -155,19 +145,19 @@ def _forget_what_was_sent(state: State, node: str) -> None:
     """A new connection may have lost what the old one was asked, so everything is asked again at once."""
     for attempt in state.attempts_on(node):
         stop = replace(attempt.stop, sent=False) if attempt.stop else None
-        state.put_attempt(replace(attempt, stop=stop, retry_at_s=0.0, failures=0))
+        state.put_attempt(replace(attempt, stop=stop, go_sent=False, retry_at_s=0.0, failures=0))
 
 
 def _lose_the_missing(state: State, node: str, present: set[str], now: float) -> None:
     for attempt in state.on_node(node):
-        if attempt.key in present or not attempt.launched:
+        if attempt.key in present or not attempt.launched or attempt.collected:
             continue
         if attempt.state is JobState.COLLECTING:
-            end_attempt(state, attempt, _outcome(attempt), f"its results are gone from {node}", now)
+            end_attempt(state, attempt, outcome_of(attempt), f"its results are gone from {node}", now)
         else:
             _lose(state, attempt, f"{node} has no trace of attempt {attempt.key}", now)
     for attempt in [a for a in state.attempts_on(node) if a.state in FINAL]:
-        if attempt.key not in present:
+        if attempt.key not in present and is_over(state.ranks(attempt)):
             state.put_attempt(replace(attempt, removed=True))
 
 
@@ -205,11 +195,7 @@ def requeue_now(state: State, attempt: Attempt, sentence: str, now: float) -> No
     """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
     if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
         return
-    stop = Stop("cancelled", sentence, requeue=True)
-    if attempt.launched or attempt.state is not JobState.STAGING:
-        state.put_attempt(replace(attempt, stop=stop))
-    else:
-        end_attempt(state, replace(attempt, stop=stop), JobState.CANCELLED, sentence, now)
+    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True), now)
 
 
 def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:
@@ -233,7 +219,7 @@ def _start_failed(state: State, event: ev.StartFailed, now: float) -> None:
     if attempt is None or attempt.state is not JobState.STAGING or attempt.launched:
         return
     if event.fault == "controller":
-        _delay(state, attempt, event.sentence, now)
+        delay(state, attempt, event.sentence, now)
         return
     if event.fault == "node":
         _cool(state, state.nodes[attempt.node], event.sentence, now)
@@ -248,88 +234,13 @@ def _cool(state: State, node: Node, sentence: str, now: float) -> None:
     state.tell(now, f"takes no jobs for {delay:.0f} s: {sentence}", node=node.name)
 
 
-def _delay(state: State, attempt: Attempt, sentence: str, now: float) -> None:
-    failures = attempt.failures + 1
-    retry_at = now + backoff_s(failures, first_s=1.0, most_s=EFFECT_DELAY_S_MAX)
-    state.put_attempt(replace(attempt, failures=failures, retry_at_s=retry_at, problem=sentence))
-    if attempt.problem != sentence:
-        state.tell(now, sentence, job=attempt.job, node=attempt.node)
-
-
 def _reported(state: State, event: ev.Reported, now: float) -> None:
-    _take_report(state, event.node, event.report, now)
-
-
-def _take_report(state: State, node: str, report: AttemptReport, now: float) -> None:
-    attempt = state.attempts.get(report.attempt)
-    if attempt is None or attempt.node != node or attempt.state in FINAL:
-        _take_orphan(state, node, report, ended_here=attempt is not None and attempt.node == node)
-        return
-    new = JobState.COLLECTING if report.state == "ended" else JobState(report.state)
-    if new is attempt.state or (attempt.state, new) == (JobState.RUNNING, JobState.PREPARING):
-        return
-    if attempt.state is JobState.COLLECTING:
-        return
-    changed = replace(attempt, state=new, launched=True, failures=0, retry_at_s=0.0, problem="")
-    if new is JobState.RUNNING:
-        changed = replace(changed, started_at_s=report.started_at_s or now)
-        state.tell(now, f"running on {node}", job=attempt.job)
-    if new is JobState.COLLECTING:
-        changed = replace(changed, ending=_ending(attempt, report), started_at_s=report.started_at_s)
-        state.tell(now, f"ended on {node}: {_told(changed.ending)}", job=attempt.job)
-    state.put_attempt(changed)
-    if changed.ending is not None:
-        state.learn(state.jobs[attempt.job], changed.ending)
-    state.put_job(replace(state.jobs[attempt.job], state=new))
-
-
-def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: bool) -> None:
-    """Note an attempt that is not to run; one that has ended and is ours is removed as any other."""
-    running = report.state != "ended"
-    if not running and ended_here:
-        state.orphans.pop((node, report.attempt), None)
-        return
-    known = state.orphans.get((node, report.attempt))
-    if known is None or known.running != running:
-        state.orphans[node, report.attempt] = Orphan(running)
-
-
-def _told(ending: Ending | None) -> str:
-    if ending is None:
-        return "unknown"
-    peak = f", peak memory {format_memory(ending.ram_peak_bytes)}" if ending.ram_peak_bytes else ""
-    code = f" (exit code {ending.exit_code})" if ending.exit_code else ""
-    return f"{ending.outcome}{code}{peak}{': ' + ending.reason if ending.reason else ''}"
-
-
-def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
-    outcome = JobState(report.outcome or "lost")
-    was_asked = outcome is JobState.CANCELLED and attempt.stop is not None
-    comes_back = attempt.stop is None or not attempt.stop.discard
-    return Ending(
-        outcome=outcome,
-        reason=attempt.stop.sentence
-        if was_asked and attempt.stop
-        else report.reason,  # who and why; a node knows neither
-        exit_code=report.exit_code,
-        signal=report.signal,
-        started_at_s=report.started_at_s,
-        ended_at_s=report.ended_at_s,
-        prepare_s=report.prepare_s,
-        ram_peak_bytes=report.ram_peak_bytes,
-        cpu_s=report.cpu_s,
-        output_bytes=report.output_bytes if comes_back else 0,
-        output_files=report.output_files if comes_back else 0,
-        gpu_uuids=report.gpu_uuids or attempt.allocation.gpus,
-        dropped=report.dropped,
-    )
-
-
-def _outcome(attempt: Attempt) -> JobState:
-    return attempt.ending.outcome if attempt.ending else JobState.LOST
+    take_report(state, event.node, event.report, now)
 
 
 def _lose(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    if attempt.collected:
+        return  # of a gang: what is wanted of its node is here already
     end_attempt(state, attempt, JobState.LOST, sentence, now, at_fault="node")
 
 
@@ -343,29 +254,20 @@ def _stop_sent(state: State, event: ev.StopSent, now: float) -> None:
 
 
 def _stop_failed(state: State, event: ev.StopFailed, now: float) -> None:
-    _effect_failed(state, event.node, event.attempt, event.sentence, now)
-
-
-def _effect_failed(state: State, node: str, key: str, sentence: str, now: float) -> None:
-    """Ask again later, with growing delays, for what a node did not do."""
-    orphan = state.orphans.get((node, key))
-    if orphan is not None:
-        failures = orphan.failures + 1
-        retry_at = now + backoff_s(failures, first_s=1.0, most_s=EFFECT_DELAY_S_MAX)
-        state.orphans[node, key] = replace(orphan, failures=failures, retry_at_s=retry_at)
-    attempt = state.attempts.get(key)
-    if attempt is not None and attempt.node == node:
-        _delay(state, attempt, sentence, now)
+    effect_failed(state, event.node, event.attempt, event.sentence, now)
 
 
 def _collected(state: State, event: ev.Collected, now: float) -> None:
     attempt = state.attempts.get(event.attempt)
     if attempt is None or attempt.state is not JobState.COLLECTING:
         return
+    if attempt.ranks > 1:
+        gang_apply.collected(state, attempt, event.note)
+        return
     ending = attempt.ending
     reason = " ".join(part for part in (ending.reason if ending else "", event.note) if part)
-    at_fault = "node" if _outcome(attempt) is JobState.LOST else "job"
-    end_attempt(state, attempt, _outcome(attempt), reason, now, at_fault=at_fault)
+    at_fault = "node" if outcome_of(attempt) is JobState.LOST else "job"
+    end_attempt(state, attempt, outcome_of(attempt), reason, now, at_fault=at_fault)
 
 
 def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
@@ -373,9 +275,9 @@ def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
     if attempt is None or attempt.state is not JobState.COLLECTING:
         return
     if event.gone:
-        end_attempt(state, attempt, _outcome(attempt), event.sentence, now)
+        end_attempt(state, attempt, outcome_of(attempt), event.sentence, now)
     else:
-        _delay(state, attempt, event.sentence, now)
+        delay(state, attempt, event.sentence, now)
 
 
 def _removed(state: State, event: ev.Removed, now: float) -> None:
@@ -386,7 +288,7 @@ def _removed(state: State, event: ev.Removed, now: float) -> None:
 
 
 def _remove_failed(state: State, event: ev.RemoveFailed, now: float) -> None:
-    _effect_failed(state, event.node, event.attempt, event.sentence, now)
+    effect_failed(state, event.node, event.attempt, event.sentence, now)
 
 
 def lose_unreachable(state: State, now: float, lost_after_s: float) -> None:
@@ -431,6 +333,10 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.Launched: _launched,
     ev.StartFailed: _start_failed,
     ev.Reported: _reported,
+    ev.GoSent: gang_apply.go_sent,
+    ev.GoFailed: gang_apply.go_failed,
+    ev.Assembled: gang_apply.assembled,
+    ev.AssembleFailed: gang_apply.assemble_failed,
     ev.StopSent: _stop_sent,
     ev.StopFailed: _stop_failed,
     ev.Collected: _collected,

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from racksack_controller.core.actions import Action, Collect, Remove, Start, StopAttempt, SwitchOff, SwitchOn
+from racksack_controller.core.actions import (
+    Action,
+    Assemble,
+    Collect,
+    Go,
+    Remove,
+    Start,
+    StopAttempt,
+    SwitchOff,
+    SwitchOn,
+)
+from racksack_controller.core.gang import has_come, is_over, may_start
 from racksack_controller.core.power_records import Phase, boot_limit_s
 from racksack_controller.core.state import Attempt, Node, State, Stop
 from racksack_jobspecs.states import FINAL, JobState
@@ -22,7 +33,7 @@ def decide(state: State, now: float) -> list[Action]:
 def _about_attempts(state: State, now: float) -> Iterator[Action]:
     for attempt in [state.attempts[key] for key in state.open]:
         node = state.nodes[attempt.node]
-        if node.connected and attempt.retry_at_s <= now:
+        if (node.connected or attempt.collected) and attempt.retry_at_s <= now:
             action = _next_step(state, attempt, node)
             if action is not None:
                 yield action
@@ -30,15 +41,26 @@ def _about_attempts(state: State, now: float) -> Iterator[Action]:
 
 def _next_step(state: State, attempt: Attempt, node: Node) -> Action | None:
     if attempt.state in FINAL:
-        waits_for_its_end = (node.name, attempt.key) in state.orphans
-        return None if waits_for_its_end else Remove(node.name, attempt.key)
+        if not node.connected or (node.name, attempt.key) in state.orphans:
+            return None  # an orphan has to end first
+        # A gang's ranks stay known until all are over, so that nothing of what one of them was is forgotten.
+        return Remove(node.name, attempt.key) if attempt.ranks == 1 or is_over(state.ranks(attempt)) else None
     if attempt.state is JobState.COLLECTING:
-        return Collect(node.name, attempt.key)
+        return _assemble(state, attempt) if attempt.collected else Collect(node.name, attempt.key)
     if attempt.stop is not None:
         return None if attempt.stop.sent else StopAttempt(node.name, attempt.key, attempt.stop)
     if attempt.state is JobState.STAGING and not attempt.launched:
         return Start(node.name, attempt.key)
+    if attempt.prepared and not attempt.go_sent and may_start(state.ranks(attempt)):
+        return Go(node.name, attempt.key)
     return None
+
+
+def _assemble(state: State, attempt: Attempt) -> Action | None:
+    """The first rank whose folder has come asks for all of them."""
+    ranks = state.ranks(attempt)
+    first = next(rank for rank in ranks if rank.collected)
+    return Assemble(attempt.node, attempt.key) if first.key == attempt.key and has_come(ranks) else None
 
 
 def _about_orphans(state: State, now: float) -> Iterator[Action]:

@@ -130,6 +130,21 @@ class Reported(Event, frozen=True):
     report: AttemptReport
 
 
+class GoSent(Event, frozen=True):
+    """The node knows that the rank may start."""
+
+    node: str
+    attempt: str
+
+
+class GoFailed(Event, frozen=True):
+    """The node could not be told that the rank may start."""
+
+    node: str
+    attempt: str
+    sentence: str
+
+
 class StopSent(Event, frozen=True):
     """The node knows that the attempt is to end."""
 
@@ -146,10 +161,23 @@ class StopFailed(Event, frozen=True):
 
 
 class Collected(Event, frozen=True):
-    """The return folder is complete on the controller; `note` says what was left out."""
+    """The return folder (of a gang: that of one rank) is complete on the controller; `note` says what was left out."""
 
     attempt: str
     note: str = ""
+
+
+class Assembled(Event, frozen=True):
+    """The folders of a gang's ranks are in place as one return folder. `attempt` is any of the ranks."""
+
+    attempt: str
+
+
+class AssembleFailed(Event, frozen=True):
+    """The folders of a gang's ranks could not be put in place yet."""
+
+    attempt: str
+    sentence: str
 
 
 class CollectFailed(Event, frozen=True):

@@ -21,6 +21,7 @@ class Stop(msgspec.Struct, frozen=True):
     requeue: bool = False
     discard: bool = False  # what it wrote is not wanted
     sent: bool = False  # the node has it; forgotten when the connection is new
+    of_gang: bool = False  # because another rank of its gang has ended, not for a reason of its own
 
 
 class Allocation(msgspec.Struct, frozen=True):
@@ -58,8 +59,13 @@ class Ending(msgspec.Struct, frozen=True):
     dropped: tuple[str, ...] = ()
 
 
+def attempt_key(job: int, number: int, rank: int = 0) -> str:
+    """`42.1`, and `42.1@3` for rank 3 of a gang: how nodes, logs and folders name an attempt or a rank of it."""
+    return f"{job}.{number}@{rank}" if rank else f"{job}.{number}"
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try at a job on one node."""
+    """One try at a job on one node; of a gang: one rank of it. A gang's ranks share job and number."""
 
     job: int
     number: int
@@ -77,17 +83,20 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     retry_at_s: float = 0.0
     problem: str = ""  # the sentence of the last failure
     removed: bool = False  # nothing of it is left on the node
-    rest: tuple[Part, ...] = ()  # of a gang: ranks 1, 2, ...; rank 0 is on `node`
+    host: str = ""  # by what name or address other nodes reach this node
+    port: int = 0  # of rank 0: where the ranks meet
+    rank: int = 0
+    ranks: int = 1  # how many the gang has
+    prepared: bool = False  # of a rank: it could start, and waits for the go
+    go_sent: bool = False  # the node has the go; forgotten when the connection is new
+    collected: bool = False  # of a rank: its folder has arrived and waits for those of the others
+    note: str = ""  # of a rank: what was left out when it was collected
+    at_fault: str = "job"  # of a rank that is over: whose fault that was
 
     @property
     def key(self) -> str:
-        """`42.1`: how nodes and logs name it."""
-        return f"{self.job}.{self.number}"
-
-    @property
-    def parts(self) -> list[tuple[str, Allocation]]:
-        """What it holds on which node; more than one for a gang."""
-        return [(self.node, self.allocation), *((part.node, part.allocation) for part in self.rest)]
+        """`42.1`, or `42.1@3`: how nodes and logs name it."""
+        return attempt_key(self.job, self.number, self.rank)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,8 +122,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def attempt_key(self) -> str:
-        """The key of the current or latest attempt."""
-        return f"{self.id}.{self.attempt}"
+        """The key of the current or latest attempt (of a gang: of its rank 0)."""
+        return attempt_key(self.id, self.attempt)
 
 
 class Drain(msgspec.Struct, frozen=True):
@@ -135,6 +144,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     reserve: ResourceRequest = ResourceRequest(cpus=0.0, ram_bytes=0)
     max_jobs: int | None = None
     labels: tuple[str, ...] = ()
+    address: str = ""  # by what name or address other nodes reach it; empty: by its own name
     connected: bool = False
     connection_reason: str = NOT_CONNECTED_YET
     connection_since_s: float = 0.0

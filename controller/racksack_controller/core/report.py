@@ -9,7 +9,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one attempt on its node. Times are Unix seconds on the node's clock."""
 
     attempt: str
-    state: str  # preparing | running | ended
+    state: str  # preparing | prepared (waits for the go) | running | ended
     boot_id: str = ""
     node_pid: int | None = None
     started_at_s: float | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from racksack_controller.core.state import Attempt, Job, State
-from racksack_jobspecs.states import JobState
+from racksack_controller.core import gang
+from racksack_controller.core.state import Attempt, Job, State, Stop
+from racksack_jobspecs.states import ACTIVE, JobState
 
 LOSSES_MAX = 5  # a job that has cost so many nodes is itself the likely cause
 _RETRY_WORD = {JobState.FAILED: "exit", JobState.OOM: "oom", JobState.TIMEOUT: "timeout"}
@@ -19,18 +20,66 @@ def backoff_s(failures: int, *, first_s: float, most_s: float) -> float:
 def end_attempt(
     state: State, attempt: Attempt, outcome: JobState, sentence: str, now: float, *, at_fault: str = "job"
 ) -> None:
-    """Close an attempt with `outcome`, and finish or requeue its job. at_fault: job | node | controller | none."""
-    state.put_attempt(
-        replace(
-            attempt,
-            state=outcome,
-            ended_at_s=now,
-            problem=sentence if attempt.ending is None else attempt.problem,
-            failures=0,
-            retry_at_s=0.0,
-            removed=attempt.removed or _never_sent(attempt),
-        )
+    """Close an attempt with `outcome`, and finish or requeue its job. at_fault: job | node | controller | none.
+
+    Of a gang it closes one rank. Unless that one is done, the others are ended too; the job follows when all are over.
+    """
+    state.put_attempt(_closed(attempt, outcome, sentence, now, at_fault))
+    if attempt.ranks == 1:
+        _end_job(state, attempt, outcome, sentence, now, at_fault)
+        return
+    if outcome is not JobState.DONE:
+        end_others(state, attempt, f"{outcome}: {sentence}", now)
+    close_gang(state, attempt, now)
+
+
+def end_others(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    """A rank has not ended well: the others of its gang have no use any more."""
+    end_ranks(state, attempt, Stop("cancelled", gang.named(attempt, sentence), of_gang=True), now)
+
+
+def end_ranks(state: State, attempt: Attempt, stop: Stop, now: float) -> None:
+    """Wish the end of an attempt, of a gang: of all its ranks; what no node has yet is over at once."""
+    unsent = gang.ask_to_end(state, attempt, stop)
+    for rank in unsent:
+        state.put_attempt(_closed(rank, JobState.CANCELLED, stop.sentence, now, "none"))
+    if unsent and attempt.ranks == 1:
+        _end_job(state, unsent[0], JobState.CANCELLED, stop.sentence, now, "job")
+    elif unsent:
+        close_gang(state, attempt, now)
+
+
+def close_gang(state: State, attempt: Attempt, now: float) -> None:
+    """Let the job of a gang follow its ranks; it is over when all of them are."""
+    ranks, job = state.ranks(attempt), state.jobs.get(attempt.job)
+    if job is None or job.state not in ACTIVE or job.attempt != attempt.number:
+        return  # it was over with an earlier rank of this step
+    now_in = gang.job_state(ranks)
+    if job.state is not now_in:
+        state.put_job(replace(job, state=now_in))
+    if gang.is_over(ranks):
+        one = gang.spokesman(ranks)
+        sentence = gang.named(one, one.problem) if one.problem else ""
+        if one.stop is not None or one.state is JobState.DONE:
+            sentence = one.problem
+        _end_job(state, one, one.state, sentence, now, one.at_fault)
+
+
+def _closed(attempt: Attempt, outcome: JobState, sentence: str, now: float, at_fault: str) -> Attempt:
+    return replace(
+        attempt,
+        state=outcome,
+        ended_at_s=now,
+        problem=sentence if attempt.ending is None or attempt.ranks > 1 else attempt.problem,
+        failures=0,
+        retry_at_s=0.0,
+        removed=attempt.removed or _never_sent(attempt),
+        at_fault=at_fault,
     )
+
+
+def _end_job(state: State, attempt: Attempt, outcome: JobState, sentence: str, now: float, at_fault: str) -> None:
+    """Finish or requeue a job whose attempt (of a gang: the rank that speaks for it) is over."""
     job = state.jobs[attempt.job]
     again = _job_after(job, attempt, outcome, now, at_fault)
     if again is None:

@@ -116,6 +116,8 @@ class Outlook:
     def _device_moments(self, kind: GpuKind, rows: Ints, *, predict: bool) -> Floats:
         """For each of `rows` when it has as many devices for the job as `kind` asks for; infinity for other nodes."""
         devices, free = self.room.devices, self.room.device_free
+        if not len(devices.row):
+            return np.full(len(self.rack.nodes), np.inf)
         wanted = np.zeros(len(self.rack.nodes), dtype=np.bool_)
         wanted[rows] = True
         wanted = wanted[devices.row] & devices.matching(kind)

@@ -27,6 +27,7 @@ from racksack_controller.core.records import Node as Node
 from racksack_controller.core.records import Orphan as Orphan
 from racksack_controller.core.records import Part as Part
 from racksack_controller.core.records import Stop as Stop
+from racksack_controller.core.records import attempt_key
 from racksack_controller.core.share import OwnerUse, Usage
 from racksack_controller.core.waiting import NO_LIMIT, Waiting
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
@@ -82,6 +83,7 @@ class State:
         self.known: Known | None = None  # what the last pass leaves to the next one
         self.running_of_array: dict[int, int] = {}
         self.running_of_owner: dict[str, int] = {}
+        self._holding: dict[int, int] = {}  # how many attempts (of a gang: ranks) of a job hold something
         self._on_node: dict[str, dict[str, None]] = {}
         self._changed_jobs: dict[int, Job] = {}
         self._changed_attempts: dict[str, Attempt] = {}
@@ -204,6 +206,11 @@ class State:
         """The attempt that the job is with now, or None."""
         return self.attempts.get(job.attempt_key) if job.state in ACTIVE else None
 
+    def ranks(self, attempt: Attempt) -> list[Attempt]:
+        """All ranks of the gang that an attempt is one of, itself included; they stay until all are over."""
+        keys = (attempt_key(attempt.job, attempt.number, rank) for rank in range(attempt.ranks))
+        return [self.attempts[key] for key in keys if key in self.attempts]
+
     def on_node(self, name: str) -> list[Attempt]:
         """The attempts that are with a node and not ended."""
         return [attempt for attempt in self.attempts_on(name) if attempt.state in ACTIVE]
@@ -247,7 +254,8 @@ class State:
         else:
             unsent_stop = attempt.stop is not None and not attempt.stop.sent
             unsent_start = attempt.state is JobState.STAGING and not attempt.launched
-            asks = unsent_stop or unsent_start or attempt.state is JobState.COLLECTING
+            unsent_go = attempt.state is JobState.PREPARING and attempt.prepared and not attempt.go_sent
+            asks = unsent_stop or unsent_start or unsent_go or attempt.state is JobState.COLLECTING
         if asks:
             self.open[attempt.key] = None
         else:
@@ -258,27 +266,37 @@ class State:
         held = old is not None and lifecycle.holds_resources(old.state)
         holds = lifecycle.holds_resources(new.state)
         if holds and not held:
-            self.rack.take(new.key, new.parts, self._times(new))
+            self.rack.take(new.key, [(new.node, new.allocation)], self._times(new))
             self._count(new, 1)
         elif held and not holds:
             self.rack.give_back(new.key)
             self._count(new, -1)
-        elif holds and old is not None and old.started_at_s != new.started_at_s:
+        elif holds and old is not None and (old.started_at_s, old.stop) != (new.started_at_s, new.stop):
             self.rack.holds.retime(new.key, self._times(new))
 
     def _times(self, attempt: Attempt) -> Times:
         job = self.jobs[attempt.job]
         limit_s = NO_LIMIT if job.spec.time_limit_s is None else job.spec.time_limit_s
         begin_s = attempt.started_at_s or attempt.placed_at_s
+        if attempt.stop is not None:  # it is being ended
+            limit_s = max(0.0, self.now_s - begin_s) + attempt.stop.grace_s
         return Times(begin_s, limit_s, self.history.predict_s(history_key(job)))
 
     def _count(self, attempt: Attempt, sign: int) -> None:
         job = self.jobs[attempt.job]
+        self._count_use(job.owner, attempt.allocation, sign)
+        ranks = self._holding.pop(job.id, 0)
+        if ranks + sign:
+            self._holding[job.id] = ranks + sign
+        if (ranks == 0) == (ranks + sign == 0):
+            return  # a gang counts as one, from its first rank to its last
         self.running_of_owner[job.owner] = self.running_of_owner.get(job.owner, 0) + sign
         if job.array_id is not None:
             self.running_of_array[job.array_id] = self.running_of_array.get(job.array_id, 0) + sign
             if not self.running_of_array[job.array_id]:
                 del self.running_of_array[job.array_id]
-        held = [demand_of(allocation) for _, allocation in attempt.parts]
-        cpus, ram, gpus = (float(sign * sum(amounts[i] for amounts in held)) for i in (CPUS, RAM, GPUS))
-        self._changed_usage[job.owner] = self.usage.change(job.owner, (cpus, ram, gpus), self.now_s)
+
+    def _count_use(self, owner: str, allocation: Allocation, sign: int) -> None:
+        held = demand_of(allocation)
+        cpus, ram, gpus = (float(sign * held[dimension]) for dimension in (CPUS, RAM, GPUS))
+        self._changed_usage[owner] = self.usage.change(owner, (cpus, ram, gpus), self.now_s)

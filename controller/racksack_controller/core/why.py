@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from racksack_controller.core import gang
 from racksack_controller.core.amounts import (
     DISK,
     GPUS,
@@ -39,15 +40,22 @@ def never(job: Job, nodes: Iterable[Node]) -> str | None:
         return "the configuration names no node"
     if not admitted:
         return _not_admitted(job, nodes)
-    if any(node.inventory is None or could_ever_hold(job, node) for node in admitted):
+    able = sum(node.inventory is None or could_ever_hold(job, node) for node in admitted)
+    if able >= job.spec.gang:
         return None
+    if able:
+        nodes_do = "1 node" if able == 1 else f"{able} nodes"
+        return f"it needs {job.spec.gang} nodes at once, and only {nodes_do} could run a rank of it"
     return _too_large(job.spec.resources, admitted)
 
 
 def _not_admitted(job: Job, nodes: list[Node]) -> str:
     spec = job.spec
     if spec.nodes and not {node.name for node in nodes} & set(spec.nodes):
-        return f"there is no node called {' or '.join(spec.nodes)}; `racksack nodes` lists them"
+        meant = (
+            f"; `gang: {spec.nodes[0]}` asks for that many" if len(spec.nodes) == 1 and spec.nodes[0].isdigit() else ""
+        )
+        return f"there is no node called {' or '.join(spec.nodes)}{meant}; `racksack nodes` lists them"
     if spec.labels:
         return f"no node that may run it has the label{'s' * (len(spec.labels) > 1)} {', '.join(spec.labels)}"
     return "every node is excluded by the job itself"
@@ -76,8 +84,9 @@ def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str
     if job.state is JobState.HELD:
         return job.reason or "held"
     if job.state in ACTIVE:
-        attempt = state.attempts[job.attempt_key]
-        return attempt.problem or attempt.why
+        ranks = state.ranks(state.attempts[job.attempt_key])
+        problems = [gang.named(rank, rank.problem) for rank in ranks if rank.problem and rank.state in ACTIVE]
+        return "; ".join(problems[:1]) or gang.waits_for(ranks) or ranks[0].why
     if job.state is not JobState.QUEUED:
         return job.reason
     if job.waits_for:
@@ -98,9 +107,9 @@ def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
         if impossible is not None:
             return f"never: {impossible}"
     usable = able & state.rack.usable & (state.rack.cool_until <= now)
-    if not usable.any():
+    if usable.sum() < line.gang:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
-        waiting_for = [state.rack.nodes[row] for row in np.flatnonzero(able)[:3]] or unseen[:3]
+        waiting_for = ([state.rack.nodes[row] for row in np.flatnonzero(able & ~usable)] + unseen)[:3]
         return "; ".join(_unusable(node, now) for node in waiting_for)
     return f"{_short_of(state, job, line, usable, now)}{_when(expect(state, job, line, now, policy), state, now)}"
 

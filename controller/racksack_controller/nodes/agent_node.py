@@ -170,6 +170,10 @@ class AgentNode:
                 self._stager.forget(order.digest)
         return replies
 
+    async def go(self, attempts: Sequence[str]) -> None:
+        """See Node."""
+        await self._call("go", {"attempts": list(attempts)}, SHORT_TIMEOUT_S)
+
     async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
         """See Node."""
         arguments: dict[str, object] = {"attempt": attempt, "reason": reason, "grace_s": grace_s, "signal": signal}

@@ -48,6 +48,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     sweep: dict[str, object] | None = None  # of a sweep's runner: its plan
     submitted_at_s: float = 0.0
     grace_s: float = 10.0
+    go_within_s: float | None = None  # once prepared it waits for the go, at most so long; None: it starts at once
 
     def __repr__(self) -> str:
         """Without the environments: they hold secrets, and this lands in logs."""
@@ -148,6 +149,9 @@ class Node(Protocol):
 
     async def launch(self, orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
         """Start attempts, a reply for each order in turn."""
+
+    async def go(self, attempts: Sequence[str]) -> None:
+        """Let attempts start that were launched with `go_within_s`; that they run comes as a report."""
 
     async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
         """End an attempt; the end itself comes as a report. reason: cancelled, timeout, fenced."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import Action, AttemptAction, Collect, Remove, Start
+from racksack_controller.core.actions import Action, Assemble, AttemptAction, Collect, Remove, Start
 from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
@@ -135,6 +135,8 @@ class Replay:
             self._start(action)
         elif isinstance(action, Collect):
             self.tell(ev.Collected(action.attempt))
+        elif isinstance(action, Assemble):
+            self.tell(ev.Assembled(action.attempt))
         elif isinstance(action, Remove):
             self.tell(ev.Removed(action.node, action.attempt))
         elif isinstance(action, AttemptAction):
@@ -144,9 +146,10 @@ class Replay:
     def _start(self, action: Start) -> None:
         attempt = self.state.attempts[action.attempt]
         outcome = self.outcomes[attempt.job]
-        outcome.started_s = self._now
-        outcome.attempts += 1
-        outcome.nodes = tuple(node for node, _ in attempt.parts)
+        if attempt.rank == 0:
+            outcome.started_s = self._now
+            outcome.attempts += 1
+            outcome.nodes = tuple(rank.node for rank in self.state.ranks(attempt))
         self._running.setdefault(action.node, {})[action.attempt] = self._now
         running = AttemptReport(attempt=action.attempt, state="running", started_at_s=self._now)
         self.tell(ev.Reported(action.node, running))

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 
 from racksack_controller.core.amounts import DIMENSIONS, MILLI, capacity, demand_of
+from racksack_controller.core.gang import job_state
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.state import Allocation, State
 from racksack_controller.core.waiting import eligible_at_s
@@ -52,8 +53,8 @@ def check_capacity(state: State) -> None:
 def _held(state: State) -> dict[str, list[Allocation]]:
     held: dict[str, list[Allocation]] = {}
     for attempt in state.attempts.values():
-        for node, allocation in attempt.parts if holds_resources(attempt.state) else ():
-            held.setdefault(node, []).append(allocation)
+        if holds_resources(attempt.state):
+            held.setdefault(attempt.node, []).append(attempt.allocation)
     return held
 
 
@@ -78,11 +79,13 @@ def check_jobs(state: State) -> None:
     for job in state.jobs.values():
         if job.state in ACTIVE:
             attempt = state.attempts.get(job.attempt_key)
-            _require(
-                attempt is not None and attempt.state is job.state, f"job {job.id} and its attempt differ: {attempt}"
-            )
+            differ = f"job {job.id} and its attempt differ: {attempt}"
+            _require(attempt is not None and job_state(state.ranks(attempt)) is job.state, differ)
+            _require(attempt is None or len(state.ranks(attempt)) == attempt.ranks, f"job {job.id} has forgotten ranks")
     for attempt in state.attempts.values():
+        places = [rank.node for rank in state.ranks(attempt)]
+        _require(len(set(places)) == len(places), f"ranks of attempt {attempt.key} share a node: {places}")
         if attempt.state in ACTIVE:
             owner = state.jobs.get(attempt.job)
-            current = owner is not None and owner.attempt_key == attempt.key
+            current = owner is not None and owner.attempt == attempt.number
             _require(current, f"attempt {attempt.key} is {attempt.state}, but is not with its job")

@@ -23,9 +23,12 @@ def past(database: Path, since_s: float) -> list[Outcome]:
     """
     with closing(_open(database)) as connection:
         runs = ended_attempts(connection, since_s, None, RUNS_MAX)
-    last = {job.id: (job, attempt) for job, attempt in runs if attempt.ending is not None}
+    last: dict[int, tuple[Job, list[Attempt]]] = {}  # with the ranks of the latest attempt
+    for job, attempt in runs:
+        if attempt.ending is not None and attempt.number == job.attempt:
+            last.setdefault(job.id, (job, []))[1].append(attempt)
     ended = {job.id: job.ended_at_s for job, _ in last.values() if job.ended_at_s is not None}
-    found = [outcome for job, attempt in last.values() for outcome in _outcome(job, attempt, ended)]
+    found = [outcome for job, ranks in last.values() for outcome in _outcome(job, ranks, ended)]
     if not found:
         raise WorkloadError(f"no job has run and ended since then in {database}")
     return sorted(found, key=lambda one: (one.task.submit_s, one.task.number))
@@ -48,8 +51,8 @@ def _open(database: Path) -> sqlite3.Connection:
     return connection
 
 
-def _outcome(job: Job, attempt: Attempt, ended_s: Mapping[int, float]) -> Iterator[Outcome]:
-    ending = attempt.ending
+def _outcome(job: Job, ranks: list[Attempt], ended_s: Mapping[int, float]) -> Iterator[Outcome]:
+    ending = ranks[0].ending
     if ending is None or ending.started_at_s is None or ending.ended_at_s is None:
         return
     run_s = max(1.0, ending.ended_at_s - ending.started_at_s)
@@ -65,7 +68,7 @@ def _outcome(job: Job, attempt: Attempt, ended_s: Mapping[int, float]) -> Iterat
         job=job,
     )
     started_s = max(task.submit_s, ending.started_at_s)
-    yield Outcome(task, started_s, started_s + run_s, tuple(node for node, _ in attempt.parts), job.attempt)
+    yield Outcome(task, started_s, started_s + run_s, tuple(rank.node for rank in ranks), job.attempt)
 
 
 def _ready_s(job: Job, ended_s: Mapping[int, float]) -> float:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.records import attempt_key
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import why_job
 from racksack_controller.energy_report import job_energy_view
@@ -209,6 +210,10 @@ async def attach(request: web.Request) -> web.Response:
     attempt = context.state.current(job)
     if attempt is None or job.state not in ACTIVE:
         raise refusal(f"job {job.id} is {job.state}; only a job on a node can be attached to", ExitCode.REFUSED)
+    rank = int(number(request.query, "rank", 0))
+    if rank >= attempt.ranks:
+        raise refusal(f"job {job.id} has no rank {rank}; its last one is {attempt.ranks - 1}", ExitCode.NOT_FOUND)
+    attempt = context.state.attempts[attempt_key(job.id, attempt.number, rank)]
     node = context.nodes[attempt.node]
     shell = request.query.get("shell") == "1"
     try:

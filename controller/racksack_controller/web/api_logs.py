@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import web
 
-from racksack_controller.core.state import Job
+from racksack_controller.core.records import attempt_key
+from racksack_controller.core.state import Attempt, Job
 from racksack_controller.nodes.errors import AgentError, NodeError
+from racksack_controller.returns import ready_rank
 from racksack_controller.web.caller import forbidden, number, refusal
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_jobspecs.states import ACTIVE, WAITING, ExitCode
@@ -17,6 +20,14 @@ CHUNK_BYTES_MAX = 1024**2
 POLL_S = 0.25  # a running job's log is on its node, which does not announce each line
 
 routes = web.RouteTableDef()
+
+
+class Which(NamedTuple):
+    """One of a job's logs. `attempt` None: the latest."""
+
+    stream: str
+    attempt: int | None
+    rank: int = 0
 
 
 @routes.get("/api/v1/jobs/{id}/logs/{stream}")
@@ -32,39 +43,41 @@ async def logs(request: web.Request) -> web.Response:
     offset = int(number(request.query, "offset", 0))
     limit = max(1, int(min(number(request.query, "limit", CHUNK_BYTES_MAX), CHUNK_BYTES_MAX)))
     wait_s = min(number(request.query, "wait_s", 0), 60.0)
-    attempt = int(number(request.query, "attempt", 0)) or None
-    data, after, ended = await _until_something(context, job, stream, attempt, offset, limit, wait_s)
+    which = Which(stream, int(number(request.query, "attempt", 0)) or None, int(number(request.query, "rank", 0)))
+    if which.rank and which.rank >= job.spec.gang:
+        raise refusal(f"job {job.id} has no rank {which.rank}; its last one is {job.spec.gang - 1}", ExitCode.NOT_FOUND)
+    data, after, ended = await _until_something(context, job, which, offset, limit, wait_s)
     headers = {"Racksack-Offset": str(after), "Racksack-Ended": str(int(ended)), "X-Content-Type-Options": "nosniff"}
     return web.Response(body=data, headers=headers, content_type="text/plain", charset="utf-8")
 
 
 async def _until_something(
-    context: Context, job: Job, stream: str, attempt: int | None, offset: int, limit: int, wait_s: float
+    context: Context, job: Job, which: Which, offset: int, limit: int, wait_s: float
 ) -> tuple[bytes, int, bool]:
     waited = 0.0
     while True:
         job = await context.job(job.id)
-        data, after, ended = await read_log(context, job, stream, attempt, offset, limit)
+        data, after, ended = await read_log(context, job, which, offset, limit)
         if data or ended or waited >= wait_s:
             return data, after, ended
         await context.news.until(lambda: None, POLL_S)
         waited += POLL_S
 
 
-async def read_log(
-    context: Context, job: Job, stream: str, attempt: int | None, offset: int, limit: int
-) -> tuple[bytes, int, bool]:
+async def read_log(context: Context, job: Job, which: Which, offset: int, limit: int) -> tuple[bytes, int, bool]:
     """(bytes, next offset, whether no more will come) of a job's log. Code 4 when its node cannot be asked now."""
-    if job.state in WAITING and attempt is None and not context.spool.returned(job.id).exists():
+    if job.state in WAITING and which.attempt is None and not context.spool.returned(job.id).exists():
         return b"", max(offset, 0), False
-    current = context.state.current(job)
-    if current is None or job.state not in ACTIVE or attempt not in (None, current.number):
-        data, after = _from_folder(_folder(context, job, attempt) / f"{stream}.log", offset, limit)
+    current = _current(context, job, which)
+    if current is None:
+        data, after = _from_folder(_folder(context, job, which) / f"{which.stream}.log", offset, limit)
         return data, after, len(data) < limit
+    if current.collected:  # the other ranks of its gang are not over yet
+        return *_from_folder(ready_rank(context.spool, current.key) / f"{which.stream}.log", offset, limit), False
     if not current.launched:
         return b"", max(offset, 0), False
     try:
-        chunk = await context.nodes[current.node].tail(current.key, stream, offset, limit)
+        chunk = await context.nodes[current.node].tail(current.key, which.stream, offset, limit)
     except AgentError:
         return b"", max(offset, 0), False  # it is being collected: the next call finds the folder
     except (NodeError, KeyError) as error:
@@ -73,10 +86,19 @@ async def read_log(
     return chunk.data, chunk.offset + len(chunk.data), False
 
 
-def _folder(context: Context, job: Job, attempt: int | None) -> Path:
+def _current(context: Context, job: Job, which: Which) -> Attempt | None:
+    """The attempt (of a gang: the rank) whose log is not in a return folder yet."""
+    current = context.state.current(job)
+    if current is None or job.state not in ACTIVE or which.attempt not in (None, current.number):
+        return None
+    return context.state.attempts.get(attempt_key(job.id, current.number, which.rank))
+
+
+def _folder(context: Context, job: Job, which: Which) -> Path:
     final = context.spool.returned(job.id)
-    earlier = final / "attempts" / str(attempt)
-    return earlier if attempt is not None and earlier.is_dir() else final
+    earlier = final / "attempts" / str(which.attempt)
+    folder = earlier if which.attempt is not None and earlier.is_dir() else final
+    return folder / f"rank-{which.rank}" if which.rank else folder
 
 
 def _from_folder(path: Path, offset: int, limit: int) -> tuple[bytes, int]:

@@ -21,10 +21,11 @@ async def usage_of_job(request: web.Request) -> web.Response:
     """What a job's latest attempt used of what it asked for."""
     context = request.app[CONTEXT]
     job = await context.job(job_id_of(request))
-    attempt = context.state.attempts.get(job.attempt_key)
-    if attempt is None and job.attempt:
-        attempt = (await context.store.read(lambda connection: last_attempts(connection, [job]))).get(job.id)
-    return web.json_response(job_usage(job, attempt, context.state.history, time.time()))
+    current = context.state.attempts.get(job.attempt_key)
+    ranks = context.state.ranks(current) if current is not None else []
+    if not ranks and job.attempt:
+        ranks = (await context.store.read(lambda connection: last_attempts(connection, [job])))[job.id]
+    return web.json_response(job_usage(job, ranks, context.state.history, time.time()))
 
 
 @routes.get("/api/v1/usage")

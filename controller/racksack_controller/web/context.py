@@ -77,15 +77,16 @@ class Context(msgspec.Struct):
     async def job_views(self, jobs: list[Job]) -> list[View]:
         """Views of jobs with their latest attempts; the first waiting ones with the reason."""
         stored = [job for job in jobs if job.attempt and job.attempt_key not in self.state.attempts]
-        attempts: dict[int, Attempt] = {}
+        attempts: dict[int, list[Attempt]] = {}
         if stored:
             attempts = await self.store.read(lambda connection: last_attempts(connection, stored))
         now, explained, views = time.time(), 0, []
         for job in jobs:
-            attempt = self.state.attempts.get(job.attempt_key) or attempts.get(job.id)
+            current = self.state.attempts.get(job.attempt_key)
+            ranks = self.state.ranks(current) if current is not None else attempts.get(job.id, [])
             explain = job.state in ACTIVE or explained < WHY_FOR
             explained += job.state not in ACTIVE
-            views.append(job_view(job, attempt, self.state, self.spool, now, self.loop.policy if explain else None))
+            views.append(job_view(job, ranks, self.state, self.spool, now, self.loop.policy if explain else None))
         return views
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from racksack_controller.store import jobs_where
 from racksack_controller.web.api_controller import controller_view, node_story, status_view
 from racksack_controller.web.api_jobs import job_story
-from racksack_controller.web.api_logs import read_log
+from racksack_controller.web.api_logs import Which, read_log
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_jobspecs.units import format_duration, format_memory
 
@@ -88,7 +88,7 @@ async def job(request: web.Request) -> web.Response:
 
 async def _tail(context: Context, found: Any, stream: str) -> str:  # noqa: ANN401
     try:
-        data, _after, _ended = await read_log(context, found, stream, None, -LOG_TAIL_BYTES, LOG_TAIL_BYTES)
+        data, _after, _ended = await read_log(context, found, Which(stream, None), -LOG_TAIL_BYTES, LOG_TAIL_BYTES)
     except web.HTTPConflict:
         return "(on a node that does not answer now)"
     return data.decode(errors="replace")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from racksack_controller.core.advice import advise
-from racksack_controller.core.amounts import demand_of
+from racksack_controller.core.amounts import CPUS, GPUS, demand_of
 from racksack_controller.core.history import History, HistoryKey, history_key
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.web.views import View, gpu_text
@@ -16,13 +16,18 @@ from racksack_jobspecs.states import JobState
 MILLI_HOURS = 3_600_000.0  # thousandths times seconds, in one hour of one
 
 
-def job_usage(job: Job, attempt: Attempt | None, history: History, now: float) -> View:
-    """One job's latest attempt. Efficiencies are parts of 1; None: not known, or not yet."""
+def job_usage(job: Job, ranks: Sequence[Attempt], history: History, now: float) -> View:
+    """One job's latest attempt: one record, or the ranks of a gang. Efficiencies are parts of 1; None: not known yet.
+
+    Of a gang memory is that of the rank that used most, CPU time that of all.
+    """
+    attempt = ranks[0] if ranks else None
     wants, ending = job.spec.resources, attempt.ending if attempt else None
+    endings = [rank.ending for rank in ranks if rank.ending is not None]
     started = attempt.started_at_s if attempt else None
     wall_s = None if attempt is None or started is None else max(0.0, _ended_s(attempt, now) - started)
-    cpu_s = ending.cpu_s if ending else None
-    peak = ending.ram_peak_bytes if ending else None
+    cpu_s = sum(one.cpu_s or 0.0 for one in endings) if endings else None
+    peak = max((one.ram_peak_bytes for one in endings if one.ram_peak_bytes is not None), default=None)
     limit_s = job.spec.time_limit_s
     return {
         "job": job.id,
@@ -30,7 +35,7 @@ def job_usage(job: Job, attempt: Attempt | None, history: History, now: float) -
         "owner": job.owner,
         "entrypoint": job.spec.entrypoint,
         "state": str(job.state),
-        "node": attempt.node if attempt else None,
+        "node": ",".join(rank.node for rank in ranks) or None,
         "attempt": job.attempt,
         "exit_code": ending.exit_code if ending else None,
         "cpus": wants.cpus,
@@ -41,7 +46,7 @@ def job_usage(job: Job, attempt: Attempt | None, history: History, now: float) -
         "wall_s": wall_s,
         "cpu_s": cpu_s,
         "ram_peak_bytes": peak,
-        "cpu_efficiency": _part(cpu_s, wants.cpus * wall_s if wall_s else None),
+        "cpu_efficiency": _part(cpu_s, wants.cpus * len(ranks) * wall_s if wall_s else None),
         "ram_efficiency": _part(peak, wants.ram_bytes),
         "time_efficiency": _part(wall_s, limit_s),
         "advice": list(advise(history, job.owner, job.spec)),
@@ -75,15 +80,16 @@ class Program(msgspec.Struct):
     advice: tuple[str, ...] = ()
 
     def add(self, job: Job, attempt: Attempt) -> None:
-        """One more run that has ended."""
+        """One more run that has ended, or one rank of it: what it used counts, the run only once."""
         ending = attempt.ending
-        self.runs += 1
-        self.failed += attempt.state is not JobState.DONE
         wall_s = max(0.0, _ended_s(attempt, 0.0) - (attempt.started_at_s or attempt.placed_at_s))
-        self.wall_s += wall_s
-        held = [demand_of(allocation) for _, allocation in attempt.parts]
-        self.cpu_hours_asked += sum(one[0] for one in held) * wall_s / MILLI_HOURS
-        self.gpu_hours += sum(one[2] for one in held) * wall_s / MILLI_HOURS
+        if attempt.rank == 0:
+            self.runs += 1
+            self.failed += attempt.state is not JobState.DONE
+            self.wall_s += wall_s
+        held = demand_of(attempt.allocation)
+        self.cpu_hours_asked += held[CPUS] * wall_s / MILLI_HOURS
+        self.gpu_hours += held[GPUS] * wall_s / MILLI_HOURS
         self.ram_bytes = max(self.ram_bytes, job.spec.resources.ram_bytes)
         if ending is not None:
             self.cpu_hours_used += (ending.cpu_s or 0.0) / 3600.0

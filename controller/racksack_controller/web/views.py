@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from racksack_controller.core.gang import spokesman
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.place import capacity
 from racksack_controller.core.policy import Policy
@@ -25,10 +27,15 @@ def gpu_text(wants: ResourceRequest) -> str:
 
 
 def job_view(
-    job: Job, attempt: Attempt | None, state: State, spool: Spool, now: float, explain_by: Policy | None
+    job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, now: float, explain_by: Policy | None
 ) -> View:
-    """A job with its latest attempt. With a policy it says why it waits, at the cost of a look at all nodes."""
+    """A job with its latest attempt: one record or the ranks of a gang, none before the first.
+
+    With a policy it says why it waits, at the cost of a look at all nodes.
+    """
+    attempt = spokesman(ranks) if ranks and job.state in FINAL else ranks[0] if ranks else None
     ending = attempt.ending if attempt else None
+    endings = [rank.ending for rank in ranks if rank.ending is not None]
     wants = job.spec.resources
     why = job.reason if job.state in FINAL else (why_job(state, job, now, explain_by) if explain_by else "")
     return {
@@ -36,11 +43,12 @@ def job_view(
         "name": job.spec.name,
         "owner": job.owner,
         "state": str(job.state),
-        "node": attempt.node if attempt and job.attempt else None,
+        "node": ",".join(rank.node for rank in ranks) or None,
         "attempt": job.attempt,
         "cpus": wants.cpus,
         "ram_bytes": wants.ram_bytes,
         "gpus": gpu_text(wants),
+        "gang": job.spec.gang,
         "priority": job.spec.priority,
         "submitted_at_s": job.submitted_at_s,
         "started_at_s": attempt.started_at_s if attempt else None,
@@ -48,10 +56,10 @@ def job_view(
         "why": why,
         "outcome_reason": job.reason if job.state in FINAL else "",
         "exit_code": ending.exit_code if ending else None,
-        "ram_peak_bytes": ending.ram_peak_bytes if ending else None,
-        "cpu_s": ending.cpu_s if ending else None,
-        "output_bytes": ending.output_bytes if ending else None,
-        "output_files": ending.output_files if ending else None,
+        "ram_peak_bytes": max((one.ram_peak_bytes for one in endings if one.ram_peak_bytes is not None), default=None),
+        "cpu_s": sum(one.cpu_s or 0.0 for one in endings) if endings else None,
+        "output_bytes": sum(one.output_bytes for one in endings) if endings else None,
+        "output_files": sum(one.output_files for one in endings) if endings else None,
         "fetched": job.fetched,
         "project": job.spec.project,
         "entrypoint": job.spec.entrypoint,
@@ -63,10 +71,12 @@ def job_view(
 
 
 def attempt_view(attempt: Attempt) -> View:
-    """One attempt, for the page of a job."""
+    """One attempt, of a gang one rank of it, for the page of a job."""
     ending = attempt.ending
     return {
         "number": attempt.number,
+        "rank": attempt.rank,
+        "ranks": attempt.ranks,
         "node": attempt.node,
         "state": str(attempt.state),
         "why": attempt.why,
