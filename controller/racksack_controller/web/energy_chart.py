@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 720, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 22
 _STEPS_S = (300, 900, 3600, 3 * 3600, 6 * 3600, 86400)
 BARS_MAX = 60
+LABEL_WIDTH = 45
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -63,7 +64,12 @@ class _Sum:
 
 
 def chart(slices: Mapping[str, Sequence[Slice]], since_s: float, until_s: float) -> Chart | None:
-    """The picture of the slices of all nodes between two moments; None when there is nothing to show."""
+    """The picture of the slices of all nodes between two moments, from the first of which anything is known.
+
+    None when there is nothing to show.
+    """
+    known_s = [row.start_s for rows in slices.values() for row in rows if row.known_s]
+    since_s = max(since_s, min(known_s, default=since_s))
     step_s = next((step for step in _STEPS_S if (until_s - since_s) / step <= BARS_MAX), _STEPS_S[-1])
     first = int(since_s // step_s)
     count = int(until_s // step_s) - first + 1
@@ -76,7 +82,8 @@ def chart(slices: Mapping[str, Sequence[Slice]], since_s: float, until_s: float)
     bars = tuple(_bar(one, at, width, top_kw * step_s * 1000.0, (first + at) * step_s) for at, one in sums.items())
     scale = tuple(Mark(_y(part), top_kw * part) for part in (0.0, 0.5, 1.0))
     every = max(1, count // 6)
-    moments = tuple(Mark(LEFT + at * width, float((first + at) * step_s)) for at in range(0, count, every))
+    places = [at for at in range(0, count, every) if at * width <= WIDTH - LEFT - RIGHT - LABEL_WIDTH]
+    moments = tuple(Mark(LEFT + at * width, float((first + at) * step_s)) for at in places)
     return Chart(bars, scale, moments, step_s)
 
 

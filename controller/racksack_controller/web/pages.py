@@ -34,7 +34,14 @@ def _moment(at_s: float) -> str:
 
 
 def _energy(kwh: float) -> str:
+    """As the client shows it."""
+    if 0 < abs(kwh) < 1e-5:
+        return "<0.01 Wh"
     return f"{kwh:.2f} kWh" if abs(kwh) >= 0.1 else f"{1000 * kwh:.2f} Wh"
+
+
+def _money(cost: float) -> str:
+    return f"{cost:.2f}" if abs(cost) >= 0.1 or not cost else f"{cost:.4f}"
 
 
 _pages = jinja2.Environment(
@@ -49,6 +56,7 @@ _pages.filters["duration"] = lambda seconds: format_duration(max(0.0, float(seco
 _pages.filters["moment"] = _moment
 _pages.filters["clock"] = lambda at_s: time.strftime("%d. %H:%M", time.localtime(at_s))
 _pages.filters["energy"] = _energy
+_pages.filters["money"] = _money
 
 
 def _show(request: web.Request, name: str, values: dict[str, Any]) -> web.Response:
