@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -33,6 +34,8 @@ from racksack_controller.power_side import PowerSide, answers_of
 from racksack_controller.projects import Projects
 from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished
+from racksack_controller.sweeps.folder import finisher
+from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.web.changes import News
 from racksack_controller.web.context import Context
 from racksack_controller.web.server import address_of, own_hosts, serve_tcp, serve_unix
@@ -70,6 +73,11 @@ class App:
         self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
+        self.sweeps = Sweeps(
+            self.loop, self.store, self.nodes, take_ids=self.intake.take_ids, finisher=finisher(self.spool)
+        )
+        self.intake.sweeps = self.sweeps
+        self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
         self._configured: dict[str, NodeConfig] = {}
         self._runners: list[web.AppRunner] = []
@@ -121,6 +129,7 @@ class App:
     async def _open(self, idle_exit_s: float | None) -> str:
         await self._return_the_finished()
         await self.power.open()
+        await self.sweeps.open()
         await self._configure(self.config)
         context = self._context()
         shared = self.config.group is not None
@@ -133,6 +142,7 @@ class App:
         watcher = Watcher(self.spool, self.config.watch.settle_s, self.config.watch.rescan_s)
         self._spawn(self._watch(watcher))
         self._spawn(self.intake.run())
+        self._spawn(self.sweeps.run())
         keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
         self._spawn(keeping.run())
         return context.web_address
@@ -162,7 +172,8 @@ class App:
 
     def _is_idle(self) -> bool:
         """Whether nothing is queued, running or asked for."""
-        return not self.state.jobs and not self.state.attempts and not self.news.has_readers
+        busy = self.state.jobs or self.state.attempts or self.news.has_readers or self.sweeps.is_busy
+        return not busy
 
     async def _configure(self, config: Config) -> None:
         """Make the nodes those of the configuration."""
@@ -193,6 +204,7 @@ class App:
         )
         await self.loop.submit(ev.NodeConfigured(record))
         node = make_node(name, _own_home(wanted.reach, self.store.spool_id))
+        node.on_results = partial(self.sweeps.results_grew, name)
         connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach))
         self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
         self.node_env[name] = wanted.env
@@ -252,6 +264,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
         await self.edge.close()
+        await self.sweeps.close()
         await self.power.close()
         await asyncio.gather(looping, *(node.close() for node in self.nodes.values()), return_exceptions=True)
         with contextlib.suppress(FileNotFoundError):

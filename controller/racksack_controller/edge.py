@@ -48,6 +48,8 @@ class NodeEdge:
         self._node_env = node_env
         self._energy_of = energy_of
         self._tasks: set[asyncio.Task[None]] = set()
+        self.plan_of: Callable[[Job], dict[str, object] | None] = lambda job: None  # of a sweep's runner
+        self.before_collect: Callable[[Attempt], Awaitable[None]] = _nothing
 
     def start(self, actions: Sequence[AttemptAction]) -> None:
         """Begin these actions, those of one kind on one node together."""
@@ -160,6 +162,7 @@ class NodeEdge:
             outputs=spec.outputs,
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
+            sweep=self.plan_of(job),
             submitted_at_s=job.submitted_at_s,
             grace_s=10.0,
             go_within_s=GO_WITHIN_S if attempt.ranks > 1 else None,
@@ -173,6 +176,9 @@ class NodeEdge:
     async def _collect(self, node: Node, group: Sequence[AttemptAction]) -> None:
         wanted = {attempt.key: (job, attempt) for job, attempt in filter(None, map(self._job_of, group))}
         notes = dict.fromkeys(wanted, "")
+        for job, attempt in wanted.values():
+            if job.spec.runner_of is not None:
+                await self.before_collect(attempt)
         folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
         for key, (_, attempt) in wanted.items():
             if attempt.stop is not None and attempt.stop.discard:
@@ -259,6 +265,10 @@ class NodeEdge:
                 stop = action.stop
                 await node.stop(action.attempt, stop.reason, stop.grace_s, stop.signal)
                 self._loop.post(ev.StopSent(action.node, action.attempt))
+
+
+async def _nothing(attempt: Attempt) -> None:
+    """What is done before an attempt's folder is collected, where there is nothing to be done."""
 
 
 def _failure(action: AttemptAction, sentence: str) -> ev.Event:

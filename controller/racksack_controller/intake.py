@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
@@ -26,6 +27,9 @@ from racksack_controller.loop import Loop
 from racksack_controller.projects import Projects
 from racksack_controller.spool import DroppedFile, discard, reject
 from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_submission, jobs_where, save_fetched
+from racksack_controller.sweeps.ledger import sweep_of_submission
+from racksack_controller.sweeps.manager import Sweeps
+from racksack_controller.sweeps.numbers import numbered
 from racksack_controller.web.changes import News
 from racksack_jobspecs.array import expand
 from racksack_jobspecs.layout import Spool
@@ -49,6 +53,7 @@ class Intake:
     ) -> None:
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
         self.time_limit_s = time_limit_s
+        self.sweeps: Sweeps  # set once both are there
         self._next_id = store.last_job_id() + 1
         self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
@@ -101,10 +106,13 @@ class Intake:
             waits_for = await self._dependencies(spec, file.owner)
             self._refuse_impossible(spec)
             digest = await self._projects.take(spec, file.owner, file.owner_uid)
-            jobs = self._jobs(replace(spec, submission=key), file, digest, waits_for)
-            await self._accept(jobs)
-            known = {"jobs": [job.id for job in jobs]}
-            log.info("accepted file=%s owner=%s jobs=%s", file.path.name, file.owner, _range(known["jobs"]))
+            if spec.sweep is not None:
+                known = await self._take_sweep(replace(spec, submission=key), file, digest, waits_for)
+            else:
+                jobs = self._jobs(replace(spec, submission=key), file, digest, waits_for)
+                await self._accept(jobs)
+                known = {"jobs": [job.id for job in jobs]}
+            log.info("accepted file=%s owner=%s %s", file.path.name, file.owner, _accepted(known))
         self._tell(key, known)
         self._settled.put_nowait(file)
 
@@ -129,6 +137,11 @@ class Intake:
             self._next_id += 1
         return jobs
 
+    def take_ids(self, count: int) -> int:
+        """Reserve so many ids; the first of them."""
+        first, self._next_id = self._next_id, self._next_id + count
+        return first
+
     async def _accept(self, jobs: list[Job]) -> None:
         for job in jobs:
             link = self._spool.projects / str(job.id)
@@ -140,7 +153,17 @@ class Intake:
     def _known(self, submission: str) -> dict[str, object] | None:
         """The outcome of a submission that was accepted before."""
         found = self._store.look(lambda connection: jobs_of_submission(connection, submission))
-        return {"jobs": found} if found else None
+        if found:
+            return {"jobs": found}
+        sweep = self._store.look(lambda connection: sweep_of_submission(connection, submission))
+        return None if sweep is None else {"sweep": sweep, "jobs": []}
+
+    async def _take_sweep(
+        self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]
+    ) -> dict[str, object]:
+        assert spec.sweep is not None  # noqa: S101 - the caller looked
+        points = await asyncio.to_thread(numbered, spec.sweep)
+        return {"sweep": await self.sweeps.accept(spec, file.owner, digest, waits_for, points), "jobs": []}
 
     async def _dependencies(self, spec: JobSpec, owner: str) -> tuple[tuple[int, str], ...]:
         """(job id, condition) of what is still to come. Raises JobFileError for what cannot come."""
@@ -261,7 +284,8 @@ def _key(owner: str, submission: str) -> str:
     return f"{owner}:{submission}"
 
 
-def _range(ids: object) -> str:
-    if isinstance(ids, list) and len(ids) > 1:
-        return f"{ids[0]}-{ids[-1]}"
-    return str(ids[0]) if isinstance(ids, list) else ""
+def _accepted(known: Mapping[str, object]) -> str:
+    ids = known["jobs"]
+    if "sweep" in known or not isinstance(ids, list):
+        return f"sweep={known.get('sweep')}"
+    return f"jobs={ids[0]}-{ids[-1]}" if len(ids) > 1 else f"jobs={ids[0]}"

@@ -127,8 +127,9 @@ class Store:
         return state
 
     def last_job_id(self) -> int:
-        """The highest id ever given, 0 for a new store."""
-        return int(self._writer.execute("SELECT ifnull(max(id), 0) FROM jobs").fetchone()[0])
+        """The highest id ever given to a job or a sweep, 0 for a new store."""
+        sql = "SELECT max(ifnull((SELECT max(id) FROM jobs), 0), ifnull((SELECT max(id) FROM sweeps), 0))"
+        return int(self._writer.execute(sql).fetchone()[0])
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction on the writing thread. Raises StoreError; then nothing was changed."""
@@ -327,9 +328,11 @@ def owner_has_snapshot(connection: sqlite3.Connection, digest: str, owner: str) 
 
 
 def snapshots_in_use(connection: sqlite3.Connection, since_s: float) -> set[str]:
-    """Digests of jobs that are not over, or that were submitted since a time."""
+    """Digests of jobs and sweeps that are not over, or that were submitted since a time."""
     rows = connection.execute(
-        "SELECT DISTINCT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?", (since_s,)
+        "SELECT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?1 "
+        "UNION SELECT snapshot FROM sweeps WHERE ended_at_s IS NULL OR submitted_at_s >= ?1",
+        (since_s,),
     )
     return {str(row[0]) for row in rows}
 

@@ -17,6 +17,8 @@ from msgspec.structs import replace
 from racksack_controller.core.sweep_ranges import Ranges
 from racksack_controller.core.sweep_records import Chunk, Failure, Progress, Suspects, Sweep
 from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.drawing import Outcome
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.sweep.spec import SweepSpec
 
@@ -29,6 +31,11 @@ class Lease:
     left: Ranges
     is_fed: bool = False  # over the present connection
     is_asked_back: bool = False
+    has_given_back: bool = False
+
+    def may_give_back(self, slots: int) -> bool:
+        """Whether points of it that were not begun may still come back."""
+        return not self.has_given_back and (self.is_asked_back or self.left.size > slots)
 
     def record(self) -> Chunk:
         """As it is saved."""
@@ -47,10 +54,12 @@ class Runner:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     is_ready: bool = False
     heard_s: float = 0.0
-    is_idle_since_s: float | None = None
+    is_drained: bool = False  # it has ended and all that it wrote is stored
+    is_told_to_yield: bool = False
     finish: bool = False
     told: tuple[bool, tuple[int, ...]] | None = None  # the control that it has over the present connection
     following: asyncio.Task[None] | None = None
+    pulling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Active:
@@ -66,6 +75,8 @@ class Active:
         self.runners: dict[str, Runner] = {}
         self.tries: dict[int, int] = {}  # of points that failed before and have no outcome yet
         self._retries: list[tuple[float, int]] = []  # (when, point)
+        self.outcomes: list[Outcome] = []  # what an adaptive search has not been told yet
+        self.was_ready = False  # a runner's workers have come up since the controller's start
         self.is_stale = False  # a write failed: load it again
 
     @property
@@ -86,12 +97,12 @@ class Active:
     @property
     def is_sampled(self) -> bool:
         """Whether the parameters of its points were drawn and stored."""
-        return self.spec.range is None and not self.spec.scripts and self.spec.search.kind != "grid"
+        return is_drawn(self.spec)
 
     @property
     def is_given(self) -> bool:
         """Whether the parameters of its points travel with their chunk."""
-        return self.is_sampled or bool(self.spec.scripts)
+        return self.is_sampled or bool(self.spec.scripts) or any(axis.only_if for axis in self.spec.axes)
 
     @property
     def waiting(self) -> int:

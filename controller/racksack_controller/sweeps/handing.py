@@ -16,7 +16,7 @@ from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import ledger
 from racksack_controller.sweeps.active import Active, Lease, Runner
-from racksack_jobspecs.sweep.spec import Params, SweepSpec
+from racksack_jobspecs.sweep.spec import Params, SweepSpec, params_of
 
 log = logging.getLogger("racksack.sweeps")
 
@@ -125,6 +125,8 @@ async def _message(active: Active, lease: Lease, store: Store) -> Mapping[str, o
     points = [point for low, high in lease.chunk.ranges for point in range(low, high)]
     if active.spec.scripts:
         return {**message, "points": points, "values": [script_values(active.spec, point) for point in points]}
+    if not active.is_sampled:
+        return {**message, "points": points, "values": [params_of(active.spec, point) for point in points]}
     pairs = lease.chunk.ranges
 
     def read(connection: sqlite3.Connection) -> list[Params]:
@@ -143,7 +145,8 @@ def script_values(spec: SweepSpec, point: int) -> dict[str, object]:
 
 async def control(active: Active, runner: Runner, node: Node) -> None:
     """Tell a runner what is wanted of it, unless it knows. Raises NodeError."""
-    back = tuple(sorted(lease.chunk.number for lease in active.leases_of(runner.attempt) if lease.is_asked_back))
+    asked = [lease.chunk.number for lease in active.leases_of(runner.attempt) if lease.is_asked_back]
+    back = tuple(sorted(asked))
     wish = (runner.finish, back)
     if runner.told == wish or (runner.told is None and wish == (False, ())):
         return

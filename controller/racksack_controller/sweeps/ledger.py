@@ -72,17 +72,6 @@ def sweep_of_submission(connection: sqlite3.Connection, submission: str) -> int 
     return None if row is None else int(row[0])
 
 
-def last_sweep_id(connection: sqlite3.Connection) -> int:
-    """The highest id ever given to a sweep, 0 for none."""
-    return int(connection.execute("SELECT ifnull(max(id), 0) FROM sweeps").fetchone()[0])
-
-
-def snapshots_of_sweeps(connection: sqlite3.Connection, since_s: float) -> set[str]:
-    """Digests of sweeps that are not over, or that ended since a time."""
-    sql = "SELECT DISTINCT snapshot FROM sweeps WHERE ended_at_s IS NULL OR ended_at_s >= ?"
-    return {str(row[0]) for row in connection.execute(sql, (since_s,))}
-
-
 # Chunks and streams
 
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from racksack_controller.core.records import Allocation, Job, Node
 from racksack_controller.core.sweep_records import CONTROL, Sweep
 from racksack_controller.sweeps.active import slots_of
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 
@@ -70,7 +71,7 @@ def space_of(spec: SweepSpec) -> dict[str, object]:
     """How a runner makes parameters of a point's number."""
     if spec.range is not None:
         return {"kind": "range", "first": spec.range.first, "last": spec.range.last, "step": spec.range.step}
-    if spec.scripts or spec.search.kind != "grid":
+    if spec.scripts or is_drawn(spec) or any(axis.only_if for axis in spec.axes):
         return {"kind": "given"}
     names = [axis.name for axis in spec.axes]
     return {"kind": "grid", "names": names, "axes": [list(axis.values) for axis in spec.axes]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from racksack_controller.core.sweep_records import Failure, Progress
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import ledger
 from racksack_controller.sweeps.active import Active, Lease, Runner
+from racksack_controller.sweeps.drawing import Outcome
 from racksack_controller.sweeps.segments import FrameError, Header, Segment, segment_of, split, without
 
 log = logging.getLogger("racksack.sweeps")
@@ -68,6 +70,8 @@ async def take(active: Active, runner: Runner, data: bytes, store: Store, now: f
             active.is_stale = True
             raise
         runner.position, runner.buffer = position, runner.buffer[length:]
+        if active.spec.is_adaptive:
+            active.outcomes += _outcomes(active, taken)
         for number, lease in taken.touched.items():
             if not lease.left:
                 active.leases.pop(number, None)
@@ -78,7 +82,7 @@ def _read(active: Active, runner: Runner, frames: list[tuple[Header, bytes]], no
     taken = Taken()
     for header, body in frames:
         if header.k == "ready":
-            runner.is_ready = True
+            runner.is_ready = active.was_ready = True
         lease = active.leases.get(header.c)
         if header.k not in ("ok", "fail", "back") or lease is None or lease.chunk.attempt != runner.attempt:
             continue
@@ -88,6 +92,7 @@ def _read(active: Active, runner: Runner, frames: list[tuple[Header, bytes]], no
         elif header.k == "fail":
             _take_failures(active, runner, lease, header, taken, now)
         else:
+            lease.has_given_back = True
             for low, high in _decoded(_decode_ranges, header):
                 if lease.left.remove(low, high) == high - low:
                     active.pending.add(low, high)
@@ -146,6 +151,19 @@ def _take_failures(active: Active, runner: Runner, lease: Lease, header: Header,
             active.tries.pop(point, None)
         else:
             active.retry_later(failure)
+
+
+def _outcomes(active: Active, taken: Taken) -> list[Outcome]:
+    """What a search wants to hear: the metric that ranks, of points that are settled."""
+    metric = active.spec.metrics[0].name
+    found: list[Outcome] = []
+    for _, segment in taken.segments:
+        columns = dict(segment.metric_columns())
+        values = columns[metric].tolist() if metric in columns else [None] * segment.points
+        for point, value in zip(segment.numbers().tolist(), values, strict=True):
+            is_number = isinstance(value, (int, float)) and math.isfinite(value)
+            found.append((point, float(value) if is_number else None))
+    return found + [(failure.point, None) for failure in taken.failures if failure.retry_at_s is None]
 
 
 def _progress(active: Active, runner: Runner, taken: Taken) -> Progress:

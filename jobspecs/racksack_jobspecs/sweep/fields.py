@@ -215,6 +215,13 @@ SEARCH_FIELDS = (
     ),
     Field("count", whole_of(1, DRAWN_POINTS_MAX, "a number of points"), "How many points are drawn.", "500", "all"),
     Field("seed", whole_of(0, 2**31 - 1, "a seed"), "The same seed draws the same points.", "7", "0"),
+    Field(
+        "population",
+        whole_of(2, 10_000, "a number of points"),
+        "Points of a generation, of cmaes and ga; make it a multiple of the rack's workers.",
+        "24",
+        "by the number of parameters",
+    ),
 )
 CHUNK_FIELDS = (
     Field("target", DURATION, "How long a chunk lasts at most; the first ones are shorter.", "300s", "300s"),

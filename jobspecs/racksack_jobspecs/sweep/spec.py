@@ -72,6 +72,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["grid", "random", "lhs", "sobol", "tpe", "cmaes", "ga"] = "grid"
     count: int | None = None  # how many points; None: all of a grid
     seed: int = 0
+    population: int | None = None  # points of a generation, of cmaes and ga; None: by the number of parameters
 
 
 class Metric(msgspec.Struct, frozen=True):

@@ -126,6 +126,8 @@ def _search(search: Search) -> str:
     parts: list[tuple[str, str]] = [("kind", search.kind)]
     if search.count is not None:
         parts.append(("count", str(search.count)))
+    if search.population is not None:
+        parts.append(("population", str(search.population)))
     return _mapping([*parts, ("seed", str(search.seed))])
 
 

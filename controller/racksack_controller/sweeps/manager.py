@@ -1,0 +1,380 @@
+"""All sweeps of one controller: takes them in, keeps those that are not over moving, does what their owners wish."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.records import Job
+from racksack_controller.core.state import Attempt, Changes
+from racksack_controller.core.sweep_ranges import Ranges
+from racksack_controller.core.sweep_records import Progress, Sweep
+from racksack_controller.loop import Loop
+from racksack_controller.nodes.node import Node
+from racksack_controller.store import Store, StoreError
+from racksack_controller.sweeps import handing, ledger, reuse, runner_jobs
+from racksack_controller.sweeps.active import Active, Runner, load
+from racksack_controller.sweeps.drawing import Drawer, MakeDrawer
+from racksack_controller.sweeps.following import Follower
+from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.sweeps.stepping import Stepper
+from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
+
+log = logging.getLogger("racksack.sweeps")
+
+STEP_EVERY_S = 0.005
+WAKE_S = 5.0
+STORE_RETRY_S = 2.0
+_WITH_RESULTS = frozenset({JobState.RUNNING, JobState.COLLECTING})
+
+Finisher = Callable[[Sweep, Progress], Callable[[], None]]
+
+
+class SweepError(Exception):
+    """A wish that cannot be met; the sentence says why."""
+
+
+class Sweeps:
+    """The sweeps that are not over, and the way to the others."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        nodes: Mapping[str, Node],
+        *,
+        take_ids: Callable[[int], int],
+        finisher: Finisher,
+        make_drawer: MakeDrawer | None = None,
+    ) -> None:
+        self.active: dict[int, Active] = {}
+        self.on_change: Callable[[int], None] = lambda sweep: None
+        self.on_end: Callable[[Sweep, Progress], None] = lambda sweep, progress: None
+        self._loop, self._store = loop, store
+        self._take_ids = take_ids
+        self._make_drawer = make_drawer
+        self._drawers: dict[int, Drawer] = {}
+        self._stepper = Stepper(loop, store, take_ids, lambda active: finisher(active.sweep, active.progress))
+        self._follower = Follower(nodes, store, self._changed)
+        self._follower.on_nonsense = self._give_up
+        self._jobs: dict[int, dict[int, Job]] = {}  # runner jobs that are not over, by sweep
+        self._ended: dict[int, list[Job]] = {}
+        self._told_end: set[int] = set()
+        self._wake = asyncio.Event()
+        loop.listen(self._saved)
+
+    # Life
+
+    async def open(self) -> None:
+        """Load what is not over. Raises StoreError."""
+        for job in self._loop.state.jobs.values():
+            if job.spec.runner_of is not None:
+                self._jobs.setdefault(job.spec.runner_of, {})[job.id] = job
+        for sweep, _ in await self._store.read(ledger.live_sweeps):
+            await self._load(sweep.id)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._delay_s()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            for active in list(self.active.values()):
+                await self._step(active)
+            self._dismiss_strays()
+            await asyncio.sleep(STEP_EVERY_S)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to compute."""
+        return any(active.progress.state is SweepState.RUNNING for active in self.active.values())
+
+    async def close(self) -> None:
+        """Stop following; runners go on."""
+        tasks = [one.following for active in self.active.values() for one in active.runners.values() if one.following]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _delay_s(self) -> float | None:
+        if not self.active and not self._jobs:
+            return None
+        due = [at_s for active in self.active.values() if (at_s := active.next_retry_s()) is not None]
+        return min([WAKE_S, *(max(0.0, at_s - time.time()) for at_s in due)])
+
+    async def _step(self, active: Active) -> None:
+        try:
+            if active.is_stale:
+                await self._reload(active)
+                return
+            self._meet(active)
+            ended = self._ended.pop(active.id, [])
+            await self._stepper.step(active, self._jobs.get(active.id, {}), ended, self._drawers.get(active.id))
+        except StoreError as error:
+            log.error("sweep=%s: %s; trying again", active.id, error)
+            await asyncio.sleep(STORE_RETRY_S)
+            self._wake.set()
+            return
+        self._follow_new(active)
+        self.on_change(active.id)
+        if active.progress.state in SWEEP_FINAL:
+            self._tell_end(active)
+            if not self._jobs.get(active.id) and not active.runners:
+                del self.active[active.id]
+                self._drawers.pop(active.id, None)
+
+    def _tell_end(self, active: Active) -> None:
+        if active.id not in self._told_end:
+            self._told_end.add(active.id)
+            self.on_end(active.sweep, active.progress)
+
+    async def _reload(self, active: Active) -> None:
+        """Begin again from what is stored."""
+        for runner in active.runners.values():
+            if runner.following is not None:
+                runner.following.cancel()
+        async with active.lock:
+            del self.active[active.id]
+            await self._load(active.id)
+        self._wake.set()
+
+    async def _load(self, number: int) -> Active:
+        def read(connection: sqlite3.Connection) -> tuple[Active, list[str]]:
+            found = ledger.sweep_by_id(connection, number)
+            assert found is not None  # noqa: S101 - it was listed, or it was just saved
+            return load(connection, *found), ledger.open_streams(connection, number)
+
+        active, streams = await self._store.read(read)
+        for attempt in streams:
+            if attempt not in self._loop.state.attempts:  # it ended and went while nobody looked
+                active.runners[attempt] = Runner(attempt, "", ())
+        self.active[number] = active
+        if active.is_sampled and self._make_drawer is not None:
+            self._drawers[number] = await self._restore_drawer(active, self._make_drawer)
+        self._wake.set()
+        return active
+
+    async def _restore_drawer(self, active: Active, make: MakeDrawer) -> Drawer:
+        def read(connection: sqlite3.Connection) -> Drawer:
+            drawn = ledger.params_between(connection, active.id, 0, active.progress.drawn)
+            outcomes = reuse.outcomes(connection, active.sweep)
+            return make(active.sweep, [drawn[point] for point in sorted(drawn)], outcomes)
+
+        return await self._store.read(read)
+
+    # Runners
+
+    def _meet(self, active: Active) -> None:
+        """Know the attempts of runner jobs that may tell results."""
+        for job in self._jobs.get(active.id, {}).values():
+            attempt = self._loop.state.attempts.get(job.attempt_key)
+            if attempt is None or attempt.state not in _WITH_RESULTS or attempt.key in active.runners:
+                continue
+            position = self._store.look(lambda connection, key=attempt.key: ledger.stream_position(connection, key))  # type: ignore[misc]
+            if position is None:
+                continue  # it was settled before
+            node = self._loop.state.nodes.get(attempt.node)
+            names = runner_jobs.speed_names(node, attempt.allocation)
+            runner = Runner(attempt.key, attempt.node, names, position, heard_s=time.monotonic())
+            active.runners[attempt.key] = runner
+
+    def _follow_new(self, active: Active) -> None:
+        for runner in active.runners.values():
+            if runner.following is None and runner.node:
+                work = self._follower.follow(active, runner)
+                runner.following = asyncio.create_task(work, name=f"runner {runner.attempt}")
+                runner.news.set()
+
+    def results_grew(self, node: str, attempt: str, size_bytes: int) -> None:
+        """A node says that a runner has written more: `size_bytes` by now."""
+        for active in self.active.values():
+            runner = active.runners.get(attempt)
+            if runner is not None and runner.node == node and runner.position + len(runner.buffer) < size_bytes:
+                runner.news.set()
+
+    async def before_collect(self, attempt: Attempt) -> None:
+        """Take all results of a runner that has ended, before its folder goes. Raises NodeError, StoreError."""
+        job = self._loop.state.jobs.get(attempt.job)
+        active = self.active.get(job.spec.runner_of or 0) if job is not None else None
+        if active is None:
+            return
+        self._meet(active)
+        runner = active.runners.get(attempt.key)
+        if runner is not None and not runner.is_drained:
+            await self._follower.drain(active, runner)
+
+    def plan_of(self, job: Job) -> dict[str, object] | None:
+        """What the runner of this job is to do; None for an ordinary job. Raises StoreError."""
+        number = job.spec.runner_of
+        if number is None:
+            return None
+        active = self.active.get(number)
+        if active is not None:
+            return runner_jobs.plan_of(active.sweep)
+        found = self._store.look(lambda connection: ledger.sweep_by_id(connection, number))
+        return runner_jobs.plan_of(found[0]) if found is not None else None
+
+    def _give_up(self, active: Active, runner: Runner, sentence: str) -> None:
+        log.error("sweep=%s runner=%s %s", active.id, runner.attempt, sentence)
+        self._loop.post(ev.Preempted(int(runner.attempt.partition(".")[0]), sentence))
+
+    def _dismiss_strays(self) -> None:
+        """Runner jobs of a sweep that is over end; a restart may have come between its end and theirs."""
+        for number in [number for number in self._jobs if number not in self.active]:
+            for job in self._jobs[number].values():
+                attempt = self._loop.state.attempts.get(job.attempt_key)
+                if attempt is None or attempt.stop is None:
+                    self._loop.post(ev.CancelRequested(job.id, "its sweep is over"))
+
+    def _saved(self, changes: Changes) -> None:
+        """A listener of the loop."""
+        wakes = False
+        for job in changes.jobs:
+            number = job.spec.runner_of
+            if number is None:
+                continue
+            wakes = True
+            live = self._jobs.setdefault(number, {})
+            if job.state in FINAL:
+                live.pop(job.id, None)
+                self._ended.setdefault(number, []).append(job)
+                if not live:
+                    del self._jobs[number]
+            else:
+                live[job.id] = job
+        for node in changes.nodes:
+            for active in self.active.values():
+                wakes = True
+                if node.connected:
+                    handing.unfeed(active, node.name)
+        if wakes or (self.active and changes.jobs):
+            self._wake.set()
+
+    def _changed(self, active: Active) -> None:
+        self._wake.set()
+
+    # Wishes
+
+    async def accept(
+        self, spec: JobSpec, owner: str, snapshot: str, waits_for: tuple[tuple[int, str], ...], pending: Ranges
+    ) -> int:
+        """Take a sweep in; its id. `pending`: the numbers of its points. Raises StoreError.
+
+        What an earlier sweep of the same owner has computed with the same code and parameters is taken over.
+        """
+        assert spec.sweep is not None  # noqa: S101 - what makes a job a sweep
+        sweep = Sweep(
+            id=self._take_ids(1),
+            owner=owner,
+            spec=spec,
+            snapshot=snapshot,
+            submitted_at_s=time.time(),
+            code=code_of(spec, snapshot),
+            points_total=pending.size,
+            waits_for=waits_for,
+        )
+        drawn = is_drawn(spec.sweep)
+        progress = Progress(
+            state=SweepState.STOPPED if spec.hold else SweepState.RUNNING,
+            reason=f"held by {owner}" if spec.hold else "",
+            points=pending.size,
+            pending=() if drawn else pending.pairs(),
+        )
+
+        def save(connection: sqlite3.Connection) -> None:
+            ledger.add_sweep(connection, sweep, progress)
+            taken = progress if drawn else reuse.take_over(connection, sweep, progress)
+            if taken.reused:
+                ledger.save_progress(connection, sweep.id, taken)
+            ledger.tell(connection, sweep.id, sweep.submitted_at_s, f"submitted by {owner}: {pending.size} points")
+
+        await self._store.write(save)
+        await self._load(sweep.id)
+        log.info("sweep=%s accepted owner=%s points=%s", sweep.id, owner, pending.size)
+        return sweep.id
+
+    async def stop(self, number: int, sentence: str) -> None:
+        """Compute nothing more until it is resumed. Raises SweepError, StoreError."""
+        active = self._live(number)
+        if active.progress.state is SweepState.RUNNING:
+            await self._stepper.change(active, SweepState.STOPPED, sentence, sentence)
+        self._wake.set()
+
+    async def cancel(self, number: int, sentence: str) -> None:
+        """End it; what was computed stays. Raises SweepError, StoreError."""
+        active = self._live(number)
+        if active.progress.state not in SWEEP_FINAL:
+            await self._stepper.change(active, SweepState.CANCELLED, sentence, sentence)
+        self._wake.set()
+
+    async def resume(self, number: int, sentence: str) -> None:
+        """Go on with what is missing: after a stop, or after it ended with points that have no outcome."""
+        await self._revive(number, sentence, retries_failed=False)
+
+    async def retry_failed(self, number: int, sentence: str) -> int:
+        """Run exactly the points that failed for good once more; how many. Raises SweepError, StoreError."""
+        return await self._revive(number, sentence, retries_failed=True)
+
+    async def _revive(self, number: int, sentence: str, *, retries_failed: bool) -> int:
+        active = self.active.get(number)
+        if active is not None:
+            async with active.lock:
+                count = await self._store.write(lambda connection: _again(connection, number, sentence, retries_failed))
+                active.is_stale = True
+        else:
+            count = await self._store.write(lambda connection: _again(connection, number, sentence, retries_failed))
+            await self._load(number)
+        self._told_end.discard(number)
+        self._wake.set()
+        return count
+
+    def _live(self, number: int) -> Active:
+        active = self.active.get(number)
+        if active is None:
+            raise SweepError(f"sweep {number} is over, or there is none")
+        return active
+
+
+def _again(connection: sqlite3.Connection, number: int, sentence: str, retries_failed: bool) -> int:
+    """Make a sweep running again; with `retries_failed` its failed points wait once more. How many do."""
+    found = ledger.sweep_by_id(connection, number)
+    if found is None:
+        raise SweepError(f"there is no sweep {number}")
+    _, progress = found
+    pending, count = Ranges(progress.pending), 0
+    if retries_failed:
+        failures = ledger.failures_of(connection, number, progress.run, waiting=False)
+        ledger.remove_failures(connection, number, progress.run, [one.point for one in failures])
+        for failure in failures:
+            pending.add(failure.point, failure.point + 1)
+        count = len(failures)
+        progress = replace(progress, failed=progress.failed - count)
+    progress = replace(
+        progress, state=SweepState.RUNNING, reason="", ended_at_s=None, faults=0, pending=pending.pairs()
+    )
+    ledger.save_progress(connection, number, progress)
+    ledger.tell(connection, number, time.time(), sentence)
+    return count
+
+
+def code_of(spec: JobSpec, snapshot: str) -> str:
+    """A hash of all that decides what a point with given parameters comes to."""
+    assert spec.sweep is not None  # noqa: S101 - what makes a job a sweep
+    parts: Sequence[object] = (
+        snapshot, spec.sweep.target, spec.env, spec.environment, spec.stage_in_ram, spec.sweep.ramdisk,
+        spec.sweep.range, [(script.script, script.args) for script in spec.sweep.scripts],
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

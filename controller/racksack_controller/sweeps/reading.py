@@ -1,0 +1,100 @@
+"""Reads results: columns over all points of a run, and the best of them.
+
+A million points are some dozen segments; a column of them is eight megabytes for as long as somebody looks at it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.segments import Column, Numbers, joined
+from racksack_jobspecs.sweep.spec import Params
+
+
+class Table:
+    """Points with an outcome that is a result, and columns of their metrics; all of the same length."""
+
+    def __init__(self, points: Numbers, seconds: npt.NDArray[np.float32], metrics: dict[str, Column]) -> None:
+        self.points = points
+        self.seconds = seconds
+        self.metrics = metrics
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """A metric as numbers: NaN where a point does not have it, or has text."""
+        column = self.metrics.get(name)
+        if column is None:
+            return np.full(len(self), np.nan)
+        if column.dtype.kind != "O":
+            return column.astype(np.float64)
+        return np.array([float(one) if isinstance(one, (int, float)) else np.nan for one in column], dtype=np.float64)
+
+    def row(self, index: int) -> dict[str, object]:
+        """All metrics of the point at `index`."""
+        found = {name: column[index] for name, column in self.metrics.items()}
+        plain = {name: one.item() if isinstance(one, np.generic) else one for name, one in found.items()}
+        return {name: one for name, one in plain.items() if one is not None and one == one}
+
+
+def table(connection: sqlite3.Connection, sweep: int, run: int = 0, names: Iterable[str] | None = None) -> Table:
+    """All results of a run, in no order; with `names` only these metrics."""
+    segments = list(ledger.segments_of(connection, sweep, run))
+    if not segments:
+        return Table(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), {})
+    return Table(
+        np.concatenate([one.numbers() for one in segments]),
+        np.concatenate([one.seconds() for one in segments]),
+        joined(segments, names),
+    )
+
+
+def best(values: npt.NDArray[np.float64], points: Numbers, count: int, *, is_max: bool) -> npt.NDArray[np.intp]:
+    """The indices of the `count` best values, best first, equal ones by point; those without a value are left out."""
+    keys = -values if is_max else values
+    valid = np.flatnonzero(~np.isnan(keys))
+    if len(valid) > count:
+        bound = np.partition(keys[valid], count - 1)[count - 1] if count else -np.inf
+        valid = valid[keys[valid] <= bound]
+    order = np.lexsort((points[valid], keys[valid]))
+    return valid[order[:count]]
+
+
+def best_points(
+    connection: sqlite3.Connection, sweep: int, metric: str, count: int | None, *, is_max: bool
+) -> list[int]:
+    """The best points of the main run by one metric, best first; all of them with no count."""
+    found = table(connection, sweep, names=[metric])
+    indices = best(found.numbers(metric), found.points, len(found) if count is None else count, is_max=is_max)
+    return [int(point) for point in found.points[indices]]
+
+
+def rows_of(
+    connection: sqlite3.Connection, sweep: int, points: Sequence[int], run: int = 0
+) -> dict[int, dict[str, object]]:
+    """All metrics of a few points, by point."""
+    wanted = np.array(sorted(points), dtype=np.int64)
+    found: dict[int, dict[str, object]] = {}
+    for segment in ledger.segments_of(connection, sweep, run):
+        numbers = segment.numbers()
+        indices = np.flatnonzero(np.isin(numbers, wanted))
+        if len(indices):
+            part = Table(
+                numbers[indices], segment.seconds()[indices], {n: c[indices] for n, c in segment.metric_columns()}
+            )
+            found.update((int(point), part.row(index)) for index, point in enumerate(part.points))
+    return found
+
+
+def params_of_drawn(connection: sqlite3.Connection, sweep: int, points: Sequence[int]) -> dict[int, Params]:
+    """The parameters of a few points that a search drew."""
+    found: dict[int, Params] = {}
+    for point in points:
+        found.update(ledger.params_between(connection, sweep, point, point + 1))
+    return found

@@ -1,0 +1,275 @@
+"""One step of a sweep: compares what its runners have with what they should have, and acts on the difference.
+
+It looks at levels, not edges: a step that is made twice does nothing the second time, one after a restart goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from racksack_controller.core import events as ev
+from racksack_controller.core import sweep_rules
+from racksack_controller.core.records import Job
+from racksack_controller.core.state import State
+from racksack_controller.core.sweep_ranges import ranges_of
+from racksack_controller.core.sweep_records import CONTROL, MAIN
+from racksack_controller.loop import Loop
+from racksack_controller.store import Store
+from racksack_controller.sweeps import handing, ledger, reading, runner_jobs, taking
+from racksack_controller.sweeps.active import Active, Runner
+from racksack_controller.sweeps.drawing import Drawer
+from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
+
+log = logging.getLogger("racksack.sweeps")
+
+SOON_S = 30.0  # a retry that is due within this keeps a runner
+_LOSSES = frozenset({JobState.LOST, JobState.OOM, JobState.FAILED, JobState.TIMEOUT})
+_FAULTS = _LOSSES | {JobState.PREPARE_FAILED, JobState.STAGE_FAILED}
+
+
+class Stepper:
+    """What a step needs of the controller around it."""
+
+    def __init__(
+        self, loop: Loop, store: Store, take_ids: Callable[[int], int], finish: Callable[[Active], Callable[[], None]]
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._take_ids = take_ids
+        self._finish = finish  # gives what writes the results' folder, to be run in a thread
+        self._clock: Callable[[], float] = time.time
+
+    @property
+    def _state(self) -> State:
+        return self._loop.state
+
+    async def step(self, active: Active, jobs: Mapping[int, Job], ended: Sequence[Job], drawer: Drawer | None) -> None:
+        """`jobs`: its runner jobs that are not over; `ended`: those that ended since the last step.
+
+        Raises StoreError.
+        """
+        async with active.lock:
+            if active.is_stale:
+                return
+            now = self._clock()
+            await self._settle_gone(active, now)
+            if active.progress.state is SweepState.RUNNING:
+                await self._run(active, jobs, ended, drawer, now)
+            if active.progress.state is not SweepState.RUNNING:
+                self._dismiss(active, jobs)
+        for runner in active.runners.values():
+            runner.news.set()
+
+    async def _run(
+        self, active: Active, jobs: Mapping[int, Job], ended: Sequence[Job], drawer: Drawer | None, now: float
+    ) -> None:
+        reason = self._judge(active, ended)
+        if reason:
+            await self._end(active, SweepState.FAILED, reason, now)
+            return
+        active.take_due(now)
+        if drawer is not None:
+            await self._draw(active, drawer, max(1, len(active.runners)))
+        if active.is_complete:
+            await self._complete(active, now)
+            if active.progress.state is not SweepState.RUNNING:
+                return
+        ready = [runner for runner in active.runners.values() if self._is_with_us(runner)]
+        self._make_room(active, ready, now)
+        handing.ask_back(active, ready)
+        await handing.hand_out(active, ready, self._store, now)
+        self._finish_idle(active, ready, now)
+        self._give_up_silent(active, ready)
+        await self._keep_runners(active, jobs, now)
+
+    def _is_with_us(self, runner: Runner) -> bool:
+        attempt = self._state.attempts.get(runner.attempt)
+        node = self._state.nodes.get(runner.node)
+        if attempt is None or node is None:
+            return False
+        return attempt.state is JobState.RUNNING and attempt.stop is None and node.connected
+
+    # Runners that are gone
+
+    async def _settle_gone(self, active: Active, now: float) -> None:
+        for runner in list(active.runners.values()):
+            attempt = self._state.attempts.get(runner.attempt)
+            if not runner.is_drained and attempt is not None and attempt.state not in FINAL:
+                continue
+            is_loss = attempt is not None and attempt.state in _LOSSES
+            await self._settle(active, runner, now, is_loss=is_loss)
+
+    async def _settle(self, active: Active, runner: Runner, now: float, *, is_loss: bool) -> None:
+        leases = active.leases_of(runner.attempt)
+        failures = handing.free_of(active, leases, now, is_loss=is_loss)
+        progress = active.snapshot(failed=active.progress.failed + len(failures))
+
+        def save(connection: sqlite3.Connection) -> None:
+            taking.settle(connection, active, runner.attempt, leases)
+            ledger.put_failures(connection, active.id, progress.run, failures)
+            ledger.save_progress(connection, active.id, progress)
+
+        await handing.written(active, self._store, save)
+        del active.runners[runner.attempt]
+        if runner.following is not None:
+            runner.following.cancel()
+        back = sum(lease.left.size for lease in leases)
+        if back:
+            log.info("sweep=%s runner=%s ended with %s points, which wait again", active.id, runner.attempt, back)
+
+    def _judge(self, active: Active, ended: Sequence[Job]) -> str:
+        """Why the sweep ends now; empty when it goes on."""
+        for job in ended:
+            if job.state in _FAULTS:
+                active.snapshot(faults=active.progress.faults + 1)
+                log.warning("sweep=%s runner=%s ended as %s: %s", active.id, job.id, job.state, job.reason)
+                reason = sweep_rules.ended_badly(active.progress, job.state, job.reason, was_ready=active.was_ready)
+                if reason:
+                    return reason
+        return sweep_rules.too_many_failed(active.spec, active.progress)
+
+    # Points
+
+    async def _draw(self, active: Active, drawer: Drawer, runners: int) -> None:
+        """Have the search draw as many points as keep all workers busy."""
+        most = active.slots * runners * (1 if active.spec.is_adaptive else 2 * handing.AHEAD)
+        outstanding = active.waiting + sum(lease.left.size for lease in active.leases.values())
+        if active.spec.is_adaptive is False:
+            most, outstanding = max(most, active.to_draw), active.waiting
+        count = min(active.to_draw, most - outstanding)
+        if active.outcomes:
+            told, active.outcomes = active.outcomes, []
+            await asyncio.to_thread(drawer.tell, told)
+        if count <= 0:
+            return
+        drawn = await asyncio.to_thread(drawer.draw, count)
+        first = active.progress.drawn
+        active.pending.add(first, first + len(drawn))
+        progress = active.snapshot(drawn=first + len(drawn))
+
+        def save(connection: sqlite3.Connection) -> None:
+            ledger.add_params(connection, active.id, first, drawn)
+            ledger.save_progress(connection, active.id, progress)
+
+        if drawn:
+            await handing.written(active, self._store, save)
+
+    async def _complete(self, active: Active, now: float) -> None:
+        """Every point of the run has an outcome: the control run begins, or the sweep is done."""
+        control = active.spec.control
+        if active.progress.run == MAIN and control is not None:
+            metric = active.spec.metrics[0]
+            points = await self._store.read(
+                lambda connection: reading.best_points(
+                    connection, active.id, metric.name, control.top, is_max=metric.direction == "max"
+                )
+            )
+            if points:
+                await self._begin_control(active, points)
+                return
+        await self._end(active, SweepState.DONE, "", now)
+
+    async def _begin_control(self, active: Active, points: list[int]) -> None:
+        active.pending = ranges_of(points)
+        failed = active.progress.failed
+        progress = active.snapshot(run=CONTROL, points=len(points), done=0, failed=0, reused=0, main_failed=failed)
+        await handing.written(
+            active, self._store, lambda connection: ledger.save_progress(connection, active.id, progress)
+        )
+
+    async def _end(self, active: Active, state: SweepState, reason: str, now: float) -> None:
+        """The folder first: when it is there the sweep is over, and a crash between the two writes it again."""
+        progress = active.snapshot(state=state, reason=reason, ended_at_s=now)
+        await asyncio.to_thread(self._finish(active))
+
+        def save(connection: sqlite3.Connection) -> None:
+            ledger.save_progress(connection, active.id, progress)
+            ledger.tell(connection, active.id, now, f"{state}: {reason}" if reason else str(state))
+
+        await handing.written(active, self._store, save)
+        log.info("sweep=%s %s done=%s failed=%s %s", active.id, state, progress.done, progress.failed, reason)
+
+    # Runners
+
+    def _make_room(self, active: Active, ready: Sequence[Runner], now: float) -> None:
+        """Runners take no more chunks where a job of higher priority waits for their place."""
+        draft = runner_jobs.runner_job(active.sweep, 0, now)
+        attempts = [self._state.attempts[runner.attempt] for runner in ready if not runner.is_told_to_yield]
+        given = sum(1 for runner in ready if runner.is_told_to_yield)
+        for key in sweep_rules.yields(self._state, draft, attempts, now)[given:]:
+            runner = active.runners[key]
+            runner.finish = runner.is_told_to_yield = True
+            log.info("sweep=%s runner=%s takes no more chunks: a job of higher priority waits", active.id, key)
+            for lease in active.leases_of(key)[1:]:
+                lease.is_asked_back = True
+
+    def _finish_idle(self, active: Active, ready: Sequence[Runner], now: float) -> None:
+        """A runner for whom nothing is left ends, so that others can have its place."""
+        if active.waiting or active.to_draw or active.retries_before(now + SOON_S):
+            return
+        if any(lease.may_give_back(active.slots) for lease in active.leases.values()):
+            return  # it can be shared
+        for runner in ready:
+            if not active.leases_of(runner.attempt):
+                runner.finish = True
+
+    def _give_up_silent(self, active: Active, ready: Sequence[Runner]) -> None:
+        now_s = time.monotonic()
+        for runner in ready:
+            silent_s = now_s - runner.heard_s
+            if silent_s > active.spec.stuck_after_s and active.leases_of(runner.attempt):
+                sentence = f"its runner on {runner.node} has said nothing for {silent_s:.0f} s"
+                self._loop.post(ev.Preempted(int(runner.attempt.partition(".")[0]), sentence))
+                runner.heard_s = now_s
+
+    async def _keep_runners(self, active: Active, jobs: Mapping[int, Job], now: float) -> None:
+        """Submit runner jobs that are missing, cancel those that are not needed and have not started."""
+        draft = runner_jobs.runner_job(active.sweep, 0, now)
+        finishing = {int(one.attempt.partition(".")[0]) for one in active.runners.values() if one.finish}
+        live = [number for number in jobs if number not in finishing]
+        wanted = sweep_rules.runners_wanted(
+            active.spec,
+            waiting=active.waiting + active.retries_before(now + SOON_S) + active.to_draw,
+            slots=active.slots,
+            rack_places=sweep_rules.places(draft, self._state.nodes.values()),
+            working=len({lease.chunk.attempt for lease in active.leases.values()}),
+        )
+        if len(live) < wanted:
+            first = self._take_ids(wanted - len(live))
+            new = [runner_jobs.runner_job(active.sweep, first + index, now) for index in range(wanted - len(live))]
+            await self._loop.submit_all([ev.JobAccepted(job) for job in new])
+        queued = [number for number in live if jobs[number].state is JobState.QUEUED]
+        for number in queued[: max(0, len(live) - wanted)]:
+            self._loop.post(ev.CancelRequested(number, "the sweep needs no more runners"))
+
+    def _dismiss(self, active: Active, jobs: Mapping[int, Job]) -> None:
+        """The sweep computes nothing more: runners end, at once unless all is done."""
+        is_done = active.progress.state is SweepState.DONE
+        for runner in active.runners.values():
+            runner.finish = True
+        for number, job in jobs.items():
+            attempt = self._state.attempts.get(job.attempt_key)
+            ends_by_itself = is_done and attempt is not None and attempt.key in active.runners
+            is_asked = attempt is not None and attempt.stop is not None
+            if not ends_by_itself and not is_asked:
+                self._loop.post(ev.CancelRequested(number, f"the sweep is {active.progress.state}"))
+
+    async def change(self, active: Active, state: SweepState, reason: str, sentence: str) -> None:
+        """An owner's wish: stop, resume or cancel. Raises StoreError."""
+        async with active.lock:
+            now = self._clock()
+            if state in SWEEP_FINAL:
+                await self._end(active, state, reason, now)
+                return
+            progress = active.snapshot(state=state, reason=reason, ended_at_s=None, faults=0)
+
+            def save(connection: sqlite3.Connection) -> None:
+                ledger.save_progress(connection, active.id, progress)
+                ledger.tell(connection, active.id, now, sentence)
+
+            await handing.written(active, self._store, save)
