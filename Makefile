@@ -2,10 +2,11 @@
 # Three test files at a time: most tests wait for programs. PARALLEL= runs them one by one.
 PARALLEL ?= --numprocesses 3 --dist loadfile
 
-.PHONY: help setup demo test check lint bench clean
+.PHONY: help setup demo rack-demo test check lint bench clean
 
 help:
 	@echo "make demo    install, run a real project on this machine, fetch its results"
+	@echo "make rack-demo   servers that come on for a burst of jobs and go off again, in a minute (root)"
 	@echo "make test    install, run all tests (what CI runs)"
 	@echo "make check   ruff, strict types, import rules and all tests"
 	@echo "make bench   benchmarks beside other schedulers (root; tests/bench/README.md)"
@@ -18,6 +19,12 @@ setup:
 demo: setup
 	@scripts/debian-packages install demo || true
 	@.venv/bin/python scripts/demo.py
+
+rack-demo:
+	@[ "$$(id -u)" = 0 ] || { echo "make rack-demo needs root, since it builds servers out of namespaces: run \`sudo make rack-demo\`."; exit 1; }
+	@scripts/setup
+	@scripts/debian-packages install tests || true
+	@.venv/bin/python scripts/rack_demo.py $(DEMO)
 
 # Where Debian packages cannot be installed, the tests that need them are skipped by name, each with its reason.
 test: setup

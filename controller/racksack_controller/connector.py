@@ -52,6 +52,7 @@ class Connector:
         self._answers = answers
         self._lost = asyncio.Event()
         self._lost_reason = ""
+        self._said = ""  # why there is no connection, as the log has it
         self._retry_now = asyncio.Event()
         node.on_report = self._report
         node.on_disconnect = self._disconnected
@@ -123,6 +124,7 @@ class Connector:
             hello = await self._node.connect()
             inventory = self._complete(await self._node.probe())
             reports = await self._node.reports()
+        self._said = ""
         log.info("connected node=%s boot_id=%s", self._node.name, hello.boot_id)
         self._loop.post(ev.NodeConnected(self._node.name, hello.boot_id, inventory, tuple(reports)))
 
@@ -160,10 +162,10 @@ class Connector:
         self._lost.set()
 
     def _say_disconnected(self, sentence: str) -> None:
-        quiet = self._phase in _DARK or self._phase is Phase.BOOTING
-        log.log(
-            logging.DEBUG if quiet else logging.WARNING, "disconnected node=%s reason=%s", self._node.name, sentence
-        )
+        quiet = sentence == self._said or self._phase in _DARK or self._phase is Phase.BOOTING
+        level = logging.DEBUG if quiet else logging.WARNING
+        log.log(level, "disconnected node=%s reason=%s", self._node.name, sentence)
+        self._said = sentence
         self._loop.post(ev.NodeDisconnected(self._node.name, sentence))
 
 

@@ -1,7 +1,7 @@
 """Asks BMCs now and then: whether the server is on, and what it draws. Rarely, since BMCs are slow and easily upset.
 
 A word that contradicts what is believed is an event; the rest is kept here. While a ladder is under way it asks for
-itself.
+itself. Where no device knows, long silence is all there is to see.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from racksack_controller.loop import Loop
 from racksack_controller.power.driver import PowerDriver, PowerError, PowerState
 from racksack_controller.power.ladder import Witness, witness
 from racksack_controller.power_edge import Powered
+from racksack_jobspecs.units import format_duration
 
 log = logging.getLogger("racksack.power")
 
 POLL_EVERY_S = 60.0
 POLL_SOON_S = 5.0  # while something about the node is not clear
 JITTER = 0.2
+SETTLE_S = 1.0  # sensors lag behind the power
 NO_SENSOR_WAIT_S = 3600.0  # a device without a sensor is asked again after so long
 WATTS_STEP = 0.05  # a smaller change of the draw, as a part of it, is no news
 
@@ -50,6 +52,7 @@ class Poller:
         self._powered = powered
         self._connector = connector
         self._without_sensor: dict[str, float] = {}
+        self._soon = asyncio.Event()
 
     @property
     def watts(self) -> float | None:
@@ -65,12 +68,24 @@ class Poller:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        if not self._powered.drivers.devices:
-            return
+        devices = self._powered.drivers.devices
         while True:
-            await self.look()
+            await (self.look() if devices else self.listen())
             every_s = POLL_SOON_S if self._is_unclear() else POLL_EVERY_S
-            await asyncio.sleep(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - not to ask all at once
+            await self._pause(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - not to ask all at once
+
+    def look_soon(self) -> None:
+        """Its power has just come or gone: what it draws is another amount now."""
+        self._soon.set()
+
+    async def _pause(self, delay_s: float) -> None:
+        self._soon.clear()
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._soon.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(SETTLE_S)
 
     def _record(self) -> NodePower | None:
         return self._loop.state.power.get(self._name)
@@ -84,6 +99,21 @@ class Poller:
         if record is None:
             return False
         return record.phase is Phase.UNKNOWN or (record.phase is Phase.ON and not self._is_connected())
+
+    async def listen(self) -> None:
+        """Take a node without a device to be off that has been silent for long enough.
+
+        One that ran until then counts as off only when its jobs have been given up: the network may be at fault.
+        """
+        record, node = self._record(), self._loop.state.nodes.get(self._name)
+        if record is None or node is None or node.connected or record.phase not in (Phase.UNKNOWN, Phase.ON):
+            return
+        patience_s = self._powered.settings.silence_s
+        if record.phase is Phase.ON:
+            patience_s = max(patience_s, self._loop.lost_after_s)
+        silent_s = time.time() - node.connection_since_s
+        if node.connection_since_s and silent_s >= patience_s and await self._powered.answers() is False:
+            self._loop.post(ev.PowerSeen(self._name, False, f"it has been silent for {format_duration(silent_s)}"))
 
     async def look(self) -> None:
         """Ask once for the state and the watts, and tell what is news."""

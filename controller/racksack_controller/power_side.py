@@ -39,6 +39,7 @@ class PowerSide:
         self._loop = loop
         self._ipmi = IpmiHelper()
         self._connectors: dict[str, Connector] = {}
+        self._phases: dict[str, Phase] = {}  # as last seen
         self._polling: dict[str, asyncio.Task[None]] = {}
         self._metering: asyncio.Task[None] | None = None
 
@@ -46,7 +47,7 @@ class PowerSide:
         """Begin to meter. Raises StoreError."""
         await self.meter.load()
         self._loop.listen(self.edge.noticed)
-        self._loop.listen(self._meter_noticed)
+        self._loop.listen(self._noticed)
         self._metering = asyncio.create_task(self.meter.run(), name="energy")
 
     async def add(self, name: str, nodes: Mapping[str, NodeConfig], connector: Connector) -> None:
@@ -121,13 +122,18 @@ class PowerSide:
         if not task.cancelled() and task.exception() is not None:
             log.error("%s ended, nothing looks at that node's BMC any more", task.get_name(), exc_info=task.exception())
 
-    def _meter_noticed(self, changes: Changes) -> None:
+    def _noticed(self, changes: Changes) -> None:
         for node in changes.nodes:
             machine, inventory = self.meter.machines.get(node.name), node.inventory
             if machine is not None and inventory is not None:
                 sized = Machine(float(inventory.cpus), len(inventory.gpus), machine.idle_watts, machine.max_watts)
                 self.meter.machines[node.name] = sized
         self.meter.noticed(changes)
+        for power in changes.power:
+            poller = self.pollers.get(power.node)
+            if poller is not None and self._phases.get(power.node) is not power.phase:
+                self._phases[power.node] = power.phase
+                poller.look_soon()
 
     def _is_on(self, name: str) -> bool:
         """Whether a node has power, as far as is known."""

@@ -38,7 +38,7 @@ def tab(browser: Browser) -> Iterator[Tab]:
     tab.close()
 
 
-@pytest.mark.parametrize("path", ["", "history", "jobs/{failed}", "jobs/{waiting}", "nodes/here"])
+@pytest.mark.parametrize("path", ["", "history", "energy", "jobs/{failed}", "jobs/{waiting}", "nodes/here"])
 def test_what_users_wrote_is_text(page: Page, tab: Tab, path: str) -> None:
     tab.goto(page.address + path.format(failed=page.failed, waiting=page.waiting), wait_until="load")
     assert tab.locator("main img").count() == 0

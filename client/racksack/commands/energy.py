@@ -94,7 +94,9 @@ def _without_money(header: Sequence[str], rows: Sequence[Sequence[str]], priced:
 
 
 def _money(cost: float | None) -> str:
-    return "-" if cost is None else f"{cost:.2f}"
+    if cost is None:
+        return "-"
+    return f"{cost:.2f}" if abs(cost) >= 0.1 or not cost else f"{cost:.4f}"
 
 
 def _how(is_estimate: bool, measured_kwh: float) -> str:
@@ -104,7 +106,7 @@ def _how(is_estimate: bool, measured_kwh: float) -> str:
 
 
 def _sum(total: NodeEnergy, report: EnergyReport) -> str:
-    money = "" if total.saved_cost is None else f", {total.saved_cost:.2f} at {report.price_per_kwh:g} a kWh"
+    money = "" if total.saved_cost is None else f", {_money(total.saved_cost)} at {report.price_per_kwh:g} a kWh"
     kind = "estimated" if total.is_estimate else "measured"
     return (
         f"{kwh_text(total.kwh)} drawn ({kind}); against servers that are always on "

@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from racksack_controller.config import ConfigError, NodeConfig, load_config
+from racksack_controller.commands.finding import Finding
+from racksack_controller.commands.power_check import check_power
+from racksack_controller.commands.rehearse import RefusedError, RehearsalError, rehearse
+from racksack_controller.config import Config, ConfigError, NodeConfig, load_config
 from racksack_controller.main import DEFAULT_CONFIG
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.errors import NodeError
@@ -23,20 +26,17 @@ CLOCK_SKEW_S_MAX = 5.0
 DISK_BYTES_MIN = 2 * 1024**3
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at. verdict: good | warning | bad."""
-
-    what: str
-    verdict: str
-    sentence: str
-
-
 @click.command("check", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name")
 @click.option("--config", "path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True)
+@click.option("--rehearse", "with_rehearsal", is_flag=True, help="Also switch the empty node off and on again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(name: str, path: Path, as_json: bool) -> int:
-    """Try a node of the configuration: SSH, Python, rsync, tmux, clock, disk, devices."""
+def command(name: str, path: Path, with_rehearsal: bool, as_json: bool) -> int:
+    """Try a node of the configuration: SSH, Python, rsync, tmux, clock, disk, devices, and every way of its power.
+
+    With --rehearse the running controller drains it, switches it off and on, and remembers how long both took. The
+    node must be empty.
+    """
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -45,13 +45,36 @@ def command(name: str, path: Path, as_json: bool) -> int:
     if name not in config.nodes:
         click.echo(f"{path} has no node {name!r}; it has {', '.join(sorted(config.nodes))}", err=True)
         return ExitCode.NOT_FOUND
-    findings = asyncio.run(check(config.nodes[name]))
+    findings = asyncio.run(_all(config, name))
+    code = ExitCode.ERROR if any(finding.verdict == "bad" for finding in findings) else ExitCode.OK
+    if with_rehearsal:
+        try:
+            findings += asyncio.run(rehearse(config.spool, name, lambda words: click.echo(words, err=True)))
+        except RehearsalError as error:
+            findings.append(Finding("rehearsal", "bad", str(error)))
+            code = ExitCode.REFUSED if isinstance(error, RefusedError) else ExitCode.ERROR
     if as_json:
         click.echo(json.dumps([msgspec.to_builtins(finding) for finding in findings]))
     else:
         for finding in findings:
-            click.echo(f"{finding.verdict:8} {finding.what:8} {finding.sentence}")
-    return ExitCode.ERROR if any(finding.verdict == "bad" for finding in findings) else ExitCode.OK
+            click.echo(f"{finding.verdict:8} {finding.what:9} {finding.sentence}")
+    return code
+
+
+async def _all(config: Config, name: str) -> list[Finding]:
+    """Node and power. A node that is known to be off is no fault, so a device's word comes first."""
+    power = await check_power(config, name)
+    is_off = any("the server is off" in finding.sentence for finding in power)
+    reach = await check(config.nodes[name])
+    if is_off and reach[0].verdict == "bad":
+        reach = [Finding("reach", "warning", "it is off, so nothing on it could be looked at")]
+        power = [_not_now(finding) if finding.what == "ssh" else finding for finding in power]
+    return reach + power
+
+
+def _not_now(finding: Finding) -> Finding:
+    """What could not be tried on a server that is off is no fault."""
+    return finding if finding.verdict == "good" else Finding(finding.what, "warning", finding.sentence)
 
 
 async def check(config: NodeConfig) -> list[Finding]:

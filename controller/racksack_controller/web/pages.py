@@ -12,11 +12,14 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from racksack_controller.energy_store import slices_since
 from racksack_controller.store import jobs_where
 from racksack_controller.web.api_controller import controller_view, node_story, status_view
 from racksack_controller.web.api_jobs import job_story
 from racksack_controller.web.api_logs import Which, read_log
+from racksack_controller.web.api_power import DAY_S, energy_view, power_lines
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_controller.web.energy_chart import chart
 from racksack_jobspecs.units import format_duration, format_memory
 
 LOG_TAIL_BYTES = 32 * 1024
@@ -30,6 +33,17 @@ def _moment(at_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
 
 
+def _energy(kwh: float) -> str:
+    """As the client shows it."""
+    if 0 < abs(kwh) < 1e-5:
+        return "<0.01 Wh"
+    return f"{kwh:.2f} kWh" if abs(kwh) >= 0.1 else f"{1000 * kwh:.2f} Wh"
+
+
+def _money(cost: float) -> str:
+    return f"{cost:.2f}" if abs(cost) >= 0.1 or not cost else f"{cost:.4f}"
+
+
 _pages = jinja2.Environment(
     loader=jinja2.PackageLoader("racksack_controller.web"),
     autoescape=True,
@@ -40,6 +54,9 @@ _pages = jinja2.Environment(
 _pages.filters["memory"] = lambda size: format_memory(int(size))
 _pages.filters["duration"] = lambda seconds: format_duration(max(0.0, float(seconds)))
 _pages.filters["moment"] = _moment
+_pages.filters["clock"] = lambda at_s: time.strftime("%d. %H:%M", time.localtime(at_s))
+_pages.filters["energy"] = _energy
+_pages.filters["money"] = _money
 
 
 def _show(request: web.Request, name: str, values: dict[str, Any]) -> web.Response:
@@ -72,6 +89,20 @@ async def history(request: web.Request) -> web.Response:
     return _show(request, "history", {"finished": await context.job_views(found), "older": older})
 
 
+@routes.get("/energy")
+async def energy(request: web.Request) -> web.Response:
+    """What was drawn and saved, as a chart and tables, and the timeline of power."""
+    context = request.app[CONTEXT]
+    days = request.query.get("days", "")
+    chosen = int(days) if days.isascii() and days.isdecimal() and 0 < int(days[:5]) <= 3660 else 1
+    since = time.time() - chosen * DAY_S
+    report = await energy_view(context, since)
+    slices = await context.store.read(lambda connection: slices_since(connection, since))
+    lines = await power_lines(context, since, None)
+    picture = chart(slices, since, report["until_s"])
+    return _show(request, "energy", {"report": report, "chart": picture, "chosen": chosen, "lines": lines[-200:]})
+
+
 @routes.get("/jobs/{id}")
 async def job(request: web.Request) -> web.Response:
     """One job with its attempts, logs and story."""
@@ -98,7 +129,12 @@ async def _tail(context: Context, found: Any, stream: str) -> str:  # noqa: ANN4
 async def node(request: web.Request) -> web.Response:
     """One node with its devices, jobs and story."""
     try:
-        return _show(request, "node", {"node": await node_story(request)})
+        story = await node_story(request)
+        context, since = request.app[CONTEXT], time.time() - DAY_S
+        slices = await context.store.read(lambda connection: slices_since(connection, since))
+        picture = chart({name: rows for name, rows in slices.items() if name == story["name"]}, since, time.time())
+        lines = await power_lines(context, since, story["name"])
+        return _show(request, "node", {"node": story, "chart": picture, "lines": lines[-200:]})
     except web.HTTPNotFound:
         return _not_found(request, f"There is no node {request.match_info['name'][:40]}.")
 
