@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Iterator, List, Tuple
 
 _BLOCK_BYTES = 1 << 20
+_LARGE_BYTES = 256 * 1024  # smaller files are not worth a thread
+_READERS_MAX = min(4, os.cpu_count() or 1)
 
 
 def digest_and_size(root: str) -> Tuple[str, int]:
@@ -20,20 +23,30 @@ def digest_and_size(root: str) -> Tuple[str, int]:
     or pipe.
     """
     lines: List[Tuple[bytes, bytes]] = []
+    later: List[Tuple[bytes, Future[Tuple[bytes, int]]]] = []
     size_bytes = 0
-    for path in _walk(os.fsencode(root)):
-        line, entry_bytes = _line(os.fsencode(root), path)
-        lines.append((path, line))
-        size_bytes += entry_bytes
+    at = os.fsencode(root)
+    with ThreadPoolExecutor(_READERS_MAX) as readers:  # hashing lets go of Python's lock
+        for path in _walk(at):
+            info = os.lstat(at + b"/" + path)
+            if stat.S_ISREG(info.st_mode) and info.st_size >= _LARGE_BYTES:
+                later.append((path, readers.submit(_line, at, path, info)))
+                continue
+            line, entry_bytes = _line(at, path, info)
+            lines.append((path, line))
+            size_bytes += entry_bytes
+        for path, asked in later:
+            line, entry_bytes = asked.result()
+            lines.append((path, line))
+            size_bytes += entry_bytes
     whole = hashlib.sha256()
     for _, line in sorted(lines):
         whole.update(line)
     return whole.hexdigest(), size_bytes
 
 
-def _line(root: bytes, path: bytes) -> Tuple[bytes, int]:
+def _line(root: bytes, path: bytes, info: os.stat_result) -> Tuple[bytes, int]:
     full = root + b"/" + path
-    info = os.lstat(full)
     if stat.S_ISLNK(info.st_mode):
         return _format("l", False, 0, hashlib.sha256(os.readlink(full)).hexdigest(), path), 0
     if stat.S_ISDIR(info.st_mode):

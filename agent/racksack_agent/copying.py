@@ -7,17 +7,20 @@ can (btrfs, XFS) and copies inside the kernel on the others.
 from __future__ import annotations
 
 import os
+from typing import List, Tuple
 
 from racksack_agent.ending import StopRequest
 
 _SMALL_BYTES = 256 * 1024
 _STEP_BYTES = 64 * 1024 * 1024
+_COPIERS_MAX = min(4, os.cpu_count() or 1)
 
 
 def copy_tree(source: str, target: str, stop: StopRequest) -> None:
     """Copy files, links and folders, writable. Raises OSError, and PrepareError when a stop comes meanwhile."""
     os.makedirs(target, exist_ok=True)
     folders = [(source, target)]
+    large: List[Tuple[str, str]] = []
     while folders:
         here, there = folders.pop()
         stop.check()
@@ -29,8 +32,26 @@ def copy_tree(source: str, target: str, stop: StopRequest) -> None:
                 elif entry.is_dir():
                     os.mkdir(path)
                     folders.append((entry.path, path))
+                elif entry.stat().st_size > _SMALL_BYTES:
+                    large.append((entry.path, path))
                 else:
                     copy_file(entry.path, path)
+    if large:
+        copy_large(large, stop)
+
+
+def copy_large(pairs: List[Tuple[str, str]], stop: StopRequest) -> None:
+    """Copy files by a few threads; the kernel does the work. Raises as `copy_tree`, when no thread is left."""
+    from concurrent.futures import ThreadPoolExecutor  # not for small projects: it would cost them milliseconds
+
+    with ThreadPoolExecutor(_COPIERS_MAX) as copiers:
+        try:
+            for done in [copiers.submit(copy_file, *pair) for pair in pairs]:
+                done.result()
+                stop.check()
+        except BaseException:
+            copiers.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def copy_file(source: str, target: str) -> None:

@@ -22,7 +22,7 @@ from racksack.errors import ProjectError
 from racksack.project import Found, Selection
 from racksack.target import cache_folder
 from racksack.text import clean
-from racksack_jobspecs.snapshot import Entry, digest_of, entry_of
+from racksack_jobspecs.snapshot import Entry, digest_of, read_entries
 
 _RACY_NS = 2_000_000_000
 _Key = tuple[int, int, int, int]  # size, mtime, ctime, inode
@@ -67,21 +67,30 @@ def manifest(
     """The manifest of a selection; `known.files` is brought up to date. `on_read` hears the bytes of each file read."""
     files: dict[bytes, tuple[_Key, str]] = {}
     entries = []
+    changed = {}
     for found in selection.entries:
-        key = (found.size_bytes, found.mtime_ns, found.ctime_ns, found.inode)
         before = known.files.get(found.path)
-        if found.kind == "f" and before is not None and before[0] == key:
-            entry = Entry(found.path, "f", found.executable, found.size_bytes, before[1])
+        if found.kind == "d":
+            entries.append(Entry(found.path, "d", False, 0, "-"))
+        elif found.kind == "f" and before is not None and before[0] == _key(found):
+            entries.append(Entry(found.path, "f", found.executable, found.size_bytes, before[1]))
             files[found.path] = before
         else:
-            read_at_ns = time.time_ns()
-            entry = _read(selection.root, found)
-            on_read(entry.size_bytes)
-            if found.kind == "f" and entry.size_bytes == found.size_bytes and found.ctime_ns < read_at_ns - _RACY_NS:
-                files[found.path] = (key, entry.identity)
+            changed[found.path] = found
+    read_at_ns = time.time_ns()
+    for path, read in read_entries(selection.root, changed):
+        found = changed[path]
+        entry = _read(found, read)
+        on_read(entry.size_bytes)
+        if found.kind == "f" and entry.size_bytes == found.size_bytes and found.ctime_ns < read_at_ns - _RACY_NS:
+            files[path] = (_key(found), entry.identity)
         entries.append(entry)
     known.files = files
     return entries
+
+
+def _key(found: Found) -> _Key:
+    return found.size_bytes, found.mtime_ns, found.ctime_ns, found.inode
 
 
 def digest(selection: Selection, known: Remembered, on_read: Callable[[int], None] = lambda size: None) -> str:
@@ -89,11 +98,9 @@ def digest(selection: Selection, known: Remembered, on_read: Callable[[int], Non
     return digest_of(manifest(selection, known, on_read))
 
 
-def _read(root: Path, found: Found) -> Entry:
-    if found.kind == "d":
-        return Entry(found.path, "d", False, 0, "-")
+def _read(found: Found, read: Callable[[], Entry]) -> Entry:
     try:
-        return entry_of(root, found.path)
+        return read()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ProjectError(

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from racksack_controller.garbage import GONE, collect_garbage, remove_tree, remo
 from racksack_controller.returns import sync_file_system
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.readers import closest, shown
-from racksack_jobspecs.snapshot import Entry, digest_of, entry_of, walk
+from racksack_jobspecs.snapshot import Entry, digest_of, read_entries, walk
 from racksack_jobspecs.spec import Environment, JobSpec
 
 __all__ = [
@@ -100,9 +101,11 @@ def examine(spool: Spool, spec: JobSpec, owner_uid: int, *, is_shared: bool) -> 
 
 
 def _examined(spool: Spool, spec: JobSpec, source: Path) -> Content:
-    content = _content(spec.project, source)
-    check_spec(source, spec)
-    sync_file_system(spool.snapshots)
+    with ThreadPoolExecutor(1) as writing:  # the disk is as slow as the reading, and neither needs the other
+        on_disk = writing.submit(sync_file_system, spool.snapshots)
+        content = _content(spec.project, source)
+        check_spec(source, spec)
+        on_disk.result()
     return content
 
 
@@ -124,9 +127,9 @@ def _content(upload: str, source: Path) -> Content:
     """The digest of everything below a folder. Raises IngestError with all that has no place in a snapshot."""
     faults = Faults()
     entries: list[Entry] = []
-    for relative in walk(source, faults.add_unreadable):
+    for relative, read in read_entries(source, walk(source, faults.add_unreadable)):
         try:
-            entry = entry_of(source, relative)
+            entry = read()
         except OSError as error:
             if error.errno in _PASSING:
                 raise

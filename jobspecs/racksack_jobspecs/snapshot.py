@@ -14,9 +14,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
+
+LARGE_BYTES = 256 * 1024
+READERS_MAX = min(4, os.cpu_count() or 1)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -44,8 +48,11 @@ def digest_of(entries: Iterable[Entry]) -> str:
 
 def entry_of(root: Path, relative: bytes) -> Entry:
     """Read one entry. Raises OSError when it cannot be read, ValueError for a device, socket or pipe."""
-    full = os.path.join(os.fsencode(root), relative)  # noqa: PTH118 - bytes paths: names need not be UTF-8
-    info = os.lstat(full)
+    return _entry(root, relative, os.lstat(_full(root, relative)))
+
+
+def _entry(root: Path, relative: bytes, info: os.stat_result) -> Entry:
+    full = _full(root, relative)
     if stat.S_ISLNK(info.st_mode):
         target = os.readlink(full)  # noqa: PTH115
         return Entry(relative, "l", False, 0, hashlib.sha256(target).hexdigest())
@@ -56,6 +63,36 @@ def entry_of(root: Path, relative: bytes) -> Entry:
     with open(full, "rb") as file:
         identity = hashlib.file_digest(file, "sha256").hexdigest()
     return Entry(relative, "f", bool(info.st_mode & stat.S_IXUSR), info.st_size, identity)
+
+
+def _full(root: Path, relative: bytes) -> bytes:
+    return os.path.join(os.fsencode(root), relative)  # noqa: PTH118 - bytes paths: names need not be UTF-8
+
+
+def read_entries(root: Path, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Callable[[], Entry]]]:
+    """Each path in turn with what gives its entry, or raises as `entry_of`.
+
+    Large files are read by a few threads meanwhile (hashing lets go of Python's lock); small ones are not worth one.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # only what reads content pays for it
+
+    with ThreadPoolExecutor(READERS_MAX, thread_name_prefix="reader") as readers:  # starts a thread when it has work
+        asked: list[tuple[bytes, Callable[[], Entry]]] = []
+        for path in paths:
+            try:
+                info = os.lstat(_full(root, path))
+            except OSError as error:
+                asked.append((path, partial(_raise, error)))
+                continue
+            if stat.S_ISREG(info.st_mode) and info.st_size >= LARGE_BYTES:
+                asked.append((path, readers.submit(_entry, root, path, info).result))
+            else:
+                asked.append((path, partial(_entry, root, path, info)))
+        yield from asked
+
+
+def _raise(error: OSError) -> Entry:
+    raise error
 
 
 def walk(root: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[bytes]:
@@ -86,4 +123,4 @@ def walk(root: Path, on_error: Callable[[OSError], None] | None = None) -> Itera
 
 def manifest_of(root: Path) -> list[Entry]:
     """The manifest of everything below `root`. Raises OSError, and ValueError as `entry_of`."""
-    return [entry_of(root, relative) for relative in walk(root)]
+    return [entry() for _, entry in read_entries(root, walk(root))]

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import content
+from racksack_agent import content, copying
+from racksack_agent.echo import Echo
+from racksack_agent.ending import StopRequest
 from racksack_agent.home import Home
+from racksack_agent.problems import PrepareError
 from racksack_agent.snapshots import Snapshots
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 from tests.agent.processes import listed
@@ -86,3 +89,19 @@ def test_what_just_came_is_not_pruned(snapshots):
     digest = add(home, snapshots, "x" * 1000, 0)
     assert snapshots.prune(kept_bytes_max=0) == []
     assert snapshots.has(digest)
+
+
+def test_large_files_are_copied_and_a_stop_is_heard_meanwhile(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(8):
+        (source / f"{number}").write_bytes(os.urandom(400_000))
+    (source / "0").chmod(0o755)
+    copying.copy_tree(str(source), str(tmp_path / "copy"), StopRequest(os.devnull, Echo("", None)))
+    for number in range(8):
+        assert (tmp_path / f"copy/{number}").read_bytes() == (source / f"{number}").read_bytes()
+    assert [os.access(tmp_path / f"copy/{number}", os.X_OK) for number in (0, 1)] == [True, False]
+    stop = StopRequest(os.devnull, Echo("", None))
+    stop.check = lambda: (_ for _ in ()).throw(PrepareError("stopped"))
+    with pytest.raises(PrepareError, match="stopped"):
+        copying.copy_large([(str(source / "1"), str(tmp_path / "late"))], stop)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,13 +125,13 @@ def test_a_file_that_vanishes_while_it_is_read_is_one_sentence(
 ) -> None:
     from racksack import hash_cache
 
-    original = hash_cache.entry_of
+    original = hash_cache.read_entries
 
-    def vanish(root: Path, relative: bytes) -> object:
+    def vanish(root: Path, paths: Iterable[bytes]) -> object:
         (project / "data/prices.bin").unlink(missing_ok=True)
-        return original(root, relative)
+        return original(root, paths)
 
-    monkeypatch.setattr(hash_cache, "entry_of", vanish)
+    monkeypatch.setattr(hash_cache, "read_entries", vanish)
     ended = cli("submit", project, "main.py")
     assert ended.code == 1
     assert "data/prices.bin cannot be read: No such file or directory; it changed" in ended.err
