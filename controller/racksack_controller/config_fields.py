@@ -311,6 +311,14 @@ SCHEDULING_FIELDS = (
         "20",
         "no limit",
     ),
+    Field(
+        "preempt",
+        FLAG,
+        "Jobs that allow it (`preemptible`) are ended and queued again when the first waiting job needs their place"
+        " and has a higher priority.",
+        "yes",
+        "no",
+    ),
 )
 POWER_FIELDS = (
     Field(

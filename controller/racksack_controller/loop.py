@@ -21,6 +21,7 @@ from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power import plan_power
 from racksack_controller.core.power_apply import note_idle
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
+from racksack_controller.core.preempt import preemptions
 from racksack_controller.core.state import Changes, State
 from racksack_controller.store import Store, StoreError
 
@@ -150,6 +151,8 @@ class Loop:
         applying.end_drains(self.state, now)
         for placed in schedule(self.state, now, self.policy):
             applying.apply(self.state, placed, now)
+        for preempted in preemptions(self.state, now, self.policy):
+            applying.apply(self.state, preempted, now)
         self._plan_power(now)
         await self._save(self.state.take_changes())
         for _, saved in events:

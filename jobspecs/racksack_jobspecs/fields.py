@@ -359,7 +359,7 @@ JOB_FIELDS = (
     Field(
         "preemptible",
         FLAG,
-        "It may be ended and queued again for a job of higher priority; nothing does so yet.",
+        "It may be ended and queued again for a job of higher priority, where the rack's owner has switched that on.",
         "true",
         "false",
     ),

@@ -69,7 +69,9 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
     old = event.job
     if old.id in state.jobs or old.state not in FINAL:
         return
-    job = replace(old, state=JobState.QUEUED, reason="", ended_at_s=None, retries_used=0, losses=0, avoid=())
+    job = replace(
+        old, state=JobState.QUEUED, reason="", ended_at_s=None, retries_used=0, losses=0, preemptions=0, avoid=()
+    )
     state.put_job(replace(job, not_before_s=0.0, waits_for=(), fetched=False))
     state.tell(now, "queued again by its owner", job=old.id)
 
@@ -87,9 +89,14 @@ def _placed(state: State, event: ev.Placed, now: float) -> None:
 def _preempted(state: State, event: ev.Preempted, now: float) -> None:
     job = state.jobs.get(event.job)
     attempt = state.current(job) if job is not None else None
-    if attempt is not None:
-        state.tell(now, event.sentence, job=event.job, node=attempt.node)
-        requeue_now(state, attempt, event.sentence, now)
+    if job is None or attempt is None:
+        return
+    state.tell(now, event.sentence, job=job.id, node=attempt.node)
+    if event.by:
+        state.put_job(replace(job, preemptions=job.preemptions + 1))
+        what = f"job {job.id}, which may be preempted and has a lower priority, is ended to make room for this one"
+        state.tell(now, what, job=event.by, node=attempt.node)
+    requeue_now(state, attempt, event.sentence, now, for_job=event.by)
 
 
 def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None:
@@ -191,11 +198,11 @@ def end_drains(state: State, now: float) -> None:
             requeue_now(state, attempt, f"{node.name} is drained and its deadline has passed", now)
 
 
-def requeue_now(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+def requeue_now(state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0) -> None:
     """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
     if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
         return
-    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True), now)
+    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True, for_job=for_job), now)
 
 
 def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:

@@ -59,10 +59,11 @@ class Placed(Event, frozen=True):
 
 
 class Preempted(Event, frozen=True):
-    """A job is to end and to be queued again, for one of higher priority."""
+    """A job is to end and to be queued again; `by`: for this job of higher priority."""
 
     job: int
     sentence: str
+    by: int = 0
 
 
 class NodeConfigured(Event, frozen=True):

@@ -21,6 +21,7 @@ class Stop(msgspec.Struct, frozen=True):
     requeue: bool = False
     discard: bool = False  # what it wrote is not wanted
     sent: bool = False  # the node has it; forgotten when the connection is new
+    for_job: int = 0  # the waiting job that it makes room for, if that is why
     of_gang: bool = False  # because another rank of its gang has ended, not for a reason of its own
 
 
@@ -112,6 +113,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     array_index: int | None = None
     attempt: int = 0  # the number of the current or latest attempt
     retries_used: int = 0
+    preemptions: int = 0  # how often it has made room for others
     losses: int = 0  # attempts that ended through a node's fault
     avoid: tuple[str, ...] = ()  # nodes at fault, tried again only when no other fits
     not_before_s: float = 0.0

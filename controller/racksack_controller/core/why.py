@@ -23,6 +23,7 @@ from racksack_controller.core.expect import Expectation, could_hold, expect
 from racksack_controller.core.holds import OVERDUE_S
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.preempt import making_room
 from racksack_controller.core.rack import Bools
 from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Job, Node, State
@@ -106,6 +107,10 @@ def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
         impossible = never(job, state.nodes.values())
         if impossible is not None:
             return f"never: {impossible}"
+    ended = dict.fromkeys(attempt.job for attempt in making_room(state, job.id)) if policy.preempt else {}
+    if ended:
+        jobs = f"job {next(iter(ended))} is" if len(ended) == 1 else f"jobs {', '.join(map(str, ended))} are"
+        return f"{jobs} being ended to make room for it"
     usable = able & state.rack.usable & (state.rack.cool_until <= now)
     if usable.sum() < line.gang:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]

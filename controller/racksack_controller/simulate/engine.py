@@ -20,6 +20,7 @@ from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.preempt import preemptions
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import State
 from racksack_controller.simulate.fleet import Fleet
@@ -114,9 +115,17 @@ class Replay:
             self.at(task.submit_s, lambda _now, job=job: self.tell(ev.JobAccepted(job)))  # type: ignore[misc]
 
     def _decide(self) -> None:
-        placed = self._place()
-        while len(placed) == self.policy.starts_max:
+        made_room: list[ev.Preempted] | None = None
+        while made_room is None or made_room:
             placed = self._place()
+            while len(placed) == self.policy.starts_max:
+                placed = self._place()
+            made_room = preemptions(self.state, self._now, self.policy)
+            for one in made_room:
+                self.tell(one)
+            self._act()
+
+    def _act(self) -> None:
         actions = decide(self.state, self._now)
         while actions:
             for action in actions:
