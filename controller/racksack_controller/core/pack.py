@@ -62,10 +62,37 @@ def first_fit_decreasing(items: Ints, free: Ints, size: Floats) -> Ints:
     return placed
 
 
+def best_fit_decreasing(items: Ints, free: Ints, size: Floats) -> Ints:
+    """A node for each item, or UNPLACED: the largest item first, on the used node with room on which least is left.
+
+    An unused node is begun, in the order given, when no used one has room.
+    """
+    placed = np.full(len(items), UNPLACED, dtype=np.int64)
+    left, used = free.copy(), np.zeros(len(free), dtype=np.bool_)
+    inverse = 1.0 / np.maximum(free.max(axis=0), 1)
+    for item in np.argsort(-size, kind="stable"):
+        fits = np.all(left >= items[item], axis=1)
+        begun = np.flatnonzero(fits & used)
+        if len(begun):
+            node = int(begun[np.argmin(((left[begun] - items[item]) * inverse).sum(axis=1))])
+        elif fits.any():
+            node = int(fits.argmax())
+        else:
+            continue
+        placed[item], used[node] = node, True
+        left[node] -= items[item]
+    return placed
+
+
 def greedy(items: Ints, free: Ints) -> Ints:
-    """The best of three packings: the one that leaves out fewest items, then the one that uses fewest nodes."""
+    """The best of several packings: the one that leaves out fewest items, then the one that uses fewest nodes.
+
+    Dot product is among the starts because it is the best of them on average, and best fit and first fit decreasing by
+    three sizes, so that the result is never worse than either.
+    """
     parts = items / np.maximum(free.max(axis=0), 1)
-    decreasing = [first_fit_decreasing(items, free, size) for size in (parts.sum(axis=1), parts.max(axis=1))]
+    sizes = (parts.sum(axis=1), parts.max(axis=1), (parts**2).sum(axis=1))
+    decreasing = [rule(items, free, size) for rule in (first_fit_decreasing, best_fit_decreasing) for size in sizes]
     return min((dot_product(items, free), *decreasing), key=_cost)
 
 
