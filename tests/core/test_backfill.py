@@ -100,6 +100,21 @@ def test_predictions_open_the_way_and_limits_close_it_when_a_job_has_waited_long
     assert schedule(bench.state, bench.now) == []
 
 
+@pytest.mark.parametrize(("waited_s", "first"), [(80_000.0, 4), (90_000.0, 3)])
+def test_after_a_day_those_that_came_soon_after_the_first_go_by_age(waited_s: float, first: int) -> None:
+    """Job 4 came late and is short, so that by expansion it is tried before job 3; there is room for one of them."""
+    bench = Bench(node())
+    bench.now = 200_000.0
+    bench.submit(job(1, request(6), time_limit_s=9000.0))
+    bench.run(1)
+    came = bench.now - waited_s
+    bench.submit(
+        job(2, request(8), submitted_at_s=came), job(3, request(2), submitted_at_s=came + 5, time_limit_s=500.0)
+    )
+    bench.submit(job(4, request(2), submitted_at_s=bench.now - 3600.0, time_limit_s=10.0))
+    assert [placed.job for placed in bench.place()] == [first]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_whole_node_is_had_in_the_end_behind_an_endless_stream_of_small_jobs(seed: int) -> None:
     """The large job starts no later than the time limits of what ran when it came allow, whatever arrives after it."""

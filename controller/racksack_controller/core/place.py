@@ -33,6 +33,8 @@ from racksack_controller.core.starts import Start, length_s, lengths_s, start
 from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
+AGED = 0.75  # part of the first job's wait
+AGED_KEY = -1e12  # before all others
 SHORT_S = 10.0  # all shorter jobs are alike
 REARRANGEMENTS = 3
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
@@ -263,4 +265,11 @@ class Pass:
         if self.policy.backfill_order is BackfillOrder.SHORTEST:
             return expected_s
         keys: Floats = -(self.now - age_s + expected_s) / expected_s
-        return keys
+        first_s = self._first_waited_s()
+        if first_s < self.policy.aging_s:
+            return keys
+        return np.where(self.now - age_s >= AGED * first_s, AGED_KEY + age_s, keys)
+
+    def _first_waited_s(self) -> float:
+        """For how long the job with the reservation has waited."""
+        return 0.0 if self.guard is None else self.now - self.state.jobs[self.guard.job].submitted_at_s

@@ -43,6 +43,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     backfill_order: BackfillOrder = BackfillOrder.EXPANSION
     predict: bool = True  # run times from history, never above the time limit; False: time limits alone
     patience_s: float = 3600.0  # a job that has waited so long is guarded by time limits, not by predictions
+    aging_s: float = DAY_S  # once the first job has waited so long, those that came little later go by age, too
     default_time_limit_s: float = 7 * DAY_S  # of jobs that name none
     rule: Rule = Rule.FRAGMENTATION
     fair_share: bool = False  # owners who have used less than their share of late come first
