@@ -28,6 +28,7 @@ Value = (
 
 _OPTION_OF_KEY = {
     "gang": "--nodes",
+    "oom_factor": "--oom-factor",
     "time_limit": "--time",
     "node": "--node",
     "nodes": "--node",

@@ -133,7 +133,9 @@ def _after(client: Client, after: Value | None) -> Value | None:
 def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
     """The keys of a job file that the options stand for; None where an option was not given."""
     plain = ("name", "priority", "cpus", "ram", "disk", "time_limit", "retries", "max_output", "python", "requirements")
-    values: dict[str, Value | None] = {key: options[key] for key in (*plain, "array", "gang", "submission")}
+    values: dict[str, Value | None] = {
+        key: options[key] for key in (*plain, "array", "gang", "oom_factor", "partition", "submission")
+    }
     for key in ("after", "labels", "nodes", "retry_on"):
         values[key] = ",".join(options[key]) or None
     values |= {

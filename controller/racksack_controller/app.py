@@ -187,6 +187,8 @@ class App:
                     await self._forget(name)
                 await self._add(name, config)
         self.config = config
+        self.intake.partitions = config.partitions
+        self.loop.policy = config.scheduling
 
     def _is_gone(self, name: str) -> bool:
         return not self.state.on_node(name) and self.state.nodes[name].drain is not None
@@ -199,6 +201,7 @@ class App:
             inventory=_known_inventory(wanted),
             reserve=wanted.reserve,
             max_jobs=wanted.max_jobs,
+            partitions=wanted.partitions,
             labels=wanted.labels,
             address=wanted.address or _address_of(wanted.reach),
         )

@@ -15,6 +15,7 @@ import msgspec
 
 from racksack_controller.config_fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config_jumps import resolve_ssh
+from racksack_controller.config_partitions import Partition, partitions_of
 from racksack_controller.config_power import check_power
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.power_policy import PowerPolicy
@@ -78,6 +79,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     reserve: ResourceRequest = ResourceRequest(cpus=0.0, ram_bytes=0)
     max_jobs: int | None = None
     labels: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
     address: str | None = None  # for other nodes; None: its ssh host, or this machine's name
     env: dict[str, str] = {}
     cpus: int | None = None
@@ -112,6 +114,7 @@ class Config(msgspec.Struct, frozen=True):
     defaults: Defaults = Defaults()
     watch: Watch = Watch()
     keep: Keep = Keep()
+    partitions: dict[str, Partition] = {}
     scheduling: Policy = Policy()
     power: PowerPolicy = PowerPolicy()
     path: Path | None = None  # the file it came from
@@ -140,18 +143,22 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
     spool: Path = values.get("spool", DEFAULT_SPOOL)
     defaults = _defaults(values.get("defaults", {}))
     nodes = _nodes(values["nodes"], spool, defaults, report) if "nodes" in values else {}
+    partitions: dict[str, Partition] = {}
+    if "partitions" in values:
+        partitions = partitions_of(values["partitions"], {name: node.labels for name, node in nodes.items()}, report)
     if report.problems:
         raise ConfigError(path, report.sorted())
     return Config(
         spool=spool,
-        nodes=nodes,
+        nodes={name: _with_partitions(node, partitions) for name, node in nodes.items()},
+        partitions=partitions,
         group=values.get("group"),
         operators=values.get("operators", ()),
         web=_web(values.get("web", {})),
         defaults=defaults,
         watch=Watch(**_in_seconds(values.get("watch", {}))),
         keep=Keep(**_in_seconds(values.get("keep", {}))),
-        scheduling=_scheduling(values.get("scheduling", {})),
+        scheduling=_scheduling(values.get("scheduling", {}), partitions),
         power=_power_policy(values.get("power", {})),
         path=path,
     )
@@ -176,8 +183,14 @@ def _web(values: Mapping[str, Any]) -> Web:
     return msgspec.structs.replace(web, listen=None) if web.listen == NOWHERE else web
 
 
-def _scheduling(values: Mapping[str, Any]) -> Policy:
-    known = {**values, "backfill": Backfill(values.get("backfill", Backfill.EASY))}
+def _with_partitions(node: NodeConfig, partitions: Mapping[str, Partition]) -> NodeConfig:
+    found = tuple(name for name, partition in partitions.items() if node.name in partition.nodes)
+    return msgspec.structs.replace(node, partitions=found)
+
+
+def _scheduling(values: Mapping[str, Any], partitions: Mapping[str, Partition]) -> Policy:
+    limits = {one.name: one.max_running_per_owner for one in partitions.values() if one.max_running_per_owner}
+    known = {**values, "backfill": Backfill(values.get("backfill", Backfill.EASY)), "partition_limits": limits}
     return msgspec.structs.replace(Policy(), **known)
 
 

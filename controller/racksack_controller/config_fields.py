@@ -477,5 +477,6 @@ CONFIG_FIELDS = (
         "{keep_on: 1}",
         "see below",
     ),
+    Field("partitions", Kind(_mapping, {}), "Named sets of nodes; see below.", "{night: {nodes: [r1]}}", "none"),
     Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),
 )

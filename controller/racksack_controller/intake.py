@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from racksack_controller.config_partitions import Partition
 from racksack_controller.core import events as ev
 from racksack_controller.core.advice import advise
 from racksack_controller.core.place import could_ever_hold
@@ -24,6 +25,7 @@ from racksack_controller.core.why import never, why_job
 from racksack_controller.dropped import Identity
 from racksack_controller.ingest import IngestError, IngestPostponed
 from racksack_controller.loop import Loop
+from racksack_controller.partitions import settled
 from racksack_controller.projects import Projects
 from racksack_controller.spool import DroppedFile, discard, reject
 from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_submission, jobs_where, save_fetched
@@ -53,6 +55,7 @@ class Intake:
     ) -> None:
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
         self.time_limit_s = time_limit_s
+        self.partitions: Mapping[str, Partition] = {}
         self.sweeps: Sweeps  # set once both are there
         self._next_id = store.last_job_id() + 1
         self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
@@ -100,9 +103,7 @@ class Intake:
         key = _key(file.owner, file.submission)
         known = self._known(key)
         if known is None:
-            spec = file.checked()
-            if spec.time_limit_s is None:
-                spec = replace(spec, time_limit_s=self.time_limit_s)
+            spec = self._settled_spec(file.checked(), file.owner)
             waits_for = await self._dependencies(spec, file.owner)
             self._refuse_impossible(spec)
             digest = await self._projects.take(spec, file.owner, file.owner_uid)
@@ -200,6 +201,13 @@ class Intake:
         found = await self._store.read(lambda connection: jobs_where(connection, condition, values, 1))
         return [self._loop.state.jobs.get(job.id, job) for job in found]
 
+    def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
+        """With its partition and time limit; JobFileError when it may not be of that partition."""
+        try:
+            return settled(spec, owner, self.partitions, self.time_limit_s)
+        except ValueError as error:
+            raise JobFileError([Problem(0, "partition", str(error))], spec.submission) from None
+
     def _refuse_impossible(self, spec: JobSpec) -> None:
         sentence = self._impossible(spec)
         if sentence is not None:
@@ -251,8 +259,10 @@ class Intake:
             problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
             return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
         advice = advise(self._loop.state.history, owner, spec)
-        if spec.time_limit_s is None:
-            spec = replace(spec, time_limit_s=self.time_limit_s)
+        try:
+            spec = settled(spec, owner, self.partitions, self.time_limit_s)
+        except ValueError as error:
+            return {"problems": [], "never": str(error), "fits": [], "waits": "", "advice": []}
         job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
         sentence = self._impossible(spec)

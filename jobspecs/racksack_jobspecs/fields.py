@@ -38,6 +38,7 @@ from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
 
 GPUS_MAX = 1024
 GANG_MAX = 4096
+OOM_FACTOR_MAX = 100
 ARRAY_JOBS_MAX = 100_000
 ARRAY_INDEX_MAX = 2**31 - 1
 BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
@@ -235,6 +236,15 @@ def _checked_begin(begin_at_s: float, word: str) -> float:
     return begin_at_s
 
 
+def _oom_factor(node: Node, _path: str, _report: Report) -> float:
+    factor = number_of(node)
+    if not 1 <= factor <= OOM_FACTOR_MAX:
+        raise ValueError(
+            f"{shown(word_of(node))} is not a factor; write a number from 1 to {OOM_FACTOR_MAX}, such as 1.5"
+        )
+    return factor
+
+
 def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
     required = [field.key for field in fields if field.is_required]
     properties = {field.key: {**field.kind.schema, "description": field.doc} for field in fields}
@@ -293,6 +303,15 @@ JOB_FIELDS = (
         "[oom]",
         "[exit, oom, timeout]",
     ),
+    Field(
+        "oom_factor",
+        Kind(_oom_factor, {"type": "number", "minimum": 1, "maximum": OOM_FACTOR_MAX}),
+        "After oom it is tried again with so many times the memory, at most what a node has. Gives 3 retries if none"
+        " are named.",
+        "1.5",
+        "1",
+    ),
+    Field("partition", NODE, "The set of nodes that it runs in.", "night", "the default one, else all nodes"),
     Field("priority", whole_of(-1000, 1000, "the priority"), "Higher goes first.", "10", "0"),
     Field(
         "after",

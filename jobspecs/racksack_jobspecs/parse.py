@@ -26,6 +26,8 @@ _TO_SPEC = {
     "max_output": "max_output_bytes",
     "retries": "retries",
     "retry_on": "retry_on",
+    "oom_factor": "oom_factor",
+    "partition": "partition",
     "priority": "priority",
     "after": "after",
     "labels": "labels",
@@ -40,6 +42,7 @@ _TO_SPEC = {
     "preemptible": "preemptible",
     "submission": "submission",
 }
+OOM_RETRIES = 3  # of a job that asks for more memory after oom and names no number
 _TO_RESOURCES = {"cpus": "cpus", "ram": "ram_bytes", "gpus": "gpus", "disk": "disk_bytes"}
 
 
@@ -68,6 +71,7 @@ def parse_job(text: str | bytes) -> JobSpec:
     nodes = _nodes(values, lines, report)
     environment = _environment(values, lines, report)
     _check_sweep(values, lines, report)
+    _check_retries(values, lines, report)
     if report.problems:
         raise JobFileError(report.sorted(), values.get("submission", ""))
     return _spec(values, nodes, environment)
@@ -123,6 +127,16 @@ def _nodes(values: dict[str, Any], lines: dict[str, int], report: Report) -> tup
     if both:
         report.add(lines["exclude"], "exclude", f"{both[0]} is asked for and excluded; remove it from one of them")
     return nodes
+
+
+def _check_retries(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:
+    """`oom_factor` asks for retries after oom, so there have to be some."""
+    if values.get("oom_factor", 1.0) == 1.0:
+        return
+    if "oom" not in values.get("retry_on", ("oom",)):
+        report.add(lines["oom_factor"], "oom_factor", "has no use without oom in retry_on; add it there")
+    if values.setdefault("retries", OOM_RETRIES) == 0:
+        report.add(lines["oom_factor"], "oom_factor", "has no use without retries; leave retries out, or write 3")
 
 
 def _environment(values: dict[str, Any], lines: dict[str, int], report: Report) -> Environment:

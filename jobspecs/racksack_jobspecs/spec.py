@@ -53,6 +53,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: tuple[str, ...] = ("exit", "oom", "timeout")  # what `retries` covers; a lost node is always retried
     priority: int = 0  # -1000..1000, higher first
     after: tuple[Dependency, ...] = ()
+    oom_factor: float = 1.0  # after running out of memory it is tried again with so many times as much
+    partition: str = ""  # the named set of nodes that it runs in; "": the default one, or all nodes
     labels: tuple[str, ...] = ()  # labels that the node must have
     nodes: tuple[str, ...] = ()  # only these nodes; empty: any
     exclude: tuple[str, ...] = ()  # none of these nodes

@@ -41,6 +41,8 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "max_output", "" if spec.max_output_bytes == default.max_output_bytes else exact_memory(spec.max_output_bytes)
     yield "retries", str(spec.retries or "")
     yield "retry_on", "" if spec.retry_on == default.retry_on else _list(spec.retry_on) or "[]"
+    yield "oom_factor", number(spec.oom_factor) if spec.oom_factor != 1.0 else ""
+    yield "partition", quoted(spec.partition) if spec.partition else ""
     yield "priority", str(spec.priority or "")
     yield "after", _list(map(_dependency, spec.after))
     yield "labels", _list(spec.labels)

@@ -22,6 +22,7 @@ from racksack_controller.config_fields import (
     WATCH_FIELDS,
     WEB_FIELDS,
 )
+from racksack_controller.config_partitions import PARTITION_FIELDS
 from racksack_jobspecs.schema import field_table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -39,13 +40,14 @@ TABLES = {
     "RESERVE_FIELDS": RESERVE_FIELDS,
     "GPU_FIELDS": GPU_FIELDS,
 }
+OTHERS = {"PARTITION_FIELDS": PARTITION_FIELDS}
 
 
 def test_all_tables_are_looked_at() -> None:
     assert {name for name in vars(config_fields) if name.endswith("_FIELDS")} == set(TABLES)
 
 
-@pytest.mark.parametrize("fields", TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize("fields", [*TABLES.values(), *OTHERS.values()], ids=[*TABLES, *OTHERS])
 def test_the_page_has_the_table(fields: Any) -> None:
     assert field_table(fields) in PAGE, f"docs/configuration.md should hold this table:\n{field_table(fields)}"
 

@@ -65,6 +65,8 @@ env = st.dictionaries(
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     nodes = draw(unique(names))
+    retries, retry_on = draw(st.integers(0, 1000)), draw(unique(st.sampled_from(["exit", "oom", "timeout", "node"])))
+    factors = st.integers(1, 100).map(float) | st.just(1.5) if retries and "oom" in retry_on else st.just(1.0)
     return JobSpec(
         name=draw(lines),
         project=draw(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,40}|snapshot:[0-9a-f]{64}", fullmatch=True)),
@@ -76,8 +78,10 @@ def specs(draw: st.DrawFn) -> JobSpec:
         environment=draw(environments),
         outputs=draw(unique(paths)),
         max_output_bytes=draw(sizes),
-        retries=draw(st.integers(0, 1000)),
-        retry_on=draw(unique(st.sampled_from(["exit", "oom", "timeout", "node"]))),
+        retries=retries,
+        retry_on=retry_on,
+        oom_factor=draw(factors),
+        partition=draw(st.just("") | names),
         priority=draw(st.integers(-1000, 1000)),
         after=draw(dependencies),
         labels=draw(unique(lines.filter(lambda label: "," not in label))),

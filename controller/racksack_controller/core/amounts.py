@@ -67,9 +67,11 @@ def matches(model: str | None, vram_bytes: int, gpu: Gpu) -> bool:
 
 
 def allowed(job: Job, node: Node) -> bool:
-    """Whether the job's labels, node list and exclusions admit this node, whatever is free on it."""
+    """Whether the job's partition, labels, node list and exclusions admit this node, whatever is free on it."""
     spec = job.spec
     if spec.nodes and node.name not in spec.nodes:
+        return False
+    if spec.partition and spec.partition not in node.partitions:
         return False
     return node.name not in spec.exclude and set(spec.labels) <= set(node.labels)
 

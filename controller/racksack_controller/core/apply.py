@@ -108,6 +108,7 @@ def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None
             reserve=new.reserve,
             max_jobs=new.max_jobs,
             labels=new.labels,
+            partitions=new.partitions,
             address=new.address,
             inventory=new.inventory or old.inventory,
         )

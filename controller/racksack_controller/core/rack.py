@@ -29,6 +29,7 @@ class Admission(NamedTuple):
     labels: tuple[str, ...]
     nodes: tuple[str, ...]
     exclude: tuple[str, ...]
+    partition: str = ""
 
 
 class Rack:
@@ -73,7 +74,7 @@ class Rack:
         total = np.array(capacity(node), dtype=np.int64)
         self.total[:, row] = total
         self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
-        if old is None or old.labels != node.labels:
+        if old is None or (old.labels, old.partitions) != (node.labels, node.partitions):
             self._admitted = {}
             self.epoch += 1
         if old is None or old.gpus != node.gpus:
@@ -145,5 +146,7 @@ class Rack:
 
 def _admits(admission: Admission, node: Node) -> bool:
     if admission.nodes and node.name not in admission.nodes:
+        return False
+    if admission.partition and admission.partition not in node.partitions:
         return False
     return node.name not in admission.exclude and set(admission.labels) <= set(node.labels)

@@ -146,6 +146,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     reserve: ResourceRequest = ResourceRequest(cpus=0.0, ram_bytes=0)
     max_jobs: int | None = None
     labels: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
     address: str = ""  # by what name or address other nodes reach it; empty: by its own name
     connected: bool = False
     connection_reason: str = NOT_CONNECTED_YET

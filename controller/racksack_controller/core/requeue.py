@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from racksack_controller.core import gang
+from racksack_controller.core.more_memory import with_more_memory
 from racksack_controller.core.state import Attempt, Job, State, Stop
 from racksack_jobspecs.states import ACTIVE, JobState
 
@@ -82,6 +83,9 @@ def _end_job(state: State, attempt: Attempt, outcome: JobState, sentence: str, n
     """Finish or requeue a job whose attempt (of a gang: the rank that speaks for it) is over."""
     job = state.jobs[attempt.job]
     again = _job_after(job, attempt, outcome, now, at_fault)
+    if again is not None and outcome is JobState.OOM and again.retries_used > job.retries_used:
+        again, more = with_more_memory(state, again)
+        sentence = "; ".join(filter(None, (sentence, more)))
     if again is None:
         if outcome is JobState.LOST and attempt.stop is not None:
             outcome, sentence = JobState.CANCELLED, f"{attempt.stop.sentence}; {sentence}"

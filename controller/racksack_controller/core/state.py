@@ -83,6 +83,7 @@ class State:
         self.known: Known | None = None  # what the last pass leaves to the next one
         self.running_of_array: dict[int, int] = {}
         self.running_of_owner: dict[str, int] = {}
+        self.running_in_partition: dict[tuple[str, str], int] = {}  # by (partition, owner)
         self._holding: dict[int, int] = {}  # how many attempts (of a gang: ranks) of a job hold something
         self._on_node: dict[str, dict[str, None]] = {}
         self._changed_jobs: dict[int, Job] = {}
@@ -291,6 +292,8 @@ class State:
         if (ranks == 0) == (ranks + sign == 0):
             return  # a gang counts as one, from its first rank to its last
         self.running_of_owner[job.owner] = self.running_of_owner.get(job.owner, 0) + sign
+        member = (job.spec.partition, job.owner)
+        self.running_in_partition[member] = self.running_in_partition.get(member, 0) + sign
         if job.array_id is not None:
             self.running_of_array[job.array_id] = self.running_of_array.get(job.array_id, 0) + sign
             if not self.running_of_array[job.array_id]:

@@ -50,7 +50,7 @@ def line_of(job: Job) -> Line:
     return Line(
         need=demand(spec.resources),
         kind=gpu_kind(spec.resources),
-        admission=Admission(spec.labels, spec.nodes, spec.exclude),
+        admission=Admission(spec.labels, spec.nodes, spec.exclude, spec.partition),
         avoid=job.avoid,
         gang=spec.gang,
         limit_s=NO_LIMIT if spec.time_limit_s is None else spec.time_limit_s,

@@ -57,8 +57,14 @@ def _not_admitted(job: Job, nodes: list[Node]) -> str:
             f"; `gang: {spec.nodes[0]}` asks for that many" if len(spec.nodes) == 1 and spec.nodes[0].isdigit() else ""
         )
         return f"there is no node called {' or '.join(spec.nodes)}{meant}; `racksack nodes` lists them"
+    if spec.partition and not any(spec.partition in node.partitions for node in nodes):
+        return f"partition {spec.partition} has no nodes"
+    if spec.partition and spec.labels:
+        return f"no node of partition {spec.partition} that may run it has the labels {', '.join(spec.labels)}"
     if spec.labels:
         return f"no node that may run it has the label{'s' * (len(spec.labels) > 1)} {', '.join(spec.labels)}"
+    if spec.partition and spec.nodes:
+        return f"{' and '.join(spec.nodes)} does not belong to partition {spec.partition}"
     return "every node is excluded by the job itself"
 
 
@@ -101,7 +107,7 @@ def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str
 def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
     line = line_of(job)
     if Limits(state, policy).reached(line):
-        return _limit(line, policy)
+        return _limit(line, policy, state.running_in_partition.get((line.admission.partition, line.owner), 0))
     able = could_hold(state.rack, line)
     if able.sum() < line.gang:
         impossible = never(job, state.nodes.values())
@@ -119,9 +125,12 @@ def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
     return f"{_short_of(state, job, line, usable, now)}{_when(expect(state, job, line, now, policy), state, now)}"
 
 
-def _limit(line: Line, policy: Policy) -> str:
+def _limit(line: Line, policy: Policy, running_in: int) -> str:
     if line.array is not None:
         return f"at most {line.array_limit} jobs of its array run at once"
+    partition = line.admission.partition
+    if running_in >= policy.partition_limits.get(partition, running_in + 1):
+        return f"{line.owner} already runs {running_in} jobs in partition {partition}, which is the limit for one owner"
     return f"{line.owner} already runs {policy.max_running_per_owner} jobs, which is the limit for one owner"
 
 

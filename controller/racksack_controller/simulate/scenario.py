@@ -136,5 +136,6 @@ def _node(wanted: NodeConfig, seen: Inventory | None) -> Node:
         inventory=inventory,
         reserve=wanted.reserve,
         max_jobs=wanted.max_jobs,
+        partitions=wanted.partitions,
         labels=wanted.labels,
     )
