@@ -165,7 +165,7 @@ class Loop:
         if self._power_edge is None:
             return
         note_idle(self.state, now)
-        plan = plan_power(self.state, now, self.power_policy)
+        plan = plan_power(self.state, now, self.power_policy, self.policy)
         for decided in plan.events:
             applying.apply(self.state, decided, now)
         self._power_wake_s = plan.wake_s

@@ -70,7 +70,7 @@ def schedule_conservatively(state: State, now: float, policy: Policy, lines: Int
     plan = Plan(Outlook(room, now, policy, []).releases(everywhere, predict=policy.predict), now)
     limits = Limits(state, policy)
     starts: list[Start] = []
-    for planned, entry in enumerate(_in_order(state, lines, now, policy)):
+    for planned, entry in enumerate(jobs_in_order(state, lines, now, policy)):
         if planned >= policy.reservations_max or len(starts) >= policy.starts_max:
             break
         line = state.lines.lines[entry[-1]]
@@ -82,7 +82,7 @@ def schedule_conservatively(state: State, now: float, policy: Policy, lines: Int
     return [one.placed(room.rack, state.jobs[one.number].spec.resources) for one in starts]
 
 
-def _in_order(state: State, lines: Ints, now: float, policy: Policy) -> Iterator[Entry]:
+def jobs_in_order(state: State, lines: Ints, now: float, policy: Policy) -> Iterator[Entry]:
     """All jobs of these lines, the first in the queue first."""
     queue = entries(state.lines, lines, use_by_owner(state, lines, now, policy))
     place: dict[int, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 
 import msgspec
 
@@ -26,6 +26,7 @@ class PowerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The knobs of power. Times in seconds."""
 
     keep_on: int = 0  # so many nodes stay on, the cheapest
+    wait_worth: float = 8.0  # a second of one job's waiting is worth so many seconds of an idle node
     boot_stagger_s: float = 5.0  # at least so long between two boots
     price_per_kwh: float | None = None
     quiet: tuple[Window, ...] = ()  # if any: jobs of low priority wake nodes only in these
@@ -36,3 +37,20 @@ class PowerPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_POWER = PowerPolicy()
+
+
+def is_quiet(policy: PowerPolicy, now: float) -> bool:
+    """Whether `now` lies in a quiet window."""
+    return any(window.holds(_second_of_day(policy, now)) for window in policy.quiet)
+
+
+def next_quiet_s(policy: PowerPolicy, now: float) -> float | None:
+    """The Unix time at which the next quiet window begins, or None when there is none."""
+    second = _second_of_day(policy, now)
+    waits = [(window.begin_s - second) % DAY_S for window in policy.quiet]
+    return now + min(waits) if waits else None
+
+
+def _second_of_day(policy: PowerPolicy, now: float) -> float:
+    local = datetime.fromtimestamp(now, policy.zone)
+    return local.hour * 3600 + local.minute * 60 + local.second + local.microsecond / 1e6

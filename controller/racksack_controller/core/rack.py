@@ -42,6 +42,8 @@ class Rack:
         self.held: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
         self.usable: Bools = np.zeros(0, dtype=np.bool_)
         self.powered: Bools = np.zeros(0, dtype=np.bool_)  # False: off, or on its way there or back
+        self.opened_s: Floats = np.zeros(0)  # since when a node has been on; 0 for those that are always on
+        self.switched = False  # whether any node is switched
         self.opens_s: Floats = np.zeros(0)  # when a node that is not powered is expected to be; infinity: unknown
         self.cool_until: Floats = np.zeros(0)
         self.holds = Holds()
@@ -81,11 +83,13 @@ class Rack:
             self._devices_changed = True
             self.epoch += 1
 
-    def put_power(self, name: str, *, powered: bool, opens_s: float) -> None:
-        """A node's power has changed; `opens_s` (Unix seconds) is when it is expected to take jobs."""
+    def put_power(self, name: str, *, powered: bool, opens_s: float, opened_s: float) -> None:
+        """A node's power has changed; it has been on since `opened_s`, or is expected to take jobs at `opens_s`."""
         row = self.row[name]
         self.powered[row] = powered
         self.opens_s[row] = opens_s
+        self.opened_s[row] = opened_s
+        self.switched = bool(self.switched or opened_s)
         self.usable[row] = self.nodes[row].usable and powered
 
     def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
@@ -140,6 +144,7 @@ class Rack:
         self.usable = np.append(self.usable, False)
         self.powered = np.append(self.powered, True)
         self.opens_s = np.append(self.opens_s, 0.0)
+        self.opened_s = np.append(self.opened_s, 0.0)
         self.cool_until = np.append(self.cool_until, 0.0)
         return row
 

@@ -15,6 +15,7 @@ NODES_AT_ONCE = 64
 LINES_AT_ONCE = 256
 COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
 AVOIDED = 1e6
+OPENED = 10.0
 TIE = 1e-3
 SHORTLIST = 16  # nodes on which the growth of fragmentation is worked out
 
@@ -102,6 +103,8 @@ class Room:
             added, columns = self._growth(line, need, rows)
             self._column = dict(zip(rows.tolist(), columns.tolist(), strict=True))
             costs = added + TIE * costs
+        if self.rack.switched and rule is not Rule.FIRST_FIT:
+            costs = OPENED * np.argsort(np.argsort(self.rack.opened_s[rows], kind="stable")) + costs
         if line.avoid:
             avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)

@@ -160,13 +160,18 @@ class State:
         if old is not None and old.phase is not power.phase:
             lifecycle.check(lifecycle.POWER, old.phase, power.phase, f"the power of {power.node}")
         self.power[power.node] = self._changed_power[power.node] = power
-        self.rack.put_power(power.node, powered=power.takes_jobs, opens_s=self._opens_s(power))
+        self.rack.put_power(
+            power.node,
+            powered=power.takes_jobs,
+            opens_s=self._opens_s(power),
+            opened_s=power.on_since_s or power.since_s,
+        )
 
     def drop_power(self, name: str) -> None:
         """A node has no power block any more: it is always on. Its record stays in the store."""
         self.power_traits.pop(name, None)
         if self.power.pop(name, None) is not None:
-            self.rack.put_power(name, powered=True, opens_s=0.0)
+            self.rack.put_power(name, powered=True, opens_s=0.0, opened_s=0.0)
 
     def tell_power(self, line: PowerLine) -> None:
         """Add a line to the power story of a node."""

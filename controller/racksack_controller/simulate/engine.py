@@ -15,16 +15,29 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import Action, Assemble, AttemptAction, Collect, Remove, Start
+from racksack_controller.core.actions import (
+    Action,
+    Assemble,
+    AttemptAction,
+    Collect,
+    Remove,
+    Start,
+    SwitchOff,
+    SwitchOn,
+)
 from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.power import plan_power
+from racksack_controller.core.power_apply import note_idle
 from racksack_controller.core.preempt import preemptions
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import State
 from racksack_controller.simulate.fleet import Fleet
-from racksack_controller.simulate.machines import Machines, job_of, nodes_of
+from racksack_controller.simulate.machines import Layout, Machines, job_of, nodes_of
+from racksack_controller.simulate.pool import schedule_pool
+from racksack_controller.simulate.power import PowerModel, PowerSide, PowerUse
 from racksack_controller.simulate.workload import Task
 from racksack_jobspecs.states import FINAL
 
@@ -50,7 +63,7 @@ class Outcome(msgspec.Struct):
 
 
 class Replay:
-    """One run. `watch` is called with the state after every moment."""
+    """One run. `watch` is called with the state after every moment. Without `power` all nodes are always on."""
 
     def __init__(
         self,
@@ -59,6 +72,7 @@ class Replay:
         policy: Policy,
         *,
         faults: Faults | None = None,
+        power: PowerModel | None = None,
         watch: Callable[[State, float], None] | None = None,
     ) -> None:
         self.state = State()
@@ -75,6 +89,9 @@ class Replay:
         self._running: dict[str, dict[str, float]] = {}  # node -> attempt -> started
         self._boots: dict[str, int] = {}
         self._now = min((task.submit_s for task in tasks), default=0.0)
+        self.power = None if power is None else PowerSide(power, self, self._connect)
+        self._pooled = power is not None and machines.layout is Layout.POOL
+        self._power_wake_s = 0.0
         self._prepare(tasks)
 
     def run(self) -> list[Outcome]:
@@ -92,6 +109,14 @@ class Replay:
                 self._wake_later()
         return list(self.outcomes.values())
 
+    def power_use(self) -> PowerUse | None:
+        """What the machines used until now; None when they were always on."""
+        if self.power is None:
+            return None
+        done = [one.task for one in self.outcomes.values() if one.ended_s is not None]
+        work_s = sum(task.run_s * task.processors for task in done)
+        return self.power.use(self._now, work_s / self.machines.cpus)
+
     def at(self, time_s: float, what: Callable[[float], None], *, rank: int = 1) -> None:
         """Let something happen at a time; of one moment, the lowest rank first (ends before arrivals)."""
         heapq.heappush(self._agenda, (time_s, rank, next(self._sequence), what))
@@ -101,9 +126,12 @@ class Replay:
         apply(self.state, event, self._now)
 
     def _prepare(self, tasks: Sequence[Task]) -> None:
-        for node in nodes_of(self.machines):
+        for node in nodes_of(self.machines, switched=self.power is not None):
             self.tell(ev.NodeConfigured(node))
-            self._connect(node.name)
+            if self.power is None:
+                self._connect(node.name)
+            else:
+                self.power.begin(node.name, self._now)
             if self._faults is not None and self._faults.mean_between_s:
                 self._plan_fault(node.name)
         for number, task in enumerate(tasks, start=1):
@@ -123,18 +151,39 @@ class Replay:
             made_room = preemptions(self.state, self._now, self.policy)
             for one in made_room:
                 self.tell(one)
+            self._plan_power()
             self._act()
 
     def _act(self) -> None:
-        actions = decide(self.state, self._now)
+        actions = self._asked()
         while actions:
             for action in actions:
                 self._perform(action)
-            actions = decide(self.state, self._now)
+            if not (actions := self._asked()):
+                self._plan_power()  # what was collected and removed has left nodes idle
+                actions = self._asked()
+
+    def _asked(self) -> list[Action]:
+        under_way = self.power.under_way if self.power is not None else set()
+        return [action for action in decide(self.state, self._now) if action.key not in under_way]
+
+    def _plan_power(self) -> None:
+        """As in the daemon's loop; the moment at which time alone changes something is an event of its own."""
+        if self.power is None:
+            return
+        note_idle(self.state, self._now)
+        plan = plan_power(self.state, self._now, self.power.model.policy, self.policy, pooled=self._pooled)
+        for decided in plan.events:
+            self.tell(decided)
+        wake_s = plan.wake_s
+        if wake_s is not None and not self._now < self._power_wake_s <= wake_s:
+            self._power_wake_s = wake_s
+            self.at(wake_s, lambda _now: None)
 
     def _place(self) -> list[ev.Placed]:
         self.passes += 1
-        placed = schedule(self.state, self._now, self.policy)
+        pass_over = schedule_pool if self._pooled else schedule
+        placed = pass_over(self.state, self._now, self.policy)
         for one in placed:
             self.tell(one)
         return placed
@@ -151,6 +200,8 @@ class Replay:
         elif isinstance(action, AttemptAction):
             self._end(action.node, action.attempt, "cancelled")
             self.tell(ev.StopSent(action.node, action.attempt))
+        elif isinstance(action, SwitchOn | SwitchOff) and self.power is not None:
+            self.power.perform(action, self._now)
 
     def _start(self, action: Start) -> None:
         attempt = self.state.attempts[action.attempt]
@@ -198,7 +249,10 @@ class Replay:
             self.at(self._now + self._random.expovariate(1 / faults.mean_between_s), lambda _now: self._fail(name))
 
     def _fail(self, name: str) -> None:
-        """The node's power is gone; it comes back later, without what ran on it."""
+        """The node's power is gone; it comes back later, without what ran on it. One that is off has none to lose."""
+        if self.power is not None and not self.state.nodes[name].connected:
+            self._plan_fault(name)
+            return
         self._running.pop(name, None)
         self.tell(ev.NodeDisconnected(name, "no answer"))
         down_s = self._faults.down_s if self._faults is not None else 0.0

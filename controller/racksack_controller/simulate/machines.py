@@ -46,11 +46,12 @@ def parse_machines(text: str, layout: Layout) -> Machines:
     return Machines(int(match[1]), int(match[2]), layout)
 
 
-def nodes_of(machines: Machines | Fleet) -> list[Node]:
-    """The nodes, as they stand in the state."""
+def nodes_of(machines: Machines | Fleet, *, switched: bool = False) -> list[Node]:
+    """The nodes, as they stand in the state. A pool is one node, unless its nodes are switched one by one."""
     if isinstance(machines, Fleet):
         return list(machines.nodes)
-    count, cpus = (1, machines.processors) if machines.layout is Layout.POOL else (machines.count, machines.cpus)
+    as_one = machines.layout is Layout.POOL and not switched
+    count, cpus = (1, machines.processors) if as_one else (machines.count, machines.cpus)
     inventory = Inventory(cpus, PLENTY, PLENTY)
     return [Node(name=f"n{number:04}", inventory=inventory) for number in range(1, count + 1)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from racksack_controller.core import power as planning
+from racksack_controller.core.power_off import off_at_s
 from racksack_controller.core.state import State
 from racksack_controller.energy import Draw
 from racksack_controller.web.views import View
@@ -13,7 +13,7 @@ def power_view(state: State, name: str, draw: Draw | None, now: float) -> View |
     power, traits = state.power.get(name), state.power_traits.get(name)
     if power is None or traits is None:
         return None
-    off_at = planning._off_at_s(state, power)
+    off_at = off_at_s(state, power, now)
     hold = power.hold if power.held(now) else None
     return {
         "phase": str(power.phase),

@@ -1,0 +1,216 @@
+"""Which nodes to switch on for the whole queue at once.
+
+1. **Whom would it help?** The queue is forecast as it is (with what runs, boots and is about to end) and with every
+   node that could be switched on. A job counts only if it would start sooner.
+2. **On which nodes?** The cheapest set (`power_set`) that holds the jobs that would start first on them.
+3. **Is it worth it?** From that set node after node is left out, the one first that is missed least. Of all these
+   sets, down to the empty one, the one is taken for which waiting and nodes' time cost least together: `wait_worth`
+   seconds of a node for each second that a job waits, the time for which nodes are on for what runs and waits, and,
+   for each boot, what a boot for nothing costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from racksack_controller.core.power_forecast import ByNode, Forecast, Pooled, Start
+from racksack_controller.core.power_policy import is_quiet
+from racksack_controller.core.power_set import Bin, cheapest
+from racksack_controller.core.power_view import Candidate, View, Wanted
+
+SOONER_S = 1.0  # so much earlier counts as sooner
+WAIT_S_MAX = 7 * 86400.0  # what never starts is taken to wait so long
+ON_S_MAX = 12 * 3600.0  # expectations of longer work are too uncertain to count for more
+BUSY_S_MAX = 3600.0  # for how long a node's power while it works is part of its cost in a set
+CHAIN_MAX = 16  # sets of more nodes are thinned out by several at a time
+
+
+class Wake(NamedTuple):
+    """The nodes to switch on, and the jobs that it is for. `again_s`: when time alone may change the answer."""
+
+    chosen: tuple[Candidate, ...]
+    jobs: tuple[int, ...]
+    again_s: float | None
+
+
+NOBODY = Wake((), (), None)
+
+
+class Look:
+    """One look at the queue and the candidates."""
+
+    def __init__(self, view: View, candidates: Sequence[Candidate], jobs: Sequence[Wanted], *, pooled: bool) -> None:
+        self.view = view
+        self.candidates = candidates
+        self.jobs = jobs
+        self.pooled = pooled
+        self.asleep = [not may_wake(view, job.number) for job in jobs]
+        self._forecast: Forecast = Pooled(view) if pooled else ByNode(view)
+        self._opens = view.opens_s()
+        self._usual_watts = sum(one.watts for one in candidates) / len(candidates)
+        self._runs_until = np.full(len(self._opens), view.now)
+        row, _need, ends = view.releases()
+        np.maximum.at(self._runs_until, row, np.minimum(ends, view.now + ON_S_MAX))
+
+    def starts(self, chosen: Sequence[Candidate]) -> list[Start]:
+        """When the jobs start if these are switched on now."""
+        opens = self._opens.copy()
+        for one in chosen:
+            opens[one.row] = self.view.now + one.boot_s
+        return self._forecast.starts(self.jobs, opens, self.asleep, [one.row for one in chosen])
+
+    def value(self, chosen: Sequence[Candidate]) -> float:
+        """What it costs in all to switch these on, in seconds of a node of the usual power: the less the better."""
+        starts = self.starts(chosen)
+        return (
+            self.view.policy.wait_worth * self._wait_s(starts)
+            + self._on_s(starts)
+            + sum(self._for_nothing_s(one) for one in chosen)
+        )
+
+    def _wait_s(self, starts: Sequence[Start]) -> float:
+        """How long the jobs that may wake nodes wait, all together."""
+        pairs = zip(starts, self.asleep, strict=True)
+        return sum(min(one.at_s - self.view.now, WAIT_S_MAX) for one, asleep in pairs if not asleep)
+
+    def _on_s(self, starts: Sequence[Start]) -> float:
+        """For how long nodes are on for what runs and waits. In a pool the work takes as long on any nodes."""
+        if self.pooled:
+            return 0.0
+        until = self._runs_until.copy()
+        for job, start in zip(self.jobs, starts, strict=True):
+            for row in start.rows:
+                until[row] = max(until[row], start.at_s + min(job.length_s, ON_S_MAX))
+        return float((until - self.view.now).sum())
+
+    def _for_nothing_s(self, one: Candidate) -> float:
+        """What switching a node on for nothing costs: boot, shutdown, and as much again before that."""
+        return 2.0 * (one.boot_s + one.off_s) * (one.watts / self._usual_watts) * (1 + one.power.failures)
+
+
+def may_wake(view: View, number: int) -> bool:
+    """Whether a job is a reason to switch a node on now."""
+    spec = view.state.jobs[number].spec
+    low = spec.priority <= view.policy.quiet_priority
+    return not spec.no_wake and (not low or not view.policy.quiet or is_quiet(view.policy, view.now))
+
+
+def whom_to_wake(view: View, *, pooled: bool = False) -> Wake:
+    """The nodes that are to be switched on for what is waiting."""
+    candidates = view.candidates()
+    jobs = list(view.jobs()) if candidates else []
+    if not any(may_wake(view, job.number) for job in jobs):
+        return NOBODY
+    look = Look(view, candidates, jobs, pooled=pooled)
+    as_is, best = look.starts([]), look.starts(candidates)
+    sooner = [
+        index
+        for index, asleep in enumerate(look.asleep)
+        if not asleep and best[index].at_s < as_is[index].at_s - SOONER_S
+    ]
+    chosen = _best_part(look, _set_of_nodes(look, best, sooner)) if sooner else _unseen(look, best)
+    rows = {one.row for one in chosen}
+    helped = [jobs[index].number for index in sooner if rows & set(best[index].rows)]
+    numbers = helped or [jobs[index].number for index in sooner] or [job.number for job in jobs[:1]]
+    return Wake(tuple(chosen), tuple(numbers), _again_s(as_is, view.now))
+
+
+def _again_s(starts: Sequence[Start], now: float) -> float | None:
+    """The first moment at which a job is expected to start: if it does not, the forecast was wrong."""
+    times = [one.at_s for one in starts if np.isfinite(one.at_s)]
+    return max(min(times), now) + 1.0 if times else None
+
+
+def _unseen(look: Look, best: Sequence[Start]) -> list[Candidate]:
+    """A node that nobody has seen yet, when a job fits nowhere else: what it has will be known when it is on."""
+    nodes = look.view.rack.nodes
+    for index, job in enumerate(look.jobs):
+        if look.asleep[index] or np.isfinite(best[index].at_s):
+            continue
+        admitted = look.view.rack.admitted(job.line.admission)
+        for one in look.candidates:
+            if nodes[one.row].inventory is None and admitted[one.row]:
+                return [one]
+    return []
+
+
+def _set_of_nodes(look: Look, best: Sequence[Start], sooner: Sequence[int]) -> list[Candidate]:
+    """The cheapest candidates that hold what would start first on them."""
+    if look.pooled:
+        return _first_enough(look, best)
+    opens = {one.row: look.view.now + one.boot_s for one in look.candidates}
+    first = [
+        (index, row)
+        for index in sooner
+        for row in best[index].rows
+        if best[index].at_s <= opens.get(row, 0.0) + SOONER_S
+    ]
+    used = {row for index in sooner for row in best[index].rows}
+    as_forecast = [one for one in look.candidates if one.row in used]
+    if not first or any(look.jobs[index].line.gang > 1 for index, _ in first):
+        return as_forecast  # ranks of a gang lie on different nodes, which a packing does not know
+    lengths = [min(look.jobs[index].length_s, BUSY_S_MAX) for index, _ in first]
+    busy_s = sum(lengths) / len(lengths)
+    items = np.array([look.jobs[index].line.need for index, _ in first], dtype=np.int64)
+    bins = [_bin(look, one, [index for index, _ in first], busy_s) for one in look.candidates]
+    chosen = cheapest(items, bins)
+    return as_forecast if chosen is None else [look.candidates[index] for index in chosen]
+
+
+def _bin(look: Look, one: Candidate, jobs: Sequence[int], busy_s: float) -> Bin:
+    free = (look.view.rack.total - look.view.rack.held)[:, one.row].tolist()
+    cost = one.watts * (one.boot_s + one.off_s + busy_s) * (1 + one.power.failures)
+    return Bin(tuple(free), round(cost, 3), tuple(bool(look.jobs[index].able[one.row]) for index in jobs))
+
+
+def _first_enough(look: Look, best: Sequence[Start]) -> list[Candidate]:
+    """Of a pool: the fewest candidates, the cheapest first, with which every job starts as if all were on."""
+    ordered = sorted(look.candidates, key=lambda one: (one.watts * one.boot_s * (1 + one.power.failures), one.row))
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        starts = look.starts(ordered[:middle])
+        good = all(one.at_s <= other.at_s + SOONER_S for one, other in zip(starts, best, strict=True))
+        low, high = (low, middle) if good else (middle + 1, high)
+    return ordered[:low]
+
+
+def _best_part(look: Look, chosen: Sequence[Candidate]) -> list[Candidate]:
+    """The best of the sets that come of leaving out node after node."""
+    rest = list(chosen)
+    best, kept = look.value([]), list[Candidate]()
+    while rest:
+        value = look.value(rest)
+        if value < best:
+            best, kept = value, list(rest)
+        for _ in range(max(1, len(rest) // CHAIN_MAX)):
+            rest.remove(_least_missed(look, rest))
+    return kept
+
+
+def _least_missed(look: Look, chosen: Sequence[Candidate]) -> Candidate:
+    """The node without which the others are worth most; of those that are alike the last."""
+    kinds: dict[tuple[object, ...], int] = {}
+    for index, one in enumerate(chosen):
+        node = look.view.rack.nodes[one.row]
+        kinds[node.inventory, node.reserve, node.max_jobs, node.labels, one.boot_s, one.watts, one.power.failures] = (
+            index
+        )
+    if len(kinds) == 1:
+        return chosen[-1]
+    return chosen[min(kinds.values(), key=lambda index: look.value([*chosen[:index], *chosen[index + 1 :]]))]
+
+
+def stagger(view: View, wake: Wake) -> tuple[list[Candidate], float | None]:
+    """Those of the chosen whose turn it is, and when the next one's is (Unix seconds)."""
+    gap_s = view.policy.boot_stagger_s
+    if not wake.chosen or gap_s <= 0:
+        return list(wake.chosen), None
+    begun = [power.boot_began_s for power in view.state.power.values() if power.boot_began_s is not None]
+    next_s = max(begun, default=-gap_s) + gap_s
+    if next_s > view.now:
+        return [], next_s
+    return list(wake.chosen[:1]), view.now + gap_s if len(wake.chosen) > 1 else None

@@ -1,0 +1,132 @@
+"""The rack and the head of the queue as power looks at them: who is or could be on, who waits, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from racksack_controller.core.amounts import SLOTS
+from racksack_controller.core.conservative import jobs_in_order
+from racksack_controller.core.expect import could_hold
+from racksack_controller.core.limits import Limits
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power_records import NodePower, Phase, PowerTraits, boot_s, off_s
+from racksack_controller.core.rack import Admission, Bools, Floats, Ints
+from racksack_controller.core.starts import length_s
+from racksack_controller.core.state import State
+from racksack_controller.core.waiting import Line
+
+JOBS_MAX = 500  # of the head of the queue that are looked at; the others have their turn when these have started
+RACKS_MAX = 1.5  # and no more than would fill the whole rack so many times over
+WATTS_GUESS = 150.0
+
+
+class Wanted(NamedTuple):
+    """One waiting job. `able`: the nodes that could hold it (one rank of it) if they were empty."""
+
+    number: int
+    line: Line
+    length_s: float
+    able: Bools
+
+
+class Candidate(NamedTuple):
+    """A node that could be switched on."""
+
+    row: int
+    power: NodePower
+    traits: PowerTraits
+    boot_s: float
+    off_s: float
+    watts: float
+
+
+class View:
+    """What a decision about power is made from. Nodes are rows of the rack, times Unix seconds."""
+
+    def __init__(self, state: State, now: float, policy: PowerPolicy, scheduling: Policy) -> None:
+        self.state = state
+        self.rack = state.rack
+        self.now = now
+        self.policy = policy
+        self.scheduling = scheduling
+        self._able: dict[tuple[object, ...], Bools] = {}
+
+    def jobs(self) -> Iterator[Wanted]:
+        """The first jobs of the queue that no limit keeps from starting."""
+        limits = Limits(self.state, self.scheduling)
+        waiting = self.state.lines
+        whole = np.maximum(self.rack.total.sum(axis=1), 1)
+        taken, racks = 0, 0.0
+        for entry in jobs_in_order(self.state, waiting.open_lines(), self.now, self.scheduling):
+            line = waiting.lines[entry[-1]]
+            if taken >= JOBS_MAX or racks > RACKS_MAX:
+                return
+            if limits.reached(line):
+                continue
+            limits.count(line)
+            taken += 1
+            racks += line.gang * float(np.max(np.array(line.need[:SLOTS]) / whole[:SLOTS]))
+            yield Wanted(
+                entry[-2], line, length_s(waiting, self.scheduling, entry[-1], hard=False), self._could_hold(line)
+            )
+
+    def _could_hold(self, line: Line) -> Bools:
+        key: tuple[Admission, object, object] = (line.admission, line.kind, line.need)
+        able = self._able.get(key)
+        if able is None:
+            able = self._able[key] = could_hold(self.rack, line)
+        return able
+
+    def opens_s(self) -> Floats:
+        """When each node takes jobs: now, when it has cooled or booted; infinity when nobody has decided on it."""
+        ready = np.maximum(self.rack.cool_until, self.now)
+        booting = np.where(self.rack.powered, np.inf, np.maximum(self.rack.opens_s, self.now))
+        return np.where(self.rack.usable, ready, booting)
+
+    def releases(self) -> tuple[Ints, Ints, Floats]:
+        """What is held: (row, need, expected end) of each hold."""
+        holds = self.rack.holds
+        places = np.flatnonzero(holds.row >= 0)
+        ends = holds.ends(
+            places,
+            self.now,
+            default_limit_s=self.scheduling.default_time_limit_s,
+            predict=self.scheduling.predict,
+        )
+        return holds.row[places], holds.need[:, places], ends
+
+    def candidates(self) -> list[Candidate]:
+        """The nodes that could be switched on now, each with what it costs."""
+        found = []
+        for name, power in self.state.power.items():
+            traits = self.state.power_traits.get(name)
+            if traits is not None and traits.can_switch_on and could_wake(self.state, power, self.now):
+                found.append(
+                    Candidate(self.rack.row[name], power, traits, boot_s(power, traits), off_s(power, traits), 0.0)
+                )
+        known = [watts for one in found if (watts := _busy_watts(one.traits)) is not None]
+        usual = sum(known) / len(known) if known else WATTS_GUESS
+        return [one._replace(watts=_busy_watts(one.traits) or usual) for one in found]
+
+
+def _busy_watts(traits: PowerTraits) -> float | None:
+    return traits.watts_max if traits.watts_max is not None else traits.watts_idle
+
+
+def is_dark(state: State, power: NodePower) -> bool:
+    """Whether a node is off, or was called in vain so that it may be."""
+    if power.phase in (Phase.OFF, Phase.SET_ASIDE):
+        return True
+    node = state.nodes[power.node]
+    return power.phase is Phase.UNKNOWN and not node.connected and node.connection_since_s > 0.0
+
+
+def could_wake(state: State, power: NodePower, now: float) -> bool:
+    """Whether the queue may have a node switched on: it is dark, and neither held, drained nor left alone."""
+    if not is_dark(state, power) or power.retry_at_s > now or power.held(now):
+        return False
+    return state.nodes[power.node].drain is None

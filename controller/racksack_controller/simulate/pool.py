@@ -1,0 +1,96 @@
+"""A pool of processors over several nodes that are switched one by one: a job's processors lie on any of them.
+
+The production pass sees the pool as one node with what all nodes that are on have together; what it places is then
+spread over the nodes, the fullest first, so that others go idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from racksack_controller.core import events as ev
+from racksack_controller.core.amounts import CPUS, DIMENSIONS, MILLI, SLOTS, UNLIMITED_SLOTS
+from racksack_controller.core.holds import Hold, Holds, Times
+from racksack_controller.core.place import schedule
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.rack import Floats, Ints, Rack
+from racksack_controller.core.records import Allocation, Node, Part
+from racksack_controller.core.state import State
+from racksack_jobspecs.resources import Inventory
+
+PLENTY = 2**60
+
+
+class PoolState:
+    """A state whose rack is one node; everything else is the real state's."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.rack = _pooled(state.rack, now)
+        self.nodes = {node.name: node for node in self.rack.nodes}
+        self.known = None
+        self.reservation = None
+        self._state = state
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is, it is the real one
+        return getattr(self._state, name)
+
+
+def schedule_pool(state: State, now: float, policy: Policy) -> list[ev.Placed]:
+    """The placements of one pass over a pool, each spread over nodes."""
+    if not len(state.lines.open_lines()):
+        state.lines.advance(now)
+    placed = schedule(cast(State, PoolState(state, now)), now, policy)
+    free = np.where(state.rack.usable, (state.rack.total - state.rack.held)[CPUS], 0) // MILLI
+    opened = state.rack.opened_s
+    return [_spread(one, state.rack, free, opened) for one in placed]
+
+
+def _pooled(real: Rack, now: float) -> Rack:
+    """All nodes as one. What is off is held for good, what boots until it is expected to have booted."""
+    rack = Rack()
+    cpus = int(real.total[CPUS].sum()) // MILLI
+    rack.put_node(Node(name="pool", inventory=Inventory(cpus, PLENTY, PLENTY), connected=True))
+    rack.total[SLOTS, 0] = UNLIMITED_SLOTS
+    free = (real.total - real.held)[CPUS]
+    rack.held[CPUS, 0] = real.held[CPUS].sum() + free[~real.usable].sum()
+    rack.held[SLOTS, 0] = real.held[SLOTS].sum()
+    rack.holds = _holds(real, free, now)
+    return rack
+
+
+def _holds(real: Rack, free: Ints, now: float) -> Holds:
+    holds = Holds()
+    for key, places in real.holds.of.items():
+        need = real.holds.need[:, list(places)].sum(axis=1).tolist()
+        holds.add(key, [_hold(need)], Times(*real.holds.times[:, places[0]].tolist()))
+    for row in np.flatnonzero(~real.usable & ~real.powered & np.isfinite(real.opens_s)):
+        need = [0] * DIMENSIONS
+        need[CPUS] = int(free[row])
+        lasts_s = max(float(real.opens_s[row]) - now, 1.0)
+        holds.add(f"boot of {real.nodes[row].name}", [_hold(need)], Times(now, lasts_s, lasts_s))
+    return holds
+
+
+def _hold(need: list[int]) -> Hold:
+    cpus, ram, gpus, disk, slots = need
+    return Hold(0, (cpus, ram, gpus, disk, slots), (), MILLI)
+
+
+def _spread(placed: ev.Placed, rack: Rack, free: Ints, opened: Floats) -> ev.Placed:
+    """Take a job's processors of the nodes, and say so."""
+    parts = list(_parts(round(placed.allocation.cpus), rack, free, opened))
+    return ev.Placed(placed.job, parts[0].node, parts[0].allocation, placed.why, tuple(parts[1:]))
+
+
+def _parts(wanted: int, rack: Rack, free: Ints, opened: Floats) -> Iterator[Part]:
+    for row in np.lexsort((np.arange(len(free)), opened)).tolist():
+        taken = min(wanted, int(free[row]))
+        if taken > 0:
+            free[row] -= taken
+            wanted -= taken
+            yield Part(rack.nodes[row].name, Allocation(float(taken), 0))
+    if wanted:
+        raise AssertionError(f"the pool has {wanted} processors fewer than it was thought to have")
