@@ -97,12 +97,9 @@ def keep_rank(spool: Spool, attempt: Attempt) -> str:
     ready, fresh = ready_rank(spool, attempt.key), receiving(spool, attempt.key)
     if ready.exists():
         return ""
-    ours = [
-        name
-        for name in (entry.name for entry in fresh.iterdir())
-        if name in (RESULT, HISTORY) or RANK_FOLDER.fullmatch(name)
-    ]
-    notes = [_set_aside(fresh, name) for name in ours] if attempt.rank == 0 else []
+    names = sorted(entry.name for entry in fresh.iterdir()) if attempt.rank == 0 else []
+    ours = [name for name in names if name in (RESULT, HISTORY) or RANK_FOLDER.fullmatch(name)]
+    notes = [_set_aside(fresh, name) for name in ours]
     fresh.rename(ready)
     return "; ".join(notes)
 
@@ -123,7 +120,8 @@ def assemble(spool: Spool, job: Job, ranks: Sequence[Attempt]) -> None:
             folder = ready_rank(spool, rank.key)
             if rank.rank and folder.exists():
                 folder.rename(beside / f"rank-{rank.rank}")
-        write_result(beside, result_of(job, spokesman(ranks), ranks=ranks))
+        # Not written inside: what is left there of a write that was cut short would stay for ever.
+        write_result(beside, result_of(job, spokesman(ranks), ranks=ranks), spool.returns / f".assembling-{key}.json")
         let_owner_read(beside, job.owner)
         beside.rename(whole)
     _put_in_place(spool, job, whole)
@@ -233,9 +231,9 @@ def _rank_result(rank: Attempt) -> dict[str, object]:
     }
 
 
-def write_result(folder: Path, result: dict[str, object]) -> None:
-    """Write result.json atomically."""
-    beside = folder / f".{secrets.token_hex(8)}.new"  # no name that a job could have put a link under
+def write_result(folder: Path, result: dict[str, object], beside: Path | None = None) -> None:
+    """Write result.json atomically, first under the name `beside`."""
+    beside = beside or folder / f".{secrets.token_hex(8)}.new"  # no name that a job could have put a link under
     beside.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     beside.rename(folder / RESULT)
 
