@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.amounts import GPUS
+from racksack_controller.core.devices import GpuKind
 from racksack_controller.core.place import schedule
+from racksack_controller.core.plan import Plan
 from racksack_controller.core.policy import TEXTBOOK_EASY, Backfill, Policy
+from racksack_controller.core.reserve import Outlook
+from racksack_controller.core.room import Room
 from racksack_jobspecs.resources import GpuRequest
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
 
@@ -83,6 +89,61 @@ def test_devices_are_kept_for_the_job_that_waits_for_them() -> None:
     assert [placed.job for placed in bench.place()] == [4]
     bench.submit(job(5, request(1, gpu=1), time_limit_s=500.0))
     assert [placed.job for placed in bench.place()] == [5]
+
+
+@pytest.mark.parametrize("policy", [TEXTBOOK_EASY, CONSERVATIVE, Policy()])
+def test_a_device_of_another_kind_is_not_kept_free(policy: Policy) -> None:
+    devices = gpus(1, model="A100", prefix="a") + gpus(1, prefix="b")
+    bench = Bench(node(inventory=inventory(16, devices=devices)), node("n2", inventory=inventory(1)))
+    a100, rtx = GpuRequest(1, model="a100"), GpuRequest(1, model="3090")
+    bench.submit(job(1, request(1, gpu=a100), time_limit_s=1000.0))
+    bench.run(1)
+    bench.submit(job(2, request(1, gpu=a100), time_limit_s=500.0), job(3, request(1, gpu=rtx), time_limit_s=900.0))
+    assert [placed.job for placed in bench.place(policy)] == [3]
+    bench.submit(job(4, request(1, gpu=a100), time_limit_s=500.0))
+    assert bench.place(policy) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_the_plan_finds_the_moment_that_a_plain_search_finds(data: st.DataObject) -> None:
+    bench = Bench(node("n1"), node("n2", inventory=inventory(16, devices=gpus(3))))
+    draw = data.draw
+    for number in range(1, draw(st.integers(1, 8))):
+        wants = request(draw(st.integers(1, 6)), gpu=draw(st.sampled_from([None, 1, 0.5])))
+        bench.submit(job(number, wants, time_limit_s=float(draw(st.integers(1, 50)) * 10)))
+    bench.place(Policy(backfill=Backfill.GREEDY))
+    room = Room(bench.state.rack, bench.now, [])
+    outlook = Outlook(room, bench.now, CONSERVATIVE, [])
+    releases = outlook.releases(np.ones(2, dtype=np.bool_), predict=False)
+    parts = outlook.device_parts(predict=False)
+    plan = Plan(releases, room.devices, room.device_free.copy(), parts, bench.now)
+    kind = draw(st.sampled_from([None, GpuKind(None, 0, 1, 1000), GpuKind(None, 0, 2, 1000), GpuKind(None, 0, 1, 500)]))
+    need = np.array([draw(st.integers(1, 8)) * 1000, 0, 0 if kind is None else kind.devices * kind.milli, 0, 1])
+    for _ in range(2):
+        length = float(draw(st.integers(1, 60)) * 10)
+        found = plan.first_start(need, np.ones(2, dtype=np.bool_), 1, length, kind)
+        assert (None if found is None else (found[0], found[1].tolist())) == slowly(plan, need, length, kind)
+        if found is not None:
+            plan.reserve(found[0], [int(found[1][0])], need, length, kind)
+
+
+def slowly(plan: Plan, need: np.ndarray, length_s: float, kind: GpuKind | None) -> tuple[int, list[int]] | None:
+    """Every moment and every node, one by one."""
+    for index, time_s in enumerate(plan.times):
+        lasts = [at for at in range(index, len(plan.times)) if at == index or plan.times[at] < time_s + length_s]
+        able = []
+        for row in range(2):
+            room = all(np.all(np.delete(plan.free[at, :, row] >= need, GPUS)) for at in lasts)
+            if kind is not None:
+                of_node = np.flatnonzero(plan.devices.row == row)
+                good = [one for one in of_node if all(plan.device_free[at, one] >= kind.milli for at in lasts)]
+                room = room and len(good) >= kind.devices
+            if room:
+                able.append(row)
+        if able:
+            return index, able
+    return None
 
 
 def test_predictions_open_the_way_and_limits_close_it_when_a_job_has_waited_long() -> None:

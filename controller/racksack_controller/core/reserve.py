@@ -14,6 +14,7 @@ from racksack_controller.core.backfill import (
     spare_at,
 )
 from racksack_controller.core.devices import GpuKind
+from racksack_controller.core.plan import Parts
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.rack import Bools, Floats, Ints, Rack
 from racksack_controller.core.room import Room
@@ -90,6 +91,12 @@ class Outlook:
         """What is free, also on nodes that take no jobs just now."""
         closed = self.room.free[SLOTS] < 0
         return np.where(closed, self.rack.total - self.rack.held, self.room.free)
+
+    def device_parts(self, *, predict: bool) -> Parts:
+        """What running attempts hold of devices, and until when."""
+        shares = self.room.devices.shares
+        device, place, milli = shares[:, shares[2] > 0]
+        return Parts(device, milli, self._ends(place, predict=predict))
 
     def opens_s(self) -> Floats:
         """When each node takes jobs: now, when it has cooled, or is expected to have booted; infinity: unknown."""
