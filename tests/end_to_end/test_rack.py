@@ -300,6 +300,69 @@ def test_power_cut_in_mid_job(rig: Rig, waits: str) -> None:
     assert [line[0] for line in trace_on(rig, node, "power")] == ["start"]
 
 
+@pytest.fixture(scope="module")
+def meets(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A project on the laptop whose ranks meet over TCP, trace their start and wait for a file each."""
+    return put(rig, projects.make(tmp_path_factory.mktemp("g") / "meets", projects.RENDEZVOUS))
+
+
+def begin_gang(rig: Rig, meets: str, name: str) -> int:
+    """A gang on the two servers of one subnet, once its ranks have met."""
+    options = ["--nodes", 2, "--node", "r1", "--node", "r3", "--env", f"TRACE=/home/racksack/trace-{name}"]
+    job = rig.submit(meets, "--name", name, *options, "--", f"/home/racksack/go-{name}")
+    has_met(rig, job, 1)
+    return job
+
+
+def has_met(rig: Rig, job: int, attempt: int) -> None:
+    """Every rank of this attempt has printed whom it met."""
+    rig.wait_for(job, "running", attempt=attempt, timeout_s=90)
+    for rank in (0, 1):
+        logs = ["racksack", "logs", job, "--rank", rank]
+        until(lambda argv=logs: "met" in rig.cli(*argv).stdout, f"rank {rank} of job {job} has met the other", 30)
+
+
+def came_back(rig: Rig, job: int, attempt: int) -> None:
+    rig.wait_for(job, "done", attempt=attempt)
+    folder = rig.returned(job)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["attempt"] == attempt
+    first, second = (rank["node"] for rank in result["ranks"])
+    assert {first, second} == {"r1", "r3"}
+    assert (folder / "stdout.log").read_text() == f"rank 0 met {second}\n"
+    assert (folder / "rank-1/stdout.log").read_text() == f"rank 1 met {first}\n"
+
+
+def test_a_gang_meets_over_the_network_and_outlives_its_controller(rig: Rig, meets: str) -> None:
+    job = begin_gang(rig, meets, "gang")
+    rig.kill()
+    let_go(rig, "r3", "gang")
+    until(lambda: len(trace_on(rig, "r3", "gang")) == 2, "one rank ends while there is no controller")
+    rig.start()
+    assert rig.job(job)["state"] == "running", rig.log()
+    let_go(rig, "r1", "gang")
+    came_back(rig, job, 1)
+
+
+def test_power_cut_of_one_node_in_mid_gang(rig: Rig, meets: str) -> None:
+    """The rank that is left is ended, and the gang runs again when both nodes are there."""
+    job = begin_gang(rig, meets, "cutgang")
+    rig.rack["r3"].power_cut()
+    rig.wait_for(job, "queued", timeout_s=90)
+    attempts = next((rig.rack["r1"].home() / ".racksack").glob("*/attempts"))
+    until(lambda: not [one for one in attempts.iterdir() if one.name.startswith(f"{job}.1")], "r1 is clean", 30)
+    rig.rack["r3"].power_on()
+    rig.rack["r3"].wait_up()
+    has_met(rig, job, 2)
+    for node in ("r1", "r3"):
+        let_go(rig, node, "cutgang")
+    came_back(rig, job, 2)
+    assert sorted(line[1:] for node in ("r1", "r3") for line in trace_on(rig, node, "cutgang") if line[0] == "end") == [
+        ["0", f"{job}.2"],
+        ["1", f"{job}.2"],
+    ]
+
+
 def test_users_cannot_reach_each_others_work(rig: Rig, waits: str, tmp_path: Path) -> None:
     """ann's job, and bob with everything that a shell on the controller's host allows him."""
     secret = projects.make(tmp_path / "secret", "print('ann knows 4711')\n" + projects.TRACED)
