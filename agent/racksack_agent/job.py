@@ -11,6 +11,7 @@ from racksack_agent import limits, processes, signals
 from racksack_agent.echo import Echo
 from racksack_agent.ending import End, StopRequest
 from racksack_agent.home import AttemptFolder
+from racksack_agent.log_times import LogTimes
 from racksack_agent.prepare import Prepared
 
 Order = Dict[str, Any]
@@ -47,6 +48,7 @@ class Running:
         self.ram_peak_bytes = 0
         self.cpu_s = 0.0
         self.stuck: list[int] = []
+        self.times: LogTimes | None = None
 
 
 def start(folder: AttemptFolder, order: Order, prepared: Prepared, terminal: int) -> Running:
@@ -70,7 +72,9 @@ def start(folder: AttemptFolder, order: Order, prepared: Prepared, terminal: int
         for log in logs:
             os.close(log)
     limit.leave()
-    return Running(pid, order, limit)
+    running = Running(pid, order, limit)
+    running.times = LogTimes(folder.out)
+    return running
 
 
 def watch(running: Running, stop: StopRequest) -> End:
@@ -79,6 +83,8 @@ def watch(running: Running, stop: StopRequest) -> End:
     while not reap(running):
         now_s = time.monotonic()
         consider(running, stop, now_s)
+        if running.times:
+            running.times.look(now_s)
         if running.ending and now_s >= running.ending.kill_at_s:
             if not kill_all(running, now_s):
                 break

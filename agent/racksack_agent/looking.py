@@ -13,7 +13,7 @@ from racksack_agent.logins import count_logins
 from racksack_agent.problems import RefusedError
 from racksack_agent.starting import agent_command
 
-_STREAMS = ("stdout", "stderr", "env")
+_STREAMS = ("stdout", "stderr", "env", "times")
 _LIMIT_BYTES_MAX = 16 << 20
 
 
@@ -84,12 +84,17 @@ def meminfo() -> Dict[str, int]:
 
 
 def attach(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
-    """How to see an attempt's terminal (`session`), and to get a shell in its folder with its environment (`shell`).
+    """How to see an attempt's terminal and type into it (`session`), to only see it (`view`; empty with screen), and to
+    get a shell in its folder with its environment (`shell`).
 
-    Both are argument vectors for this node. Raises RefusedError when it does not run.
+    All are argument vectors for this node. Raises RefusedError when it does not run.
     """
     folder = agent.home.attempt(checks.attempt_name(request.get("attempt")))
     report = agent.attempts.report(folder.name)
     if report is None or report["state"] == "ended" or agent.sessions is None:
         raise RefusedError("no_attempt", f"{folder.name} does not run on this node")
-    return {"session": agent.sessions.attach_command(folder.name), "shell": agent_command("shell", folder.path)}
+    return {
+        "session": agent.sessions.attach_command(folder.name),
+        "view": agent.sessions.view_command(folder.name),
+        "shell": agent_command("shell", folder.path),
+    }

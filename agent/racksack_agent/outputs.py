@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from typing import Sequence
+from typing import Iterator, Sequence, Tuple
 
 from racksack_agent import globbing, records
 from racksack_agent.gathered import Gathered, TooLargeError
 
-LOGS = ("stdout.log", "stderr.log", "env.log")
+LOGS = ("stdout.log", "stderr.log", "env.log", "times.log")
 
 
 def gather(work: str, out: str, globs: Sequence[str], max_bytes: int) -> Gathered:
@@ -82,7 +82,10 @@ def fault_of(entry: os.DirEntry[str], root: str) -> str:
 
 
 def keep_logs(out: str, gathered: Gathered, max_bytes: int) -> None:
-    """Remove all but the logs, and cut those that alone are too large. Raises OSError."""
+    """Remove all but the logs, naming the largest of it, and cut logs that alone are too large. Raises OSError."""
+    for size_bytes, relative in sorted(sizes_below(out), reverse=True):
+        if relative not in LOGS:
+            gathered.drop(f"{relative}: {size_bytes} bytes, the outputs were too large")
     for name in os.listdir(out):
         path = out + "/" + name
         if name in LOGS and not os.path.islink(path) and os.path.isfile(path):
@@ -92,6 +95,14 @@ def keep_logs(out: str, gathered: Gathered, max_bytes: int) -> None:
         else:
             os.unlink(path)
     recount(out, gathered)
+
+
+def sizes_below(out: str) -> Iterator[Tuple[int, str]]:
+    """The size and path of each file below `out`."""
+    for folder, _, names in os.walk(out):
+        for name in names:
+            path = folder + "/" + name
+            yield os.lstat(path).st_size, os.path.relpath(path, out)
 
 
 def cut(path: str, keep_bytes: int) -> None:

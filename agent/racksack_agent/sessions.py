@@ -66,6 +66,10 @@ class Sessions:
         """What a person runs to see the session and type into it."""
         raise NotImplementedError
 
+    def view_command(self, attempt: str) -> list[str]:
+        """What a person runs to only see it; empty where the program has no way."""
+        raise NotImplementedError
+
     def _run(self, argv: Sequence[str], extra: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[str]:
         kept = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME", "PATH", "SHELL") if name in os.environ}
         env = {**kept, "LANG": "C.UTF-8", "TERM": "dumb", **(extra or {})}
@@ -128,6 +132,10 @@ class Tmux(Sessions):
         """See Sessions. `=` asks for the exact name."""
         return self._command("attach-session", "-t", "=" + self.name_of(attempt))
 
+    def view_command(self, attempt: str) -> list[str]:
+        """See Sessions."""
+        return self._command("attach-session", "-r", "-t", "=" + self.name_of(attempt))
+
 
 class Screen(Sessions):
     """GNU screen; its socket is a folder."""
@@ -175,6 +183,10 @@ class Screen(Sessions):
     def attach_command(self, attempt: str) -> list[str]:
         """See Sessions."""
         return ["env", "SCREENDIR=" + self.socket, self.program, "-x", self.name_of(attempt)]
+
+    def view_command(self, attempt: str) -> list[str]:
+        """See Sessions. Screen keeps such rights per user, and this is the same one."""
+        return []
 
 
 def told_pane(folder: AttemptFolder, give_up_s: float) -> Optional[Pane]:

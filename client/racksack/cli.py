@@ -112,6 +112,19 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+def watch_option(function: F) -> F:
+    """`-w`, `--watch [SECONDS]`."""
+    return click.option(
+        "-w",
+        "--watch",
+        metavar="[SECONDS]",
+        is_flag=False,
+        flag_value=2.0,
+        type=click.FloatRange(0.1, 86400.0),
+        help="Show it again every two seconds, or so many.",
+    )(function)
+
+
 def option_s(option: str, text: str | None) -> float | None:
     """The seconds of a duration option, None when it was not given. Raises click's UsageError naming the option."""
     from racksack_jobspecs.units import parse_duration

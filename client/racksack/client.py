@@ -159,9 +159,10 @@ class Client:
         """cancel, hold, release, retry or fetched."""
         return self.post(f"jobs/{job_id}/{verb}", {key: value for key, value in body.items() if value is not None})
 
-    def attach(self, job_id: int, *, shell: bool = False, rank: int | None = None) -> Attach:
-        """How to get into a running job, of a gang into one rank of it."""
-        return self.get(Attach, f"jobs/{job_id}/attach", {"shell": 1 if shell else None, "rank": rank})
+    def attach(self, job_id: int, *, shell: bool = False, view: bool = False, rank: int | None = None) -> Attach:
+        """How to get into a running job (`view`: to only see its terminal), of a gang into one rank of it."""
+        query = {"shell": 1 if shell else None, "view": 1 if view else None, "rank": rank}
+        return self.get(Attach, f"jobs/{job_id}/attach", query)
 
     def plan(self, text: str) -> Plan:
         """What would become of a job file."""

@@ -73,6 +73,22 @@ def spec_of_file(path: Path, overrides: Mapping[str, Value | None]) -> tuple[Job
         raise UsageError(f"{path}: {error}") from None
 
 
+def spec_of_text(text: str, overrides: Mapping[str, Value]) -> JobSpec:
+    """The spec of a job file's text, with some keys replaced. Raises UsageError with every mistake and its line."""
+    try:
+        root = yamltext.load(text)
+    except yamltext.YamlError as error:
+        raise UsageError(str(error)) from None
+    if not isinstance(root, yamltext.Mapping):
+        raise UsageError("this is not a job file; write lines such as `entrypoint: main.py`")
+    values = {key.text: value for key, value in root.entries}
+    lines = {key: value.line for key, value in values.items()}
+    try:
+        return parse_job(_text({**values, **overrides}, lines))
+    except JobFileError as error:
+        raise UsageError("\n".join(map(str, error.problems))) from None
+
+
 def _read_file(path: Path) -> tuple[dict[str, yamltext.Node], Path]:
     try:
         root = yamltext.load(path.read_bytes())

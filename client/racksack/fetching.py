@@ -24,7 +24,7 @@ from racksack.target import Target
 from racksack.text import clean
 from racksack.views import JobView
 
-LOGS = ("stdout.log", "stderr.log", "env.log", "result.json")
+LOGS = ("stdout.log", "stderr.log", "env.log", "times.log", "result.json")
 BATCH = 100
 PARTIAL = ".racksack-partial"
 _NAME_CHARS_MAX = 60

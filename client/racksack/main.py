@@ -20,7 +20,7 @@ COMMANDS = {
     "cancel": Lazy("racksack.commands.cancel:command", "End jobs.", _JOBS),
     "hold": Lazy("racksack.commands.act:hold", "Keep waiting jobs from starting.", _JOBS),
     "release": Lazy("racksack.commands.act:release", "Let held jobs start.", _JOBS),
-    "retry": Lazy("racksack.commands.act:retry", "Run finished jobs again.", _JOBS),
+    "retry": Lazy("racksack.commands.retry:command", "Run finished jobs again.", _JOBS),
     "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
     "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),

@@ -74,10 +74,15 @@ def prepare(
 
 
 def planned(client: Client, prepared: Prepared) -> Plan:
-    """What the controller makes of it. Raises UsageError for mistakes and NeverRunnableError when no node could run
+    """What the controller makes of it; raises as `check_plan`."""
+    return check_plan(client, prepared.spec)
+
+
+def check_plan(client: Client, spec: JobSpec) -> Plan:
+    """What the controller makes of a job. Raises UsageError for mistakes and NeverRunnableError when no node could run
     it.
     """
-    plan = client.plan(_text(prepared.spec))
+    plan = client.plan(_text(spec))
     if plan.problems:
         raise errors.UsageError("\n".join(_problem(problem) for problem in plan.problems))
     if plan.never:
@@ -90,12 +95,12 @@ def submit(client: Client, prepared: Prepared, plan: Plan, progress: Progress | 
     job.
     """
     if client.has_snapshot(prepared.digest):
-        job_ids = _hand_in(client, prepared.spec)
+        job_ids = hand_in(client, prepared.spec)
         moved = NOTHING_MOVED
     else:
         with upload.upload_name(client.target, prepared.digest) as name:
             moved = _send(client, prepared, name, progress)
-            job_ids = _hand_in(client, msgspec.structs.replace(prepared.spec, project=name))
+            job_ids = hand_in(client, msgspec.structs.replace(prepared.spec, project=name))
     prepared.known.sent[str(client.target)] = prepared.digest
     hash_cache.remember(prepared.selection.root, prepared.known)
     return Submitted(tuple(job_ids), prepared.spec, plan, moved)
@@ -106,7 +111,7 @@ def _send(client: Client, prepared: Prepared, name: str, progress: Progress | No
     return upload.send(client.target, prepared.selection, name, previous, progress.on_sent if progress else None)
 
 
-def _hand_in(client: Client, spec: JobSpec) -> list[int]:
+def hand_in(client: Client, spec: JobSpec) -> list[int]:
     """Rename the job file into `jobs/` and wait until it is accepted.
 
     The key makes a second file of the same submission harmless, so a broken connection is answered with one more try.

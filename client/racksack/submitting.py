@@ -110,11 +110,11 @@ def _spec(client: Client, wish: Wishes) -> tuple[JobSpec, Path]:
                 f"name the file in {clean(wish.project)} that is to run: submit DIR ENTRY, or submit job.yaml"
             )
         return spec_of_file(wish.project, values)
-    entrypoint = _inside(wish.project, wish.entrypoint)
+    entrypoint = inside(wish.project, wish.entrypoint)
     return spec_of_options({**values, "project": "local", "entrypoint": entrypoint}), wish.project
 
 
-def _inside(project: Path, entrypoint: str) -> str:
+def inside(project: Path, entrypoint: str) -> str:
     """The entrypoint relative to the project; completed from the shell it is often relative to where one stands."""
     here, root = Path(entrypoint).absolute(), project.absolute()
     normal = Path(os.path.normpath(here))

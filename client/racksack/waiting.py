@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from racksack.client import Client
 from racksack.following import Patience, code_of, follow_log, wait_for
+from racksack.log_times import Lines, Showing, begin
 from racksack.text import clean, paint, say, state_colour
 from racksack.views import JobDetails
 from racksack_jobspecs.states import ExitCode, JobState
@@ -76,21 +78,20 @@ def leaving_alone(job_ids: Sequence[int]) -> Iterator[None]:
         raise
 
 
-def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str], rank: int | None = None) -> None:
+def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str], how: Showing | None = None) -> None:
     """Follow the logs of one job to our stdout and stderr; of several jobs each line carries the job's id."""
     import threading
 
+    how = how or Showing()
     ways = [(job_id, stream) for job_id in job_ids for stream in streams]
     if len(ways) == 1:
-        _pump(client, *ways[0], b"", rank)
+        _pump(client, *ways[0], b"", how)
         return
     failures: list[BaseException] = []
     threads = []
     for job_id, stream in ways:
         prefix = f"{job_id}: ".encode() if len(job_ids) > 1 else b""
-        thread = threading.Thread(
-            target=_pump_alone, args=(client, job_id, stream, prefix, rank, failures), daemon=True
-        )
+        thread = threading.Thread(target=_pump_alone, args=(client, job_id, stream, prefix, how, failures), daemon=True)
         thread.start()
         threads.append(thread)
     for thread in threads:
@@ -101,28 +102,24 @@ def show_logs(client: Client, job_ids: Sequence[int], streams: Sequence[str], ra
 
 
 def _pump_alone(
-    client: Client, job_id: int, stream: str, prefix: bytes, rank: int | None, failures: list[BaseException]
+    client: Client, job_id: int, stream: str, prefix: bytes, how: Showing, failures: list[BaseException]
 ) -> None:
     """One log over a connection of its own, for a thread. What goes wrong is raised by whoever waits for it."""
     try:
         with Client(client.target) as own:
-            _pump(own, job_id, stream, prefix, rank)
+            _pump(own, job_id, stream, prefix, how)
     except Exception as error:  # noqa: BLE001 - carried to the other thread
         failures.append(error)
 
 
-def _pump(client: Client, job_id: int, stream: str, prefix: bytes, rank: int | None) -> None:
+def _pump(client: Client, job_id: int, stream: str, prefix: bytes, how: Showing) -> None:
     destination = 2 if stream == "stderr" else 1
-    rest = b""
-    for data in follow_log(client, job_id, stream, rank=rank, patience=Patience(say)):
-        if not prefix:
-            _write(destination, data)
-            continue
-        whole, _, rest = (rest + data).rpartition(b"\n")
-        if whole:
-            _write(destination, b"".join(prefix + line + b"\n" for line in whole.split(b"\n")))
-    if rest:
-        _write(destination, prefix + rest + b"\n")
+    patience = Patience(say)
+    offset, notes = patience.ask(lambda: begin(client, job_id, stream, how))
+    lines = Lines(prefix, notes if how.timestamps else None, offset, otherwise=time.time)
+    for data in follow_log(client, job_id, stream, offset=offset, rank=how.rank, patience=patience):
+        _write(destination, lines.feed(data))
+    _write(destination, lines.end())
 
 
 def _write(descriptor: int, data: bytes) -> None:

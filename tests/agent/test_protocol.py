@@ -265,6 +265,7 @@ def test_attaching_shows_the_job_live(serve, project):
         tmux = attach["session"][: attach["session"].index("attach-session")]
         capture = [*tmux, "capture-pane", "-p", "-t", attach["session"][-1] + ":"]
         wait_until(lambda: "visible in the pane" in os.popen(" ".join(capture)).read())
+        assert attach["view"] == [*tmux, "attach-session", "-r", "-t", attach["session"][-1]]
         os.spawnvp(os.P_WAIT, tmux[0], [*tmux, "send-keys", "-t", attach["session"][-1] + ":", "typed", "Enter"])
         assert serve.ended("1.1")["outcome"] == "done"
         assert "got typed" in serve.out("1.1")

@@ -168,6 +168,7 @@ def test_too_much_output_leaves_the_logs(serve, project):
     assert "above the 1048576 allowed; only the logs were kept" in report["reason"]
     assert serve.out("1.1") == "log\n"
     assert report["output_files"] == 2
+    assert report["dropped"] == ["big: 3000000 bytes, the outputs were too large"]
 
 
 def test_a_log_that_is_too_large_by_itself_is_cut(serve, project):
@@ -330,3 +331,17 @@ def test_folders_nested_too_deep_for_a_path(serve, project):
     assert report["state"] == "ended"
     serve.call("remove", attempts=["1.1"])
     assert listed(serve.home / "attempts") == []
+
+
+def test_it_is_noted_when_a_job_printed(serve, project):
+    script = "import os, time\n"
+    script += "def until(size):\n    while all(int(line.split()[1]) != size for line in notes()): time.sleep(0.05)\n"
+    script += "def notes():\n    path = os.environ['RACKSACK_RETURN_DIR'] + '/times.log'\n"
+    script += "    return open(path).readlines() if os.path.exists(path) else []\n"
+    script += "print('first'); until(6); print('second'); until(13)\n"
+    report = serve.run(order("1.1", serve.project(project(main__py=script)), "main.py"))
+    assert report["outcome"] == "done"
+    notes = [line.split() for line in serve.out("1.1", "times.log").splitlines()]
+    assert [int(size) for _, size, _ in notes] == [6, 13]
+    assert report["started_at_s"] < float(notes[0][0]) < float(notes[1][0]) <= report["ended_at_s"]
+    assert serve.call("tail", attempt="1.1", stream="times", offset=0, limit=9)["size"] > 0

@@ -34,6 +34,7 @@ class StandIn:
     jobs: dict[int, dict[str, Any]] = field(default_factory=dict)
     submissions: dict[str, list[int]] = field(default_factory=dict)
     logs: dict[tuple[int, str], bytes] = field(default_factory=dict)
+    specs: list[JobSpec] = field(default_factory=list)  # of the job files that were dropped
     nodes: list[dict[str, Any]] = field(default_factory=list)
     energy: dict[str, Any] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -78,6 +79,7 @@ class StandIn:
             text = path.read_bytes()
             path.unlink()
             spec = parse_job(text)
+            self.specs.append(spec)
             if spec.submission in self.submissions:
                 continue
             digest = self._store(spec.project)
@@ -212,7 +214,7 @@ def _job(at: StandIn, words: list[str], query: dict[str, str]) -> Any:
     deadline = time.monotonic() + float(query.get("wait_s", 0))
     while job["state"] == query.get("seen") and time.monotonic() < deadline:
         time.sleep(0.01)
-    return {**job, "events": [{"at_s": job["submitted_at_s"], "sentence": "submitted"}], "attempts": [], "spec": {}}
+    return {"events": [{"at_s": job["submitted_at_s"], "sentence": "submitted"}], "attempts": [], "spec": {}, **job}
 
 
 def _listed(at: StandIn, query: dict[str, str]) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
-"""`racksack hold`, `release` and `retry`: one small thing done to each of several jobs."""
+"""`racksack hold` and `release`: one small thing done to each of several jobs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
@@ -28,15 +26,6 @@ def release(ids: tuple[str, ...], as_json: bool, controller: str | None) -> int:
     return _act(ids, "release", "released", as_json, controller)
 
 
-@click.command("retry", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@json_option
-@controller_option
-def retry(ids: tuple[str, ...], as_json: bool, controller: str | None) -> int:
-    """Run finished jobs again, with the same project and arguments."""
-    return _act(ids, "retry", "queued again", as_json, controller)
-
-
 def _act(ids: tuple[str, ...], verb: str, done: str, as_json: bool, controller: str | None) -> int:
     with open_client(controller) as client:
 
@@ -45,12 +34,6 @@ def _act(ids: tuple[str, ...], verb: str, done: str, as_json: bool, controller: 
             if as_json:
                 print_json({"id": job_id, verb: True, "answer": answer})
             else:
-                click.echo(f"{job_id} {done}{_new_id(answer, job_id)}")
+                click.echo(f"{job_id} {done}")
 
         return for_each(client.resolve(ids), act)
-
-
-def _new_id(answer: Any, job_id: int) -> str:  # noqa: ANN401 - whatever the controller answers
-    """A retry may make a new job."""
-    found = answer.get("id") if isinstance(answer, dict) else None
-    return f" as {found}" if isinstance(found, int) and found != job_id else ""

@@ -13,17 +13,20 @@ from racksack.text import clean, print_json, say
 
 @click.command("attach", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("job", metavar="ID")
+@click.option("-r", "--read-only", is_flag=True, help="See it, without typing into it.")
 @click.option("--shell", is_flag=True, help="A shell in the job's folder, with its venv and GPUs.")
 @click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Of a job on several nodes: rank K. [0]")
 @json_option
 @controller_option
-def command(job: str, shell: bool, rank: int | None, as_json: bool, controller: str | None) -> int:
+def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: bool, controller: str | None) -> int:
     """Enter the terminal of a running job. Leaving it does not end the job; how to leave is said first."""
+    if shell and read_only:
+        raise click.UsageError("a shell is not read-only; use --shell or --read-only")
     with open_client(controller) as client:
         job_ids = client.resolve([job])
         if len(job_ids) != 1:
             raise UsageError("attach enters one job; name one")
-        way = client.attach(job_ids[0], shell=shell, rank=rank)
+        way = client.attach(job_ids[0], shell=shell, view=read_only, rank=rank)
         host = client.target.host
     argv = way.argv
     if host is not None:

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, open_client
-from racksack.text import clean, say
+from racksack.cli import controller_option, for_each, open_client, option_s
+from racksack.text import clean, say, short_local
 from racksack_jobspecs.states import WAITING, JobState
 
 if TYPE_CHECKING:
     from racksack.client import Client
-
-_TAIL_BYTES = 64 * 1024
-
-
-class Which(NamedTuple):
-    """Whose log; None: the latest attempt's, rank 0's."""
-
-    attempt: int | None
-    rank: int | None
+    from racksack.log_times import Showing
+    from racksack.views import JobDetails
 
 
 @click.command("logs", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends, and end with its exit code.")
 @click.option("-n", "--tail", "tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
+@click.option("--since", metavar="TIME", help="Only what was printed in the last 10m, 2h, ...")
+@click.option("-T", "--timestamps", is_flag=True, help="Each line begins with the time it was printed.")
 @click.option("--stdout", "stream", flag_value="stdout", help="Only stdout.")
 @click.option("--stderr", "stream", flag_value="stderr", help="Only stderr.")
 @click.option("--env", "stream", flag_value="env", help="How the venv was made.")
-@click.option("--stage", type=click.Choice(["run", "env"]), help="The same as --env for `env`.")
+@click.option(
+    "--stage",
+    type=click.Choice(["run", "env", "transfer"]),
+    help="run: what it printed; env: how the venv was made; transfer: how it came to its node and back.",
+)
 @click.option("--attempt", metavar="K", type=click.IntRange(min=1), help="An earlier attempt's.")
 @click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Of a job on several nodes: rank K. [0]")
 @click.option("--exit-code", is_flag=True, help="With -f: end with the program's own code.")
@@ -40,6 +41,8 @@ def command(
     ids: tuple[str, ...],
     follow: bool,
     tail: int | None,
+    since: str | None,
+    timestamps: bool,
     stream: str | None,
     stage: str | None,
     attempt: int | None,
@@ -51,63 +54,70 @@ def command(
 
     Without -f it returns at once, also for a job that has not started.
     """
+    from racksack.log_times import Showing
+
+    ago_s = option_s("--since", since)
+    if follow and (attempt is not None or stage == "transfer"):
+        raise click.UsageError("-f shows what comes; --attempt and --stage transfer show what is there already")
+    if ago_s is not None and tail is not None:
+        raise click.UsageError("--since and --tail both say where to begin; use one of them")
     stream = "env" if stage == "env" else stream
     streams = (stream,) if stream else ("stdout", "stderr")
+    how = Showing(None if ago_s is None else time.time() - ago_s, tail, timestamps, attempt, rank)
     with open_client(controller) as client:
         job_ids = client.resolve(ids)
+        if stage == "transfer":
+            return for_each(job_ids, lambda job_id: _transfer(client.job(job_id), attempt))
         if follow:
-            return _follow(client, job_ids, streams, rank, exit_code)
+            return _follow(client, job_ids, streams, how, exit_code)
         several = len(job_ids) > 1
-        which = Which(attempt, rank)
-        return for_each(job_ids, lambda job_id: _show(client, job_id, streams, tail, which, several))
+        return for_each(job_ids, lambda job_id: _show(client, job_id, streams, how, several))
 
 
-def _follow(
-    client: Client, job_ids: list[int], streams: tuple[str, ...], rank: int | None, pass_exit_code: bool
-) -> int:
+def _follow(client: Client, job_ids: list[int], streams: tuple[str, ...], how: Showing, pass_exit_code: bool) -> int:
     from racksack.following import Patience, wait_for
     from racksack.waiting import ending, final_code, leaving_alone, show_logs
 
     with leaving_alone(job_ids):
-        show_logs(client, job_ids, streams, rank)
+        show_logs(client, job_ids, streams, how)
         jobs = wait_for(client, job_ids, patience=Patience(say))
     for job in jobs:
         say(ending(job))
     return final_code(jobs, pass_exit_code)
 
 
-def _show(client: Client, job_id: int, streams: tuple[str, ...], tail: int | None, which: Which, several: bool) -> None:
+def _show(client: Client, job_id: int, streams: tuple[str, ...], how: Showing, several: bool) -> None:
     job = client.job(job_id)
     if JobState(job.state) in WAITING:
         say(f"job {job_id} ({clean(job.name)}) is {job.state} and has printed nothing yet; -f waits for it")
         return
+    if how.since_s is not None and job.is_final and (job.ended_at_s or 0.0) < how.since_s:
+        say(f"job {job_id} ({clean(job.name)}) ended before that time")
+        return
     for stream in streams:
         output = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
-        if tail is not None:
-            data = _tail(client, job_id, stream, tail, which)
-            output.write(_prefixed(data, job_id) if several else data)
-        elif several:
-            output.write(
-                _prefixed(b"".join(client.log(job_id, stream, attempt=which.attempt, rank=which.rank)), job_id)
-            )
-        else:
-            output.writelines(client.log(job_id, stream, attempt=which.attempt, rank=which.rank))
+        for data in _lines(client, job, stream, how, f"{job_id}: ".encode() if several else b""):
+            output.write(data)
         output.flush()
 
 
-def _tail(client: Client, job_id: int, stream: str, lines: int, which: Which) -> bytes:
-    """The last lines of a log, read from its end in growing steps."""
-    size = _TAIL_BYTES
-    while True:
-        whole = b"".join(client.log(job_id, stream, attempt=which.attempt, rank=which.rank, offset=-size))
-        found = whole.splitlines(keepends=True)
-        if len(found) > lines or len(whole) < size:
-            return b"".join(found[-lines:]) if lines else b""
-        size *= 8
+def _lines(client: Client, job: JobDetails, stream: str, how: Showing, prefix: bytes) -> Iterator[bytes]:
+    """A log piece by piece, with what is to stand before each line."""
+    from racksack.log_times import Lines, begin
+
+    start, notes = begin(client, job.id, stream, how)
+    lines = Lines(prefix, notes if how.timestamps else None, start, otherwise=lambda: job.ended_at_s or time.time())
+    for piece in client.log(job.id, stream, attempt=how.attempt, rank=how.rank, offset=start):
+        yield lines.feed(piece)
+    yield lines.end()
 
 
-def _prefixed(data: bytes, job_id: int) -> bytes:
-    if not data:
-        return data
-    end = b"" if data.endswith(b"\n") else b"\n"
-    return b"".join(b"%d: %s" % (job_id, line) for line in data.splitlines(keepends=True)) + end
+def _transfer(job: JobDetails, attempt: int | None) -> None:
+    """What the controller told about placing, sending, starting, ending and fetching a job."""
+    for event in job.events:
+        click.echo(f"{job.id}  {short_local(event.get('at_s'))}  {clean(event.get('sentence') or '')}")
+    for one in job.attempts:
+        if attempt in (None, one.get("number")) and one.get("problem"):
+            click.echo(
+                f"{job.id}  attempt {one.get('number')} on {clean(one.get('node') or '-')}: {clean(one['problem'])}"
+            )

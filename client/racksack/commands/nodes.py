@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import controller_option, json_option, open_client, watch_option
 from racksack.text import print_json, table
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ _OF_POWER = ("POWER", "WATTS", "IDLE FOR", "OFF IN", "LAST BOOT")  # not shown w
 
 @click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", metavar="[NODE]...", nargs=-1)
-@click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds.")
+@watch_option
 @json_option
 @controller_option
-def command(names: tuple[str, ...], watch: bool, as_json: bool, controller: str | None) -> int:
+def command(names: tuple[str, ...], watch: float | None, as_json: bool, controller: str | None) -> int:
     """Show the nodes: their state and how full they are."""
     import msgspec
 
@@ -53,10 +53,10 @@ def command(names: tuple[str, ...], watch: bool, as_json: bool, controller: str 
             if as_json:
                 print_json(msgspec.to_builtins(nodes))
             else:
-                show_screen(_table(nodes), clear=watch)
-            if not watch:
+                show_screen(_table(nodes), clear=watch is not None)
+            if watch is None:
                 return 0
-            time.sleep(2)
+            time.sleep(watch)
 
 
 def _table(nodes: Sequence[NodeView]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.cli import controller_option, for_each, json_option, open_client, watch_option
 from racksack.text import clean, paint, print_json, short_local, state_colour, table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _RIGHT = ("ID", "CPU", "RAM", "GPU", "RUN-TIME")
 @click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too, however old.")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's jobs; `me` for mine.")
 @click.option("--state", metavar="STATE,...", help="Only jobs in these states.")
-@click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds.")
+@watch_option
 @json_option
 @controller_option
 def command(
@@ -35,17 +35,17 @@ def command(
     everything: bool,
     owner: str | None,
     state: str | None,
-    watch: bool,
+    watch: float | None,
     as_json: bool,
     controller: str | None,
 ) -> int:
     """Show the queue and the nodes; with ids, each job's whole story."""
     with open_client(controller) as client:
         while True:
-            code = _show(client, ids, everything, owner, state, as_json, clear=watch)
-            if not watch:
+            code = _show(client, ids, everything, owner, state, as_json, clear=watch is not None)
+            if watch is None:
                 return code
-            time.sleep(2)
+            time.sleep(watch)
 
 
 def _show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,10 +121,25 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
       submit ./project main.py --cpus 16 --ram 32G -- --epochs 10
       submit job.yaml
 
-    With a job file, its `project` is a folder on this machine, and options win over what it says.
+    With a job file, its `project` is a folder on this machine, and options win over what it says. Lines such as
+    `#JOB --cpus 16` at the top of ENTRY are options too, and those given here win.
     """  # noqa: D301 - \b keeps click from joining the lines
     from racksack import submitting
 
-    wishes: Wishes = submitting.wishes(options, click.get_current_context().meta["racksack.arguments"])
+    context = click.get_current_context()
+    wishes: Wishes = submitting.wishes(_with_entry_file(context, options), context.meta["racksack.arguments"])
     with open_client(controller) as client:
         return submitting.run(client, wishes)
+
+
+def _with_entry_file(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with those that stand in the entry file."""
+    if options["entrypoint"] is None:
+        return options
+    from racksack.entry_options import merged
+    from racksack.submitting import inside
+
+    project = Path(options["project"]).expanduser()
+    given = click.core.ParameterSource.COMMANDLINE
+    explicit = frozenset(name for name in options if context.get_parameter_source(name) is given)
+    return merged(context.command, options, explicit, project / inside(project, options["entrypoint"]))

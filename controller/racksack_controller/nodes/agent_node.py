@@ -225,10 +225,10 @@ class AgentNode:
         piece = await self._ask("tail", arguments, SHORT_TIMEOUT_S, _Piece)
         return Chunk(base64.b64decode(piece.data_b64), piece.offset, piece.size)
 
-    async def attach(self, attempt: str, *, shell: bool) -> list[str]:
+    async def attach(self, attempt: str, way: str) -> list[str]:
         """See Node."""
         found = await self._ask("attach", {"attempt": attempt}, SHORT_TIMEOUT_S, dict[str, list[str]])
-        return self._transport.interactive(found["shell" if shell else "session"])
+        return self._transport.interactive(found[way]) if found.get(way) else []
 
     async def stats(self) -> NodeStats:
         """See Node."""

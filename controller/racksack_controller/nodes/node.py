@@ -171,8 +171,11 @@ class Node(Protocol):
     async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Chunk:
         """Up to `limit` bytes of stdout, stderr or env from `offset`; a negative offset counts from the end."""
 
-    async def attach(self, attempt: str, *, shell: bool) -> list[str]:
-        """What to run on the controller's machine to see a running attempt's terminal, or to get a shell beside it."""
+    async def attach(self, attempt: str, way: str) -> list[str]:
+        """What to run on the controller's machine to use a running attempt's terminal.
+
+        way: `session`, `view` to only see it (empty where the node cannot do that), or `shell` for a shell beside it.
+        """
 
     async def stats(self) -> NodeStats:
         """What the node uses now."""

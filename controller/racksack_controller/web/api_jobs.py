@@ -204,7 +204,7 @@ async def fetched(request: web.Request) -> web.Response:
 
 @routes.get("/api/v1/jobs/{id}/attach")
 async def attach(request: web.Request) -> web.Response:
-    """What to run on the controller's host to see the job's terminal, or a shell beside it."""
+    """What to run on the controller's host to enter the job's terminal, only see it (`view=1`), or have a shell."""
     context = request.app[CONTEXT]
     job, _caller = await context.owned_job(request)
     attempt = context.state.current(job)
@@ -215,11 +215,16 @@ async def attach(request: web.Request) -> web.Response:
         raise refusal(f"job {job.id} has no rank {rank}; its last one is {attempt.ranks - 1}", ExitCode.NOT_FOUND)
     attempt = context.state.attempts[attempt_key(job.id, attempt.number, rank)]
     node = context.nodes[attempt.node]
-    shell = request.query.get("shell") == "1"
+    shell, view = request.query.get("shell") == "1", request.query.get("view") == "1"
     try:
-        argv = await node.attach(attempt.key, shell=shell)
+        argv = await node.attach(attempt.key, "shell" if shell else "view" if view else "session")
     except NodeError as error:
         raise refusal(f"job {job.id} cannot be attached to: {error}", ExitCode.REFUSED) from None
+    if not argv:
+        raise refusal(
+            f"{attempt.node} has screen, which cannot show a terminal read-only; use `racksack logs -f {job.id}`",
+            ExitCode.REFUSED,
+        )
     hint = "leave the shell with exit" if shell else f"leave with {_DETACH[_is_screen(argv)]}; the job goes on"
     return web.json_response({"argv": argv, "hint": hint})
 

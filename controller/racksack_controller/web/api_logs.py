@@ -15,7 +15,7 @@ from racksack_controller.web.caller import forbidden, number, refusal
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_jobspecs.states import ACTIVE, WAITING, ExitCode
 
-STREAMS = ("stdout", "stderr", "env")
+STREAMS = ("stdout", "stderr", "env", "times")
 CHUNK_BYTES_MAX = 1024**2
 POLL_S = 0.25  # a running job's log is on its node, which does not announce each line
 

@@ -1,0 +1,66 @@
+"""`racksack retry`: finished jobs again, as they were or changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.commands.submit import resource_options
+from racksack.text import clean, print_json
+
+if TYPE_CHECKING:
+    from racksack.client import Client
+    from racksack.draft import Value
+
+
+@click.command("retry", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@resource_options
+@click.option("-w", "--node", "--nodelist", "nodes", multiple=True, metavar="NODE", help="Only this node.")
+@click.option("-x", "--exclude-node", multiple=True, metavar="NODE", help="Not this node.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="One more environment variable.")
+@click.option("--priority", metavar="N", help="-1000 to 1000, higher goes first.")
+@click.option("--edit", is_flag=True, help="Change its job file in $EDITOR first.")
+@json_option
+@controller_option
+def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | None, **options: Any) -> int:  # noqa: ANN401
+    """Run finished jobs again, with the same project and arguments.
+
+    With anything changed it is a new job of the same content, and the old one stays as it is.
+    """
+    from racksack.submitting import environment, gpu_value
+
+    keys = ("cpus", "ram", "time_limit", "disk", "gang", "priority")
+    changes: dict[str, Value | None] = {key: options[key] for key in keys}
+    changes["gpus"] = gpu_value(options["gpus"], options["vram"], options["gpu_share"])
+    changes["nodes"] = ",".join(options["nodes"]) or None
+    changes["exclude"] = ",".join(options["exclude_node"]) or None
+    given = {key: value for key, value in changes.items() if value is not None}
+    env = environment(options["env"], None)
+    with open_client(controller) as client:
+
+        def again(job_id: int) -> None:
+            if given or env or edit:
+                _tell(job_id, _changed(client, job_id, given, env, edit), as_json)
+            else:
+                client.act(job_id, "retry")
+                _tell(job_id, None, as_json)
+
+        return for_each(client.resolve(ids), again)
+
+
+def _changed(client: Client, job_id: int, given: dict[str, Value], env: dict[str, str], edit: bool) -> int:
+    """Hand in a changed job of the same content; its id."""
+    from racksack.resubmission import changed, resubmit
+
+    job = client.job(job_id)
+    return resubmit(client, changed(job, given, env, click.edit if edit else None))
+
+
+def _tell(job_id: int, new_id: int | None, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": new_id or job_id, "retry": True, "of": job_id})
+    else:
+        click.echo(clean(f"{job_id} queued again" + (f" as {new_id}" if new_id else "")))
