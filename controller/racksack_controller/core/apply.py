@@ -15,7 +15,7 @@ from racksack_controller.core import gang_apply, power_apply
 from racksack_controller.core.gang import attempts_of, is_over
 from racksack_controller.core.postpone import delay, effect_failed
 from racksack_controller.core.reported import outcome_of, take_report
-from racksack_controller.core.requeue import backoff_s, end_attempt, end_ranks, release_dependents
+from racksack_controller.core.requeue import backoff_s, end_attempt, end_ranks, release_dependents, requeue_now
 from racksack_controller.core.state import Attempt, Drain, Node, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
 from racksack_jobspecs.units import format_duration
@@ -197,13 +197,6 @@ def end_drains(state: State, now: float) -> None:
             continue
         for attempt in [attempt for attempt in state.on_node(node.name) if attempt.stop is None]:
             requeue_now(state, attempt, f"{node.name} is drained and its deadline has passed", now)
-
-
-def requeue_now(state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0) -> None:
-    """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
-    if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
-        return
-    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True, for_job=for_job), now)
 
 
 def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:

@@ -10,14 +10,18 @@ import msgspec
 from racksack_controller.core.events import Event
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power_apply import has_work
-from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided
-from racksack_controller.core.power_off import off_at_s, spare_to_keep, wanted_rows
+from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
+from racksack_controller.core.power_off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
 from racksack_controller.core.power_on import stagger, whom_to_wake
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
 from racksack_controller.core.power_records import NodePower, Phase, Wish
-from racksack_controller.core.power_view import View, is_dark
+from racksack_controller.core.power_view import View, could_wake, is_dark
 from racksack_controller.core.state import State
+from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
+
+Decision = SwitchOnDecided | SwitchOffDecided | SwitchWithdrawn
+JOBS_NAMED = 8  # of those that a node is switched on for
 
 
 class PowerPlan(msgspec.Struct, frozen=True):
@@ -36,49 +40,76 @@ def plan_power(
     pooled: bool = False,
 ) -> PowerPlan:
     """The decisions about power at `now` (Unix seconds). `pooled`: jobs lie on processors of any nodes (simulator)."""
-    view = View(state, now, policy, scheduling)
-    events = _wishes(state, now)
-    wakes: list[float] = []
-    wished = {event.node for event in events}
+    state.power_policy = policy
+    if not state.power:
+        return PowerPlan((), None)
     state.lines.advance(now)
-    if len(state.lines.open_lines()):
-        events += _on(view, wakes, pooled=pooled)
-    events += [one for one in _keep_on(view) if one.node not in {event.node for event in events}]
-    events += [one for one in _off(view, wakes, pooled=pooled) if one.node not in wished]
-    return PowerPlan(tuple(events), min((time_s for time_s in wakes if time_s > now), default=None))
+    view = View(state, now, policy, scheduling)
+    wakes: list[float] = []
+    decided: dict[str, Decision] = {}
+    groups = (_wishes(state, now), _results(state, now), _on(view, wakes, pooled=pooled), _keep_on(view))
+    for one in (decision for group in groups for decision in group):
+        decided.setdefault(one.node, one)
+    for one in [*_off(view, wakes, pooled=pooled), *_left_on(state, now, wakes)]:
+        decided.setdefault(one.node, one)
+    return PowerPlan(tuple(decided.values()), min((time_s for time_s in wakes if time_s > now), default=None))
 
 
-def _wishes(state: State, now: float) -> list[SwitchOnDecided | SwitchOffDecided]:
+def _wishes(state: State, now: float) -> list[Decision]:
     """What operators asked for; a node is switched off for them when its work is done."""
-    events: list[SwitchOnDecided | SwitchOffDecided] = []
+    events: list[Decision] = []
     for name, power in state.power.items():
-        if power.wish is Wish.NONE or name not in state.power_traits:
+        if power.wish is Wish.NONE or name not in state.power_traits or power.retry_at_s > now:
             continue
-        if power.wish is Wish.ON and is_dark(state, power) and power.retry_at_s <= now:
+        if power.wish is Wish.ON and is_dark(state, power):
             events.append(SwitchOnDecided(name, f"{power.wish_by} wants it on"))
-        elif power.wish in (Wish.OFF, Wish.CYCLE) and power.phase is Phase.ON and not has_work(state, name):
-            events += [SwitchOffDecided(name, f"{power.wish_by} wants it {power.wish}")] * (power.retry_at_s <= now)
+        elif power.wish is not Wish.ON and power.phase in (Phase.ON, Phase.SET_ASIDE) and not has_work(state, name):
+            again = " and on again" if power.wish is Wish.CYCLE else ""
+            events.append(SwitchOffDecided(name, f"{power.wish_by} wants it off{again}"))
     return events
 
 
-def _on(view: View, wakes: list[float], *, pooled: bool) -> list[SwitchOnDecided | SwitchOffDecided]:
-    """Nodes for what is waiting."""
+def _results(state: State, now: float) -> list[Decision]:
+    """Nodes that went dark with results on them that were not brought back yet."""
+    events: list[Decision] = []
+    for name, power in state.power.items():
+        if could_wake(state, power, now) and name in state.power_traits:
+            jobs = [one.job for one in state.on_node(name) if one.state is JobState.COLLECTING]
+            if jobs:
+                events.append(
+                    SwitchOnDecided(name, f"the results of job {jobs[0]} are on it", tuple(jobs[:JOBS_NAMED]))
+                )
+    return events
+
+
+def _on(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
+    """Nodes for what is waiting, and shutdowns that nobody was asked for yet."""
+    state, now = view.state, view.now
+    if not len(state.lines.open_lines()):
+        return []
     wake = whom_to_wake(view, pooled=pooled)
     turn, next_s = stagger(view, wake)
     wakes += [time_s for time_s in (next_s, wake.again_s) if time_s is not None]
-    wakes += [power.retry_at_s for power in view.state.power.values() if is_dark(view.state, power)]
-    if view.policy.quiet and not is_quiet(view.policy, view.now):
-        wakes += [time_s for time_s in (next_quiet_s(view.policy, view.now),) if time_s is not None]
-    return [SwitchOnDecided(one.power.node, _for(wake.jobs), wake.jobs[:8]) for one in turn]
+    wakes += [power.retry_at_s for power in state.power.values() if is_dark(state, power)]
+    wakes += [power.hold.until_s for power in state.power.values() if power.hold and power.hold.until_s is not None]
+    if view.policy.quiet and not is_quiet(view.policy, now):
+        wakes += [time_s for time_s in (next_quiet_s(view.policy, now),) if time_s is not None]
+    events: list[Decision] = [
+        SwitchOnDecided(one.power.node, _waiting(wake.jobs), wake.jobs[:JOBS_NAMED]) for one in turn
+    ]
+    stopping = [p for p in state.power.values() if p.phase is Phase.STOPPING and p.asked_at_s is None and not p.wish]
+    wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) if stopping else set()
+    events += [SwitchWithdrawn(p.node, "a job came") for p in stopping if state.rack.row[p.node] in wanted]
+    return events
 
 
-def _for(jobs: tuple[int, ...]) -> str:
+def _waiting(jobs: tuple[int, ...]) -> str:
     if not jobs:
         return "jobs are waiting"
     return f"job {jobs[0]} is waiting" + (f", and {len(jobs) - 1} more" if len(jobs) > 1 else "")
 
 
-def _keep_on(view: View) -> list[SwitchOnDecided]:
+def _keep_on(view: View) -> list[Decision]:
     """The nodes that are missing from those that always stay on."""
     on = sum(power.phase in (Phase.ON, Phase.BOOTING) for power in view.state.power.values())
     if on >= view.policy.keep_on:
@@ -88,7 +119,7 @@ def _keep_on(view: View) -> list[SwitchOnDecided]:
     return [SwitchOnDecided(one.power.node, why) for one in cheapest[: view.policy.keep_on - on]]
 
 
-def _off(view: View, wakes: list[float], *, pooled: bool) -> list[SwitchOnDecided | SwitchOffDecided]:
+def _off(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
     """Nodes that have been idle for long enough, and that nothing in the queue may use."""
     state, now = view.state, view.now
     due: list[NodePower] = []
@@ -102,10 +133,29 @@ def _off(view: View, wakes: list[float], *, pooled: bool) -> list[SwitchOnDecide
             wakes.append(at_s)
     if not due:
         return []
-    wanted = wanted_rows(view, list(view.jobs()), pooled=pooled)
+    wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled)
     spare = spare_to_keep(state, view.policy)
     return [
-        SwitchOffDecided(power.node, f"idle for {format_duration(now - (power.idle_since_s or now))}")
+        SwitchOffDecided(power.node, _idle(state, power, now))
         for power in due
-        if state.rack.row[power.node] not in wanted and power.node not in spare
+        if state.nodes[power.node].drain is not None
+        or (state.rack.row[power.node] not in wanted and power.node not in spare)
     ]
+
+
+def _idle(state: State, power: NodePower, now: float) -> str:
+    drain = state.nodes[power.node].drain
+    if drain is not None:
+        return f"it is drained and to be off then: {drain.reason}"
+    return f"idle for {format_duration(now - (power.idle_since_s or now))}"
+
+
+def _left_on(state: State, now: float, wakes: list[float]) -> list[Decision]:
+    """Nodes that draw power after a boot or a shutdown that failed."""
+    events: list[Decision] = []
+    for power in state.power.values():
+        if burns_for_nothing(state, power, now):
+            events.append(SwitchOffDecided(power.node, f"it is on but of no use: {power.problem}"))
+        elif power.phase is Phase.SET_ASIDE and power.lit is True:
+            wakes.append(power.retry_at_s)
+    return events

@@ -15,12 +15,12 @@ from racksack_controller.core.amounts import SLOTS
 from racksack_controller.core.events import Event
 from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.power_records import NodePower, Phase, PowerHold, PowerLine, Wish
-from racksack_controller.core.requeue import backoff_s, end_attempt
+from racksack_controller.core.requeue import backoff_s, end_attempt, requeue_now
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
 
-GAP_WEIGHT = 0.5  # of the latest gap: Hwang and Wu, see power_off
+GAP_WEIGHT = 0.5  # of the latest time in which there was nothing to do (Hwang and Wu, see power_off)
 
 
 def has_work(state: State, name: str) -> bool:
@@ -57,12 +57,11 @@ def _switch_on_decided(state: State, event: ev.SwitchOnDecided, now: float) -> N
 
 def booting(power: NodePower, why: str, now: float) -> NodePower:
     """The record of a node that is to be switched on."""
-    gap = power.gap_s
-    if power.phase is Phase.OFF:
-        gap = _smoothed(gap, now - power.since_s)
     return replace(
         power,
         phase=Phase.BOOTING,
+        gap_s=_gap_s(power, now),
+        gap_began_s=None,
         since_s=now,
         why=why,
         way="",
@@ -70,12 +69,15 @@ def booting(power: NodePower, why: str, now: float) -> NodePower:
         boot_began_s=now,
         on_since_s=None,
         idle_since_s=None,
-        gap_s=gap,
     )
 
 
-def _smoothed(old_s: float, new_s: float) -> float:
-    return new_s if not old_s else (1.0 - GAP_WEIGHT) * old_s + GAP_WEIGHT * new_s
+def _gap_s(power: NodePower, now: float) -> float | None:
+    """The smoothed length of times without work, the one that ends now included."""
+    if power.gap_began_s is None:
+        return power.gap_s
+    length_s = now - power.gap_began_s
+    return length_s if power.gap_s is None else (1.0 - GAP_WEIGHT) * power.gap_s + GAP_WEIGHT * length_s
 
 
 def _switch_off_decided(state: State, event: ev.SwitchOffDecided, now: float) -> None:
@@ -103,7 +105,17 @@ def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
     # From the asking on a server may go down, so the switch-off is not withdrawn any more.
     asks = event.act in ("on", "soft_off", "hard_off") and event.outcome in ("asking", "accepted")
     if asks and power.phase in (Phase.BOOTING, Phase.STOPPING):
-        state.put_power(replace(power, way=event.way, asked_at_s=now))
+        power = replace(power, way=event.way, asked_at_s=now)
+    state.put_power(replace(power, lit=_LIT.get((power.phase, event.act, event.outcome), power.lit)))
+
+
+# What a step of a ladder proves about the power.
+_LIT: dict[tuple[Phase, str, str], bool | None] = {
+    (Phase.BOOTING, "confirm", "confirmed"): True,
+    (Phase.BOOTING, "verify", "stuck"): True,
+    (Phase.BOOTING, "verify", "failed"): None,
+    (Phase.STOPPING, "confirm", "done"): False,
+}
 
 
 def _switched(state: State, event: ev.PowerSwitched, now: float) -> None:
@@ -124,12 +136,12 @@ def _switched(state: State, event: ev.PowerSwitched, now: float) -> None:
 
 def _failed(state: State, power: NodePower, sentence: str, now: float) -> None:
     """A boot or a shutdown did not succeed: leave the node alone for a growing time."""
-    failures = power.failures + 1
-    delay = backoff_s(failures, first_s=DEFAULT_POWER.retry_first_s, most_s=DEFAULT_POWER.retry_most_s)
-    answers = power.phase is Phase.STOPPING and state.nodes[power.node].connected
-    what = "could not be switched off" if power.phase is Phase.STOPPING else "could not be switched on"
-    told = f"{what}: {sentence}; it is tried again after {format_duration(delay)}"
-    tell(state, now, power, "switched", told)
+    stopping = power.phase is Phase.STOPPING
+    counts = (power.failures, power.stops_failed + 1) if stopping else (power.failures + 1, power.stops_failed)
+    delay = backoff_s(counts[stopping], first_s=DEFAULT_POWER.retry_first_s, most_s=DEFAULT_POWER.retry_most_s)
+    what = "could not be switched off" if stopping else "could not be switched on"
+    tell(state, now, power, "switched", f"{what}: {sentence}; it is tried again after {format_duration(delay)}")
+    answers = stopping and state.nodes[power.node].connected
     state.put_power(
         replace(
             power,
@@ -139,7 +151,8 @@ def _failed(state: State, power: NodePower, sentence: str, now: float) -> None:
             way="",
             asked_at_s=None,
             boot_began_s=None,
-            failures=failures,
+            failures=counts[0],
+            stops_failed=counts[1],
             retry_at_s=now + delay,
             problem=sentence,
         )
@@ -169,7 +182,9 @@ def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
             boot_began_s=None,
             on_since_s=None,
             idle_since_s=None,
+            gap_began_s=power.gap_began_s if power.gap_began_s is not None else now,
             offs=offs,
+            stops_failed=0,
             wish=Wish.ON if cycle else (Wish.NONE if power.wish is Wish.OFF else power.wish),
             logins=0,
         )
@@ -204,6 +219,7 @@ def came_up(state: State, name: str, now: float, *, rebooted: bool) -> None:
             on_since_s=now,
             idle_since_s=None,
             failures=0,
+            stops_failed=0,
             retry_at_s=0.0,
             problem="",
             boots=boots,
@@ -216,13 +232,15 @@ def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
     power = state.power.get(event.node)
     if power is None:
         return
-    if event.on:
-        if power.lit is not True:
-            state.put_power(replace(power, lit=True))
-        return
-    if power.phase in (Phase.UNKNOWN, Phase.ON) and not state.nodes[event.node].connected:
+    connected = state.nodes[event.node].connected
+    if event.on and power.lit is not True:
+        if power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is False:
+            tell(state, now, power, "seen", f"was found on: {event.words}")
+            power = replace(power, phase=Phase.UNKNOWN, since_s=now, why=f"found on: {event.words}", retry_at_s=0.0)
+        state.put_power(replace(power, lit=True))
+    elif not event.on and power.phase in (Phase.UNKNOWN, Phase.ON) and not connected:
         _went_off(state, power, event.words, now)
-    elif power.lit is not False and not state.nodes[event.node].connected:
+    elif not event.on and power.lit is not False and not connected and power.phase is not Phase.BOOTING:
         state.put_power(replace(power, lit=False))
 
 
@@ -230,8 +248,17 @@ def _requested(state: State, event: ev.PowerRequested, now: float) -> None:
     power = state.power.get(event.node)
     if power is None:
         return
-    state.tell_power(PowerLine(now, event.node, "request", "", f"{event.by} wants it: {event.wish}"))
-    state.put_power(replace(power, wish=event.wish, wish_by=event.by, retry_at_s=0.0))
+    tell(state, now, power, "request", f"{event.by} wants it {_WORDS[event.wish]}")
+    dark = power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is not True
+    wish = Wish.ON if event.wish is Wish.CYCLE and dark else event.wish
+    done = (wish is Wish.OFF and dark) or (wish is Wish.ON and power.phase is Phase.ON)
+    wish = Wish.NONE if done else wish
+    state.put_power(replace(power, wish=wish, wish_by=event.by if wish else "", retry_at_s=0.0))
+    for attempt in state.on_node(event.node) if event.force and wish in (Wish.OFF, Wish.CYCLE) else ():
+        requeue_now(state, attempt, f"{event.by} wants {event.node} {_WORDS[event.wish]}", now)
+
+
+_WORDS = {Wish.ON: "on", Wish.OFF: "off", Wish.CYCLE: "off and on again", Wish.NONE: "left alone"}
 
 
 def _held(state: State, event: ev.PowerHeld, now: float) -> None:
@@ -276,8 +303,10 @@ def note_idle(state: State, now: float) -> None:
         if power.phase is not Phase.ON:
             continue
         busy = has_work(state, name)
-        if busy != (power.idle_since_s is None):
-            state.put_power(replace(power, idle_since_s=None if busy else now))
+        if busy and (power.idle_since_s is not None or power.gap_began_s is not None):
+            state.put_power(replace(power, idle_since_s=None, gap_began_s=None, gap_s=_gap_s(power, now)))
+        elif not busy and power.idle_since_s is None:
+            state.put_power(replace(power, idle_since_s=now, gap_began_s=now))
 
 
 Handler = Callable[[State, Any, float], None]

@@ -93,7 +93,8 @@ class NodePower(msgspec.Struct, frozen=True, kw_only=True):
     boot_began_s: float | None = None  # of the boot under way
     on_since_s: float | None = None
     idle_since_s: float | None = None  # on, and nothing of any job is on it
-    failures: int = 0  # boots or shutdowns that failed in a row
+    failures: int = 0  # boots that failed in a row
+    stops_failed: int = 0  # shutdowns that failed in a row
     retry_at_s: float = 0.0  # left alone until then
     problem: str = ""  # the sentence of the last failure
     hold: PowerHold | None = None
@@ -102,7 +103,8 @@ class NodePower(msgspec.Struct, frozen=True, kw_only=True):
     logins: int = 0
     boots: Measured = Measured()
     offs: Measured = Measured()
-    gap_s: float = 0.0  # smoothed length of the times in which nothing was to be done for it
+    gap_began_s: float | None = None  # since when there is nothing to do for it, on or off
+    gap_s: float | None = None  # smoothed length of such times
     watts: float | None = None
     watts_estimated: bool = True
 

@@ -125,6 +125,13 @@ def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fau
     return None
 
 
+def requeue_now(state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0) -> None:
+    """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
+    if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
+        return
+    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True, for_job=for_job), now)
+
+
 def release_dependents(state: State, ended: int, outcome: JobState, now: float) -> None:
     """Let the jobs after `ended` go on, or cancel those whose condition can no longer be met."""
     pending = [(ended, outcome)]

@@ -16,6 +16,7 @@ from racksack_controller.core.amounts import CPUS, GPUS, RAM, demand_of
 from racksack_controller.core.backfill import Guard
 from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.holds import Times
+from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.power_records import NodePower, Phase, PowerLine, PowerTraits, opens_s
 from racksack_controller.core.rack import Rack
 from racksack_controller.core.records import Allocation as Allocation
@@ -80,6 +81,7 @@ class State:
         self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
         self.silent: set[str] = set()  # nodes that do not answer
         self.reservation: Guard | None = None  # of the last pass; for telling, never for deciding
+        self.power_policy = DEFAULT_POWER  # of the last decision about power; for telling, never for deciding
         self.known: Known | None = None  # what the last pass leaves to the next one
         self.running_of_array: dict[int, int] = {}
         self.running_of_owner: dict[str, int] = {}

@@ -23,6 +23,7 @@ from racksack_controller.core.expect import Expectation, could_hold, expect
 from racksack_controller.core.holds import OVERDUE_S
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.power_why import why_idle, why_power, why_waits
 from racksack_controller.core.preempt import making_room
 from racksack_controller.core.rack import Bools
 from racksack_controller.core.records import NOT_CONNECTED_YET
@@ -118,11 +119,15 @@ def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
         jobs = f"job {next(iter(ended))} is" if len(ended) == 1 else f"jobs {', '.join(map(str, ended))} are"
         return f"{jobs} being ended to make room for it"
     usable = able & state.rack.usable & (state.rack.cool_until <= now)
+    by_power = why_waits(state, job, able, now)
+    if usable.sum() < line.gang and by_power:
+        return by_power
     if usable.sum() < line.gang:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
         waiting_for = ([state.rack.nodes[row] for row in np.flatnonzero(able & ~usable)] + unseen)[:3]
         return "; ".join(_unusable(node, now) for node in waiting_for)
-    return f"{_short_of(state, job, line, usable, now)}{_when(expect(state, job, line, now, policy), state, now)}"
+    short = f"{_short_of(state, job, line, usable, now)}{_when(expect(state, job, line, now, policy), state, now)}"
+    return f"{short}; {by_power}" if by_power else short
 
 
 def _limit(line: Line, policy: Policy, running_in: int) -> str:
@@ -199,6 +204,9 @@ def _unusable(node: Node, now: float) -> str:
 
 def why_node(state: State, node: Node, now: float) -> str:
     """Why the node is in the state it is in, in one sentence."""
+    by_power = why_power(state, node, now)
+    if by_power is not None:
+        return by_power
     if not node.connected:
         return node.connection_reason
     if node.drain is not None:
@@ -209,4 +217,4 @@ def why_node(state: State, node: Node, now: float) -> str:
         return f"drained: {node.drain.reason}" + (f"; {left} jobs still there{until}" if left else "") + off
     if node.cool_until_s > now:
         return f"takes no jobs for {format_duration(node.cool_until_s - now)} after {node.failures} failed starts"
-    return f"runs {len(state.on_node(node.name))} jobs"
+    return f"runs {len(state.on_node(node.name))} jobs{why_idle(state, node, now)}"
