@@ -110,7 +110,8 @@ def test_too_many_failures() -> None:
 def test_runners_that_end_badly() -> None:
     assert sweep_rules.ended_badly(Progress(), JobState.FAILED, "no module x", was_ready=False) == "no module x"
     assert sweep_rules.ended_badly(Progress(faults=1), JobState.OOM, "", was_ready=True) == ""
-    assert "3 runners in a row" in sweep_rules.ended_badly(Progress(faults=3), JobState.OOM, "", was_ready=True)
+    assert "3 runners in a row" in sweep_rules.ended_badly(Progress(faults=3), JobState.OOM, "", was_ready=False)
+    assert "20 runners in a row" in sweep_rules.ended_badly(Progress(faults=20), JobState.OOM, "", was_ready=True)
 
 
 def test_as_many_runners_as_fit_and_are_needed() -> None:

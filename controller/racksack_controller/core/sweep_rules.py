@@ -14,7 +14,8 @@ from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.sweep.states import FailureKind
 
 BACKOFF_S_MAX = 3600.0
-FAULTS_MAX = 3  # runners in a row that ended badly without a result
+FAULTS_MAX = 3  # runners in a row that ended badly without a result, before any has come up
+FAULTS_MAX_LATER = 20  # afterwards: single points may end their runners, and are found by trying
 LOSSES_MIN = 3  # a point alone with its runner is given up when so many were lost with it
 
 
@@ -60,9 +61,9 @@ def too_many_failed(spec: SweepSpec, progress: Progress) -> str:
 
 def ended_badly(progress: Progress, state: JobState, reason: str, was_ready: bool) -> str:
     """The sentence for a sweep whose runners cannot run; empty when another one is tried."""
-    if state is JobState.FAILED and not was_ready and progress.done == progress.reused:
+    if state in (JobState.FAILED, JobState.PREPARE_FAILED) and not was_ready and progress.done == progress.reused:
         return reason
-    if progress.faults >= FAULTS_MAX:
+    if progress.faults >= (FAULTS_MAX_LATER if was_ready else FAULTS_MAX):
         return f"{progress.faults} runners in a row ended without a result; the last one: {reason or state}"
     return ""
 

@@ -55,6 +55,7 @@ class Runner:
     is_ready: bool = False
     heard_s: float = 0.0
     is_drained: bool = False  # it has ended and all that it wrote is stored
+    is_refused: bool = False  # it has sent nonsense
     is_told_to_yield: bool = False
     finish: bool = False
     told: tuple[bool, tuple[int, ...]] | None = None  # the control that it has over the present connection

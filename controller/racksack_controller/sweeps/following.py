@@ -52,9 +52,7 @@ class Follower:
                 self._changed(active)
                 return
             except FrameError as error:
-                active.is_stale = True
-                self.on_nonsense(active, runner, f"its runner on {runner.node} sent nonsense: {error}")
-                self._changed(active)
+                self._refuse(active, runner, error)
                 return
 
     async def _exchange(self, active: Active, runner: Runner, node: Node) -> None:
@@ -89,7 +87,12 @@ class Follower:
         except AgentError as error:  # there is nothing of it on the node
             log.warning("sweep=%s runner=%s: %s", active.id, runner.attempt, error)
         except FrameError as error:
-            active.is_stale = True
-            log.error("sweep=%s runner=%s sent nonsense: %s", active.id, runner.attempt, error)
+            self._refuse(active, runner, error)
         runner.is_drained = True
+        self._changed(active)
+
+    def _refuse(self, active: Active, runner: Runner, error: FrameError) -> None:
+        """Nothing more is believed of this runner; another takes its place."""
+        runner.is_refused = runner.is_drained = True
+        self.on_nonsense(active, runner, f"its runner on {runner.node} sent nonsense: {error}")
         self._changed(active)

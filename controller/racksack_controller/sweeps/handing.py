@@ -22,6 +22,7 @@ log = logging.getLogger("racksack.sweeps")
 
 AHEAD = 2  # chunks of a runner
 STEAL_ABOVE_S = 1.0  # what a chunk must still take to be worth asking for
+SHARE_ABOVE_S = 3.0  # ... to be worth another runner
 
 
 async def hand_out(active: Active, runners: Sequence[Runner], store: Store, now: float) -> bool:
@@ -66,6 +67,9 @@ def _lease(active: Active, runner: Runner, all_slots: int, now: float, *, is_sec
     speed = sweep_sizes.known_speed(progress.speeds, runner.names)
     if not active.waiting or (is_second and speed is None):
         return None
+    has_suspects = any(lease.chunk.losses for lease in active.leases_of(runner.attempt))
+    if is_second and (has_suspects or not active.pending):
+        return None  # suspects are alone with their runner
     age_s = now - progress.started_at_s if progress.started_at_s else 0.0
     points, losses = _take(active, speed, all_slots, age_s)
     chunk = Chunk(
@@ -164,17 +168,32 @@ def ask_back(active: Active, runners: Sequence[Runner]) -> None:
     if active.waiting or not idle:
         return
     asked = sum(1 for lease in active.leases.values() if lease.is_asked_back)
-    speeds = active.progress.speeds
     for lease in sorted(active.leases.values(), key=lambda one: one.left.size, reverse=True):
         if asked >= len(idle):
             return
-        if lease.is_asked_back or lease.left.size <= active.slots or not lease.is_fed:
-            continue
-        names = active.runners[lease.chunk.attempt].names if lease.chunk.attempt in active.runners else ()
-        speed = sweep_sizes.known_speed(speeds, names)
-        if speed is None or lease.left.size / (speed * active.slots) > STEAL_ABOVE_S:
+        if not lease.is_asked_back and lease.is_fed and _left_s(active, lease) > STEAL_ABOVE_S:
             lease.is_asked_back = True
             asked += 1
+
+
+def to_share(active: Active) -> int:
+    """How many points that runners have not begun are worth another runner, once no others wait."""
+    if active.waiting:
+        return 0
+    found = 0
+    for lease in active.leases.values():
+        if not lease.has_given_back and _left_s(active, lease) > SHARE_ABOVE_S:
+            found += lease.left.size - active.slots
+    return found
+
+
+def _left_s(active: Active, lease: Lease) -> float:
+    """How long a chunk will still take; 0 when nobody knows, or when all of it has begun."""
+    runner = active.runners.get(lease.chunk.attempt)
+    speed = sweep_sizes.known_speed(active.progress.speeds, runner.names) if runner is not None else None
+    if speed is None or lease.left.size <= active.slots:
+        return 0.0
+    return lease.left.size / (speed * active.slots)
 
 
 def free_of(active: Active, leases: Sequence[Lease], now: float, *, is_loss: bool) -> list[Failure]:
@@ -185,7 +204,7 @@ def free_of(active: Active, leases: Sequence[Lease], now: float, *, is_loss: boo
         losses = lease.chunk.losses + 1
         if not is_loss:
             active.pending.update(lease.left)
-        elif sweep_rules.lost_for_good(active.spec, losses, lease.left.size):
+        elif len(leases) == 1 and sweep_rules.lost_for_good(active.spec, losses, lease.left.size):
             point = next(iter(lease.left))[0]
             failures.append(sweep_rules.lost(point, losses, lease.chunk.node, now))
             active.tries.pop(point, None)

@@ -122,7 +122,8 @@ class Sweeps:
                 return
             self._meet(active)
             ended = self._ended.pop(active.id, [])
-            await self._stepper.step(active, self._jobs.get(active.id, {}), ended, self._drawers.get(active.id))
+            jobs = dict(self._jobs.get(active.id, {}))  # what is saved meanwhile is the next step's
+            await self._stepper.step(active, jobs, ended, self._drawers.get(active.id))
         except StoreError as error:
             log.error("sweep=%s: %s; trying again", active.id, error)
             await asyncio.sleep(STORE_RETRY_S)
@@ -143,11 +144,11 @@ class Sweeps:
 
     async def _reload(self, active: Active) -> None:
         """Begin again from what is stored."""
-        for runner in active.runners.values():
-            if runner.following is not None:
-                runner.following.cancel()
-        async with active.lock:
-            del self.active[active.id]
+        async with active.lock:  # nobody is between a write and what follows from it
+            for runner in active.runners.values():
+                if runner.following is not None:
+                    runner.following.cancel()
+            self.active.pop(active.id, None)
             await self._load(active.id)
         self._wake.set()
 

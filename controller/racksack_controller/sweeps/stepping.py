@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from racksack_controller.core import events as ev
 from racksack_controller.core import sweep_rules
 from racksack_controller.core.records import Job
-from racksack_controller.core.state import State
+from racksack_controller.core.state import Attempt, State
 from racksack_controller.core.sweep_ranges import ranges_of
 from racksack_controller.core.sweep_records import CONTROL, MAIN
 from racksack_controller.loop import Loop
-from racksack_controller.store import Store
+from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import handing, ledger, reading, runner_jobs, taking
 from racksack_controller.sweeps.active import Active, Runner
 from racksack_controller.sweeps.drawing import Drawer
@@ -101,13 +101,13 @@ class Stepper:
             attempt = self._state.attempts.get(runner.attempt)
             if not runner.is_drained and attempt is not None and attempt.state not in FINAL:
                 continue
-            is_loss = attempt is not None and attempt.state in _LOSSES
-            await self._settle(active, runner, now, is_loss=is_loss)
+            await self._settle(active, runner, now, is_loss=attempt is not None and _outcome(attempt) in _LOSSES)
 
     async def _settle(self, active: Active, runner: Runner, now: float, *, is_loss: bool) -> None:
         leases = active.leases_of(runner.attempt)
         failures = handing.free_of(active, leases, now, is_loss=is_loss)
-        progress = active.snapshot(failed=active.progress.failed + len(failures))
+        faults = active.progress.faults + runner.is_refused
+        progress = active.snapshot(failed=active.progress.failed + len(failures), faults=faults)
 
         def save(connection: sqlite3.Connection) -> None:
             taking.settle(connection, active, runner.attempt, leases)
@@ -234,7 +234,7 @@ class Stepper:
         live = [number for number in jobs if number not in finishing]
         wanted = sweep_rules.runners_wanted(
             active.spec,
-            waiting=active.waiting + active.retries_before(now + SOON_S) + active.to_draw,
+            waiting=active.waiting + active.retries_before(now + SOON_S) + active.to_draw + handing.to_share(active),
             slots=active.slots,
             rack_places=sweep_rules.places(draft, self._state.nodes.values()),
             working=len({lease.chunk.attempt for lease in active.leases.values()}),
@@ -262,6 +262,8 @@ class Stepper:
     async def change(self, active: Active, state: SweepState, reason: str, sentence: str) -> None:
         """An owner's wish: stop, resume or cancel. Raises StoreError."""
         async with active.lock:
+            if active.is_stale:
+                raise StoreError(f"sweep {active.id} is about to be loaded again; ask once more")
             now = self._clock()
             if state in SWEEP_FINAL:
                 await self._end(active, state, reason, now)
@@ -273,3 +275,8 @@ class Stepper:
                 ledger.tell(connection, active.id, now, sentence)
 
             await handing.written(active, self._store, save)
+
+
+def _outcome(attempt: Attempt) -> JobState:
+    """How an attempt ended, also while its folder is still being fetched."""
+    return attempt.ending.outcome if attempt.ending is not None else attempt.state

@@ -42,16 +42,19 @@ class Taken:
 async def take(active: Active, runner: Runner, data: bytes, store: Store, now: float) -> bool:
     """Store what `data`, the next bytes of a runner's results, holds; whether anything changed.
 
-    Raises StoreError, and then `active` is stale; FrameError when the runner sent nonsense.
+    Raises StoreError, and then `active` is stale; FrameError when the runner sent nonsense, and nothing was taken.
     """
     runner.buffer += data
     frames, length = split(runner.buffer)
     if not frames:
         return False
+    told = _checked(frames)
     async with active.lock:
+        if active.is_stale:
+            raise StoreError(f"sweep {active.id} is about to be loaded again")
         if runner.attempt not in active.runners:
             return False  # it was given up meanwhile
-        taken = _read(active, runner, frames, now)
+        taken = _read(active, runner, told, now)
         position = runner.position + length
         progress = _progress(active, runner, taken)
 
@@ -78,27 +81,32 @@ async def take(active: Active, runner: Runner, data: bytes, store: Store, now: f
     return True
 
 
-def _read(active: Active, runner: Runner, frames: list[tuple[Header, bytes]], now: float) -> Taken:
-    taken = Taken()
+FailedPoint = tuple[int, str, str, float]
+
+
+@dataclass
+class Told:
+    """One frame, checked."""
+
+    header: Header
+    segment: Segment | None = None
+    failed: list[FailedPoint] = field(default_factory=list)
+    back: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _checked(frames: list[tuple[Header, bytes]]) -> list[Told]:
+    """What the frames say. Raises FrameError before anything is changed."""
+    found: list[Told] = []
     for header, body in frames:
-        if header.k == "ready":
-            runner.is_ready = active.was_ready = True
-        lease = active.leases.get(header.c)
-        if header.k not in ("ok", "fail", "back") or lease is None or lease.chunk.attempt != runner.attempt:
-            continue
-        taken.touched[header.c] = lease
         if header.k == "ok":
-            _take_results(active, lease, segment_of(header, body), taken)
+            found.append(Told(header, segment=segment_of(header, body)))
         elif header.k == "fail":
-            _take_failures(active, runner, lease, header, taken, now)
-        else:
-            lease.has_given_back = True
-            for low, high in _decoded(_decode_ranges, header):
-                if lease.left.remove(low, high) == high - low:
-                    active.pending.add(low, high)
-                else:
-                    raise FrameError(f"chunk {header.c} gives back points {low} to {high}, which it does not have")
-    return taken
+            found.append(Told(header, failed=_decoded(_decode_failures, header)))
+        elif header.k == "back":
+            found.append(Told(header, back=_decoded(_decode_ranges, header)))
+        elif header.k == "ready":
+            found.append(Told(header))
+    return found
 
 
 def _decoded(decode: Any, header: Header) -> Any:  # noqa: ANN401 - as the decoder says
@@ -106,6 +114,34 @@ def _decoded(decode: Any, header: Header) -> Any:  # noqa: ANN401 - as the decod
         return decode(header.p)
     except msgspec.DecodeError as error:
         raise FrameError(f"the points of a frame of kind {header.k} are wrong ({error})") from error
+
+
+def _read(active: Active, runner: Runner, told: list[Told], now: float) -> Taken:
+    taken = Taken()
+    for one in told:
+        number = one.header.c
+        if one.header.k == "ready":
+            runner.is_ready = active.was_ready = True
+            continue
+        lease = active.leases.get(number)
+        if lease is None or lease.chunk.attempt != runner.attempt:
+            continue
+        taken.touched[number] = lease
+        if one.segment is not None:
+            _take_results(active, lease, one.segment, taken)
+        elif one.header.k == "fail":
+            _take_failures(active, runner, lease, one.failed, taken, now)
+        else:
+            _take_back(active, lease, one.back)
+    return taken
+
+
+def _take_back(active: Active, lease: Lease, ranges: list[tuple[int, int]]) -> None:
+    lease.has_given_back = True
+    for low, high in ranges:
+        if lease.left.covers(low, high):
+            lease.left.remove(low, high)
+            active.pending.add(low, high)
 
 
 def _take_results(active: Active, lease: Lease, segment: Segment, taken: Taken) -> None:
@@ -138,8 +174,10 @@ def _failed_before(active: Active, segment: Segment) -> list[int]:
     return [point for point in segment.numbers().tolist() if point in active.tries]
 
 
-def _take_failures(active: Active, runner: Runner, lease: Lease, header: Header, taken: Taken, now: float) -> None:
-    for point, kind, sentence, seconds in _decoded(_decode_failures, header):
+def _take_failures(
+    active: Active, runner: Runner, lease: Lease, told: list[FailedPoint], taken: Taken, now: float
+) -> None:
+    for point, kind, sentence, seconds in told:
         if not lease.left.remove(point, point + 1):
             continue
         tries = active.tries.get(point, 0) + 1
