@@ -19,6 +19,7 @@ from racksack_controller.core.holds import Times
 from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.power_records import NodePower, Phase, PowerLine, PowerTraits, opens_s
 from racksack_controller.core.rack import Rack
+from racksack_controller.core.records import NOT_CONNECTED_YET, attempt_key
 from racksack_controller.core.records import Allocation as Allocation
 from racksack_controller.core.records import Attempt as Attempt
 from racksack_controller.core.records import Drain as Drain
@@ -28,7 +29,6 @@ from racksack_controller.core.records import Node as Node
 from racksack_controller.core.records import Orphan as Orphan
 from racksack_controller.core.records import Part as Part
 from racksack_controller.core.records import Stop as Stop
-from racksack_controller.core.records import attempt_key
 from racksack_controller.core.share import OwnerUse, Usage
 from racksack_controller.core.waiting import NO_LIMIT, Waiting
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
@@ -113,7 +113,10 @@ class State:
         self.usage = Usage(usage, self.usage.half_life_s)
         self.history.records.update((record.key, record) for record in history)
         for node in nodes:
-            self.put_node(msgspec.structs.replace(node, connected=False, connection_since_s=0.0))
+            reason = node.connection_reason or NOT_CONNECTED_YET
+            self.put_node(
+                msgspec.structs.replace(node, connected=False, connection_since_s=0.0, connection_reason=reason)
+            )
         for record in power:
             if record.node in self.nodes:
                 self.put_power(record)

@@ -26,11 +26,8 @@ def lead(program: list[str]) -> int:
     """Run mpiexec, hand out the helpers, and end as it does."""
     processes = max(1, int(float(os.environ["RACKSACK_CPUS"])))
     hosts = ",".join(f"{host}:{processes}" for host in HOSTS)
-    command = ["mpiexec", "-launcher", "manual", "-disable-auto-cleanup", "-iface", "", "-localhost", HOSTS[0]]
-    command = [word for word in command if word not in ("-iface", "")]
-    mpiexec = subprocess.Popen(
-        [*command, "-hosts", hosts, "-n", str(processes * SIZE), *program], stdout=subprocess.PIPE, text=True
-    )
+    command = ["mpiexec", "-launcher", "manual", "-localhost", HOSTS[0], "-hosts", hosts, "-n", str(processes * SIZE)]
+    mpiexec = subprocess.Popen([*command, *program], stdout=subprocess.PIPE, text=True)
     lines: list[str] = []
     for line in mpiexec.stdout or ():
         if line.startswith(MARK):
