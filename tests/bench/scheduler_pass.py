@@ -135,7 +135,7 @@ def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, floa
     rng = random.Random(7)
     fresh = iter(make_jobs(4 * repeats, 4 * repeats, rng, first=50_000_000))
     running = iter(rng.sample(list(state.attempts), 2 * repeats))
-    waiting = iter(list(state.waiting)[::50])
+    waiting = iter(rng.sample(list(state.waiting), min(len(state.waiting), repeats)))
     names = iter(list(state.nodes))
     drained = iter(list(state.nodes))
 
@@ -152,7 +152,8 @@ def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, floa
         "node drained": lambda: ev.DrainRequested(next(names), "x"),
         "node resumed": lambda: ev.ResumeRequested(next(drained)),
     }
-    return {name: event_cost(state, make, repeats if "node" not in name else 9) for name, make in kinds.items()}
+    few = min(repeats, len(state.waiting) // 4)
+    return {name: event_cost(state, make, few if "node" not in name else 9) for name, make in kinds.items()}
 
 
 def first_in_line(state: State) -> int:

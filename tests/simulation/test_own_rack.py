@@ -90,6 +90,24 @@ def test_would_a_third_server_have_helped(simulate: Run, tmp_path: Path) -> None
     assert "\nconfigured, +8x32G, +like:r2" in table.stdout
 
 
+def test_would_switching_off_sooner_have_helped(simulate: Run, tmp_path: Path) -> None:
+    """r1 can be switched; jobs for r2, which is always on, come first and last."""
+    config = tmp_path / "racksack.yaml"
+    power = "power: {on: {wol: {mac: '02:00:00:00:00:01'}}, off: ssh, idle_off: 8h, watts: {idle: 100, max: 200}}"
+    config.write_text(config.read_text().replace("cpus: 8, ram: 32G", f"cpus: 8, ram: 32G, {power}"))
+    line = "{0} {1} -1 600 8 -1 -1 8 900 -1 1 3 1 7 1 -1 -1 -1"
+    trace = tmp_path / "t.swf"
+    trace.write_text("\n".join(line.format(number, (number // 4) * 20_000) for number in range(1, 40)))
+    found = measured(simulate(trace, "--idle-off", "10m", "--boot", "3m", "--check", "--json"))
+    slow, quick = found["configured, as it is"], found["configured, off after 10m00s"]
+    assert slow["node_hours_on"] > 1.5 * quick["node_hours_on"] > 0
+    assert slow["kwh"] > quick["kwh"] > 0
+    assert quick["boots"] > slow["boots"]
+    assert quick["jobs"] == slow["jobs"] == 39
+    table = simulate(trace, "--idle-off", "10m").stdout
+    assert table.splitlines()[0].split()[-2:] == ["boots", "kWh"]
+
+
 def test_without_a_node_its_jobs_are_left_out_and_said_to_be(simulate: Run) -> None:
     result = simulate("--from-history", "--without", "r2", "--policy", "configured,fcfs", "--json")
     assert "configured, -r2: 4 jobs were left out: no node could hold them" in result.stderr

@@ -14,6 +14,7 @@ import numpy as np
 from racksack_controller.simulate.engine import Outcome
 from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import Machines
+from racksack_controller.simulate.power import PowerUse
 
 BOUND_S = 10.0
 
@@ -31,9 +32,11 @@ class Metrics(msgspec.Struct, frozen=True):
     utilisation: float
     makespan_s: float
     node_hours_on: float
+    boots: int | None = None  # None: power was not looked at
+    kwh: float | None = None
 
 
-def measure(outcomes: Sequence[Outcome], machines: Machines | Fleet) -> Metrics:
+def measure(outcomes: Sequence[Outcome], machines: Machines | Fleet, power: PowerUse | None = None) -> Metrics:
     """The metrics of a replay in which every job has ended."""
     done = [one for one in outcomes if one.started_s is not None and one.ended_s is not None]
     submit = np.array([one.task.submit_s for one in done])
@@ -54,5 +57,7 @@ def measure(outcomes: Sequence[Outcome], machines: Machines | Fleet) -> Metrics:
         slowdown_p95=float(np.percentile(slowdown, 95)),
         utilisation=work / (makespan * machines.processors),
         makespan_s=makespan,
-        node_hours_on=makespan / 3600.0 * machines.count,
+        node_hours_on=makespan / 3600.0 * machines.count if power is None else power.node_hours_on,
+        boots=None if power is None else power.boots,
+        kwh=None if power is None else power.kwh,
     )

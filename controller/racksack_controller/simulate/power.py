@@ -6,6 +6,7 @@ A node counts as on from the moment its boot begins until its shutdown is over.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -39,6 +40,21 @@ class PowerModel(msgspec.Struct, frozen=True, kw_only=True):
     min_on_s: float = 0.0
     off_at_start: bool = True
     policy: PowerPolicy = DEFAULT_POWER
+    own: dict[str, PowerTraits | None] = {}  # what a configuration says of its nodes; None: always on
+
+    def traits_of(self, name: str) -> PowerTraits | None:
+        """What the core is told about a node; None when nothing can switch it."""
+        if name not in self.own:
+            return self.traits()
+        own = self.own[name]
+        return None if own is None else msgspec.structs.replace(own, boot_s=self.boot_s, off_s=self.off_s)
+
+    def watts_of(self, name: str) -> tuple[float, float, float]:
+        """What a node draws idle, busy and off: as configured, or as all others do."""
+        own = self.own.get(name)
+        if own is None or own.watts_idle is None or own.watts_max is None:
+            return self.watts_idle, self.watts_max, self.watts_off
+        return own.watts_idle, own.watts_max, own.watts_off
 
     def traits(self) -> PowerTraits:
         """What a configuration would say about such a node."""
@@ -100,14 +116,16 @@ class PowerSide:
         self._random = random.Random(model.seed)  # noqa: S311 - a replay has to be repeatable
         self._on_since: dict[str, float] = {}
         self._dark_since: dict[str, float] = {}
-        self._node_s_on = 0.0
-        self._dark_s = 0.0
+        self._on_s: defaultdict[str, float] = defaultdict(float)  # of each node, up to `_on_since`
+        self._dark_s: defaultdict[str, float] = defaultdict(float)
         self._extra_j = 0.0  # of boots and shutdowns, beyond idle power
 
     def begin(self, name: str, now: float) -> None:
         """A node of the workload's start: off, or on and connected."""
-        self._clock.tell(pev.PowerConfigured(name, self.model.traits()))
-        if self.model.off_at_start:
+        traits = self.model.traits_of(name)
+        if traits is not None:
+            self._clock.tell(pev.PowerConfigured(name, traits))
+        if traits is not None and self.model.off_at_start:
             self._dark_since[name] = now
             self._clock.tell(pev.PowerSeen(name, False, "it was never switched on"))
         else:
@@ -126,12 +144,12 @@ class PowerSide:
 
     def use(self, now: float, busy_s: float) -> PowerUse:
         """All that was used until `now`. `busy_s`: for how many seconds a whole node was busy, all together."""
-        model = self.model
-        on_s = self._node_s_on + sum(now - since for since in self._on_since.values())
-        dark_s = self._dark_s + sum(now - since for since in self._dark_since.values())
-        joules = on_s * model.watts_idle + busy_s * (model.watts_max - model.watts_idle)
-        joules += dark_s * model.watts_off + self._extra_j
-        return PowerUse(on_s, joules, self.boots, self.boots_failed, self.offs)
+        watts = {name: self.model.watts_of(name) for name in [*self._on_since, *self._dark_since]}
+        on_s = {name: self._on_s[name] + now - self._on_since.get(name, now) for name in watts}
+        dark_s = {name: self._dark_s[name] + now - self._dark_since.get(name, now) for name in watts}
+        joules = sum(on_s[name] * idle + dark_s[name] * off for name, (idle, _, off) in watts.items())
+        joules += busy_s * sum(most - idle for idle, most, _ in watts.values()) / max(1, len(watts)) + self._extra_j
+        return PowerUse(sum(on_s.values()), joules, self.boots, self.boots_failed, self.offs)
 
     def _switch_on(self, action: SwitchOn, now: float) -> None:
         model = self.model
@@ -140,7 +158,7 @@ class PowerSide:
         self.boots += 1
         if action.node not in self._on_since:
             self._on_since[action.node] = now
-            self._dark_s += now - self._dark_since.pop(action.node)
+            self._dark_s[action.node] += now - self._dark_since.pop(action.node)
         if model.boot_j is not None:
             self._extra_j += model.boot_j - took_s * model.watts_idle
         self._clock.tell(pev.PowerStepped(action.node, "virtual", "on", "accepted", "virtual accepted"))
@@ -168,5 +186,5 @@ class PowerSide:
         self._clock.tell(pev.PowerSwitched(action.node, False, True, "it is silent"))
 
     def _go_dark(self, name: str, now: float) -> None:
-        self._node_s_on += now - self._on_since.pop(name)
+        self._on_s[name] += now - self._on_since.pop(name)
         self._dark_since[name] = now

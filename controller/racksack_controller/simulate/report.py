@@ -14,7 +14,7 @@ from racksack_jobspecs.units import format_duration
 POINTS = 600  # of a line in the picture
 NUMBERS = (
     f"{'jobs':>7}{'mean wait':>11}{'p95':>8}{'p99':>8}{'longest':>9}"
-    f"{'slowdown':>10}{'p95':>8}{'busy':>7}{'makespan':>10}{'node-hours':>12}"
+    f"{'slowdown':>10}{'p95':>8}{'busy':>7}{'makespan':>10}{'node-hours':>12}{'boots':>7}{'kWh':>9}"
 )
 
 
@@ -31,6 +31,7 @@ def _numbers(found: Metrics) -> str:
         + "".join(f"{format_duration(wait):>8}" for wait in waits)
         + f"{format_duration(found.wait_max_s):>9}{found.slowdown_mean:10.3f}{found.slowdown_p95:8.1f}"
         + f"{found.utilisation:7.1%}{found.makespan_s / 3600:9.1f}h{found.node_hours_on:12.0f}"
+        + ("" if found.boots is None else f"{found.boots:7}{found.kwh:9.1f}")
     )
 
 

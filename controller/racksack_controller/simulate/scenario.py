@@ -9,15 +9,19 @@ from pathlib import Path
 import msgspec
 
 from racksack_controller.config import Config, NodeConfig
+from racksack_controller.config_power import jump_nodes, traits_of
 from racksack_controller.core.policy import DEFAULT, TEXTBOOK_EASY, Backfill, Policy
+from racksack_controller.core.power_records import PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.simulate.engine import Outcome
 from racksack_controller.simulate.fleet import PLENTY, Fleet, described, with_changes
 from racksack_controller.simulate.machines import Layout, Machines, parse_machines
 from racksack_controller.simulate.past import inventories, past
+from racksack_controller.simulate.power import PowerModel
 from racksack_controller.simulate.workload import Task, WorkloadError, read
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.resources import Inventory
+from racksack_jobspecs.units import format_duration
 
 POLICIES: Mapping[str, Policy] = {
     "default": DEFAULT,
@@ -31,12 +35,16 @@ CONFIGURED = "configured"
 AS_IT_WAS = "as it was"
 
 
+Rack = tuple[str, Machines | Fleet, "PowerModel | None"]
+
+
 class Variant(msgspec.Struct, frozen=True):
     """One rack under one policy."""
 
     name: str
     machines: Machines | Fleet
     policy: Policy
+    power: PowerModel | None = None
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -60,6 +68,9 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     added: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     jobs_max: int | None = None
+    idle_off_s: float | None = None  # switch nodes off after so long; None: as configured
+    boot_s: float = 120.0
+    seed: int = 1
 
 
 def scenario(wishes: Wishes) -> Scenario:
@@ -74,8 +85,8 @@ def scenario(wishes: Wishes) -> Scenario:
     policies = _policies(wishes)
     racks = _racks(wishes)
     variants = [
-        Variant(f"{name}, {rack}" if rack else name, machines, policy)
-        for rack, machines in racks
+        Variant(f"{name}, {rack}" if rack else name, machines, policy, power)
+        for rack, machines, power in racks
         for name, policy in policies.items()
     ]
     return Scenario(tasks, variants, real)
@@ -102,17 +113,38 @@ def _policies(wishes: Wishes) -> dict[str, Policy]:
     return {name: known[name] for name in names}
 
 
-def _racks(wishes: Wishes) -> list[tuple[str, Machines | Fleet]]:
+def _racks(wishes: Wishes) -> list[Rack]:
     """Racks with their names: the given one, and the changed one where something is to be changed."""
-    changes = described(wishes.added, wishes.without)
+    idle = () if wishes.idle_off_s is None else (f"off after {format_duration(wishes.idle_off_s)}",)
+    changes = ", ".join([*filter(None, [described(wishes.added, wishes.without)]), *idle])
     if wishes.config is None:
-        if changes:
+        if wishes.added or wishes.without:
             raise WorkloadError("--add-node and --without change the nodes of a configuration; name it with --config")
-        return [("", parse_machines(wishes.machines, wishes.layout))]
+        machines = parse_machines(wishes.machines, wishes.layout)
+        power = PowerModel(idle_off_s=wishes.idle_off_s, boot_s=wishes.boot_s, seed=wishes.seed) if idle else None
+        return [("always on", machines, None), (changes, machines, power)] if power else [("", machines, None)]
     fleet = fleet_of(wishes.config, inventories(Spool(wishes.config.spool).database))
+    power = _power(wishes, wishes.config, None)
+    if idle and power is None:
+        raise WorkloadError("--idle-off is for nodes that can be switched; no node of the configuration has power: on")
     if not changes:
-        return [("", fleet)]
-    return [("as it is", fleet), (changes, with_changes(fleet, wishes.added, wishes.without))]
+        return [("", fleet, power)]
+    changed = with_changes(fleet, wishes.added, wishes.without)
+    return [("as it is", fleet, power), (changes, changed, _power(wishes, wishes.config, wishes.idle_off_s))]
+
+
+def _power(wishes: Wishes, config: Config, idle_off_s: float | None) -> PowerModel | None:
+    """What is configured about power; None when no node can be switched. New nodes are always on."""
+    own: dict[str, PowerTraits | None] = {f"new{number}": None for number in range(1, len(wishes.added) + 1)}
+    behind = jump_nodes({name: (node.reach, node.power) for name, node in config.nodes.items()})
+    for name, node in config.nodes.items():
+        traits = None if node.power is None else traits_of(node.power, name in behind)
+        if traits is not None and idle_off_s is not None:
+            traits = msgspec.structs.replace(traits, idle_off_s=idle_off_s)
+        own[name] = traits
+    if not any(own.values()):
+        return None
+    return PowerModel(boot_s=wishes.boot_s, off_at_start=False, policy=config.power, own=own, seed=wishes.seed)
 
 
 def fleet_of(config: Config, seen: Mapping[str, Inventory]) -> Fleet:
