@@ -29,9 +29,16 @@ if TYPE_CHECKING:
     from racksack.errors import UnreachableError as UnreachableError
     from racksack.errors import UsageError as UsageError
     from racksack.errors import WaitTimeoutError as WaitTimeoutError
+    from racksack.sweep_api import Sweep as Sweep
+    from racksack.sweep_api import find_sweep as find_sweep
+    from racksack.sweep_api import sweep as sweep
+    from racksack.sweep_api import sweeps as sweeps
+    from racksack.views import FailedPoint as FailedPoint
     from racksack.views import JobDetails as JobDetails
     from racksack.views import JobView as JobView
     from racksack.views import NodeView as NodeView
+    from racksack.views import RankedPoint as RankedPoint
+    from racksack.views import SweepView as SweepView
 
 _HOMES = {
     "racksack.api": ("Job", "connect", "job", "jobs", "nodes", "submit"),
@@ -48,7 +55,8 @@ _HOMES = {
         "UsageError",
         "WaitTimeoutError",
     ),
-    "racksack.views": ("JobDetails", "JobView", "NodeView"),
+    "racksack.sweep_api": ("Sweep", "find_sweep", "sweep", "sweeps"),
+    "racksack.views": ("FailedPoint", "JobDetails", "JobView", "NodeView", "RankedPoint", "SweepView"),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605 - the table is the list

@@ -16,19 +16,23 @@ from racksack.views import (
     Accepted,
     Attach,
     EnergyReport,
+    FailedPoint,
     JobDetails,
     JobUsage,
     JobView,
     NodeView,
     Plan,
     ProgramUsage,
+    Ranking,
     Status,
+    SweepView,
     Why,
 )
 
 T = TypeVar("T")
 PAGE = 1000
 LONG_POLL_S = 20.0
+RESULTS_WAIT_S = 300.0  # a million points take a while
 _ACCEPT_S_MAX = 60.0
 _CHUNK_BYTES = 256 * 1024
 
@@ -188,6 +192,8 @@ class Client:
                 raise errors.UsageError(f"the controller refused the job: {answer.error}")
             if answer.jobs:
                 return answer.jobs
+            if answer.sweep is not None:
+                return [answer.sweep]
             time.sleep(0.1)
         raise errors.RacksackError(
             f"the job was handed in but not accepted within {_ACCEPT_S_MAX:.0f} s; it is kept, so do not submit it "
@@ -217,6 +223,38 @@ class Client:
     def history(self, **query: object) -> list[JobView]:
         """Finished jobs: `since_s`, `owner`, `limit`."""
         return self.get(list[JobView], "history", query)
+
+    def sweeps(self, *, limit: int | None = None, **query: object) -> list[SweepView]:
+        """Sweeps, newest first: `state`, `owner` (`me`), `name`."""
+        return self.get(list[SweepView], "sweeps", {**query, "limit": limit})
+
+    def sweep(self, number: int, *, seen: str | None = None, wait_s: float = 0) -> SweepView:
+        """One sweep; with `seen` and `wait_s` the answer comes when its state is another one, or after that time."""
+        return self.get(SweepView, f"sweeps/{number}", {"seen": seen}, wait_s=wait_s)
+
+    def sweep_top(self, number: int, *, n: int = 10, by: str | None = None, run: str = "main") -> Ranking:
+        """The best points of a sweep by a metric or an expression."""
+        return self.get(Ranking, f"sweeps/{number}/results", {"n": n, "by": by, "run": run})
+
+    def sweep_failures(self, number: int, *, run: str = "main", waiting: bool | None = None) -> Iterator[FailedPoint]:
+        """The points of a sweep that failed: for good, until their retry (`waiting`), or both."""
+        after = -1
+        while True:
+            query = {"failed": 1, "run": run, "after": after, "waiting": None if waiting is None else int(waiting)}
+            page = self.get(list[FailedPoint], f"sweeps/{number}/points", query)
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1].point
+
+    def sweep_results(self, number: int, *, run: str = "main", as_csv: bool = False) -> bytes:
+        """All results of a sweep as JSON lines or CSV."""
+        query = {"all": 1, "run": run, "format": "csv" if as_csv else "jsonl"}
+        return self.ask("GET", f"sweeps/{number}/results", query, wait_s=RESULTS_WAIT_S).body
+
+    def act_on_sweep(self, number: int, verb: str, **body: object) -> SweepView:
+        """stop, resume, retry or cancel."""
+        return msgspec.convert(self.post(f"sweeps/{number}/{verb}", body), SweepView)
 
     def resolve(self, words: Sequence[str]) -> list[int]:
         """Job ids of what a person wrote: numbers, ranges, names and `last`."""

@@ -139,7 +139,35 @@ def _flow(value: Value) -> str:
     return "[" + ", ".join(_flow(item) for item in value) + "]"
 
 
+_SWEEP_OPTIONS = {
+    "function": "FILE.py:FUNCTION",
+    "params": "--param",
+    "point_timeout": "--per-point-timeout",
+    "max_fails": "--max-fails",
+    "max_runners": "--max-runners",
+    "chunk.target": "--chunk-target",
+    "chunk.min": "--chunk-min",
+    "chunk.max": "--chunk-max",
+    "control.args": "--control-arg",
+    "control.env": "--control-env",
+    "search.count": "--count",
+    "search.seed": "--seed",
+    "search.population": "--population",
+}
+
+
+def _sweep_option(path: str) -> str:
+    """The option that stands for a key of `sweep`, with the name behind it where it has one."""
+    key, _, rest = path.partition(".")
+    first, _, inner = rest.partition(".")
+    if f"{key}.{first}" in _SWEEP_OPTIONS:
+        return f"{_SWEEP_OPTIONS[f'{key}.{first}']} {inner}".strip()
+    return f"{_SWEEP_OPTIONS.get(key.partition('[')[0], f'--{key}')} {first}".strip()
+
+
 def _in_words_of_options(problem: yamltext.Problem) -> str:
+    if problem.path.startswith("sweep."):
+        return f"{_sweep_option(problem.path.removeprefix('sweep.'))}: {problem.sentence}"
     key = problem.path.partition(".")[0].partition("[")[0]
     option = _OPTION_OF_KEY.get(key, f"--{key}" if key else "")
     return f"{option}: {problem.sentence}" if option else problem.sentence

@@ -23,6 +23,7 @@ COMMANDS = {
     "retry": Lazy("racksack.commands.retry:command", "Run finished jobs again.", _JOBS),
     "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
     "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
+    "sweep": Lazy("racksack.commands.sweep:group", "Run one function over many combinations, and rank them.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
     "power": Lazy("racksack.commands.power:group", "Switch nodes on and off, or hold them as they are.", _NODES),

@@ -180,6 +180,18 @@ class Why(msgspec.Struct, frozen=True):
     details: Any = None
 
 
+class SweepPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sweep would be. None: nothing tells before the first points are done."""
+
+    points: int
+    factors: list[int] = []
+    left_out: int = 0
+    runners: int = 0
+    workers: int = 0
+    chunks: int | None = None
+    duration_s: float | None = None
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What would happen to a job file."""
 
@@ -189,6 +201,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fits: list[str] = []
     waits: str | None = None
     advice: list[str] = []  # what it could ask for instead
+    sweep: SweepPlan | None = None  # of a job file with a sweep
 
 
 class JobUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +250,105 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a submission."""
 
     jobs: list[int] = []
+    sweep: int | None = None
     error: str | None = None
+
+
+class MetricName(msgspec.Struct, frozen=True):
+    """What a sweep's points are judged by."""
+
+    name: str
+    direction: str = "max"
+
+
+class SweepNode(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node does for a sweep."""
+
+    node: str
+    runners: int = 0
+    workers: int = 0
+    under_way: int = 0
+    chunks: list[dict[str, Any]] = []
+    rate_points_s: float = 0.0
+
+
+class SweepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A sweep and how far it is."""
+
+    id: int
+    name: str = ""
+    owner: str = ""
+    state: str = ""
+    reason: str = ""
+    run: str = "main"
+    space: str = ""
+    target: str = ""
+    search: str = "grid"
+    where: str = ""
+    metric: MetricName = MetricName("value")
+    metrics: list[MetricName] = []
+    points: int = 0
+    done: int = 0
+    failed: int = 0
+    reused: int = 0
+    under_way: int = 0
+    to_retry: int = 0
+    percent: float = 0.0
+    rate_points_s: float | None = None
+    eta_s: float | None = None
+    workers: int = 0
+    runners: int = 0
+    chunks: int = 0
+    nodes: list[SweepNode] = []
+    ram_disk: list[dict[str, Any]] = []
+    project: str = ""
+    entrypoint: str = ""
+    submitted_at_s: float | None = None
+    started_at_s: float | None = None
+    ended_at_s: float | None = None
+    took_s: float | None = None
+    retried: int | None = None
+    spec: dict[str, Any] | None = None
+    events: list[dict[str, Any]] = []
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the sweep is over."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+class RankedPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A point of a sweep with its rank's value."""
+
+    point: int
+    value: float
+    params: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    seconds: float = 0.0
+    control: dict[str, Any] | None = None  # metrics of the second run
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """The best points of a sweep, best first."""
+
+    by: str
+    direction: str = "max"
+    ranked: int = 0
+    rows: list[RankedPoint] = []
+
+
+class FailedPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A point that failed: for good, or until `retry_at_s`."""
+
+    point: int
+    tries: int = 0
+    kind: str = ""
+    sentence: str = ""
+    seconds: float = 0.0
+    node: str = ""
+    at_s: float | None = None
+    retry_at_s: float | None = None
+    params: dict[str, Any] = {}
 
 
 class Attach(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,9 +36,11 @@ from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished
 from racksack_controller.sweeps.folder import finisher
 from racksack_controller.sweeps.manager import Sweeps
+from racksack_controller.sweeps.searches import make_drawer
 from racksack_controller.web.changes import News
 from racksack_controller.web.context import Context
 from racksack_controller.web.server import address_of, own_hosts, serve_tcp, serve_unix
+from racksack_controller.web.tokens import Tokens
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.resources import Inventory
 
@@ -74,9 +76,15 @@ class App:
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
         self.sweeps = Sweeps(
-            self.loop, self.store, self.nodes, take_ids=self.intake.take_ids, finisher=finisher(self.spool)
+            self.loop,
+            self.store,
+            self.nodes,
+            take_ids=self.intake.take_ids,
+            finisher=finisher(self.spool),
+            make_drawer=make_drawer,
         )
         self.intake.sweeps = self.sweeps
+        self.sweeps.on_change = self._sweep_changed
         self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
         self._configured: dict[str, NodeConfig] = {}
@@ -99,6 +107,11 @@ class App:
             await looping
         finally:
             await self._close(looping)
+
+    def _sweep_changed(self, number: int) -> None:
+        active = self.sweeps.active.get(number)
+        if active is not None:
+            self.news.sweep_changed(number, str(active.progress.state))
 
     def stop(self) -> None:
         """End after the current step; jobs go on."""
@@ -156,8 +169,10 @@ class App:
             nodes=self.nodes,
             connectors=self.connectors,
             power=self.power,
+            sweeps=self.sweeps,
             intake=self.intake,
             operators=frozenset(self.config.operators),
+            tokens=Tokens(self.config.web.token_file),
             public_logs=self.config.group is None,
             web_address="",
             version=version("racksack"),

@@ -46,6 +46,7 @@ class Web(msgspec.Struct, frozen=True):
 
     listen: Listen | None = Listen("127.0.0.1", 8470)
     hosts: tuple[str, ...] = ()
+    token_file: Path | None = None  # who may submit sweeps over TCP
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -179,7 +180,7 @@ def _defaults(values: Mapping[str, float]) -> Defaults:
 
 
 def _web(values: Mapping[str, Any]) -> Web:
-    web = Web(hosts=values.get("hosts", ()), listen=values.get("listen", Web().listen))
+    web = Web(values.get("listen", Web().listen), values.get("hosts", ()), values.get("token_file"))
     return msgspec.structs.replace(web, listen=None) if web.listen == NOWHERE else web
 
 

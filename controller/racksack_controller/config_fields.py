@@ -267,6 +267,13 @@ WEB_FIELDS = (
         "[rack.example.org]",
         "none",
     ),
+    Field(
+        "token_file",
+        Kind(folder_of, {}),
+        "A file of lines USER TOKEN, readable by the controller alone: whoever has a token may submit sweeps over TCP.",
+        "/etc/racksack/tokens",
+        "nobody may",
+    ),
 )
 DEFAULTS_FIELDS = (
     Field("time_limit", Kind(_limit, {}), "For jobs that name none; none for no limit.", "7d", "7d"),

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -32,6 +33,8 @@ from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_sub
 from racksack_controller.sweeps.ledger import sweep_of_submission
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.numbers import numbered
+from racksack_controller.sweeps.planning import plan_sweep
+from racksack_controller.sweeps.searches import needs
 from racksack_controller.web.changes import News
 from racksack_jobspecs.array import expand
 from racksack_jobspecs.layout import Spool
@@ -61,6 +64,7 @@ class Intake:
         self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
         self._gate = asyncio.Semaphore(AT_ONCE)
+        self._posting = asyncio.Lock()  # two posts of one submission are one sweep
         self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
 
     async def run(self) -> None:
@@ -108,7 +112,7 @@ class Intake:
             self._refuse_impossible(spec)
             digest = await self._projects.take(spec, file.owner, file.owner_uid)
             if spec.sweep is not None:
-                known = await self._take_sweep(replace(spec, submission=key), file, digest, waits_for)
+                known = await self._take_sweep(replace(spec, submission=key), file.owner, digest, waits_for)
             else:
                 jobs = self._jobs(replace(spec, submission=key), file, digest, waits_for)
                 await self._accept(jobs)
@@ -160,11 +164,36 @@ class Intake:
         return None if sweep is None else {"sweep": sweep, "jobs": []}
 
     async def _take_sweep(
-        self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]
+        self, spec: JobSpec, owner: str, digest: str, waits_for: tuple[tuple[int, str], ...]
     ) -> dict[str, object]:
         assert spec.sweep is not None  # noqa: S101 - the caller looked
-        points = await asyncio.to_thread(numbered, spec.sweep)
-        return {"sweep": await self.sweeps.accept(spec, file.owner, digest, waits_for, points), "jobs": []}
+        try:
+            points = await asyncio.to_thread(numbered, spec.sweep)
+        except ValueError as error:
+            raise JobFileError([Problem(0, "sweep.where", str(error))], spec.submission) from None
+        if not points:
+            raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
+        return {"sweep": await self.sweeps.accept(spec, owner, digest, waits_for, points), "jobs": []}
+
+    async def take_sweep(self, text: str, owner: str, owner_uid: int) -> int:
+        """Take a sweep that came over HTTP as a job file's text; its id. The same submission twice is one sweep.
+
+        Raises JobFileError, IngestError, IngestPostponed, StoreError.
+        """
+        spec = parse_job(text)
+        if spec.sweep is None:
+            raise JobFileError([Problem(0, "sweep", "is missing; a job without it is not a sweep")])
+        key = _key(owner, spec.submission or f"http-{uuid.uuid4().hex}")
+        async with self._posting:
+            known = self._known(key)
+            if known is None:
+                waits_for = await self._dependencies(spec, owner)
+                self._refuse_impossible(spec)
+                digest = await self._projects.take(spec, owner, owner_uid)
+                known = await self._take_sweep(replace(spec, submission=key), owner, digest, waits_for)
+        if "sweep" not in known:
+            raise JobFileError([Problem(0, "submission", "is that of a job which is not a sweep")])
+        return int(str(known["sweep"]))
 
     async def _dependencies(self, spec: JobSpec, owner: str) -> tuple[tuple[int, str], ...]:
         """(job id, condition) of what is still to come. Raises JobFileError for what cannot come."""
@@ -215,7 +244,8 @@ class Intake:
 
     def _impossible(self, spec: JobSpec) -> str | None:
         """Why a job could never run here, or None."""
-        return never(self._draft(spec), self._loop.state.nodes.values())
+        missing = needs(spec.sweep) if spec.sweep is not None else None
+        return missing or never(self._draft(spec), self._loop.state.nodes.values())
 
     def _draft(self, spec: JobSpec, owner: str = "", now: float = 0.0) -> Job:
         return Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=now)
@@ -268,6 +298,21 @@ class Intake:
         sentence = self._impossible(spec)
         waits = "" if sentence else why_job(state, job, now, self._loop.policy)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
+
+    async def plan_sweep(self, text: str, owner: str, now: float) -> dict[str, object]:
+        """What `plan` says, and for a sweep how many points it would be, on how many workers, and for how long."""
+        answer = self.plan(text, owner, now)
+        if answer["problems"] or answer["never"]:
+            return answer
+        spec = parse_job(text)
+        if spec.sweep is None:
+            return answer
+        try:
+            points = await asyncio.to_thread(lambda: numbered(spec.sweep).size if spec.sweep is not None else 0)
+            planned = plan_sweep(self._store, self._loop.state, self._draft(spec, owner, now), points)
+        except ValueError as error:
+            return answer | {"problems": [{"line": 0, "path": "sweep.where", "sentence": str(error)}]}
+        return answer | {"sweep": planned}
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user may submit `snapshot:<digest>`."""

@@ -36,7 +36,11 @@ def add_sweep(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) 
         sweep.id, sweep.owner, sweep.spec.name, sweep.spec.submission, str(progress.state), sweep.snapshot, sweep.code,
         sweep.submitted_at_s, progress.ended_at_s, _encode(sweep), _encode(progress),
     )  # fmt: skip
-    connection.execute("INSERT INTO sweeps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    connection.execute(
+        "INSERT INTO sweeps (id, owner, name, submission, state, snapshot, code, submitted_at_s, ended_at_s, record, "
+        "progress) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        values,
+    )
 
 
 def save_progress(connection: sqlite3.Connection, sweep: int, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from racksack_controller.core.sweep_ranges import Ranges
 from racksack_controller.sweeps.allowed import allowed
+from racksack_controller.sweeps.samplers import distinct_points
 from racksack_jobspecs.sweep.spec import SweepSpec, point_numbers
 
 
@@ -13,5 +14,8 @@ def is_drawn(spec: SweepSpec) -> bool:
 
 
 def numbered(spec: SweepSpec) -> Ranges:
-    """All points of a sweep."""
-    return Ranges([(0, point_numbers(spec))] if is_drawn(spec) else allowed(spec))
+    """All points of a sweep. Raises ValueError with a sentence where `where` has no value."""
+    if not is_drawn(spec):
+        return Ranges(allowed(spec))
+    count, most = point_numbers(spec), distinct_points(spec)
+    return Ranges([(0, count if most is None else min(most, count))])

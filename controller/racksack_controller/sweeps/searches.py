@@ -30,8 +30,11 @@ Study = Any
 
 
 def make_drawer(sweep: Sweep, drawn: Sequence[Params], outcomes: Sequence[Outcome]) -> Drawer:
-    """The search of a sweep, with all that it has drawn so far and what came of it. Raises SearchError."""
+    """The search of a sweep, with all that it has drawn so far and what came of it."""
     spec = sweep.sweep
+    missing = needs(spec)
+    if missing is not None:
+        return Missing(missing)
     if not spec.is_adaptive:
         return Spread(points_of(spec), len(drawn))
     told = dict(outcomes)
@@ -56,6 +59,20 @@ def needs(spec: SweepSpec) -> str | None:
         f"the search {spec.search.kind} needs {missing[0]}, which is not installed beside the controller; "
         "install it with `pip install 'racksack[sweeps]'`"
     )
+
+
+class Missing:
+    """A search whose library has gone since the sweep was accepted."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def draw(self, count: int) -> list[Params]:
+        """Raises SearchError."""
+        raise SearchError(self._sentence)
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Nobody listens."""
 
 
 class Tpe:

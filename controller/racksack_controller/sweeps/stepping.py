@@ -22,6 +22,7 @@ from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import handing, ledger, reading, runner_jobs, taking
 from racksack_controller.sweeps.active import Active, Runner
 from racksack_controller.sweeps.drawing import Drawer
+from racksack_controller.sweeps.samplers import SearchError
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
@@ -75,6 +76,8 @@ class Stepper:
         active.take_due(now)
         if drawer is not None:
             await self._draw(active, drawer, max(1, len(active.runners)))
+            if active.progress.state is not SweepState.RUNNING:
+                return
         if active.is_complete:
             await self._complete(active, now)
             if active.progress.state is not SweepState.RUNNING:
@@ -147,7 +150,11 @@ class Stepper:
             await asyncio.to_thread(drawer.tell, told)
         if count <= 0:
             return
-        drawn = await asyncio.to_thread(drawer.draw, count)
+        try:
+            drawn = await asyncio.to_thread(drawer.draw, count)
+        except SearchError as error:
+            await self._end(active, SweepState.FAILED, str(error), self._clock())
+            return
         first = active.progress.drawn
         active.pending.add(first, first + len(drawn))
         progress = active.snapshot(drawn=first + len(drawn))

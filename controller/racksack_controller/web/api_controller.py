@@ -12,9 +12,11 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.state import Node
 from racksack_controller.core.why import why_node
 from racksack_controller.store import jobs_where, story
+from racksack_controller.web import sweep_jobs
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.power_views import power_view
+from racksack_controller.web.sweeps import as_jobs, sweeps_where
 from racksack_controller.web.views import View, node_view
 from racksack_jobspecs.states import ExitCode
 
@@ -34,15 +36,25 @@ async def status(request: web.Request) -> web.Response:
 
 async def status_view(context: Context) -> View:
     """What `GET status` answers and the page shows."""
-    active = list(context.state.jobs.values())
+    active = sweep_jobs.without_runners(list(context.state.jobs.values()))
     active.sort(key=lambda job: (job.state in ("queued", "held"), job.id))
     finished = await context.store.read(
-        lambda connection: jobs_where(connection, "ended_at_s IS NOT NULL", (), LAST_FINISHED)
+        lambda connection: jobs_where(
+            connection, f"ended_at_s IS NOT NULL AND {sweep_jobs.NO_RUNNERS}", (), LAST_FINISHED
+        )
     )
+    live = await sweeps_where(context, "ended_at_s IS NULL", (), STATUS_JOBS_MAX)
+    over = await sweeps_where(context, "ended_at_s IS NOT NULL", (), LAST_FINISHED)
+    ended = [*await context.job_views(finished), *await as_jobs(context, over)]
+    ended.sort(key=lambda view: float(view["ended_at_s"]), reverse=True)
     return {
         "controller": controller_view(context),
-        "jobs": await context.job_views(active[:STATUS_JOBS_MAX] + finished),
-        "jobs_total": len(active),
+        "jobs": [
+            *await as_jobs(context, live),
+            *await context.job_views(active[:STATUS_JOBS_MAX]),
+            *ended[:LAST_FINISHED],
+        ],
+        "jobs_total": len(active) + len(live),
         "nodes": node_views(context),
     }
 
@@ -161,7 +173,7 @@ async def plan(request: web.Request) -> web.Response:
     """What would become of a job file: its mistakes, the nodes that fit, and what it would wait for."""
     context = request.app[CONTEXT]
     owner = context.caller(request).name
-    return web.json_response(context.intake.plan(await request.text(), owner, time.time()))
+    return web.json_response(await context.intake.plan_sweep(await request.text(), owner, time.time()))
 
 
 @routes.get("/api/v1/snapshots/{digest}")

@@ -16,6 +16,7 @@ from racksack_controller.energy_report import job_energy_view
 from racksack_controller.energy_store import energy_of_job
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.store import attempts_of, jobs_where, story
+from racksack_controller.web import sweep_jobs
 from racksack_controller.web.caller import body_of, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_controller.web.views import View, attempt_view
@@ -35,12 +36,19 @@ async def list_jobs(request: web.Request) -> web.Response:
     limit = int(min(number(request.query, "limit", 1000), LIST_MAX))
     found = await context.store.read(lambda connection: jobs_where(connection, conditions, values, limit))
     current = [context.state.jobs.get(job.id, job) for job in found]
-    return web.json_response(await context.job_views(current))
+    owner = _owner(request, context)
+    sweeps = await sweep_jobs.listed(context, request, owner, limit)
+    return web.json_response(sweep_jobs.merged(await context.job_views(current), sweeps, limit))
+
+
+def _owner(request: web.Request, context: Context) -> str | None:
+    owner = request.query.get("owner")
+    return context.caller(request).name if owner == "me" else owner
 
 
 def _conditions(request: web.Request, context: Context) -> tuple[str, list[object]]:
     query = request.query
-    conditions, values = ["1"], list[object]()
+    conditions, values = [sweep_jobs.NO_RUNNERS], list[object]()
     if "state" in query:
         states = _states(query["state"])
         conditions.append(f"state IN ({', '.join('?' * len(states))})")
@@ -49,7 +57,7 @@ def _conditions(request: web.Request, context: Context) -> tuple[str, list[objec
         conditions.append("ended_at_s IS NULL")
     if "owner" in query:
         conditions.append("owner = ?")
-        values.append(context.caller(request).name if query["owner"] == "me" else query["owner"])
+        values.append(_owner(request, context))
     if "name" in query:
         conditions.append("name = ?")
         values.append(query["name"])
@@ -75,19 +83,20 @@ async def history(request: web.Request) -> web.Response:
     """Finished jobs since a time, newest first."""
     context = request.app[CONTEXT]
     since, limit = number(request.query, "since_s", 0), int(min(number(request.query, "limit", 1000), LIST_MAX))
-    condition, values = "ended_at_s >= ?", [since]
-    owner = request.query.get("owner")
+    condition, values = f"ended_at_s >= ? AND {sweep_jobs.NO_RUNNERS}", [since]
+    owner = _owner(request, context)
     if owner is not None:
-        owner = context.caller(request).name if owner == "me" else owner
         found = await context.store.read(
             lambda connection: jobs_where(connection, f"{condition} AND owner = ?", [*values, owner], limit)
         )
     else:
         found = await context.store.read(lambda connection: jobs_where(connection, condition, values, limit))
-    return web.json_response(await context.job_views(found))
+    sweeps = await sweep_jobs.ended_since(context, since, owner, limit)
+    return web.json_response(sweep_jobs.merged(await context.job_views(found), sweeps, limit))
 
 
 @routes.get("/api/v1/jobs/{id}")
+@sweep_jobs.for_sweep(sweep_jobs.show)
 async def show_job(request: web.Request) -> web.Response:
     """One job whole; with `wait_s` and `seen`, when its state is no longer the seen one."""
     context, job_id = request.app[CONTEXT], job_id_of(request)
@@ -129,6 +138,7 @@ async def _energy(context: Context, job: Job) -> View:
 
 
 @routes.get("/api/v1/jobs/{id}/why")
+@sweep_jobs.for_sweep(sweep_jobs.why)
 async def why(request: web.Request) -> web.Response:
     """Why the job is where it is."""
     context = request.app[CONTEXT]
@@ -138,6 +148,7 @@ async def why(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/jobs/{id}/cancel")
+@sweep_jobs.for_sweep(sweep_jobs.cancel)
 async def cancel(request: web.Request) -> web.Response:
     """End a job; with `results: false` what it wrote is not fetched. Cancelling a finished job changes nothing."""
     context = request.app[CONTEXT]
@@ -158,6 +169,7 @@ async def cancel(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/jobs/{id}/hold")
+@sweep_jobs.for_sweep(sweep_jobs.hold)
 async def hold(request: web.Request) -> web.Response:
     """Keep a queued job from starting."""
     context = request.app[CONTEXT]
@@ -169,6 +181,7 @@ async def hold(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/jobs/{id}/release")
+@sweep_jobs.for_sweep(sweep_jobs.release)
 async def release(request: web.Request) -> web.Response:
     """Let a held job start."""
     context = request.app[CONTEXT]
@@ -180,6 +193,7 @@ async def release(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/jobs/{id}/retry")
+@sweep_jobs.for_sweep(sweep_jobs.retry)
 async def retry(request: web.Request) -> web.Response:
     """Run a finished job again, as a new attempt."""
     context = request.app[CONTEXT]
@@ -191,6 +205,7 @@ async def retry(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/jobs/{id}/fetched")
+@sweep_jobs.for_sweep(sweep_jobs.fetched)
 async def fetched(request: web.Request) -> web.Response:
     """The owner has the results; with `delete` the controller's copy goes."""
     context = request.app[CONTEXT]

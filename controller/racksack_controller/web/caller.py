@@ -1,7 +1,7 @@
 """Who calls, and what a caller may do.
 
 On the unix socket the kernel says who is at the other end (SO_PEERCRED); over SSH that is the user who logged in.
-On TCP nobody is known, so only reading is allowed, and only by pages of our own host name.
+On TCP nobody is known but by a token, so only reading is allowed, and only by pages of our own host name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.state import Job
+from racksack_controller.web.tokens import Tokens
 from racksack_jobspecs.states import ExitCode
 
 
@@ -32,11 +33,14 @@ class Caller(msgspec.Struct, frozen=True):
         return self.is_operator or (self.uid is not None and self.name == job.owner)
 
 
-def caller_of(request: web.Request, operators: frozenset[str]) -> Caller:
-    """The caller of a request."""
+def caller_of(request: web.Request, operators: frozenset[str], tokens: Tokens) -> Caller:
+    """The caller of a request: over TCP whose token it has, if any."""
     peer: socket.socket | None = request.transport.get_extra_info("socket") if request.transport else None
     if peer is None or peer.family != socket.AF_UNIX:
-        return Caller("", None, is_operator=False)
+        user = tokens.user_of(request.headers.get("Authorization"))
+        if user is None:
+            return Caller("", None, is_operator=False)
+        return Caller(user[0], user[1], is_operator=user[1] in (0, os.geteuid()) or user[0] in operators)
     _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     name = user_name(uid)
     return Caller(name, uid, is_operator=uid in (0, os.geteuid()) or name in operators)

@@ -12,6 +12,7 @@ from racksack_controller.core.state import Changes
 T = TypeVar("T")
 
 STREAM_BACKLOG = 1000
+SWEEP_NEWS_S = 1.0
 
 
 class News:
@@ -20,6 +21,7 @@ class News:
     def __init__(self) -> None:
         self._next = asyncio.Event()
         self._streams: set[asyncio.Queue[dict[str, object]]] = set()
+        self._sweeps: dict[int, tuple[float, str]] = {}  # when the page was told last, and of which state
 
     def publish(self, changes: Changes) -> None:
         """A listener of the loop."""
@@ -30,6 +32,18 @@ class News:
                 if queue.full():
                     break  # a reader that fell this far behind reads the whole status again
                 queue.put_nowait(line)
+
+    def sweep_changed(self, sweep: int, state: str) -> None:
+        """A sweep has got further. Told once a second at most while its state is the same."""
+        now_s = time.monotonic()
+        told_s, told = self._sweeps.get(sweep, (0.0, ""))
+        if told == state and now_s - told_s < SWEEP_NEWS_S:
+            return
+        self._sweeps[sweep] = (now_s, state)
+        self.nudge()
+        for queue in self._streams:
+            if not queue.full():
+                queue.put_nowait({"kind": "sweep", "id": sweep, "state": state})
 
     @property
     def has_readers(self) -> bool:

@@ -15,8 +15,11 @@ from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
 from racksack_controller.power_side import PowerSide
 from racksack_controller.store import Store, jobs_by_id, last_attempts
+from racksack_controller.sweeps.ledger import sweep_by_id
+from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
 from racksack_controller.web.changes import News
+from racksack_controller.web.tokens import Tokens
 from racksack_controller.web.views import View, job_view
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ACTIVE, ExitCode
@@ -34,8 +37,10 @@ class Context(msgspec.Struct):
     nodes: Mapping[str, Node]
     connectors: Mapping[str, Connector]
     power: PowerSide
+    sweeps: Sweeps
     intake: Any  # racksack_controller.intake.Intake; named here it would be an import in a circle
     operators: frozenset[str]
+    tokens: Tokens
     public_logs: bool  # whether the read-only address shows logs: only where the spool has one user
     web_address: str
     version: str
@@ -50,7 +55,7 @@ class Context(msgspec.Struct):
 
     def caller(self, request: web.Request) -> Caller:
         """Who asks."""
-        return caller_of(request, self.operators)
+        return caller_of(request, self.operators, self.tokens)
 
     async def job(self, job_id: int) -> Job:
         """A job from memory or the store; a 404 when there is none."""
@@ -58,6 +63,11 @@ class Context(msgspec.Struct):
         if job is not None:
             return job
         found = await self.store.read(lambda connection: jobs_by_id(connection, [job_id]))
+        if not found and self.store.look(lambda connection: sweep_by_id(connection, job_id)) is not None:
+            raise refusal(
+                f"{job_id} is a sweep, which has no such thing of its own; see `racksack sweep status {job_id}`",
+                ExitCode.REFUSED,
+            )
         if not found:
             raise refusal(f"there is no job {job_id}", ExitCode.NOT_FOUND)
         return found[0]

@@ -1,4 +1,7 @@
-"""The two doors of the HTTP server: a unix socket for clients, and a read-only TCP address for the status page."""
+"""The two doors of the HTTP server: a unix socket for clients, and a TCP address for the status page.
+
+On the latter only callers with a token may do more than read, and only with sweeps.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from racksack_controller.store import StoreError
-from racksack_controller.web import api_controller, api_jobs, api_logs, api_power, api_usage, metrics, pages
+from racksack_controller.web import api_controller, api_jobs, api_logs, api_power, api_sweeps, api_usage, metrics, pages
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_jobspecs.states import ExitCode
 
@@ -36,7 +39,7 @@ def build_app(context: Context, *, read_only: bool, hosts: frozenset[str] = froz
     doors = [_read_only(hosts)] if read_only else []
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[*doors, _one_sentence])
     app[CONTEXT] = context
-    for module in (api_jobs, api_logs, api_power, api_usage, api_controller, pages, metrics):
+    for module in (api_jobs, api_sweeps, api_logs, api_power, api_usage, api_controller, pages, metrics):
         app.add_routes(module.routes)
     app.on_response_prepare.append(_add_security_headers)
     return app
@@ -73,7 +76,7 @@ def _read_only(hosts: frozenset[str]) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Foreign host names are refused, so that no web page can reach this one by DNS rebinding."""
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD") and not _may_write(request):
             return _error("this address is for reading; use the racksack command", 403, ExitCode.REFUSED)
         origin = request.headers.get("Origin")
         if not _is_ours(request.host, hosts) or (origin is not None and not _is_ours(urlsplit(origin).netloc, hosts)):
@@ -81,6 +84,13 @@ def _read_only(hosts: frozenset[str]) -> Middleware:
         return await handler(request)
 
     return check
+
+
+def _may_write(request: web.Request) -> bool:
+    """Whoever has a token may submit and change sweeps, and ask for servers; nothing else is done over TCP."""
+    path = request.path
+    is_open = path in ("/api/v1/sweeps", "/api/v1/scale") or path.startswith("/api/v1/sweeps/")
+    return is_open and request.app[CONTEXT].caller(request).uid is not None
 
 
 def _is_ours(netloc: str, hosts: frozenset[str]) -> bool:

@@ -11,6 +11,7 @@ values) and from `domains`.
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Literal
 
 import msgspec
@@ -148,7 +149,7 @@ def params_of(spec: SweepSpec, point: int) -> Params:
         return {"start": start, "end": min(start + spec.range.step, spec.range.last)}
     if spec.scripts:
         script = spec.scripts[point]
-        return {"job_id": script.job_id, "script": script.script}
+        return {"job_id": script.job_id, "script": script.script, "args": shlex.join(script.args)}
     values = []
     for axis in reversed(spec.axes):
         point, index = divmod(point, len(axis.values))

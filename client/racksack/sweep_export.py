@@ -1,0 +1,104 @@
+"""Writes all results of a sweep to a file: CSV, JSON, JSON lines, or Parquet (for which pyarrow is needed)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from racksack.client import Client
+from racksack.errors import RacksackError, UsageError
+from racksack.text import clean
+
+KINDS = ("csv", "json", "jsonl", "parquet")
+
+
+def kind_of(target: str, kind: str | None) -> str:
+    """The format: as asked for, or by the file's ending. Raises UsageError."""
+    if kind is not None:
+        return kind
+    ending = Path(target).suffix.lstrip(".").lower()
+    if target == "-" or not ending:
+        return "csv"
+    ending = {"pq": "parquet", "ndjson": "jsonl"}.get(ending, ending)
+    if ending not in KINDS:
+        raise UsageError(f"{clean(target)}: .{clean(ending)} is no format; use --format csv, json, jsonl or parquet")
+    return ending
+
+
+def write(client: Client, number: int, run: str, kind: str, path: Path | None) -> int:
+    """Write the results; how many points. Raises RacksackError where a library is missing, OSError."""
+    if kind == "parquet":
+        if path is None:
+            raise UsageError("Parquet is not written to a terminal or pipe; name a file with -o")
+        return _parquet(_rows(client.sweep_results(number, run=run)), path)
+    data = client.sweep_results(number, run=run, as_csv=kind == "csv")
+    rows = data.count(b"\n") - (kind == "csv")
+    if kind == "json":
+        data = b"[\n" + b",\n".join(data.splitlines()) + b"\n]\n"
+    if path is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return rows
+    _replace(path, data)
+    return rows
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Beside, then in place: a full disk leaves no half file under the name."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _rows(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def _parquet(rows: list[dict[str, Any]], path: Path) -> int:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise RacksackError(
+            "Parquet needs pyarrow, which is not installed here; install it with `pip install 'racksack[sweeps]'`, "
+            "or export CSV"
+        ) from None
+    columns = _columns(rows)
+    try:
+        table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
+    except pyarrow.ArrowInvalid:  # a column of numbers and texts
+        table = pyarrow.table({name: pyarrow.array(_alike(values)) for name, values in columns.items()})
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        pyarrow.parquet.write_table(table, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(rows)
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """One list for each column; a metric with a parameter's name is told apart."""
+    params = list(dict.fromkeys(name for row in rows for name in row["params"]))
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    columns: dict[str, list[Any]] = {"point": [row["point"] for row in rows]}
+    for name in params:
+        columns[name] = [row["params"].get(name) for row in rows]
+    for name in metrics:
+        unique = name if name not in columns else f"metric {name}"
+        columns[unique] = [row["metrics"].get(name) for row in rows]
+    columns["seconds"] = [row["seconds"] for row in rows]
+    columns["failure"] = [row["failure"] for row in rows]
+    return columns
+
+
+def _alike(values: list[Any]) -> list[Any]:
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) <= 1 or kinds <= {int, float}:
+        return values
+    return [None if value is None else value if isinstance(value, str) else json.dumps(value) for value in values]

@@ -1,0 +1,196 @@
+"""What `racksack sweep run` does: from its options to an accepted sweep, and its progress until it is over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from racksack import receipt, submission
+from racksack import sweep_wishes as wishes
+from racksack.client import Client
+from racksack.draft import Value, spec_of_file, spec_of_options
+from racksack.errors import UsageError
+from racksack.progress import reading_bar, transfer_bar
+from racksack.project import Selection
+from racksack.submission import Prepared
+from racksack.submitting import environment, gpu_value
+from racksack.sweep_text import plan_text
+from racksack.text import clean, print_json, say
+from racksack.views import Plan
+from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.states import ExitCode
+
+_PLAIN = ("name", "priority", "cpus", "ram", "disk", "python", "requirements", "submission")
+
+
+@dataclass(frozen=True)
+class SweepWish:
+    """What the command line asks for."""
+
+    project: Path
+    entrypoint: str | None
+    values: dict[str, Value | None]  # keys of a job file
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    yes: bool
+    dry_run: bool
+    follow: bool | None  # None: when there is a terminal
+    as_json: bool
+    quiet: bool
+
+
+def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
+    """Read the options. Raises UsageError."""
+    entrypoint, function = wishes.split_target(options["entrypoint"]) if options["entrypoint"] else (None, None)
+    follow = True if options["wait"] else False if options["detach"] else None
+    return SweepWish(
+        project=Path(options["project"]).expanduser(),
+        entrypoint=entrypoint,
+        values=_job_values(options, arguments) | {"sweep": _sweep_value(options, function) or None},
+        include=options["include"],
+        exclude=options["exclude"],
+        yes=options["yes"],
+        dry_run=options["dry_run"],
+        follow=follow,
+        as_json=options["as_json"],
+        quiet=options["quiet"] or options["as_json"],
+    )
+
+
+def _job_values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
+    values: dict[str, Value | None] = {key: options[key] for key in _PLAIN}
+    return values | {
+        "args": list(arguments) or None,
+        "gpus": gpu_value(options["gpus"], options["vram"], None),
+        "env": environment(options["env"], options["env_file"]) or None,
+        "environment": "none" if options["no_venv"] else None,
+        "labels": ",".join(options["labels"]) or None,
+        "nodes": ",".join(options["nodes"]) or None,
+        "exclude": ",".join(options["exclude_node"]) or None,
+        "stage_in_ram": list(options["ramdisk"]) or None,
+        "hold": True if options["hold"] else None,
+        "no_wake": True if options["no_wake"] else None,
+    }
+
+
+def _sweep_value(options: Mapping[str, Any], function: str | None) -> dict[str, Value]:
+    kind, count = options["search"], options["count"]
+    if options["random"] is not None:
+        if kind not in (None, "random") or count is not None:
+            raise UsageError("--random N stands for --search random --count N; give one of the two")
+        kind, count = "random", options["random"]
+    found = wishes.given(
+        {
+            "function": function,
+            "params": wishes.assignments("--param", options["param"]),
+            "where": wishes.where_value(options["where"]),
+            "range": options["range"],
+            "jobs": wishes.jobs_text(Path(options["jobs"])) if options["jobs"] else None,
+            "fixed": wishes.assignments("--fixed", options["fixed"]),
+            "search": wishes.search_value(kind, count, options["seed"], options["population"]),
+            "metric": ",".join(options["metric"]) or None,
+            "point_timeout": options["point_timeout"],
+            "retries": options["retries"],
+            "backoff": options["backoff"],
+            "max_fails": options["max_fails"],
+            "chunk": wishes.chunk_value(
+                options["chunk"], options["chunk_target"], options["chunk_min"], options["chunk_max"]
+            ),
+            "max_runners": options["max_runners"],
+            "slots": options["slots"],
+            "control": wishes.control_value(
+                options["control"],
+                wishes.assignments("--control-arg", options["control_arg"]),
+                wishes.assignments("--control-env", options["control_env"]),
+            ),
+            "notify": ",".join(options["notify"]) or None,
+        }
+    )
+    return wishes.merged(wishes.space_of_file(Path(options["space"])), found) if options["space"] else found
+
+
+def run(client: Client, wish: SweepWish) -> int:
+    """Submit the sweep; with a terminal show how it goes on. Returns the exit code."""
+    spec, project = _spec(wish)
+    if spec.sweep is None:
+        raise UsageError("this job file has no sweep; `submit` runs it as a job")
+    with reading_bar("reading", quiet=wish.quiet) as on_read:
+        prepared = submission.prepare(
+            spec,
+            project,
+            include=wish.include,
+            exclude=wish.exclude,
+            on_selected=lambda found: _tell(found, wish),
+            progress=submission.Progress(on_read=on_read),
+        )
+    plan = submission.planned(client, prepared)
+    if wish.dry_run:
+        return _dry_run(prepared, plan, wish)
+    _ask(plan, spec, wish)
+    with transfer_bar("sending", prepared.selection.size_bytes, quiet=wish.quiet) as bar:
+        done = submission.submit(client, prepared, plan, submission.Progress(on_sent=bar))
+    [number] = done.job_ids
+    if wish.as_json:
+        print_json({**msgspec.to_builtins(client.sweep(number)), "plan": msgspec.to_builtins(plan.sweep)})
+    else:
+        _report(client, number, wish)
+    sys.stdout.flush()
+    if wish.follow is False or (wish.follow is None and not sys.stdout.isatty()):
+        return ExitCode.OK
+    from racksack.sweep_progress import follow
+
+    return follow(client, number, quiet=wish.quiet)
+
+
+def _spec(wish: SweepWish) -> tuple[JobSpec, Path]:
+    if wish.entrypoint is None:
+        if wish.project.suffix not in (".yaml", ".yml"):
+            raise UsageError(
+                f"name what is to run in {clean(wish.project)}: racksack sweep run DIR FILE.py:FUNCTION, or a job file"
+            )
+        if wish.values["sweep"]:
+            raise UsageError("with a job file, what the sweep is stands in it; leave out --param and the like")
+        return spec_of_file(wish.project, wish.values)
+    return spec_of_options({**wish.values, "project": "local", "entrypoint": wish.entrypoint}), wish.project
+
+
+def _tell(selection: Selection, wish: SweepWish) -> None:
+    for line in receipt.lines(selection) if not wish.quiet else []:
+        say(line)
+
+
+def _dry_run(prepared: Prepared, plan: Plan, wish: SweepWish) -> int:
+    if wish.as_json:
+        print_json({"plan": msgspec.to_builtins(plan.sweep), "fits": plan.fits, "snapshot": prepared.digest})
+    elif plan.sweep is not None:
+        print(f"Would submit {plan_text(plan.sweep, '')}; fits on {', '.join(map(clean, plan.fits)) or 'no node now'}")
+    return ExitCode.OK
+
+
+def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
+    if plan.sweep is None:
+        raise UsageError("this controller does not know sweeps; it is an older version")
+    text = plan_text(plan.sweep, "")
+    for line in plan.advice if not wish.quiet else ():
+        say(f"advice: {clean(line)}")
+    if not wish.quiet:
+        say(text)
+    if wish.yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{text}; nobody is there to be asked whether to start, so add --yes")
+    click.confirm("Start?", abort=True, err=True)
+
+
+def _report(client: Client, number: int, wish: SweepWish) -> None:
+    view = client.sweep(number)
+    reused = f"; {view.reused:,} of them are known from an earlier sweep" if view.reused else ""
+    print(f"Submitted sweep {number} ({clean(view.name)}): {view.points:,} points{reused}")
+    if not wish.quiet:
+        say(f"racksack sweep status {number} | top {number} | stop {number}")

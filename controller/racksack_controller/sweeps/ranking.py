@@ -1,0 +1,168 @@
+"""Ranks the points of a sweep by a metric or an expression of metrics and parameters, while it runs or afterwards."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
+from racksack_controller.sweeps import ledger, reading, vectors
+from racksack_controller.sweeps.allowed import Grid, column_of
+from racksack_controller.sweeps.folder import params_of_points
+from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.sweeps.reading import Table
+from racksack_jobspecs.sweep import expressions
+from racksack_jobspecs.sweep.spec import Axis, SweepSpec
+
+COUNT_MAX = 100_000
+_BUILT_IN = ("point", "seconds")
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """The best points, best first."""
+
+    by: str
+    direction: str
+    ranked: int  # how many points have a value
+    rows: list[dict[str, Any]]  # point, value, params, metrics, seconds; control: metrics of the second run
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What to rank by."""
+
+    text: str
+    is_max: bool
+
+
+def order_of(spec: SweepSpec, by: str | None) -> Order:
+    """`sharpe`, `sharpe:min`, `sharpe / (1 + drawdown)`; nothing: the sweep's first metric. More is better unless the
+    sweep or the ending `:min` says otherwise.
+    """
+    directions = {metric.name: metric.direction for metric in spec.metrics}
+    if not by:
+        return Order(spec.metrics[0].name, spec.metrics[0].direction == "max")
+    text, colon, ending = by.rpartition(":")
+    if colon and ending in ("max", "min"):
+        return Order(text.strip(), ending == "max")
+    return Order(by.strip(), directions.get(by.strip(), "max") == "max")
+
+
+def rank(
+    connection: sqlite3.Connection,
+    sweep: Sweep,
+    progress: Progress,
+    *,
+    by: str | None = None,
+    count: int = 10,
+    run: int = MAIN,
+) -> Ranking:
+    """The best `count` points of a run. Raises ValueError with a sentence for an expression that is wrong."""
+    order = order_of(sweep.sweep, by)
+    found, values = values_by(connection, sweep, run, order.text)
+    indices = reading.best(values, found.points, min(count, COUNT_MAX), is_max=order.is_max)
+    points = [int(point) for point in found.points[indices]]
+    params = params_of_points(connection, sweep, points)
+    metrics = reading.rows_of(connection, sweep.id, points, run)
+    control = {}
+    if run == MAIN and progress.run == CONTROL:
+        control = reading.rows_of(connection, sweep.id, points, CONTROL)
+    rows: list[dict[str, Any]] = []
+    for point, index in zip(points, indices.tolist(), strict=True):
+        row: dict[str, Any] = {
+            "point": point,
+            "value": float(values[index]),
+            "params": params.get(point, {}),
+            "metrics": metrics.get(point, {}),
+            "seconds": float(found.seconds[index]),
+        }
+        rows.append(row | {"control": control[point]} if point in control else row)
+    ranked = int(np.count_nonzero(~np.isnan(values)))
+    return Ranking(by=order.text, direction="max" if order.is_max else "min", ranked=ranked, rows=rows)
+
+
+def values_by(connection: sqlite3.Connection, sweep: Sweep, run: int, text: str) -> tuple[Table, Any]:
+    """All results of a run and the value of a metric or expression for each; nan where there is none.
+
+    Raises ValueError with a sentence.
+    """
+    known = metric_names(connection, sweep.id, run)
+    if text in known or not known:
+        if not known and text not in {metric.name for metric in sweep.sweep.metrics}:
+            expressions.parse(text)
+        found = reading.table(connection, sweep.id, run, [text])
+        return found, found.numbers(text)
+    params = [axis.name for axis in sweep.sweep.axes] + [domain.name for domain in sweep.sweep.domains]
+    expression = expressions.check(text, [*known, *params, *_BUILT_IN])
+    found = reading.table(connection, sweep.id, run, [name for name in expression.names if name in known])
+    columns = _columns(connection, sweep, found, expression.names)
+    return found, _numbers(vectors.evaluate(expression, columns), len(found))
+
+
+def metric_names(connection: sqlite3.Connection, sweep: int, run: int = MAIN) -> list[str]:
+    """The names of all metrics that a run has so far."""
+    sql = "SELECT DISTINCT columns FROM sweep_segments WHERE sweep = ? AND run = ?"
+    names: dict[str, None] = {}
+    for (columns,) in connection.execute(sql, (sweep, run)):
+        names.update(dict.fromkeys(str(column[0]) for column in msgspec.json.decode(columns)))
+    return list(names)
+
+
+def _columns(connection: sqlite3.Connection, sweep: Sweep, found: Table, names: Iterable[str]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    missing = []
+    for name in names:
+        if name in found.metrics:
+            column = found.metrics[name]
+            columns[name] = column if column.dtype.kind != "O" or _has_text(column) else found.numbers(name)
+        elif name == "point":
+            columns[name] = found.points
+        elif name == "seconds":
+            columns[name] = found.seconds.astype(np.float64)
+        else:
+            missing.append(name)
+    return columns | param_columns(connection, sweep, found.points, missing) if missing else columns
+
+
+def param_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, names: Iterable[str]) -> dict[str, Any]:  # noqa: ANN401
+    """The values of some parameters for these points; nan (None among texts) where a point does not have one."""
+    spec, wanted = sweep.sweep, list(names)
+    if is_drawn(spec):
+        return _drawn_columns(connection, sweep, points, wanted)
+    places = Grid(spec).indices(points)
+    return {
+        axis.name: _taken(axis, place) for axis, place in zip(spec.axes, places, strict=True) if axis.name in wanted
+    }
+
+
+def _taken(axis: Axis, place: Any) -> Any:  # noqa: ANN401
+    return column_of(axis)[place]
+
+
+def _drawn_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, names: list[str]) -> dict[str, Any]:  # noqa: ANN401
+    drawn = ledger.params_between(connection, sweep.id, 0, int(points.max()) + 1) if len(points) else {}
+    columns: dict[str, Any] = {}
+    for name in names:
+        values = [drawn.get(int(point), {}).get(name) for point in points]
+        if all(value is None or isinstance(value, int | float) for value in values):
+            columns[name] = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+        else:
+            columns[name] = np.array(values, dtype=object)
+    return columns
+
+
+def _has_text(column: Any) -> bool:  # noqa: ANN401
+    return any(isinstance(value, str) for value in column)
+
+
+def _numbers(value: Any, count: int) -> Any:  # noqa: ANN401
+    """An expression's value as a number for each point."""
+    try:
+        found = np.array(np.broadcast_to(np.asarray(value), (count,)), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError("this expression gives no numbers; rank by numbers") from None
+    found[~np.isfinite(found)] = np.nan
+    return found
