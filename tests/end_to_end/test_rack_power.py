@@ -54,7 +54,7 @@ def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
 def wishes() -> list[dict[str, Any]]:
     """40 mixed jobs. One on each of r1 to r5 says that it must run there, so that every driver is needed."""
     pinned = [{"nodes": [f"r{number}"], "cpus": 2, "ram": "1G"} for number in range(1, 6)]
-    kinds = [{"cpus": 1, "ram": "1G"}, {"cpus": 2, "ram": "1G"}, {"cpus": 0.5, "ram": "512M"}]
+    kinds = [{"cpus": 0.25, "ram": "200M"}, {"cpus": 0.5, "ram": "500M"}, {"cpus": 0.4, "ram": "400M"}]
     return pinned + [dict(kinds[number % len(kinds)]) for number in range(35)]
 
 

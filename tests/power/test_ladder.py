@@ -158,9 +158,24 @@ async def test_lag_and_transitions_are_waited_for() -> None:
     world = World()
     states = [PowerState.OFF, PowerState.OFF, PowerState.TRANSITION, PowerState.ON]
     bmc = Way("redfish", world, states=states)
-    steps = await taken(switch_on([bmc], [bmc], up_when_on(world), PATIENT))
+
+    async def up_when_said() -> None:
+        while states:
+            await asyncio.sleep(0.01)
+
+    steps = await taken(switch_on([bmc], [bmc], up_when_said, PATIENT))
     assert steps[1] == ("redfish", Act.CONFIRM, Outcome.CONFIRMED)
     assert states == []
+
+
+async def test_a_node_that_is_up_needs_no_device_to_say_so() -> None:
+    world = World()
+    wol, bmc = Way("wol", world, knows_state=False), Way("redfish", world, gone=True)
+    assert await taken(switch_on([wol], [wol, bmc], up_when_on(world), PATIENT)) == [
+        ("wol", Act.ON, Outcome.ACCEPTED),
+        ("wol", Act.CONFIRM, Outcome.SKIPPED),
+        ("wol", Act.VERIFY, Outcome.DONE),
+    ]
 
 
 async def test_power_lost_while_booting_ends_the_wait_early() -> None:

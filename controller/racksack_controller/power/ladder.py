@@ -113,19 +113,25 @@ async def switch_on(
     """
     for number, way in enumerate(ways):
         boot_s = limits.boot_s
-        if number == 0 and resume_s is not None:
+        resumed = number == 0 and resume_s is not None
+        if resumed and resume_s is not None:
             boot_s = resume_s
         else:
             step = await _ask(way, Act.ON)
             yield step
             if step.outcome is not Outcome.ACCEPTED:
                 continue
-            step = await _confirm(way, devices, PowerState.ON, limits.confirm_s, limits.poll_s)
+        proof = asyncio.ensure_future(verify())
+        try:
+            if not resumed:
+                step = await _confirm(way, devices, PowerState.ON, limits.confirm_s, limits.poll_s, proof)
+                yield step
+                if step.outcome is Outcome.NOT_CONFIRMED:
+                    continue
+            step = await _come_up(way, devices, proof, boot_s, limits.poll_s)
             yield step
-            if step.outcome is Outcome.NOT_CONFIRMED:
-                continue
-        step = await _come_up(way, devices, verify, boot_s, limits.poll_s)
-        yield step
+        finally:
+            await _cancel(proof)
         if step.outcome in (Outcome.DONE, Outcome.STUCK):
             return
 
@@ -185,9 +191,17 @@ async def _ask(way: PowerDriver, act: Act) -> Step:
 
 
 async def _confirm(
-    way: PowerDriver, devices: Sequence[PowerDriver], wanted: PowerState, limit_s: float, poll_s: float
+    way: PowerDriver,
+    devices: Sequence[PowerDriver],
+    wanted: PowerState,
+    limit_s: float,
+    poll_s: float,
+    proof: asyncio.Future[None] | None = None,
 ) -> Step:
-    """Wait until a device says `wanted`. A transition is waited for; silence of all devices leaves it to `verify`."""
+    """Wait until a device says `wanted`. A transition is waited for; silence of all devices leaves it to `verify`.
+
+    `proof` that the node is up says more than any device.
+    """
     began_s = monotonic()
     pauses = _pauses(poll_s)
     while True:
@@ -195,6 +209,8 @@ async def _confirm(
         took_s = monotonic() - began_s
         if seen.state is wanted:
             return Step(way.name, Act.CONFIRM, Outcome.CONFIRMED, seen.words, took_s)
+        if proof is not None and proof.done():
+            return Step(way.name, Act.CONFIRM, Outcome.SKIPPED, f"the node is up already ({seen.words})", took_s)
         if not any(device.knows_state for device in devices):
             return Step(way.name, Act.CONFIRM, Outcome.SKIPPED, seen.words, took_s)
         if took_s >= limit_s:
@@ -204,31 +220,27 @@ async def _confirm(
 
 
 async def _come_up(
-    way: PowerDriver, devices: Sequence[PowerDriver], verify: Verify, boot_s: float, poll_s: float
+    way: PowerDriver, devices: Sequence[PowerDriver], proof: asyncio.Future[None], boot_s: float, poll_s: float
 ) -> Step:
-    """Wait for `verify`, up to `boot_s`; end early when a device says twice that the server went off again."""
+    """Wait for the proof, up to `boot_s`; end early when a device says twice that the server went off again."""
     began_s = monotonic()
-    proof = asyncio.ensure_future(verify())
     times_off = 0
-    try:
-        while True:
-            left_s = boot_s - (monotonic() - began_s)
-            await asyncio.wait({proof}, timeout=max(0.0, min(poll_s, left_s)))
-            if proof.done():
-                await proof
-                return Step(way.name, Act.VERIFY, Outcome.DONE, "the node came up", monotonic() - began_s)
-            seen = await witness(devices)
-            times_off = times_off + 1 if seen.state is PowerState.OFF else 0
-            took_s = monotonic() - began_s
-            if times_off >= 2:
-                detail = f"it went off again while booting ({seen.words})"
-                return Step(way.name, Act.VERIFY, Outcome.FAILED, detail, took_s)
-            if took_s >= boot_s:
-                outcome = Outcome.STUCK if seen.state is PowerState.ON else Outcome.FAILED
-                detail = f"it did not come up within {boot_s:.0f} s ({seen.words})"
-                return Step(way.name, Act.VERIFY, outcome, detail, took_s)
-    finally:
-        await _cancel(proof)
+    while True:
+        left_s = boot_s - (monotonic() - began_s)
+        await asyncio.wait({proof}, timeout=max(0.0, min(poll_s, left_s)))
+        if proof.done():
+            await proof
+            return Step(way.name, Act.VERIFY, Outcome.DONE, "the node came up", monotonic() - began_s)
+        seen = await witness(devices)
+        times_off = times_off + 1 if seen.state is PowerState.OFF else 0
+        took_s = monotonic() - began_s
+        if times_off >= 2:
+            detail = f"it went off again while booting ({seen.words})"
+            return Step(way.name, Act.VERIFY, Outcome.FAILED, detail, took_s)
+        if took_s >= boot_s:
+            outcome = Outcome.STUCK if seen.state is PowerState.ON else Outcome.FAILED
+            detail = f"it did not come up within {boot_s:.0f} s ({seen.words})"
+            return Step(way.name, Act.VERIFY, outcome, detail, took_s)
 
 
 async def _go_down(

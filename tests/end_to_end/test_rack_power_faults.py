@@ -1,0 +1,162 @@
+"""What goes wrong with power on real servers: nothing is lost, stays on idle or is stuck, and `why` says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tests.end_to_end import projects
+from tests.end_to_end.power_rig import CONTROLLER, PowerRig, node
+from tests.end_to_end.site import until
+from tests.rack.fixtures import BuildRack
+
+pytestmark = [pytest.mark.rack, pytest.mark.timeout(300)]
+
+FULL = bool(os.environ.get("RACKSACK_FULL_SIZE"))
+SIZE = {"cpus": 2, "ram": "2G"}
+NAMES = ("r1", "r2", "r3", "r4", "r5", "r6")
+
+
+@pytest.fixture(scope="module")
+def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
+    rig = PowerRig(build_module_rack(CONTROLLER, *(node(name, boot_delay_s=1.5) for name in NAMES)))
+    late_s = 30.0 if FULL else 1.5
+    ipmi = rig.bmc("r2", "ipmi")
+    rig.bmcs["r2"].set_password("changed-behind-our-back")
+    rig.configure(
+        {
+            "r1": {
+                "on": [rig.bmc("r1", "redfish", slow_s=late_s, already_400=True)],
+                "off": ["redfish"],
+                "hard_off": True,
+            },
+            "r2": {"on": [ipmi, rig.wol("r2")], "off": ["ssh"], "silence": "2s"},
+            "r3": {"on": [rig.bmc("r3", "ilo")], "off": ["ssh", "ilo"], "hard_off": True, "boot_timeout": "6s"},
+            "r4": {"on": [rig.wol("r4")], "off": ["ssh"], "silence": "2s"},
+            "r5": {"on": [rig.outlet("r5")], "off": ["ssh", "command"], "hard_off": True},
+            "r6": {"on": [rig.wol("r6")], "off": ["ssh"], "silence": "2s"},
+        },
+        dict.fromkeys(NAMES, SIZE),
+    )
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
+
+
+@pytest.fixture(scope="module")
+def waits(rig: PowerRig) -> str:
+    """A project whose job traces its start on its node, and ends when a file is there or after its time."""
+    return rig.project("waits", projects.TRACED)
+
+
+def submit(rig: PowerRig, project: str, name: str, nodes: Sequence[str], seconds: str = "1") -> int:
+    wish: dict[str, Any] = {"nodes": list(nodes), "name": name, "cpus": 1, "ram": "200M", "args": [seconds]}
+    return rig.submit_all([(project, {**wish, "env": {"TRACE": f"/home/racksack/trace-{name}"}})])[0]
+
+
+def count(rig: PowerRig, name: str, event: str) -> int:
+    return [one.event for one in rig.events(name)].count(event)
+
+
+def test_jobs_get_done_whatever_is_wrong_with_the_way_to_their_server(rig: PowerRig, waits: str) -> None:
+    rig.rack["r3"].set_faults(no_ssh=True)
+    rig.rack["r4"].set_faults(magic_packets_ignored=2)
+    late = submit(rig, waits, "late", ["r1"])
+    wrong_password = submit(rig, waits, "password", ["r2"])
+    no_ssh = submit(rig, waits, "nossh", ["r3", "r5"])
+    lost_packets = submit(rig, waits, "packets", ["r4"])
+    rig.ended([late, wrong_password, no_ssh, lost_packets])
+    assert count(rig, "r2", "power-on") == 1
+    assert "wake-on-LAN" in [event.detail for event in rig.events("r2")]
+    assert [event.event for event in rig.events("r4")][:4] == [
+        "magic-dropped",
+        "magic-dropped",
+        "magic-packet",
+        "power-on",
+    ]
+    assert "refused" in rig.story()
+    rig.all_off()
+
+
+def test_a_server_that_comes_up_without_ssh_is_switched_off_and_set_aside_until_it_is_mended(
+    rig: PowerRig, waits: str
+) -> None:
+    rig.rack["r3"].set_faults(no_ssh=True)
+    job = submit(rig, waits, "mended", ["r3"])
+    rig.wait_phase("r3", "set_aside")
+    assert not rig.rack["r3"].running, "it does not burn on"
+    assert "did not come up within 6 s" in rig.why("r3")
+    rig.kill()  # the controller, with a node set aside
+    rig.start()
+    rig.wait_phase("r3", "set_aside")
+    rig.rack["r3"].set_faults(no_ssh=False)
+    rig.cli("racksack", "power", "on", "r3", "--wait")
+    rig.ended([job])
+    rig.all_off("r3")
+
+
+def test_power_lost_in_mid_job(rig: PowerRig, waits: str) -> None:
+    """The outlet says that the server is off, so its job need not wait until it counts as lost."""
+    job = submit(rig, waits, "outage", ["r5", "r6"], "/home/racksack/go-outage")
+    where = rig.wait_for(job, "running")["node"]
+    rig.rack[where].power_cut("outage")
+    other = {"r5": "r6", "r6": "r5"}[where]
+    (rig.rack[other].home() / "go-outage").touch()
+    (rig.rack[where].home() / "go-outage").touch()
+    done = rig.ended([job])[0]
+    assert done["attempt"] == 2
+    rig.all_off("r5", "r6")
+
+
+def test_a_partition_in_mid_job(rig: PowerRig, waits: str) -> None:
+    job = submit(rig, waits, "cut", ["r5", "r6"], "/home/racksack/go-cut")
+    where = rig.wait_for(job, "running")["node"]
+    other = {"r5": "r6", "r6": "r5"}[where]
+    rig.rack[where].partition()
+    try:
+        (rig.rack[other].home() / "go-cut").touch()
+        done = rig.ended([job])[0]
+        assert (done["attempt"], done["node"]) == (2, other)
+        assert rig.rack[where].running, "a server that cannot be reached is not cut off from its power"
+    finally:
+        rig.rack[where].heal()
+    rig.all_off("r5", "r6")
+
+
+@pytest.mark.parametrize("name", ["r1", "r4", "r5"] if FULL else ["r4"])
+def test_controller_killed_while_a_server_boots(rig: PowerRig, waits: str, name: str) -> None:
+    """It goes on with the time that is left: no second burst of packets, no second reset."""
+    rig.rack[name].set_faults(boot_delay_s=4.0)
+    before = {event: count(rig, name, event) for event in ("magic-packet", "power-on")}
+    job = submit(rig, waits, f"boots-{name}", [name])
+    until(lambda: count(rig, name, "power-on") > before["power-on"], "it has been switched on", 60)
+    until(lambda: "accepted" in rig.story().splitlines()[-1] or "confirm" in rig.story().splitlines()[-1], "recorded")
+    rig.kill()
+    rig.start()
+    rig.ended([job])
+    assert count(rig, name, "power-on") == before["power-on"] + 1
+    assert count(rig, name, "magic-packet") - before["magic-packet"] <= 3
+    rig.rack[name].set_faults(boot_delay_s=1.5)
+
+
+@pytest.mark.parametrize("name", ["r1", "r4", "r5"] if FULL else ["r4"])
+def test_controller_killed_while_a_server_goes_down(rig: PowerRig, waits: str, name: str) -> None:
+    job = submit(rig, waits, f"down-{name}", [name])
+    rig.ended([job])
+    rig.wait_phase(name, "stopping")
+    rig.kill()
+    rig.start()
+    rig.all_off(name)
+    assert not rig.rack[name].running
+    rig.wait_phase(name, "off")
+
+
+def test_nothing_is_left_on_at_the_end(rig: PowerRig) -> None:
+    rig.all_off()
+    for name in NAMES:
+        assert rig.why(name)
