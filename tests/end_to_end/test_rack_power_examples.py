@@ -1,0 +1,90 @@
+"""The example configurations of racks on real servers: only addresses, keys and waiting times are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.end_to_end.power_rig import CONTROLLER, USUAL, PowerRig, node
+from tests.end_to_end.rig import SPOOL
+from tests.rack import ServerSpec
+from tests.rack.fixtures import BuildRack
+
+pytestmark = [pytest.mark.rack, pytest.mark.timeout(300)]
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "racks"
+# Which server of the rack plays which node of the example.
+CAST = {
+    "without-sensors": {"r1": "r1", "r2": "r2"},
+    "without-bmcs": {"r1": "r1", "r2": "r2"},
+    "behind-a-jump-host": {"r1": "far"},
+}
+
+
+@pytest.fixture(scope="module")
+def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
+    gateway = ServerSpec("gateway", subnets=("a", "b"))
+    rig = PowerRig(build_module_rack(CONTROLLER, node("r1"), node("r2"), gateway, node("far", subnets=("b",))))
+    rig.rack.up("controller", "gateway")
+    rig.host.exec(["install", "-d", "-o", "racksack", "-g", "racksack", SPOOL], user="root")
+    yield rig
+    rig.close()
+
+
+def played(rig: PowerRig, example: str) -> dict[str, Any]:
+    """The example with the rack's addresses and keys, and short times."""
+    config: dict[str, Any] = yaml.safe_load((EXAMPLES / f"{example}.yaml").read_text())
+    real = rig.rack.nodes_config()
+    config["web"] = {"listen": "off"}
+    config["operators"] = ["ann"]
+    nodes = {}
+    for name, block in config["nodes"].items():
+        server = CAST[example][name]
+        way = real[server]["ssh"]
+        if "jump" in block["ssh"]:
+            way["jump"] = real["gateway"]["ssh"]
+        block["ssh"] = {**block["ssh"], **way, "keepalive": "1s"}
+        block["power"]["on"] = [real_driver(rig, server, driver) for driver in power_of(block)["on"]]
+        block["power"] |= {**USUAL, **({"silence": "2s"} if "silence" in block["power"] else {})}
+        nodes[server] = block
+    return {**config, "nodes": nodes}
+
+
+def power_of(block: dict[str, Any]) -> dict[str, Any]:
+    """YAML 1.1 reads the keys `on` and `off` as true and false."""
+    block["power"] = {{True: "on", False: "off"}.get(key, key): value for key, value in block["power"].items()}
+    power: dict[str, Any] = block["power"]
+    return power
+
+
+def real_driver(rig: PowerRig, server: str, driver: dict[str, Any]) -> dict[str, Any]:
+    [(kind, settings)] = driver.items()
+    if kind == "wol":
+        there = {"mac": rig.rack[server].mac, "broadcast": rig.rack[server].broadcast, "spacing": "0.2s"}
+        if "jump" in settings:
+            there["jump"] = rig.rack["gateway"].address
+        return {"wol": {**settings, **there}}
+    return {kind: {**settings, **rig.bmc(server, kind, **({"watts": 0.0} if kind == "ilo" else {}))[kind]}}
+
+
+@pytest.mark.parametrize("example", CAST)
+def test_an_example_switches_its_servers_on_for_jobs_and_off_after_them(rig: PowerRig, example: str) -> None:
+    rig.began_s = max([event.time_s for event in rig.rack.events()], default=0.0) + 1e-6
+    rig.install(played(rig, example))
+    servers = list(CAST[example].values())
+    rig.start()
+    try:
+        project = rig.project("quick", "import time\ntime.sleep(1)\n")
+        wishes = [{"nodes": [name], "cpus": 1, "ram": "200M", "name": f"{example}-{name}"} for name in servers]
+        rig.ended(rig.submit_all([(project, wish) for wish in wishes]))
+        rig.all_off(*servers)
+        assert sorted(rig.booted()) == sorted(servers)
+        report = rig.ask("energy?since_s=0")
+        assert {one["node"] for one in report["nodes"] if one["is_estimate"]} >= set(servers)
+        assert rig.rack["gateway"].running
+    finally:
+        rig.close()
