@@ -11,6 +11,7 @@ from racksack_controller.config_power import jump_nodes, traits_of
 from racksack_controller.connector import Connector
 from racksack_controller.core import power_events as ev
 from racksack_controller.core.power_records import Phase
+from racksack_controller.core.records import Node
 from racksack_controller.core.state import Changes
 from racksack_controller.energy import Machine
 from racksack_controller.energy_meter import Meter, Senses
@@ -126,6 +127,7 @@ class PowerSide:
         for node in changes.nodes:
             machine, inventory = self.meter.machines.get(node.name), node.inventory
             if machine is not None and inventory is not None:
+                self._look_if_lost(node)
                 sized = Machine(float(inventory.cpus), len(inventory.gpus), machine.idle_watts, machine.max_watts)
                 self.meter.machines[node.name] = sized
         self.meter.noticed(changes)
@@ -134,6 +136,12 @@ class PowerSide:
             if poller is not None and self._phases.get(power.node) is not power.phase:
                 self._phases[power.node] = power.phase
                 poller.look_soon()
+
+    def _look_if_lost(self, node: Node) -> None:
+        """A node that was on and does not answer any more may have lost its power: its BMC is asked at once."""
+        record, poller = self._loop.state.power.get(node.name), self.pollers.get(node.name)
+        if record is not None and poller is not None and record.phase is Phase.ON and not node.connected:
+            poller.look_soon()
 
     def _is_on(self, name: str) -> bool:
         """Whether a node has power, as far as is known."""

@@ -100,7 +100,8 @@ class PowerRig(Rig):
         self.process = self.host.popen(argv, user="racksack", env=python_path(), stdout=log, stderr=log)
         log.close()
         try:
-            until(lambda: self.ask("nodes"), "the controller answers", 60)
+            until(lambda: self.process.poll() is not None or self.ask("nodes"), "the controller answers", 60)
+            assert self.process.poll() is None, "the controller ended"
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
 
