@@ -121,20 +121,11 @@ class PowerEdge:
         if last is not None and last.outcome is Outcome.DONE:
             self._ended(action, ok=True, sentence=last.detail)
             return
+        if (await witness(drivers.devices)).state is PowerState.ON:
+            # It has power and does not come up: the core has it switched off again.
+            self._loop.post(ev.PowerSeen(action.node, True, "it has power"))
         sentence = f"{last.way}: {last.detail}" if last else "there is no way to switch it on"
-        self._ended(action, ok=False, sentence=sentence + await self._darken(powered, action.node))
-
-    async def _darken(self, powered: Powered, node: str) -> str:
-        """Switch a server off that has power and does not come up, so that it does not burn on; says so."""
-        drivers, settings = powered.drivers, powered.settings
-        if not drivers.off or (await witness(drivers.devices)).state is not PowerState.ON:
-            return ""
-        limits = Limits(grace_s=settings.off_grace_s)
-        last = await self._record(node, self._off_steps(powered, settings.hard_off, limits))
-        if last is None or last.outcome is not Outcome.DONE:
-            return "; and it could not be switched off again"
-        await self._loop.submit(ev.PowerSeen(node, False, last.detail))
-        return "; it was switched off again"
+        self._ended(action, ok=False, sentence=sentence)
 
     async def _switch_off(self, powered: Powered, action: SwitchOff) -> None:
         drivers, settings = powered.drivers, powered.settings

@@ -99,7 +99,9 @@ def _on(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
     ]
     stopping = [p for p in state.power.values() if p.phase is Phase.STOPPING and p.asked_at_s is None and not p.wish]
     wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) if stopping else set()
-    events += [SwitchWithdrawn(p.node, "a job came") for p in stopping if state.rack.row[p.node] in wanted]
+    # One that does not answer is no use to the job: it is being switched off because it hangs.
+    useful = [p for p in stopping if state.nodes[p.node].connected]
+    events += [SwitchWithdrawn(p.node, "a job came") for p in useful if state.rack.row[p.node] in wanted]
     return events
 
 

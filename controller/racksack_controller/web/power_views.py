@@ -28,7 +28,7 @@ def power_view(state: State, name: str, draw: Draw | None, now: float) -> View |
         "boot_mean_s": power.boots.mean_s if power.boots.count else None,
         "boots": power.boots.count,
         "last_off_s": power.offs.last_s if power.offs.count else None,
-        "failures": power.failures,
+        "failures": power.failures + power.stops_failed,
         "problem": power.problem,
         "retry_in_s": max(0.0, power.retry_at_s - now) if power.retry_at_s > now else None,
         "held_by": hold.by if hold else None,
