@@ -239,8 +239,11 @@ class NodeEdge:
             if pair is None:
                 continue
             job, attempt = pair
+            # Each rank's part was settled when it was collected; this is the sum of all.
+            energy = await self._energy_of(attempt.node, [job.id]) if self._energy_of is not None else {}
+            ranks = self._loop.state.ranks(attempt)
             try:
-                await asyncio.to_thread(self._place_gang, job, attempt, self._loop.state.ranks(attempt))
+                await asyncio.to_thread(self._place_gang, job, ranks, energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:
                 sentence = f"the results could not be put in place on the controller: {error}"
                 log.warning("failed action=%s reason=%s", action.key, sentence)
@@ -248,10 +251,10 @@ class NodeEdge:
             else:
                 self._loop.post(ev.Assembled(action.attempt))
 
-    def _place_gang(self, job: Job, attempt: Attempt, ranks: Sequence[Attempt]) -> None:
+    def _place_gang(self, job: Job, ranks: Sequence[Attempt], energy: Mapping[str, object] | None) -> None:
         """Make one return folder of those of a gang's ranks. Runs in a thread. Raises OSError, ReturnsError."""
-        if not returns.already_placed(self._spool, attempt):
-            returns.assemble(self._spool, job, ranks)
+        if not returns.already_placed(self._spool, ranks[0]):
+            returns.assemble(self._spool, job, ranks, energy)
         returns.sync_file_system(self._spool.returns)
 
     async def _remove(self, node: Node, group: Sequence[AttemptAction]) -> None:

@@ -104,7 +104,7 @@ def keep_rank(spool: Spool, attempt: Attempt) -> str:
     return "; ".join(notes)
 
 
-def assemble(spool: Spool, job: Job, ranks: Sequence[Attempt]) -> None:
+def assemble(spool: Spool, job: Job, ranks: Sequence[Attempt], energy: Mapping[str, object] | None = None) -> None:
     """Make one return folder of what the ranks of a gang brought and put it in place. Raises OSError or ReturnsError.
 
     Rank 0's folder is the return folder, rank 3's is `rank-3/` in it. It may be cut short anywhere and done again.
@@ -121,7 +121,9 @@ def assemble(spool: Spool, job: Job, ranks: Sequence[Attempt]) -> None:
             if rank.rank and folder.exists():
                 folder.rename(beside / f"rank-{rank.rank}")
         # Not written inside: what is left there of a write that was cut short would stay for ever.
-        write_result(beside, result_of(job, spokesman(ranks), ranks=ranks), spool.returns / f".assembling-{key}.json")
+        result = result_of(job, spokesman(ranks), ranks=ranks)
+        whole_result = {**result, "energy": energy} if energy else result
+        write_result(beside, whole_result, spool.returns / f".assembling-{key}.json")
         let_owner_read(beside, job.owner)
         beside.rename(whole)
     _put_in_place(spool, job, whole)

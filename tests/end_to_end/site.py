@@ -204,6 +204,17 @@ class Site:
         """GET from the API. Raises UnreachableError."""
         return ask(self.spool / "controller.sock", call)
 
+    def page(self, path: str) -> str:
+        """A page of the web interface."""
+        connection = _UnixConnection(self.spool / "controller.sock")
+        try:
+            connection.request("GET", f"/{path}")
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.status
+            return answer.read().decode()
+        finally:
+            connection.close()
+
     def job(self, job_id: int) -> Any:
         """One job with attempts, spec and story."""
         return self.ask(f"jobs/{job_id}")
