@@ -112,3 +112,10 @@ def test_a_node_says_what_it_does() -> None:
     assert why_node(bench.state, bench.state.nodes["n1"], bench.now) == "runs 1 jobs"
     bench.happen(ev.DrainRequested("n1", "new fan"))
     assert why_node(bench.state, bench.state.nodes["n1"], bench.now) == "drained: new fan; 1 jobs still there"
+
+
+def test_a_record_read_just_before_its_job_ended_is_no_fault() -> None:
+    bench = busy()
+    stale = bench.state.jobs[1]
+    del bench.state.attempts["1.1"]
+    assert why_job(bench.state, stale, bench.now) == ""

@@ -110,9 +110,11 @@ class PowerRig(Rig):
         argv = ["curl", "-s", "--unix-socket", f"{SPOOL}/controller.sock", f"http://x/api/v1/{call}"]
         done = self.host.exec(argv, check=False)
         try:
-            return json.loads(done.stdout) if done.returncode == 0 else None
+            answer = json.loads(done.stdout) if done.returncode == 0 else None
         except ValueError:
             return None
+        assert not (isinstance(answer, dict) and "error" in answer), f"{call}: {answer}\n{self.log()}"
+        return answer
 
     def cli(
         self, program: str, *argv: object, user: str = "ann", code: int | None = 0, timeout_s: float = 90.0

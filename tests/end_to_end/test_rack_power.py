@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.power_rig import CONTROLLER, IDLE_OFF_S, PowerRig, node
+from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
 pytestmark = [pytest.mark.rack, pytest.mark.timeout(300)]
@@ -116,6 +117,31 @@ def test_energy_is_known_of_nodes_and_jobs(rig: PowerRig) -> None:
     result = json.loads((rig.returned(job["id"]) / "result.json").read_text())
     assert result["energy"]["kwh"] > 0
     assert "energy" in rig.cli("racksack", "status", job["id"]).stdout
+
+
+def test_by_hand_held_and_rehearsed(rig: PowerRig) -> None:
+    rig.cli("racksack", "power", "on", "r1", "--wait")
+    rig.cli("racksack", "power", "hold", "r1", "--for", "1h", "--reason", "an evening's work")
+    project = rig.project("long", "import time\ntime.sleep(120)\n")
+    job = rig.submit_all([(project, {"nodes": ["r1"], "cpus": 1, "ram": "200M", "name": "long"})])[0]
+    rig.wait_for(job, "running")
+    refused = rig.cli("racksack", "power", "off", "r1", code=5)
+    assert f"busy with job {job}" in refused.stderr
+    check = ["racksack", "node", "check", "r1", "--config", "/etc/racksack.yaml"]
+    assert "an empty node" in rig.cli(*check, "--rehearse", user="racksack", code=5).stdout
+    rig.cli("racksack", "cancel", job)
+    rig.wait_for(job, "cancelled")
+    until(lambda: not rig.ask("nodes/r1")["jobs"], "nothing is left of it")
+    assert rig.rack["r1"].running, "it is held"
+    before = [event.event for event in rig.events("r1")].count("power-on")
+    told = rig.cli(*check, "--rehearse", user="racksack", timeout_s=120).stdout
+    assert "ForceOff" in told  # what its BMC allows
+    assert "good     rehearsal off after" in told
+    assert [event.event for event in rig.events("r1")].count("power-on") == before + 1
+    assert rig.ask("nodes/r1")["power"]["boots"] >= 2  # measured, and remembered
+    assert rig.ask("nodes/r1")["draining_reason"] is None
+    rig.cli("racksack", "power", "release", "r1")
+    rig.all_off("r1")
 
 
 def test_no_password_is_seen_anywhere(rig: PowerRig) -> None:

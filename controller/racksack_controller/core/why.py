@@ -92,7 +92,10 @@ def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str
     if job.state is JobState.HELD:
         return job.reason or "held"
     if job.state in ACTIVE:
-        ranks = state.ranks(state.attempts[job.attempt_key])
+        attempt = state.attempts.get(job.attempt_key)
+        if attempt is None:
+            return ""  # it has ended since this record of it was read
+        ranks = state.ranks(attempt)
         problems = [gang.named(rank, rank.problem) for rank in ranks if rank.problem and rank.state in ACTIVE]
         return "; ".join(problems[:1]) or gang.waits_for(ranks) or ranks[0].why
     if job.state is not JobState.QUEUED:
