@@ -20,11 +20,12 @@ from tests.bench import (
     bench_idle,
     bench_resubmit,
     bench_startup,
+    bench_sweep,
     bench_throughput,
     harness,
     isolation,
 )
-from tests.bench.peers import hyperqueue
+from tests.bench.peers import hyperqueue, sweeps
 from tests.bench.setting import Setting
 
 BENCHMARKS = {
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "idle": bench_idle.run,
     "resubmit": bench_resubmit.run,
     "startup": bench_startup.run,
+    "sweep": bench_sweep.run,
 }
 
 
@@ -45,6 +47,9 @@ def main() -> int:
         if "hyperqueue" not in options.without:
             place.mkdir(parents=True, exist_ok=True)
             hyperqueue.install(place / "hyperqueue")
+        if "sweep" in (options.benchmarks or BENCHMARKS):
+            place.mkdir(parents=True, exist_ok=True)
+            sweeps.install(place / "sweeps")
         return isolation.enter(sys.argv)
     isolation.prepare()
     reports = []

@@ -68,6 +68,7 @@ def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
         "reused": progress.reused,
         "submitted_at_s": sweep.submitted_at_s,
         "started_at_s": progress.started_at_s,
+        "ready_at_s": progress.ready_at_s,
         "ended_at_s": progress.ended_at_s,
         "snapshot": sweep.snapshot,
     }

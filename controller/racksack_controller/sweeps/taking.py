@@ -56,7 +56,7 @@ async def take(active: Active, runner: Runner, data: bytes, store: Store, now: f
             return False  # it was given up meanwhile
         taken = _read(active, runner, told, now)
         position = runner.position + length
-        progress = _progress(active, runner, taken)
+        progress = _progress(active, runner, taken, now)
 
         def save(connection: sqlite3.Connection) -> bool:
             if ledger.stream_position(connection, runner.attempt) != runner.position:
@@ -204,16 +204,21 @@ def _outcomes(active: Active, taken: Taken) -> list[Outcome]:
     return found + [(failure.point, None) for failure in taken.failures if failure.retry_at_s is None]
 
 
-def _progress(active: Active, runner: Runner, taken: Taken) -> Progress:
+def _progress(active: Active, runner: Runner, taken: Taken, now: float) -> Progress:
     progress = active.progress
     speeds = progress.speeds
+    ready_at_s = progress.ready_at_s or (now if runner.is_ready else None)
     if taken.done:
         rate = taken.done / max(taken.seconds, SECONDS_MIN * taken.done)
         speeds = sweep_sizes.learn(speeds, runner.names, rate)
     for_good = sum(1 for failure in taken.failures if failure.retry_at_s is None)
     faults = 0 if taken.done or taken.failures else progress.faults
     return active.snapshot(
-        done=progress.done + taken.done, failed=progress.failed + for_good, speeds=speeds, faults=faults
+        done=progress.done + taken.done,
+        failed=progress.failed + for_good,
+        speeds=speeds,
+        faults=faults,
+        ready_at_s=ready_at_s,
     )
 
 
