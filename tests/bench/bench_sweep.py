@@ -65,7 +65,7 @@ def run(setting: Setting) -> list[Report]:
             ]
         empty.take_turns(contenders, "/s", setting.rounds)
         empty.add("racksack, from the job file to the last result", "/s", sweep.whole)
-        few = 64 if setting.is_quick else 256 // 4
+        few = 8 if setting.is_quick else 32
         contenders = [Contender("racksack, every result stored", lambda: sweep.rate("wait", few))]
         if "pool" in peers:
             contenders.append(

@@ -16,6 +16,7 @@ Column = Tuple[str, str, bytes]
 
 _NUMBERS = (int, float)
 _TEXT_CHARS_MAX = 10_000
+_FLOAT_WHOLE_MAX = 2**53
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -60,9 +61,14 @@ def _mixed(name: str, values: List[Any]) -> Column:
     types = set(map(type, values))
     if types == {int} and all(value in _INT64 for value in values):
         return name, "q", little_endian(array("q", values))
-    if types <= {int, float, type(None)} and float in types:
+    if types <= {int, float, type(None)} and float in types and not any(map(_is_too_long, values)):
         return name, "d", doubles([math.nan if value is None else float(value) for value in values])
     return name, "j", as_json(values)
+
+
+def _is_too_long(value: object) -> bool:
+    """Whether a whole number would lose digits as float64."""
+    return isinstance(value, int) and abs(value) > _FLOAT_WHOLE_MAX
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - whatever a function returns

@@ -22,6 +22,7 @@ Column = npt.NDArray[Any]  # float64, int64, or objects
 
 LENGTHS = struct.Struct("<II")
 FRAME_BYTES_MAX = 64 * 1024**2
+FLOAT_WHOLE_MAX = 2**53
 POINTS_MAX = 65_536  # of a merged segment
 
 
@@ -204,16 +205,22 @@ def joined(segments: Sequence[Segment], names: Iterable[str] | None = None) -> d
     return {name: _join(columns, segments) for name, columns in parts.items()}
 
 
+def _has_long(column: Column | None) -> bool:
+    """Whether whole numbers would lose digits as float64."""
+    return column is not None and column.dtype == np.int64 and bool(np.any(np.abs(column) > FLOAT_WHOLE_MAX))
+
+
 def _join(columns: Sequence[Column | None], segments: Sequence[Segment]) -> Column:
     kinds = {column.dtype.kind for column in columns if column is not None}
-    if "O" in kinds:
+    is_mixed = "f" in kinds or any(column is None for column in columns)
+    if "O" in kinds or (is_mixed and any(map(_has_long, columns))):
         whole = np.concatenate(
             [
                 np.full(segment.points, None, dtype=object) if column is None else column.astype(object)
                 for column, segment in zip(columns, segments, strict=True)
             ]
         )
-    elif "f" in kinds or any(column is None for column in columns):
+    elif is_mixed:
         whole = np.concatenate(
             [
                 np.full(segment.points, math.nan) if column is None else column.astype(np.float64)
