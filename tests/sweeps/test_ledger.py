@@ -19,8 +19,8 @@ from racksack_controller.sweeps.segments import FrameError, Segment, as_ranges, 
 from tests.sweeps.builders import ok_frame, progress, rows, segment, sweep
 
 values = st.one_of(
-    st.none(), st.booleans(), st.just(2**53 + 1), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(max_size=3), st.lists(st.integers(0, 3), max_size=2),
+    st.none(), st.booleans(), st.just(2**53 + 1), st.integers(-(2**70), 2**70), st.text(max_size=3),
+    st.floats(allow_nan=False, allow_infinity=False), st.lists(st.integers(0, 3), max_size=2),
 )  # fmt: skip
 metrics = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
 

@@ -207,7 +207,9 @@ def joined(segments: Sequence[Segment], names: Iterable[str] | None = None) -> d
 
 def _has_long(column: Column | None) -> bool:
     """Whether whole numbers would lose digits as float64."""
-    return column is not None and column.dtype == np.int64 and bool(np.any(np.abs(column) > FLOAT_WHOLE_MAX))
+    if column is None or column.dtype != np.int64:
+        return False
+    return bool(np.any((column > FLOAT_WHOLE_MAX) | (column < -FLOAT_WHOLE_MAX)))
 
 
 def _join(columns: Sequence[Column | None], segments: Sequence[Segment]) -> Column:
