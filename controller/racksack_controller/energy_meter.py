@@ -137,12 +137,12 @@ class Meter:
         return self._job_totals.get(job)
 
     def watts(self, node: str) -> Draw | None:
-        """What a node draws now, by its last sample."""
+        """What a node draws now: by its sensor, else by the last sample."""
         reading, machine = self._readings.get(node), self.machines.get(node)
         if reading is None or machine is None:
             return None
-        measured = self._senses.sensor(node) is not None
-        return Draw(reading.watts, Source.SENSOR if measured else machine.source)
+        measured = self._senses.sensor(node)
+        return Draw(reading.watts, machine.source) if measured is None else Draw(measured, Source.SENSOR)
 
     def idle_watts(self, node: str) -> float | None:
         """What a node draws when it is on and idle: measured, configured or modelled."""

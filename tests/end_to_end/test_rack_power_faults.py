@@ -113,6 +113,7 @@ def test_power_lost_in_mid_job(rig: PowerRig, waits: str) -> None:
     rig.all_off("r5", "r6")
 
 
+@pytest.mark.skipif(not FULL, reason="test_rack.py cuts nodes off in mid-job; RACKSACK_FULL_SIZE=1 runs it here too")
 def test_a_partition_in_mid_job(rig: PowerRig, waits: str) -> None:
     job = submit(rig, waits, "cut", ["r5", "r6"], "/home/racksack/go-cut")
     where = rig.wait_for(job, "running")["node"]

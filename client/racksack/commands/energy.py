@@ -96,6 +96,8 @@ def _without_money(header: Sequence[str], rows: Sequence[Sequence[str]], priced:
 def _money(cost: float | None) -> str:
     if cost is None:
         return "-"
+    if 0 < abs(cost) < 1e-4:
+        return "<0.0001"
     return f"{cost:.2f}" if abs(cost) >= 0.1 or not cost else f"{cost:.4f}"
 
 
@@ -107,7 +109,7 @@ def _how(is_estimate: bool, measured_kwh: float) -> str:
 
 def _sum(total: NodeEnergy, report: EnergyReport) -> str:
     money = "" if total.saved_cost is None else f", {_money(total.saved_cost)} at {report.price_per_kwh:g} a kWh"
-    kind = "estimated" if total.is_estimate else "measured"
+    kind = _how(total.is_estimate, total.measured_kwh)
     return (
         f"{kwh_text(total.kwh)} drawn ({kind}); against servers that are always on "
         f"{kwh_text(total.saved_kwh)} were saved{money} (an estimate)"

@@ -41,6 +41,8 @@ def _energy(kwh: float) -> str:
 
 
 def _money(cost: float) -> str:
+    if 0 < abs(cost) < 1e-4:
+        return "<0.0001"
     return f"{cost:.2f}" if abs(cost) >= 0.1 or not cost else f"{cost:.4f}"
 
 
