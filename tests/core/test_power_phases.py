@@ -225,6 +225,24 @@ def test_a_shutdown_that_fails_leaves_a_node_that_still_answers_at_work() -> Non
     assert bench.state.jobs[1].state is JobState.STAGING
 
 
+def test_somebody_who_logs_in_before_anybody_was_asked_keeps_the_node_on() -> None:
+    bench = stopping()
+    bench.happen(pev.LoginsSeen("r1", 1))
+    assert bench.step() == ["SwitchWithdrawn r1"]
+    assert bench.phase("r1") is Phase.ON
+    bench = stopping()
+    bench.asked("r1", "soft_off")
+    bench.happen(pev.LoginsSeen("r1", 1))
+    assert bench.step() == [], "it is going down already"
+
+
+def test_a_hanging_node_is_switched_off_although_a_job_waits_for_it() -> None:
+    bench = stopping()
+    bench.happen(ev.NodeDisconnected("r1", "it does not answer"))
+    bench.submit(job(1, request(4)))
+    assert "SwitchWithdrawn r1" not in bench.step()
+
+
 def test_a_job_that_comes_before_anybody_was_asked_keeps_the_node_on() -> None:
     bench = stopping()
     bench.submit(job(1, request(4)))

@@ -47,7 +47,13 @@ def plan_power(
     view = View(state, now, policy, scheduling)
     wakes: list[float] = []
     decided: dict[str, Decision] = {}
-    groups = (_wishes(state, now), _results(state, now), _on(view, wakes, pooled=pooled), _keep_on(view))
+    groups = (
+        _wishes(state, now),
+        _for_people(state),
+        _results(state, now),
+        _on(view, wakes, pooled=pooled),
+        _keep_on(view),
+    )
     for one in (decision for group in groups for decision in group):
         decided.setdefault(one.node, one)
     for one in [*_off(view, wakes, pooled=pooled), *_left_on(state, now, wakes)]:
@@ -67,6 +73,15 @@ def _wishes(state: State, now: float) -> list[Decision]:
             again = " and on again" if power.wish is Wish.CYCLE else ""
             events.append(SwitchOffDecided(name, f"{power.wish_by} wants it off{again}"))
     return events
+
+
+def _for_people(state: State) -> list[Decision]:
+    """Shutdowns that nobody was asked for yet, of nodes on which somebody has logged in meanwhile."""
+    return [
+        SwitchWithdrawn(power.node, "somebody has logged in")
+        for power in state.power.values()
+        if power.phase is Phase.STOPPING and power.asked_at_s is None and power.logins and not power.wish
+    ]
 
 
 def _results(state: State, now: float) -> list[Decision]:
