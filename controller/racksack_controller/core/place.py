@@ -25,6 +25,7 @@ from racksack_controller.core.known import HELD, NO_HOPE, NO_ROOM, OPEN, Known, 
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry, use_by_owner
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
+from racksack_controller.core.power_leave import left_to_others
 from racksack_controller.core.rack import Bools, Floats, Ints
 from racksack_controller.core.rearrange import rearrange
 from racksack_controller.core.reserve import Outlook
@@ -200,6 +201,11 @@ class Pass:
         kept_off = False
         if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
             kept_off = self.guard.keep_off(fits, line)
+        if self.state.power and (left := self._left_to_others(entry, line)) is not None and np.any(fits & left):
+            fits &= ~left
+            if not fits.any():
+                self.known.found[entry[-1]] = OPEN
+                return False
         rows = fits.nonzero()[0]
         if len(rows) < line.gang:
             held = OPEN if line.gang > 1 else HELD
@@ -208,6 +214,10 @@ class Pass:
         chosen = self.room.best(line, rows, line.gang, self.policy.rule)
         self._start(entry, line, chosen, self._why(chosen[0], len(rows)))
         return True
+
+    def _left_to_others(self, entry: Entry, line: Line) -> Bools | None:
+        expected_s = length_s(self.waiting, self.policy, entry[-1], hard=False)
+        return left_to_others(self.state, entry[-2], line, expected_s, self.now)
 
     def _start(self, entry: Entry, line: Line, rows: list[int], why: str) -> None:
         ends = [self.now + length_s(self.waiting, self.policy, entry[-1], hard=hard) for hard in (False, True)]

@@ -10,12 +10,13 @@ import msgspec
 from racksack_controller.core.events import Event
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power_apply import has_work
+from racksack_controller.core.power_dark import could_wake, is_dark
 from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
 from racksack_controller.core.power_off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
 from racksack_controller.core.power_on import stagger, whom_to_wake
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
 from racksack_controller.core.power_records import NodePower, Phase, Wish
-from racksack_controller.core.power_view import View, could_wake, is_dark
+from racksack_controller.core.power_view import View
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration

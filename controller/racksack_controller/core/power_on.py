@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from racksack_controller.core.power_forecast import ByNode, Forecast, Pooled, Start
-from racksack_controller.core.power_policy import is_quiet
+from racksack_controller.core.power_leave import may_wake
 from racksack_controller.core.power_set import Bin, cheapest
 from racksack_controller.core.power_view import Candidate, View, Wanted
 
 SOONER_S = 1.0  # so much earlier counts as sooner
 WAIT_S_MAX = 7 * 86400.0  # what never starts is taken to wait so long
-ON_S_MAX = 12 * 3600.0  # expectations of longer work are too uncertain to count for more
+ON_S_MAX = 3600.0  # expectations of longer work are too uncertain to count for more
 BUSY_S_MAX = 3600.0  # for how long a node's power while it works is part of its cost in a set
 CHAIN_MAX = 16  # sets of more nodes are thinned out by several at a time
 
@@ -47,7 +47,7 @@ class Look:
         self.candidates = candidates
         self.jobs = jobs
         self.pooled = pooled
-        self.asleep = [not may_wake(view, job.number) for job in jobs]
+        self.asleep = [not may_wake(view.state, job.number, view.now) for job in jobs]
         self._forecast: Forecast = Pooled(view) if pooled else ByNode(view)
         self._opens = view.opens_s()
         self._usual_watts = sum(one.watts for one in candidates) / len(candidates)
@@ -91,18 +91,11 @@ class Look:
         return 2.0 * (one.boot_s + one.off_s) * (one.watts / self._usual_watts) * (1 + one.power.failures)
 
 
-def may_wake(view: View, number: int) -> bool:
-    """Whether a job is a reason to switch a node on now."""
-    spec = view.state.jobs[number].spec
-    low = spec.priority <= view.policy.quiet_priority
-    return not spec.no_wake and (not low or not view.policy.quiet or is_quiet(view.policy, view.now))
-
-
 def whom_to_wake(view: View, *, pooled: bool = False) -> Wake:
     """The nodes that are to be switched on for what is waiting."""
     candidates = view.candidates()
     jobs = list(view.jobs()) if candidates else []
-    if not any(may_wake(view, job.number) for job in jobs):
+    if not any(may_wake(view.state, job.number, view.now) for job in jobs):
         return NOBODY
     look = Look(view, candidates, jobs, pooled=pooled)
     as_is, best = look.starts([]), look.starts(candidates)

@@ -12,8 +12,10 @@ from racksack_controller.core.conservative import jobs_in_order
 from racksack_controller.core.expect import could_hold
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.power_dark import could_wake
+from racksack_controller.core.power_leave import left_to_others
 from racksack_controller.core.power_policy import PowerPolicy
-from racksack_controller.core.power_records import NodePower, Phase, PowerTraits, boot_s, off_s
+from racksack_controller.core.power_records import NodePower, PowerTraits, boot_s, off_s
 from racksack_controller.core.rack import Admission, Bools, Floats, Ints
 from racksack_controller.core.starts import length_s
 from racksack_controller.core.state import State
@@ -70,9 +72,10 @@ class View:
             limits.count(line)
             taken += 1
             racks += line.gang * float(np.max(np.array(line.need[:SLOTS]) / whole[:SLOTS]))
-            yield Wanted(
-                entry[-2], line, length_s(waiting, self.scheduling, entry[-1], hard=False), self._could_hold(line)
-            )
+            expected_s = length_s(waiting, self.scheduling, entry[-1], hard=False)
+            able = self._could_hold(line)
+            left = left_to_others(self.state, entry[-2], line, expected_s, self.now)
+            yield Wanted(entry[-2], line, expected_s, able if left is None else able & ~left)
 
     def _could_hold(self, line: Line) -> Bools:
         key: tuple[Admission, object, object] = (line.admission, line.kind, line.need)
@@ -115,18 +118,3 @@ class View:
 
 def _busy_watts(traits: PowerTraits) -> float | None:
     return traits.watts_max if traits.watts_max is not None else traits.watts_idle
-
-
-def is_dark(state: State, power: NodePower) -> bool:
-    """Whether a node is off, or was called in vain so that it may be."""
-    if power.phase in (Phase.OFF, Phase.SET_ASIDE):
-        return True
-    node = state.nodes[power.node]
-    return power.phase is Phase.UNKNOWN and not node.connected and node.connection_since_s > 0.0
-
-
-def could_wake(state: State, power: NodePower, now: float) -> bool:
-    """Whether the queue may have a node switched on: it is dark, and neither held, drained nor left alone."""
-    if not is_dark(state, power) or power.retry_at_s > now or power.held(now):
-        return False
-    return state.nodes[power.node].drain is None

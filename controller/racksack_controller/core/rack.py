@@ -48,6 +48,7 @@ class Rack:
         self.cool_until: Floats = np.zeros(0)
         self.holds = Holds()
         self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
+        self.is_uniform = True  # whether all nodes have the same to give
         self.epoch = 0  # grows when other nodes or devices come into question for a job
         self._profiles: dict[tuple[float, bool], Profile] = {}
         self._devices = Devices()
@@ -75,6 +76,7 @@ class Rack:
         self.cool_until[row] = node.cool_until_s
         total = np.array(capacity(node), dtype=np.int64)
         self.total[:, row] = total
+        self.is_uniform = bool(np.all(self.total[:SLOTS] == total[:SLOTS, None]))
         self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
         if old is None or (old.labels, old.partitions) != (node.labels, node.partitions):
             self._admitted = {}

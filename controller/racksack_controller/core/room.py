@@ -15,7 +15,7 @@ NODES_AT_ONCE = 64
 LINES_AT_ONCE = 256
 COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
 AVOIDED = 1e6
-OPENED = 10.0
+OPENED = 10.0  # more than any cost: on nodes that are switched, how well a job fits only settles ties
 TIE = 1e-3
 SHORTLIST = 16  # nodes on which the growth of fragmentation is worked out
 
@@ -29,6 +29,7 @@ class Room:
         self.devices = rack.devices
         self.device_free = self.devices.free.copy()
         self.usual = usual
+        self.largest = np.maximum(rack.total.max(axis=1, initial=1), 1)
         self._column: dict[int, int] = {}  # of a node that was just found best: the device to share
         self._has_devices = self.rack.total[GPUS] > 0
 
@@ -104,7 +105,7 @@ class Room:
             self._column = dict(zip(rows.tolist(), columns.tolist(), strict=True))
             costs = added + TIE * costs
         if self.rack.switched and rule is not Rule.FIRST_FIT:
-            costs = OPENED * np.argsort(np.argsort(self.rack.opened_s[rows], kind="stable")) + costs
+            costs = costs + OPENED * self._order_of_opening(rows)
         if line.avoid:
             avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)
@@ -125,6 +126,18 @@ class Room:
             self.device_free[chosen] -= line.kind.milli
         self.free[:, row] -= need
         return tuple(self.devices.gpus[index].uuid for index in chosen)
+
+    def _order_of_opening(self, rows: Ints) -> Ints:
+        """The rank of each node: small ones first, those that have been on longest first among equals.
+
+        First fit in the order of opening keeps the fewest nodes on, best fit has no bound (Li, Tang, Cai, "On dynamic
+        bin packing for resource allocation in the cloud", SPAA 2014).
+        """
+        size = (self.rack.total[:COMPARED, rows] / self.largest[:COMPARED, None]).sum(axis=0)
+        order = np.lexsort((self.rack.opened_s[rows], np.round(size, 3)))
+        ranks = np.empty(len(rows), dtype=np.int64)
+        ranks[order] = np.arange(len(rows))
+        return ranks
 
     def _without_devices_if_possible(self, line: Line, rows: Ints, count: int) -> Ints:
         """A job that needs no device leaves the nodes that have some to others."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from racksack_controller.core.amounts import CPUS, DIMENSIONS, RAM, Vector, demand
+from racksack_controller.core.amounts import CPUS, DIMENSIONS, RAM, SLOTS, Vector, demand
 from racksack_controller.core.devices import GpuKind, gpu_kind
 from racksack_controller.core.fragmentation import Usual
 from racksack_controller.core.history import History, HistoryKey, history_key
@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 DEADLINE_HORIZON_S = 86400.0
 NO_LIMIT = -1.0
 USUAL_KINDS = 8
+NEEDS_KEPT = 64
 
 
 class Line(NamedTuple):
@@ -104,6 +105,7 @@ class Waiting:
         self._where: dict[int, tuple[int, tuple[float, int]]] = {}
         self._programs: dict[HistoryKey, int] = {}
         self._asked: dict[GpuKind, tuple[int, int, int]] = {}  # how often, and the sums of CPUs and memory
+        self._seen: dict[tuple[int, ...], None] = {}  # the latest last
         self._later: list[tuple[float, int]] = []
         self._later_jobs: dict[int, Job] = {}
 
@@ -178,8 +180,19 @@ class Waiting:
         index, entry = where
         return index, bisect_left(self.jobs[index], entry)
 
+    def seen_needs(self) -> Ints:
+        """What jobs have asked for of late, (needs, dimensions without slots)."""
+        return np.array(list(self._seen), dtype=np.int64).reshape(len(self._seen), SLOTS)
+
+    def _note_need(self, need: tuple[int, ...]) -> None:
+        self._seen.pop(need, None)
+        self._seen[need] = None
+        if len(self._seen) > NEEDS_KEPT:
+            del self._seen[next(iter(self._seen))]
+
     def _stand_in_line(self, job: Job) -> None:
         line = line_of(job)
+        self._note_need(line.need[:SLOTS])
         index = self._index.get(line)
         if index is None:
             index = self._open(line)
