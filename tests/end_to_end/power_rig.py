@@ -65,7 +65,10 @@ class PowerRig(Rig):
         return outlet_settings(self.rack, name)
 
     def configure(
-        self, power: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, Mapping[str, Any]], **top: Any
+        self,
+        power: Mapping[str, Mapping[str, Any]],
+        sizes: Mapping[str, Mapping[str, Any]],
+        idle_off: str = USUAL["idle_off"],
     ) -> None:
         """Switch the controller's host on and install the configuration; the servers stay off."""
         self.rack.up("controller")
@@ -74,7 +77,7 @@ class PowerRig(Rig):
             block["ssh"] |= {"keepalive": "1s", "connect_timeout": "5s"}
             block.update(sizes[name])
             if name in power:
-                block["power"] = {**USUAL, **power[name]}
+                block["power"] = {**USUAL, "idle_off": idle_off, **power[name]}
         config = {
             "spool": SPOOL,
             "group": "racksack",
@@ -83,7 +86,6 @@ class PowerRig(Rig):
             "power": {"boot_stagger": "0.2s", "price_per_kwh": 0.3},
             "defaults": {"lost_after": "8s"},
             "nodes": nodes,
-            **top,
         }
         self.install(config)
         self.host.exec(["install", "-d", "-o", "racksack", "-g", "racksack", SPOOL], user="root")
