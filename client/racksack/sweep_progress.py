@@ -113,4 +113,5 @@ def _tell_end(view: SweepView) -> None:
     took = f" in {format_duration(view.took_s)}" if view.took_s is not None else ""
     failed = f", {view.failed:,} failed (racksack sweep points {view.id} --failed)" if view.failed else ""
     reason = f": {clean(view.reason)}" if view.reason else ""
-    say(f"sweep {view.id} {view.state}{took}: {view.done:,} of {view.points:,} points done{failed}{reason}")
+    what = f"all {view.points_total:,} points, control run " if view.run == "control" else ""
+    say(f"sweep {view.id} {view.state}{took}: {what}{view.done:,} of {view.points:,} points done{failed}{reason}")

@@ -77,7 +77,8 @@ def sweep_line(sweep: SweepView) -> str:
     settled = sweep.done + sweep.failed
     parts = [f"[{settled:,}/{sweep.points:,}] {sweep.percent:.1f}%"]
     if sweep.run == "control":
-        parts.insert(0, "control run")
+        failed = f", {sweep.main_failed:,} failed" if sweep.main_failed else ""
+        parts.insert(0, f"all {sweep.points_total:,} points{failed}; control run")
     if sweep.failed:
         parts.append(f"{sweep.failed:,} failed")
     if sweep.to_retry:

@@ -287,7 +287,9 @@ class SweepView(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
     metric: MetricName = MetricName("value")
     metrics: list[MetricName] = []
-    points: int = 0
+    points_total: int = 0  # of the main run
+    main_failed: int = 0
+    points: int = 0  # of the run that goes on
     done: int = 0
     failed: int = 0
     reused: int = 0

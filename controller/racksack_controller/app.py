@@ -36,6 +36,7 @@ from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished
 from racksack_controller.sweeps.folder import finisher
 from racksack_controller.sweeps.manager import Sweeps
+from racksack_controller.sweeps.pace import Paces
 from racksack_controller.sweeps.searches import make_drawer
 from racksack_controller.web.changes import News
 from racksack_controller.web.context import Context
@@ -84,6 +85,7 @@ class App:
             make_drawer=make_drawer,
         )
         self.intake.sweeps = self.sweeps
+        self.paces = Paces()
         self.sweeps.on_change = self._sweep_changed
         self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
@@ -111,6 +113,7 @@ class App:
     def _sweep_changed(self, number: int) -> None:
         active = self.sweeps.active.get(number)
         if active is not None:
+            self.paces.saw(number, active.progress, time.time())
             self.news.sweep_changed(number, str(active.progress.state))
 
     def stop(self) -> None:
@@ -170,6 +173,7 @@ class App:
             connectors=self.connectors,
             power=self.power,
             sweeps=self.sweeps,
+            paces=self.paces,
             intake=self.intake,
             operators=frozenset(self.config.operators),
             tokens=Tokens(self.config.web.token_file),

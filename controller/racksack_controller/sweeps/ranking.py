@@ -15,6 +15,7 @@ from racksack_controller.sweeps.allowed import Grid, column_of
 from racksack_controller.sweeps.folder import params_of_points
 from racksack_controller.sweeps.numbers import is_drawn
 from racksack_controller.sweeps.reading import Table
+from racksack_controller.sweeps.segments import Segment
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec
 
@@ -29,6 +30,18 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     direction: str
     ranked: int  # how many points have a value
     rows: list[dict[str, Any]]  # point, value, params, metrics, seconds; control: metrics of the second run
+
+
+class Results(msgspec.Struct, frozen=True):
+    """The results of a run, as they are stored."""
+
+    run: int
+    segments: list[Segment]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics."""
+        return list(dict.fromkeys(column[0] for segment in self.segments for column in segment.columns))
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -61,12 +74,25 @@ def rank(
     run: int = MAIN,
 ) -> Ranking:
     """The best `count` points of a run. Raises ValueError with a sentence for an expression that is wrong."""
-    order = order_of(sweep.sweep, by)
-    found, values = values_by(connection, sweep, run, order.text)
+    return rank_of(connection, sweep, progress, results_of(connection, sweep, run), by=by, count=count)
+
+
+def rank_of(
+    connection: sqlite3.Connection,
+    sweep: Sweep,
+    progress: Progress,
+    results: Results,
+    *,
+    by: str | None = None,
+    count: int = 10,
+) -> Ranking:
+    """The best `count` points of results that were read. Raises ValueError."""
+    order, run = order_of(sweep.sweep, by), results.run
+    found, values = values_by(connection, sweep, results, order.text)
     indices = reading.best(values, found.points, min(count, COUNT_MAX), is_max=order.is_max)
     points = [int(point) for point in found.points[indices]]
     params = params_of_points(connection, sweep, points)
-    metrics = reading.rows_of(connection, sweep.id, points, run)
+    metrics = reading.rows_among(results.segments, points)
     control = {}
     if run == MAIN and progress.run == CONTROL:
         control = reading.rows_of(connection, sweep.id, points, CONTROL)
@@ -84,31 +110,27 @@ def rank(
     return Ranking(by=order.text, direction="max" if order.is_max else "min", ranked=ranked, rows=rows)
 
 
-def values_by(connection: sqlite3.Connection, sweep: Sweep, run: int, text: str) -> tuple[Table, Any]:
+def results_of(connection: sqlite3.Connection, sweep: Sweep, run: int = MAIN) -> Results:
+    """Read the results of a run, once for all that is made of them."""
+    return Results(run, list(ledger.segments_of(connection, sweep.id, run)))
+
+
+def values_by(connection: sqlite3.Connection, sweep: Sweep, results: Results, text: str) -> tuple[Table, Any]:
     """All results of a run and the value of a metric or expression for each; nan where there is none.
 
     Raises ValueError with a sentence.
     """
-    known = metric_names(connection, sweep.id, run)
+    known = results.metrics
     if text in known or not known:
         if not known and text not in {metric.name for metric in sweep.sweep.metrics}:
             expressions.parse(text)
-        found = reading.table(connection, sweep.id, run, [text])
+        found = reading.table_of(results.segments, [text])
         return found, found.numbers(text)
     params = [axis.name for axis in sweep.sweep.axes] + [domain.name for domain in sweep.sweep.domains]
     expression = expressions.check(text, [*known, *params, *_BUILT_IN])
-    found = reading.table(connection, sweep.id, run, [name for name in expression.names if name in known])
+    found = reading.table_of(results.segments, [name for name in expression.names if name in known])
     columns = _columns(connection, sweep, found, expression.names)
     return found, _numbers(vectors.evaluate(expression, columns), len(found))
-
-
-def metric_names(connection: sqlite3.Connection, sweep: int, run: int = MAIN) -> list[str]:
-    """The names of all metrics that a run has so far."""
-    sql = "SELECT DISTINCT columns FROM sweep_segments WHERE sweep = ? AND run = ?"
-    names: dict[str, None] = {}
-    for (columns,) in connection.execute(sql, (sweep, run)):
-        names.update(dict.fromkeys(str(column[0]) for column in msgspec.json.decode(columns)))
-    return list(names)
 
 
 def _columns(connection: sqlite3.Connection, sweep: Sweep, found: Table, names: Iterable[str]) -> dict[str, Any]:

@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from racksack_controller.sweeps import ledger
-from racksack_controller.sweeps.segments import Column, Numbers, joined
+from racksack_controller.sweeps.segments import Column, Numbers, Segment, joined
 from racksack_jobspecs.sweep.spec import Params
+
+LARGE = 100_000
+SAMPLE = 10_000
 
 
 class Table:
@@ -45,7 +48,11 @@ class Table:
 
 def table(connection: sqlite3.Connection, sweep: int, run: int = 0, names: Iterable[str] | None = None) -> Table:
     """All results of a run, in no order; with `names` only these metrics."""
-    segments = list(ledger.segments_of(connection, sweep, run))
+    return table_of(list(ledger.segments_of(connection, sweep, run)), names)
+
+
+def table_of(segments: Sequence[Segment], names: Iterable[str] | None = None) -> Table:
+    """The results of some segments; with `names` only these metrics."""
     if not segments:
         return Table(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), {})
     return Table(
@@ -57,7 +64,30 @@ def table(connection: sqlite3.Connection, sweep: int, run: int = 0, names: Itera
 
 def best(values: npt.NDArray[np.float64], points: Numbers, count: int, *, is_max: bool) -> npt.NDArray[np.intp]:
     """The indices of the `count` best values, best first, equal ones by point; those without a value are left out."""
-    keys = -values if is_max else values
+    candidates = _candidates(values, count, is_max=is_max)
+    keys = values if candidates is None else values[candidates]
+    keys = -keys if is_max else keys
+    if candidates is not None:
+        found = _least(keys, points[candidates], count)
+        return candidates[found]
+    return _least(keys, points, count)
+
+
+def _candidates(values: npt.NDArray[np.float64], count: int, *, is_max: bool) -> npt.NDArray[np.intp] | None:
+    """Of very many values the few that can be among the best, by a bound that a sample suggests; None: look at all."""
+    if len(values) < LARGE or count * 20 > len(values):
+        return None
+    sample = values[:: len(values) // SAMPLE]
+    sample = np.sort(sample[~np.isnan(sample)])
+    wanted = int(len(sample) * min(1.0, (4.0 * count + 0.01 * len(values)) / len(values)))
+    if not 0 < wanted < len(sample):
+        return None
+    bound = sample[-wanted] if is_max else sample[wanted - 1]
+    found = np.flatnonzero(values >= bound if is_max else values <= bound)
+    return found if len(found) >= count else None
+
+
+def _least(keys: npt.NDArray[np.float64], points: Numbers, count: int) -> npt.NDArray[np.intp]:
     valid = np.flatnonzero(~np.isnan(keys))
     if len(valid) > count:
         bound = np.partition(keys[valid], count - 1)[count - 1] if count else -np.inf
@@ -79,11 +109,19 @@ def rows_of(
     connection: sqlite3.Connection, sweep: int, points: Sequence[int], run: int = 0
 ) -> dict[int, dict[str, object]]:
     """All metrics of a few points, by point."""
+    return rows_among(ledger.segments_of(connection, sweep, run), points)
+
+
+def rows_among(segments: Iterable[Segment], points: Sequence[int]) -> dict[int, dict[str, object]]:
+    """All metrics of a few points of some segments, by point."""
     wanted = np.array(sorted(points), dtype=np.int64)
     found: dict[int, dict[str, object]] = {}
-    for segment in ledger.segments_of(connection, sweep, run):
+    if not len(wanted):
+        return found
+    for segment in segments:
         numbers = segment.numbers()
-        indices = np.flatnonzero(np.isin(numbers, wanted))
+        places = np.minimum(np.searchsorted(wanted, numbers), len(wanted) - 1)
+        indices = np.flatnonzero(wanted[places] == numbers)
         if len(indices):
             part = Table(
                 numbers[indices], segment.seconds()[indices], {n: c[indices] for n, c in segment.metric_columns()}

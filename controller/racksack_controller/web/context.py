@@ -17,6 +17,7 @@ from racksack_controller.power_side import PowerSide
 from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.sweeps.ledger import sweep_by_id
 from racksack_controller.sweeps.manager import Sweeps
+from racksack_controller.sweeps.pace import Paces
 from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
 from racksack_controller.web.changes import News
 from racksack_controller.web.tokens import Tokens
@@ -38,6 +39,7 @@ class Context(msgspec.Struct):
     connectors: Mapping[str, Connector]
     power: PowerSide
     sweeps: Sweeps
+    paces: Paces
     intake: Any  # racksack_controller.intake.Intake; named here it would be an import in a circle
     operators: frozenset[str]
     tokens: Tokens

@@ -9,18 +9,19 @@ import time
 from importlib import resources
 from typing import Any
 
-import jinja2
 from aiohttp import web
 
 from racksack_controller.energy_store import slices_since
 from racksack_controller.store import jobs_where
-from racksack_controller.web.api_controller import controller_view, node_story, status_view
+from racksack_controller.web.api_controller import node_story, status_view
 from racksack_controller.web.api_jobs import job_story
 from racksack_controller.web.api_logs import Which, read_log
 from racksack_controller.web.api_power import DAY_S, energy_view, power_lines
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_controller.web.energy_chart import chart
-from racksack_jobspecs.units import format_duration, format_memory
+from racksack_controller.web.rendering import not_found, show
+from racksack_controller.web.sweep_jobs import NO_RUNNERS, merged
+from racksack_controller.web.sweeps import as_jobs, find, sweeps_where
 
 LOG_TAIL_BYTES = 32 * 1024
 HISTORY_PAGE = 100
@@ -29,53 +30,10 @@ STATIC = {"style.css": "text/css", "live.js": "text/javascript", "icon.svg": "im
 routes = web.RouteTableDef()
 
 
-def _moment(at_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
-
-
-def _energy(kwh: float) -> str:
-    """As the client shows it."""
-    if 0 < abs(kwh) < 1e-5:
-        return "<0.01 Wh"
-    return f"{kwh:.2f} kWh" if abs(kwh) >= 0.1 else f"{1000 * kwh:.2f} Wh"
-
-
-def _money(cost: float) -> str:
-    if 0 < abs(cost) < 1e-4:
-        return "<0.0001"
-    return f"{cost:.2f}" if abs(cost) >= 0.1 or not cost else f"{cost:.4f}"
-
-
-_pages = jinja2.Environment(
-    loader=jinja2.PackageLoader("racksack_controller.web"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
-_pages.filters["memory"] = lambda size: format_memory(int(size))
-_pages.filters["duration"] = lambda seconds: format_duration(max(0.0, float(seconds)))
-_pages.filters["moment"] = _moment
-_pages.filters["clock"] = lambda at_s: time.strftime("%d. %H:%M", time.localtime(at_s))
-_pages.filters["energy"] = _energy
-_pages.filters["money"] = _money
-
-
-def _show(request: web.Request, name: str, values: dict[str, Any]) -> web.Response:
-    """The page, or its body alone when it is asked for with `?fragment=1`."""
-    context = request.app[CONTEXT]
-    alone = request.query.get("fragment") == "1"
-    template = _pages.get_template(f"{name}_body.html" if alone else f"{name}.html")
-    address = request.rel_url.update_query(fragment="1")
-    known = {"controller": controller_view(context), "fragment": str(address)}
-    text = template.render({**known, **values})
-    return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
-
-
 @routes.get("/")
 async def overview(request: web.Request) -> web.Response:
     """Nodes, running jobs, the queue with its reasons, the last finished jobs."""
-    return _show(request, "status", await status_view(request.app[CONTEXT]))
+    return show(request, "status", await status_view(request.app[CONTEXT]))
 
 
 @routes.get("/history")
@@ -84,11 +42,12 @@ async def history(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     before = request.query.get("before", "")
     newest = int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 2**62
-    found = await context.store.read(
-        lambda connection: jobs_where(connection, "ended_at_s IS NOT NULL AND id < ?", (newest,), HISTORY_PAGE)
-    )
-    older = found[-1].id if len(found) == HISTORY_PAGE else None
-    return _show(request, "history", {"finished": await context.job_views(found), "older": older})
+    condition = f"ended_at_s IS NOT NULL AND id < ? AND {NO_RUNNERS}"
+    found = await context.store.read(lambda connection: jobs_where(connection, condition, (newest,), HISTORY_PAGE))
+    over = await sweeps_where(context, "ended_at_s IS NOT NULL AND id < ?", (newest,), HISTORY_PAGE)
+    finished = merged(await context.job_views(found), await as_jobs(context, over), HISTORY_PAGE)
+    older = finished[-1]["id"] if len(finished) == HISTORY_PAGE else None
+    return show(request, "history", {"finished": finished, "older": older})
 
 
 @routes.get("/energy")
@@ -102,7 +61,7 @@ async def energy(request: web.Request) -> web.Response:
     slices = await context.store.read(lambda connection: slices_since(connection, since))
     lines = await power_lines(context, since, None)
     picture = chart(slices, since, report["until_s"])
-    return _show(request, "energy", {"report": report, "chart": picture, "chosen": chosen, "lines": lines[-200:]})
+    return show(request, "energy", {"report": report, "chart": picture, "chosen": chosen, "lines": lines[-200:]})
 
 
 @routes.get("/jobs/{id}")
@@ -110,13 +69,15 @@ async def job(request: web.Request) -> web.Response:
     """One job with its attempts, logs and story."""
     context = request.app[CONTEXT]
     try:
+        if await find(context, job_id_of(request)) is not None:
+            raise web.HTTPSeeOther(f"/sweeps/{job_id_of(request)}")
         found = await context.job(job_id_of(request))
     except web.HTTPNotFound:
-        return _not_found(request, f"There is no job {request.match_info['id'][:40]}.")
+        return not_found(request, f"There is no job {request.match_info['id'][:40]}.")
     private = context.may_read(request, found)
     story = await job_story(context, found, private=private)
     logs = [(stream, await _tail(context, found, stream)) for stream in ("stdout", "stderr")] if private else None
-    return _show(request, "job", {"job": story, "logs": logs})
+    return show(request, "job", {"job": story, "logs": logs})
 
 
 async def _tail(context: Context, found: Any, stream: str) -> str:  # noqa: ANN401
@@ -136,16 +97,9 @@ async def node(request: web.Request) -> web.Response:
         slices = await context.store.read(lambda connection: slices_since(connection, since))
         picture = chart({name: rows for name, rows in slices.items() if name == story["name"]}, since, time.time())
         lines = await power_lines(context, since, story["name"])
-        return _show(request, "node", {"node": story, "chart": picture, "lines": lines[-200:]})
+        return show(request, "node", {"node": story, "chart": picture, "lines": lines[-200:]})
     except web.HTTPNotFound:
-        return _not_found(request, f"There is no node {request.match_info['name'][:40]}.")
-
-
-def _not_found(request: web.Request, sentence: str) -> web.Response:
-    text = _pages.get_template("error.html").render(
-        controller=controller_view(request.app[CONTEXT]), fragment=str(request.rel_url), sentence=sentence
-    )
-    return web.Response(text=text, content_type="text/html", status=404)
+        return not_found(request, f"There is no node {request.match_info['name'][:40]}.")
 
 
 @routes.get("/static/{name}")

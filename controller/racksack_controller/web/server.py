@@ -18,7 +18,17 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from racksack_controller.store import StoreError
-from racksack_controller.web import api_controller, api_jobs, api_logs, api_power, api_sweeps, api_usage, metrics, pages
+from racksack_controller.web import (
+    api_controller,
+    api_jobs,
+    api_logs,
+    api_power,
+    api_sweeps,
+    api_usage,
+    metrics,
+    pages,
+    sweep_pages,
+)
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_jobspecs.states import ExitCode
 
@@ -39,7 +49,7 @@ def build_app(context: Context, *, read_only: bool, hosts: frozenset[str] = froz
     doors = [_read_only(hosts)] if read_only else []
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[*doors, _one_sentence])
     app[CONTEXT] = context
-    for module in (api_jobs, api_sweeps, api_logs, api_power, api_usage, api_controller, pages, metrics):
+    for module in (api_jobs, api_sweeps, api_logs, api_power, api_usage, api_controller, pages, sweep_pages, metrics):
         app.add_routes(module.routes)
     app.on_response_prepare.append(_add_security_headers)
     return app

@@ -23,15 +23,17 @@ _AS_JOB = {
 }
 
 
-def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: float) -> View:
-    """A sweep with how far it is. `active`: what is in memory of one that is not over."""
+def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: float, pace: float | None = None) -> View:
+    """A sweep with how far it is. `active`: what is in memory of one that is not over; `pace`: points a second as the
+    clock has it, in place of what the speeds of its workers add up to.
+    """
     spec = sweep.sweep
     points = progress.points
     settled = progress.done + progress.failed
     runners = list(active.runners.values()) if active is not None else []
     leased = sum(lease.left.size for lease in active.leases.values()) if active is not None else 0
     slots = slots_of(spec, sweep.spec.resources)
-    rate = rate_points_s(progress, [runner for runner in runners if runner.is_ready], slots)
+    rate = pace or rate_points_s(progress, [runner for runner in runners if runner.is_ready], slots)
     is_moving = progress.state is SweepState.RUNNING and rate > 0
     wants = sweep.spec.resources
     return {
@@ -47,6 +49,8 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "where": spec.where,
         "metric": {"name": spec.metrics[0].name, "direction": spec.metrics[0].direction},
         "metrics": [{"name": one.name, "direction": one.direction} for one in spec.metrics],
+        "points_total": sweep.points_total,
+        "main_failed": progress.main_failed if progress.run == CONTROL else progress.failed,
         "points": points,
         "done": progress.done,
         "failed": progress.failed,
@@ -132,7 +136,8 @@ def sentence(view: Mapping[str, Any]) -> str:
     settled = f"{view['done'] + view['failed']:,} of {view['points']:,} points"
     parts = [f"{settled} ({view['percent']:.1f}%)"]
     if view["run"] == "control":
-        parts[0] = f"control run: {parts[0]}"
+        failed = f", {view['main_failed']:,} failed" if view["main_failed"] else ""
+        parts[0] = f"all {view['points_total']:,} points{failed}; control run: {parts[0]}"
     if view["failed"]:
         parts.append(f"{view['failed']:,} failed")
     if view["reused"]:

@@ -57,7 +57,9 @@ def may_read(context: Context, request: web.Request, sweep: Sweep) -> bool:
 def view_of(context: Context, found: Found) -> View:
     """How far a sweep is now."""
     sweep, progress = found
-    return sweep_view(sweep, progress, context.sweeps.active.get(sweep.id), time.time())
+    now = time.time()
+    pace = context.paces.of(sweep.id, progress, now)
+    return sweep_view(sweep, progress, context.sweeps.active.get(sweep.id), now, pace)
 
 
 async def sweeps_where(context: Context, condition: str, values: Sequence[object], limit: int) -> list[Found]:
