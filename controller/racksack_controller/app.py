@@ -30,6 +30,7 @@ from racksack_controller.loop import Loop
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
+from racksack_controller.notify.notifier import Notifier
 from racksack_controller.power_side import PowerSide, answers_of
 from racksack_controller.projects import Projects
 from racksack_controller.spool import SpoolLock, Watcher
@@ -85,6 +86,8 @@ class App:
             make_drawer=make_drawer,
         )
         self.intake.sweeps = self.sweeps
+        self.notifier = Notifier(self.store, config.notify)
+        self.sweeps.on_end = self.notifier.ended
         self.paces = Paces()
         self.sweeps.on_change = self._sweep_changed
         self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
@@ -154,7 +157,8 @@ class App:
         if listen is not None:
             hosts = own_hosts(self.config.web.hosts)
             self._runners.append(await serve_tcp(context, listen.host, listen.port, hosts))
-            context.web_address = address_of(self._runners[-1])
+            context.web_address = self.notifier.web_address = address_of(self._runners[-1])
+        await self.notifier.open()
         watcher = Watcher(self.spool, self.config.watch.settle_s, self.config.watch.rescan_s)
         self._spawn(self._watch(watcher))
         self._spawn(self.intake.run())
@@ -207,6 +211,7 @@ class App:
                 await self._add(name, config)
         self.config = config
         self.intake.partitions = config.partitions
+        self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)
         self.loop.policy = config.scheduling
 
     def _is_gone(self, name: str) -> bool:
@@ -287,6 +292,7 @@ class App:
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
         await self.edge.close()
         await self.sweeps.close()
+        await self.notifier.close()
         await self.power.close()
         await asyncio.gather(looping, *(node.close() for node in self.nodes.values()), return_exceptions=True)
         with contextlib.suppress(FileNotFoundError):

@@ -15,6 +15,7 @@ import msgspec
 
 from racksack_controller.config_fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config_jumps import resolve_ssh
+from racksack_controller.config_notify import Channel, channels_of
 from racksack_controller.config_partitions import Partition, partitions_of
 from racksack_controller.config_power import check_power
 from racksack_controller.core.policy import Backfill, Policy
@@ -116,6 +117,7 @@ class Config(msgspec.Struct, frozen=True):
     watch: Watch = Watch()
     keep: Keep = Keep()
     partitions: dict[str, Partition] = {}
+    notify: dict[str, Channel] = {}
     scheduling: Policy = Policy()
     power: PowerPolicy = PowerPolicy()
     path: Path | None = None  # the file it came from
@@ -144,6 +146,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
     spool: Path = values.get("spool", DEFAULT_SPOOL)
     defaults = _defaults(values.get("defaults", {}))
     nodes = _nodes(values["nodes"], spool, defaults, report) if "nodes" in values else {}
+    notify = channels_of(values["notify"], report) if "notify" in values else {}
     partitions: dict[str, Partition] = {}
     if "partitions" in values:
         partitions = partitions_of(values["partitions"], {name: node.labels for name, node in nodes.items()}, report)
@@ -153,6 +156,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         spool=spool,
         nodes={name: _with_partitions(node, partitions) for name, node in nodes.items()},
         partitions=partitions,
+        notify=notify,
         group=values.get("group"),
         operators=values.get("operators", ()),
         web=_web(values.get("web", {})),

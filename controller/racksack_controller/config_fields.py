@@ -484,6 +484,9 @@ CONFIG_FIELDS = (
         "{keep_on: 1}",
         "see below",
     ),
+    Field(
+        "notify", Kind(_mapping, {}), "Who is told when a sweep ends; see below.", "{me: {email: [a@b.org]}}", "nobody"
+    ),
     Field("partitions", Kind(_mapping, {}), "Named sets of nodes; see below.", "{night: {nodes: [r1]}}", "none"),
     Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),
 )

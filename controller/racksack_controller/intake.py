@@ -41,6 +41,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError, parse_job
 from racksack_jobspecs.spec import Dependency, JobSpec
 from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.yamltext import Problem
 
 log = logging.getLogger("racksack.intake")
@@ -60,6 +61,7 @@ class Intake:
         self.time_limit_s = time_limit_s
         self.partitions: Mapping[str, Partition] = {}
         self.sweeps: Sweeps  # set once both are there
+        self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
         self._next_id = store.last_job_id() + 1
         self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
@@ -244,8 +246,15 @@ class Intake:
 
     def _impossible(self, spec: JobSpec) -> str | None:
         """Why a job could never run here, or None."""
-        missing = needs(spec.sweep) if spec.sweep is not None else None
+        missing = self._lacks(spec.sweep) if spec.sweep is not None else None
         return missing or never(self._draft(spec), self._loop.state.nodes.values())
+
+    def _lacks(self, sweep: SweepSpec) -> str | None:
+        unknown = [name for name in sweep.notify if name not in self.channels]
+        if unknown:
+            known = ", ".join(sorted(self.channels)) or "none"
+            return f"sweep.notify names {unknown[0]}, and `notify` of racksack.yaml has {known}"
+        return needs(sweep)
 
     def _draft(self, spec: JobSpec, owner: str = "", now: float = 0.0) -> Job:
         return Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=now)

@@ -22,6 +22,7 @@ from racksack_controller.config_fields import (
     WATCH_FIELDS,
     WEB_FIELDS,
 )
+from racksack_controller.config_notify import NOTIFY_FIELDS
 from racksack_controller.config_partitions import PARTITION_FIELDS
 from racksack_jobspecs.schema import field_table
 
@@ -40,7 +41,7 @@ TABLES = {
     "RESERVE_FIELDS": RESERVE_FIELDS,
     "GPU_FIELDS": GPU_FIELDS,
 }
-OTHERS = {"PARTITION_FIELDS": PARTITION_FIELDS}
+OTHERS = {"PARTITION_FIELDS": PARTITION_FIELDS, "NOTIFY_FIELDS": NOTIFY_FIELDS}
 
 
 def test_all_tables_are_looked_at() -> None:

@@ -238,7 +238,7 @@ async def change(context: Context, found: Found, verb: str, who: str, reason: st
     except SweepError as error:
         raise refusal(str(error), ExitCode.REFUSED) from None
     if verb in ("resume", "retry"):
-        await context.store.write(lambda connection: sweeps.save_fetched(connection, sweep.id, fetched=False))
+        await context.store.write(lambda connection: sweeps.begin_anew(connection, sweep.id))
     return count
 
 

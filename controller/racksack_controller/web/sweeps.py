@@ -94,6 +94,11 @@ def save_fetched(connection: sqlite3.Connection, number: int, *, fetched: bool) 
     connection.execute("UPDATE sweeps SET fetched = ? WHERE id = ?", (int(fetched), number))
 
 
+def begin_anew(connection: sqlite3.Connection, number: int) -> None:
+    """A sweep goes on: its results are to be fetched, and its end told, once more."""
+    connection.execute("UPDATE sweeps SET fetched = 0, told = 0 WHERE id = ?", (number,))
+
+
 STATES = {
     "queued": "running",
     "running": "running",
