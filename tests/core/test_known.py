@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from racksack_controller.core import events as ev
+from racksack_controller.core import place
 from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import DEFAULT, TEXTBOOK_EASY, Backfill, Policy
 from racksack_controller.core.profile import Profile
@@ -41,6 +42,12 @@ def place_both_ways(state: State, now: float, policy: Policy) -> list[ev.Placed]
         assert guard.is_as(state.reservation)
     state.known = known
     return placed
+
+
+@pytest.fixture(autouse=True)
+def remember_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of queues so short that nothing would be kept."""
+    monkeypatch.setattr(place, "FEW", 0)
 
 
 class History:

@@ -53,6 +53,11 @@ class Known:
         """Whether anything of it is good for a pass by this policy on these nodes."""
         return self.policy is policy and self.epoch == epoch and np.array_equal(self.lineup.use, use)
 
+    def start(self, waiting: Waiting, lines: Ints, limits: Limits) -> None:
+        """Begin with nothing known."""
+        self.found = np.zeros(len(waiting.jobs), dtype=np.int8)
+        self.lineup.fill(waiting, lines, limits)
+
     def compare(self, room: Room, outlook: Outlook, waiting: Waiting, lines: Ints, limits: Limits) -> Ints:
         """Strike out what does not hold any more; the nodes that have got more free. `lines`: those with jobs."""
         moved = self._moved(waiting, lines)

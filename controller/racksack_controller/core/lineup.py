@@ -18,7 +18,7 @@ from racksack_controller.core.rack import Bools, Floats, Ints
 from racksack_controller.core.waiting import Line, Waiting
 
 MOVED_MAX = 300  # so many lines are moved one by one; for more of them everything is sorted anew
-STALE_MAX = 1000
+STALE_MIN = 32
 
 
 class Lineup:
@@ -42,7 +42,7 @@ class Lineup:
     def move(self, waiting: Waiting, lines: Ints, limits: Limits) -> bool:
         """Sort these in; False when it is better to sort all of them anew."""
         self._stale += len(lines)
-        if len(lines) > MOVED_MAX or self._stale > STALE_MAX:
+        if len(lines) > MOVED_MAX or self._stale > STALE_MIN + sum(map(len, self._queues)) // 2:
             return False
         if len(self.subject) < len(waiting.size):
             self.subject = np.append(self.subject, np.zeros(len(waiting.size) - len(self.subject), dtype=np.int64))
@@ -51,6 +51,11 @@ class Lineup:
             place = bisect_left(queue, entry)
             if place == len(queue) or queue[place] != entry:
                 queue.insert(place, entry)
+        for queue in self._queues:
+            gone = 0
+            while gone < len(queue) and not _holds(waiting, queue[gone]):
+                gone += 1
+            del queue[:gone]
         return True
 
     def at_limit(self, limits: Limits) -> Bools:
@@ -62,8 +67,7 @@ class Lineup:
         queues = [queue for queue, leave in zip(self._queues, left_out, strict=True) if not leave]
         merged = iter(queues[0]) if len(queues) == 1 else heapq.merge(*queues)
         for entry in merged:
-            jobs = waiting.jobs[entry[-1]]
-            if jobs and jobs[0] == entry[2:4]:
+            if _holds(waiting, entry):
                 yield entry
 
     def _queue_of(self, waiting: Waiting, index: int, limits: Limits) -> int:
@@ -76,3 +80,9 @@ class Lineup:
             self._sample.append(line)
         self.subject[index] = place
         return place
+
+
+def _holds(waiting: Waiting, entry: Entry) -> bool:
+    """Whether it is still about the first job of its line."""
+    jobs = waiting.jobs[entry[-1]]
+    return bool(jobs) and jobs[0] == entry[2:4]

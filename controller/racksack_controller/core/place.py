@@ -36,6 +36,7 @@ from racksack_controller.core.waiting import Line
 
 AGED = 0.75  # part of the first job's wait
 AGED_KEY = -1e12  # before all others
+FEW = 12
 SHORT_S = 10.0  # all shorter jobs are alike
 REARRANGEMENTS = 3
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
@@ -69,11 +70,21 @@ class Pass:
         self._queue: list[Entry] = []  # who is next after the first of all lines: a heap
         self._rearrangements = 0
         self._use = use_by_owner(state, lines, now, policy)
+        self._freed = np.zeros(0, dtype=np.int64)
+        self.known = self._recall()
+
+    def _recall(self) -> Known:
+        """What the last pass has found out, as far as it still holds. With a few lines it is not worth keeping."""
+        state, epoch = self.state, self.state.rack.epoch
         known = state.known
-        if known is None or not known.holds_for(policy, state.rack.epoch, self._use):
-            known = Known(policy, state.rack.epoch, self._use)
-        self.known = state.known = known
-        self._freed = known.compare(self.room, self._outlook(), self.waiting, lines, self.limits)
+        if len(self._lines) <= FEW:
+            state.known, known = None, Known(self.policy, epoch, self._use)
+            known.start(self.waiting, self._lines, self.limits)
+            return known
+        if known is None or not known.holds_for(self.policy, epoch, self._use):
+            known = state.known = Known(self.policy, epoch, self._use)
+        self._freed = known.compare(self.room, self._outlook(), self.waiting, self._lines, self.limits)
+        return known
 
     def run(self) -> list[Placed]:
         """Walk; the placements."""
