@@ -12,6 +12,8 @@ WIDTH, HEIGHT, MARGIN = 760, 260, 58
 COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8d6a9f", "#c77d0a", "#4d4d4d")
 FONT = 'font-family="sans-serif" font-size="12"'
 TICKS = 5
+LEGEND = 140  # width, beside the lines; a picture with longer names is wider
+CHARACTER = 7
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -66,9 +68,11 @@ class _Axis:
 def draw(charts: Sequence[Chart]) -> str:
     """The charts below one another, as the text of an SVG file."""
     height = len(charts) * (HEIGHT + MARGIN)
+    longest = max((len(line.name) for chart in charts for line in chart.lines), default=0)
+    width = max(WIDTH, WIDTH - LEGEND + round(longest * CHARACTER))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {FONT}>',
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {FONT}>',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for number, chart in enumerate(charts):
         parts.append(f'<g transform="translate(0 {number * (HEIGHT + MARGIN)})">{_chart(chart)}</g>')
@@ -84,7 +88,7 @@ def _chart(chart: Chart) -> str:
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x.pixel(px):.1f},{y.pixel(py):.1f}" for px, py in line.points)
         parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{path}"/>')
-        parts.append(f'<text x="{WIDTH - 140}" y="{40 + 18 * number}" fill="{colour}">{escape(line.name)}</text>')
+        parts.append(f'<text x="{WIDTH - LEGEND}" y="{40 + 18 * number}" fill="{colour}">{escape(line.name)}</text>')
     return "\n".join(parts)
 
 
