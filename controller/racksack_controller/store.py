@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -234,9 +234,15 @@ def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
     return (attempt.job, attempt.number, attempt.rank, attempt.node, str(attempt.state), int(live), _encode(attempt))
 
 
-def jobs_where(connection: sqlite3.Connection, condition: str, values: Sequence[object], limit: int) -> list[Job]:
-    """Jobs by a fixed SQL `condition` with its `values`, newest first."""
-    sql = f"SELECT record FROM jobs WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608 - conditions are ours
+def jobs_where(
+    connection: sqlite3.Connection,
+    condition: str,
+    values: Sequence[object],
+    limit: int,
+    newest: Literal["id", "ended_at_s"] = "id",
+) -> list[Job]:
+    """Jobs by a fixed SQL `condition` with its `values`; the newest come first, by id or by when they ended."""
+    sql = f"SELECT record FROM jobs WHERE {condition} ORDER BY {newest} DESC LIMIT ?"  # noqa: S608 - all of it is ours
     return [_decode_job(row[0]) for row in connection.execute(sql, (*values, limit))]
 
 

@@ -39,6 +39,7 @@ class NodeState(StrEnum):
     UP = "up"
     DRAINING = "draining"
     DRAINED = "drained"
+    CONNECTING = "connecting"
     UNREACHABLE = "unreachable"
     OFF = "off"
     BOOTING = "booting"

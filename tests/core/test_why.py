@@ -109,7 +109,7 @@ def test_a_node_says_what_it_does() -> None:
     bench = Bench(node())
     bench.submit(job(1))
     bench.run(1)
-    assert why_node(bench.state, bench.state.nodes["n1"], bench.now) == "runs 1 jobs"
+    assert why_node(bench.state, bench.state.nodes["n1"], bench.now) == "runs 1 job"
     bench.happen(ev.DrainRequested("n1", "new fan"))
     assert why_node(bench.state, bench.state.nodes["n1"], bench.now) == "drained: new fan; 1 jobs still there"
 

@@ -18,7 +18,8 @@ nodes:
   here: {local: {}, cpus: 8, ram: 16G, gpus: [{model: "RTX <b>4090</b>", vram: 24G, count: 2, vendor: nvidia}]}
 """
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-SHOUT = f"import sys\nprint({HOSTILE!r})\nprint({HOSTILE!r}, file=sys.stderr)\nsys.exit(3)\n"
+SHOUT = f"import sys\nprint({HOSTILE!r})\nprint({HOSTILE!r}, file=sys.stderr)\n"
+SHOUT += "for number in range(300):\n    print('line', number, file=sys.stderr)\nsys.exit(3)\n"
 
 
 class Page:

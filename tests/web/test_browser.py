@@ -84,3 +84,23 @@ def test_narrow_screens_do_not_scroll_sideways(page: Page, browser: Browser) -> 
     tab.goto(page.address, wait_until="load")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     tab.close()
+
+
+def test_the_queue_counts_what_it_shows(page: Page, tab: Tab) -> None:
+    tab.goto(page.address, wait_until="load")
+    queue = tab.locator("section[aria-labelledby=queue]")
+    assert queue.locator(".count").inner_text() == str(queue.locator("tbody tr").count())
+
+
+def test_a_log_is_shown_at_its_end_and_stays_where_its_reader_went(page: Page, tab: Tab) -> None:
+    tab.goto(f"{page.address}jobs/{page.failed}", wait_until="load")
+    log = "document.querySelectorAll('pre.log')[1]"  # stderr, 300 lines
+    assert tab.evaluate(f"{log}.scrollTop") > 1000
+    assert tab.evaluate(f"{log}.scrollTop + {log}.clientHeight >= {log}.scrollHeight - 4")
+    tab.evaluate(f"{log}.scrollTop = 100; {log}.id = 'old'")
+    page.site.cli("racksack", "hold", page.waiting)  # news: the page fetches its content again
+    try:
+        tab.locator("#old").wait_for(state="detached", timeout=30_000)
+    finally:
+        page.site.cli("racksack", "release", page.waiting)
+    assert tab.evaluate(f"{log}.scrollTop") == 100

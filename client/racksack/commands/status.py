@@ -140,7 +140,8 @@ def node_strip(nodes: Sequence[NodeView]) -> str:
         gpus = f"  GPU {busy}/{len(node.gpus)}" if node.gpus else ""
         ram = f"{format_memory(round(node.ram_bytes.used))}/{format_memory(round(node.ram_bytes.total))}"
         state = paint(f"{clean(node.state).upper():<11}", state_colour(node.state))
-        why = f"  {clean(node.why or node.draining_reason)}" if node.why or node.draining_reason else ""
+        reason = "" if node.state == "up" else node.why or node.draining_reason  # how full it is stands there already
+        why = f"  {clean(reason)}" if reason else ""
         cpus = f"CPU {node.cpus.used:g}/{node.cpus.total:g}"
         lines.append(f"{clean(node.name):<{width}}  {state}  {cpus}  RAM {ram}{gpus}  jobs {len(node.jobs)}{why}")
     return "\n".join(lines)

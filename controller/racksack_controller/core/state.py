@@ -236,7 +236,8 @@ class State:
         if power is not None and power.phase in _SHOWN:
             return _SHOWN[power.phase]
         if not node.connected:
-            return NodeState.UNREACHABLE
+            is_new = node.connection_reason == NOT_CONNECTED_YET
+            return NodeState.CONNECTING if is_new else NodeState.UNREACHABLE
         if node.drain is None:
             return NodeState.UP
         return NodeState.DRAINING if self.on_node(node.name) else NodeState.DRAINED

@@ -220,4 +220,8 @@ def why_node(state: State, node: Node, now: float) -> str:
         return f"drained: {node.drain.reason}" + (f"; {left} jobs still there{until}" if left else "") + off
     if node.cool_until_s > now:
         return f"takes no jobs for {format_duration(node.cool_until_s - now)} after {node.failures} failed starts"
-    return f"runs {len(state.on_node(node.name))} jobs{why_idle(state, node, now)}"
+    return f"{_runs(len(state.on_node(node.name)))}{why_idle(state, node, now)}"
+
+
+def _runs(jobs: int) -> str:
+    return f"runs {jobs} job{'s' if jobs > 1 else ''}" if jobs else "runs no job"

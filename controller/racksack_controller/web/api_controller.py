@@ -40,7 +40,7 @@ async def status_view(context: Context) -> View:
     active.sort(key=lambda job: (job.state in ("queued", "held"), job.id))
     finished = await context.store.read(
         lambda connection: jobs_where(
-            connection, f"ended_at_s IS NOT NULL AND {sweep_jobs.NO_RUNNERS}", (), LAST_FINISHED
+            connection, f"ended_at_s IS NOT NULL AND {sweep_jobs.NO_RUNNERS}", (), LAST_FINISHED, "ended_at_s"
         )
     )
     live = await sweeps_where(context, "ended_at_s IS NULL", (), STATUS_JOBS_MAX)
