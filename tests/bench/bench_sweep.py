@@ -116,7 +116,7 @@ class Ours:
         found: list[Path] = []
 
         def is_there() -> bool:
-            new = set((self._rack.spool / "returns").iterdir()) - known
+            new = {one for one in (self._rack.spool / "returns").iterdir() if one.name.isdigit()} - known
             found[:] = [path for folder in new if (path := folder / "summary.json").exists()]
             return bool(found)
 

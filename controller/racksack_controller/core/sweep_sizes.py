@@ -15,6 +15,7 @@ from racksack_jobspecs.sweep.spec import Chunking
 ALPHA = 0.3
 FIRST_TARGET_S = 5.0
 TARGET_SHARE = 0.1  # of the time since the start
+LEAST_S = 0.25  # a shorter chunk would cost more in telling than in computing
 FIRST_POINTS_EACH = 2  # for each slot of a runner whose speed nobody knows
 GIVEN_POINTS_MAX = 4096  # of points that travel with their parameters
 
@@ -47,7 +48,8 @@ def chunk_points(
     else:
         size = max(slots, math.ceil(speed * slots * target_s(chunking, age_s)))
     share = waiting * slots / max(slots, all_slots)
-    size = min(size, max(slots, math.ceil(share / 2)))
+    least = slots if speed is None else max(slots, math.ceil(speed * slots * LEAST_S))
+    size = min(size, max(least, math.ceil(share / 2)))
     if chunking.points_max is not None:
         size = min(size, chunking.points_max)
     return max(1, min(waiting, max(size, chunking.points_min)))

@@ -24,7 +24,7 @@ _decode_chunk = msgspec.json.Decoder(Chunk).decode
 _decode_params = msgspec.json.Decoder(Params).decode
 _decode_columns = msgspec.json.Decoder(tuple[tuple[str, str, int], ...]).decode
 
-SMALL_MAX = 32  # settled segments below POINTS_MAX points that may stand beside each other
+SMALL_MAX = 256  # settled segments below POINTS_MAX points that may stand beside each other
 
 
 # Sweeps
@@ -97,36 +97,33 @@ def chunks_of(connection: sqlite3.Connection, sweep: int) -> list[Chunk]:
 
 
 def settle_chunk(connection: sqlite3.Connection, sweep: int, chunk: Chunk) -> None:
-    """A lease is over; its segments become one, and those of earlier ones now and then."""
+    """A lease is over. Its segments stand with those of earlier ones, which are merged now and then."""
     connection.execute("DELETE FROM sweep_chunks WHERE sweep = ? AND chunk = ?", (sweep, chunk.number))
-    compact(connection, sweep, chunk.run, chunk.number)
+    connection.execute(
+        "UPDATE sweep_segments SET chunk = 0 WHERE sweep = ? AND run = ? AND chunk = ?",
+        (sweep, chunk.run, chunk.number),
+    )
     where = "sweep = ? AND run = ? AND chunk = 0 AND points < ?"
     values = (sweep, chunk.run, POINTS_MAX)
     small = connection.execute(f"SELECT count(*) FROM sweep_segments WHERE {where}", values).fetchone()[0]  # noqa: S608
     if small > SMALL_MAX:
-        compact(connection, sweep, chunk.run, 0)
+        compact(connection, sweep, chunk.run)
 
 
-def compact(connection: sqlite3.Connection, sweep: int, run: int, chunk: int) -> None:
-    """Make few segments of those of one chunk (0: of all settled ones that are small)."""
-    where = "sweep = ? AND run = ? AND chunk = ? AND points < ?"
-    values = (sweep, run, chunk, POINTS_MAX)
-    found = list(_segments(connection, where, values))
-    if len(found) == 1 and chunk:
-        connection.execute("UPDATE sweep_segments SET chunk = 0 WHERE id = ?", (found[0][0],))
-        return
+def compact(connection: sqlite3.Connection, sweep: int, run: int) -> None:
+    """Make few segments of the small ones whose chunks are settled."""
+    found = list(_segments(connection, "sweep = ? AND run = ? AND chunk = 0 AND points < ?", (sweep, run, POINTS_MAX)))
     group: list[Segment] = []
+    points = 0
     for _, segment in found:
-        if group and sum(one.points for one in group) + segment.points > POINTS_MAX:
+        if group and points + segment.points > POINTS_MAX:
             add_segments(connection, sweep, run, 0, [merge(group)])
-            group = []
+            group, points = [], 0
         group.append(segment)
+        points += segment.points
     if group:
         add_segments(connection, sweep, run, 0, [merge(group)])
     connection.executemany("DELETE FROM sweep_segments WHERE id = ?", [(number,) for number, _ in found])
-    connection.execute(
-        "UPDATE sweep_segments SET chunk = 0 WHERE sweep = ? AND run = ? AND chunk = ?", (sweep, run, chunk)
-    )
 
 
 def stream_position(connection: sqlite3.Connection, attempt: str) -> int | None:
