@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import ours, processes
+from tests.bench import ours, processes, stored_points
 from tests.bench.harness import Contender, Report, wait_for
 from tests.bench.peers import sweeps
 from tests.bench.setting import Setting, leaving_out
@@ -74,7 +74,17 @@ def run(setting: Setting) -> list[Report]:
         waiting.take_turns(contenders, "/s", setting.rounds)
         memory.add("before", "MiB", [before / 2**20])
         memory.add(f"after {sweep.points:,} points", "MiB", [processes.rss_bytes(rack.process.pid) / 2**20])
-    return [empty, waiting, memory]
+    return [empty, waiting, memory, _top(setting)]
+
+
+def _top(setting: Setting) -> Report:
+    """The ten best of many stored points, as `racksack sweep top` asks for them."""
+    points = 100_000 if setting.is_quick else 1_000_000
+    report = Report(f"The ten best of {points:,} stored points (ms)")
+    store = stored_points.make(setting.folder / "top.db", points)
+    for by in ("score", "score / (1 + drawdown)"):
+        report.add(f"by {by}", "ms", [1000 * stored_points.seconds_to_rank(store, by) for _ in range(setting.rounds)])
+    return report
 
 
 def _measure(peer: sweeps.Peer, points: int, size: int, seconds: float = 0.0) -> Callable[[], float]:

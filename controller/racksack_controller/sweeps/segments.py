@@ -225,7 +225,7 @@ def _join(columns: Sequence[Column | None], segments: Sequence[Segment]) -> Colu
     elif is_mixed:
         whole = np.concatenate(
             [
-                np.full(segment.points, math.nan) if column is None else column.astype(np.float64)
+                np.full(segment.points, math.nan) if column is None else column.astype(np.float64, copy=False)
                 for column, segment in zip(columns, segments, strict=True)
             ]
         )
