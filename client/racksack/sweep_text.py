@@ -108,7 +108,6 @@ def sweep_story(sweep: SweepView, best: Ranking | None) -> str:
         took = f", {format_duration(sweep.took_s)} after the first chunk" if sweep.took_s is not None else ""
         facts.append(("ended", f"{iso_local(sweep.ended_at_s)}{took}"))
     lines += [f"  {name:<10}{clean(value)}" for name, value in facts]
-    lines += [f"  {'RAM disk':<10}{clean(text)}" for text in _ram_disk(sweep)]
     if sweep.nodes:
         lines += [
             "",
@@ -119,10 +118,6 @@ def sweep_story(sweep: SweepView, best: Ranking | None) -> str:
     if sweep.events:
         lines += ["", *(f"  {iso_local(line['at_s'])}  {clean(line['sentence'])}" for line in sweep.events)]
     return "\n".join(lines)
-
-
-def _ram_disk(sweep: SweepView) -> list[str]:
-    return [str(one.get("sentence", "")) for one in sweep.ram_disk]
 
 
 def _node_row(node: Any) -> list[str]:  # noqa: ANN401 - a SweepNode

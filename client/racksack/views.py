@@ -302,7 +302,6 @@ class SweepView(msgspec.Struct, frozen=True, kw_only=True):
     runners: int = 0
     chunks: int = 0
     nodes: list[SweepNode] = []
-    ram_disk: list[dict[str, Any]] = []
     project: str = ""
     entrypoint: str = ""
     submitted_at_s: float | None = None

@@ -7,8 +7,9 @@ import json
 import os
 import smtplib
 import ssl
+import tempfile
 from email.message import EmailMessage
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 
@@ -104,11 +105,19 @@ def _connected(channel: Channel, host: str, port: int) -> smtplib.SMTP:
 
 
 async def _run(channel: Channel, notice: dict[str, Any]) -> None:
+    # A file and not a pipe: a program that does not read it is no error.
+    with tempfile.TemporaryFile() as facts:
+        facts.write(json.dumps(notice).encode())
+        facts.seek(0)
+        await _run_with(channel, notice, facts)
+
+
+async def _run_with(channel: Channel, notice: dict[str, Any], facts: IO[bytes]) -> None:
     env = {**os.environ, "RACKSACK_SENTENCE": str(notice["sentence"]), "RACKSACK_SWEEP": str(notice["sweep"])}
     try:
         process = await asyncio.create_subprocess_exec(
             *channel.command,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=facts,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             env=env,
@@ -118,7 +127,7 @@ async def _run(channel: Channel, notice: dict[str, Any]) -> None:
         raise NotTold(f"{channel.command[0]} could not be started: {error.strerror}") from None
     try:
         async with asyncio.timeout(LIMIT_S):
-            await process.communicate(json.dumps(notice).encode())
+            await process.wait()
     except TimeoutError:
         raise NotTold(f"{channel.command[0]} took longer than {LIMIT_S:.0f} s and was ended") from None
     finally:

@@ -196,6 +196,12 @@ def _segments(
         )
 
 
+def remove_run(connection: sqlite3.Connection, sweep: int, run: int) -> None:
+    """Forget all results and failures of a run."""
+    connection.execute("DELETE FROM sweep_segments WHERE sweep = ? AND run = ?", (sweep, run))
+    connection.execute("DELETE FROM sweep_failures WHERE sweep = ? AND run = ?", (sweep, run))
+
+
 # Failures
 
 

@@ -16,7 +16,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import Attempt, Changes
 from racksack_controller.core.sweep_ranges import Ranges
-from racksack_controller.core.sweep_records import Progress, Sweep
+from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
@@ -354,7 +354,9 @@ def _again(connection: sqlite3.Connection, number: int, sentence: str, retries_f
     found = ledger.sweep_by_id(connection, number)
     if found is None:
         raise SweepError(f"there is no sweep {number}")
-    _, progress = found
+    sweep, progress = found
+    if retries_failed and progress.run == CONTROL and not progress.failed and progress.state in SWEEP_FINAL:
+        progress = _back_to_main(connection, sweep, progress)
     pending, count = Ranges(progress.pending), 0
     if retries_failed:
         failures = ledger.failures_of(connection, number, progress.run, waiting=False)
@@ -369,6 +371,21 @@ def _again(connection: sqlite3.Connection, number: int, sentence: str, retries_f
     ledger.save_progress(connection, number, progress)
     ledger.tell(connection, number, time.time(), sentence)
     return count
+
+
+def _back_to_main(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> Progress:
+    """The main run goes on with what failed in it; afterwards the control run begins anew, with what is best then."""
+    ledger.remove_run(connection, sweep.id, CONTROL)
+    failed = progress.main_failed
+    return replace(
+        progress,
+        run=MAIN,
+        points=sweep.points_total,
+        done=sweep.points_total - failed,
+        failed=failed,
+        main_failed=0,
+        reused=0,
+    )
 
 
 def code_of(spec: JobSpec, snapshot: str) -> str:

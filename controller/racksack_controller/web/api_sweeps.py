@@ -232,7 +232,7 @@ async def change(context: Context, found: Found, verb: str, who: str, reason: st
             _check_resume(sweep, progress)
             await context.sweeps.resume(sweep.id, sentence)
         elif verb == "retry":
-            if not progress.failed:
+            if not progress.failed and not (progress.state in SWEEP_FINAL and progress.main_failed):
                 raise refusal(f"no point of sweep {sweep.id} has failed for good", ExitCode.REFUSED)
             count = await context.sweeps.retry_failed(sweep.id, sentence)
     except SweepError as error:

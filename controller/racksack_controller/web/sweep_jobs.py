@@ -143,7 +143,7 @@ release = _verb("resume")
 
 async def retry(context: Context, request: web.Request, found: Found) -> web.Response:
     """`POST jobs/ID/retry`: the failed points again; of a sweep that was ended, what is missing."""
-    return await _verb("retry" if found[1].failed else "resume")(context, request, found)
+    return await _verb("retry" if found[1].failed or found[1].main_failed else "resume")(context, request, found)
 
 
 async def fetched(context: Context, request: web.Request, found: Found) -> web.Response:

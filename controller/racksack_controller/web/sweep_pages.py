@@ -83,8 +83,9 @@ def _looked_up(
             _kept.popitem(last=False)
     else:
         _kept.move_to_end(key)
-    run = CONTROL if progress.run == CONTROL else MAIN
-    failures = ledger.failures_of(connection, sweep.id, run, limit=FAILURES_MAX)
+    failures = ledger.failures_of(connection, sweep.id, MAIN, limit=FAILURES_MAX)
+    if progress.run == CONTROL:
+        failures += ledger.failures_of(connection, sweep.id, CONTROL, limit=FAILURES_MAX)
     params = params_of_points(connection, sweep, [failure.point for failure in failures])
     return *_kept[key], [
         {

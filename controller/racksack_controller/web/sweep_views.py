@@ -33,7 +33,8 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
     runners = list(active.runners.values()) if active is not None else []
     leased = sum(lease.left.size for lease in active.leases.values()) if active is not None else 0
     slots = slots_of(spec, sweep.spec.resources)
-    rate = pace or rate_points_s(progress, [runner for runner in runners if runner.is_ready], slots)
+    ready = [runner for runner in runners if is_ready(runner)]
+    rate = pace or rate_points_s(progress, ready, slots)
     is_moving = progress.state is SweepState.RUNNING and rate > 0
     wants = sweep.spec.resources
     return {
@@ -60,7 +61,7 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "percent": 100.0 * settled / points if points else 100.0,
         "rate_points_s": rate if is_moving else None,
         "eta_s": max(0, points - settled) / rate if is_moving else None,
-        "workers": slots * sum(1 for runner in runners if runner.is_ready),
+        "workers": slots * len(ready),
         "runners": len(runners),
         "chunks": progress.chunks,
         "nodes": _nodes(active, progress, slots) if active is not None else [],
@@ -76,6 +77,11 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "ended_at_s": progress.ended_at_s,
         "took_s": (progress.ended_at_s or now) - progress.started_at_s if progress.started_at_s else None,
     }
+
+
+def is_ready(runner: Runner) -> bool:
+    """Whether its workers are up; what it has told before a restart of the controller says so, too."""
+    return runner.is_ready or runner.position > 0
 
 
 def rate_points_s(progress: Progress, ready: list[Runner], slots: int) -> float:
@@ -96,7 +102,7 @@ def _nodes(active: Active, progress: Progress, slots: int) -> list[View]:
             {"node": runner.node, "runners": 0, "workers": 0, "under_way": 0, "chunks": [], "rate_points_s": 0.0},
         )
         view["runners"] += 1
-        if runner.is_ready:
+        if is_ready(runner):
             view["workers"] += slots
             view["rate_points_s"] += rate_points_s(progress, [runner], slots)
         for lease in active.leases_of(runner.attempt):
