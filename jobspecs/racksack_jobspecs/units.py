@@ -12,8 +12,8 @@ _EXPONENTS = {"K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _MEMORY = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?\s*(?:([KMGTP])(?:I?B)?|(B))", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _CLOCK = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9}):([0-9]{1,2})(?::([0-9]{1,2}))?")
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(w|d|h|m|s)", re.IGNORECASE)
-_SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(w|d|h|ms|m|s)", re.IGNORECASE)
+_SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 
 MEMORY_BYTES_MAX = 2**60
 DURATION_S_MIN = 0.001  # so that every duration is written without an exponent

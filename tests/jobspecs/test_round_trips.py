@@ -80,6 +80,8 @@ def test_sizes_as_people_write_them(text: str, size_bytes: int) -> None:
         ("1-12:00:00", 129600),
         ("7d", 604800),
         ("1.5h", 5400),
+        ("500ms", 0.5),
+        ("1s500ms", 1.5),
     ],
 )
 def test_durations_as_people_write_them(text: str, duration_s: float) -> None:

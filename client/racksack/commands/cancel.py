@@ -82,7 +82,10 @@ def command(
 def _mine(client: Client, name: str | None, yes: bool) -> list[int]:
     jobs = [job for job in client.jobs(owner="me") if not job.is_final and name in (None, job.name)]
     if jobs and name is None and not yes:
-        click.confirm(f"Cancel all {len(jobs)} jobs of yours that wait or run?", abort=True, err=True)
+        which = (
+            "your only job that waits or runs" if len(jobs) == 1 else f"all {len(jobs)} jobs of yours that wait or run"
+        )
+        click.confirm(f"Cancel {which}?", abort=True, err=True)
     return [job.id for job in jobs]
 
 
