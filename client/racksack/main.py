@@ -27,6 +27,7 @@ COMMANDS = {
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
     "power": Lazy("racksack.commands.power:group", "Switch nodes on and off, or hold them as they are.", _NODES),
+    "scale": Lazy("racksack.commands.scale:command", "Have so many servers on, or as many as needed.", _NODES),
     "energy": Lazy("racksack.commands.energy:command", "Say what nodes and jobs drew, and what was saved.", _NODES),
     "drain": Lazy("racksack.commands.drain:drain", "Let a node finish its jobs and start no more.", _NODES),
     "resume": Lazy("racksack.commands.drain:resume", "Let a drained node take jobs again.", _NODES),

@@ -12,6 +12,7 @@ from racksack_controller import energy_store as table
 from racksack_controller.core import power_events as ev
 from racksack_controller.core.power_apply import has_work
 from racksack_controller.core.power_records import NodePower, Wish
+from racksack_controller.core.scale import scaled
 from racksack_controller.energy_report import report
 from racksack_controller.store import jobs_by_id, power_story
 from racksack_controller.web.api_controller import node_of, operator, view_of
@@ -46,14 +47,32 @@ async def power(request: web.Request) -> web.Response:
     return web.json_response(view_of(context, found.name))
 
 
+@routes.post("/api/v1/scale")
+async def scale(request: web.Request) -> web.Response:
+    """Have `nodes` servers on for `for_s`, null: as many as the queue needs; which ones these are."""
+    context, caller = request.app[CONTEXT], operator(request)
+    body = await body_of(request)
+    count: Any = body.get("nodes")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 9999):
+        raise refusal("nodes is not a number of servers, nor null", ExitCode.USAGE)
+    events, chosen = scaled(context.state, count, _until_s(body), caller)
+    if events:
+        await context.loop.submit_all(events)
+    return web.json_response({"asked": count, "nodes": chosen})
+
+
+def _until_s(body: dict[str, object]) -> float | None:
+    for_s: Any = body.get("for_s")
+    if for_s is not None and (isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 0 < for_s < 1e10):
+        raise refusal("for_s is not a number of seconds", ExitCode.USAGE)
+    return None if for_s is None else time.time() + for_s
+
+
 async def _hold(context: Context, name: str, act: str, body: dict[str, object], caller: str) -> None:
     if act == "release":
         await context.loop.submit(ev.PowerReleased(name, caller))
         return
-    for_s: Any = body.get("for_s")
-    if for_s is not None and (isinstance(for_s, bool) or not isinstance(for_s, (int, float)) or not 0 < for_s < 1e10):
-        raise refusal("for_s is not a number of seconds", ExitCode.USAGE)
-    until_s = None if for_s is None else time.time() + for_s
+    until_s = _until_s(body)
     await context.loop.submit(ev.PowerHeld(name, until_s, caller, text_of(body, "reason", "")))
 
 
