@@ -111,10 +111,12 @@ def test_a_point_that_takes_all_memory(start_serve, project, limit):
 
 
 def test_a_worker_killed_from_outside(serve, project):
-    code = "import os, time\ndef f(x):\n    time.sleep(60 if x == 1 else 0)\n    return os.getpid()\n"
+    code = "import os, time\ndef f(x):\n    if x == 1:\n        open('begun', 'w'); time.sleep(60)\n"
+    code += "    return os.getpid()\n"
     sweep = Sweep(serve, project(f__py=code), function("f.py", "f"), grid(x=[0, 1, 2]), slots=1)
     sweep.feed(1, ranges=[[0, 3]])
     sweep.until(1)
+    wait_until((serve.home / "attempts/1.1/work/begun").exists)
     os.kill(sweep.results()[0]["value"], signal.SIGKILL)
     sweep.until(3)
     sweep.finish()
