@@ -227,8 +227,8 @@ class Pass:
         return True
 
     def _left_to_others(self, entry: Entry, line: Line) -> Bools | None:
-        expected_s = length_s(self.waiting, self.policy, entry[-1], hard=False)
-        return left_to_others(self.state, entry[-2], line, expected_s, self.now)
+        longest_s = length_s(self.waiting, self.policy, entry[-1], hard=True)
+        return left_to_others(self.state, entry[-2], line, longest_s, self.now)
 
     def _start(self, entry: Entry, line: Line, rows: list[int], why: str) -> None:
         ends = [self.now + length_s(self.waiting, self.policy, entry[-1], hard=hard) for hard in (False, True)]

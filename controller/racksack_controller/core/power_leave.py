@@ -1,7 +1,7 @@
 """Leaving large nodes to those who need them, on a rack of unequal nodes that are switched.
 
 If what happens to be on is filled first, small jobs lie on the large nodes while the small nodes sleep, and the next
-large job waits until they have ended. So a job that will run for long is not placed on a node that jobs seen of late
+large job waits until they have ended. So a job that may run for long is not placed on a node that jobs seen of late
 need (and smaller nodes would not do for them) as long as a smaller node that would hold it can be switched on, or
 boots. When nothing smaller can be had, it is placed wherever there is room.
 """
@@ -22,8 +22,11 @@ from racksack_controller.core.waiting import Line
 BOOTS_LONG = 1.0  # a job that lasts as long as a boot is worth waiting for one
 
 
-def left_to_others(state: State, number: int, line: Line, length_s: float, now: float) -> Bools | None:
-    """The nodes that the job leaves to larger ones, or None when it need not. A few vector operations."""
+def left_to_others(state: State, number: int, line: Line, longest_s: float, now: float) -> Bools | None:
+    """The nodes that the job leaves to larger ones, or None when it need not. A few vector operations.
+
+    `longest_s` is its time limit: a job that is only predicted to be short may block a large node for hours.
+    """
     rack = state.rack
     if not rack.switched or rack.is_uniform or line.gang > 1 or not may_wake(state, number, now):
         return None
@@ -34,7 +37,7 @@ def left_to_others(state: State, number: int, line: Line, length_s: float, now: 
         if able[rack.row[name]]
         and (power.phase is Phase.BOOTING or could_wake(state, power, now))
         and name in state.power_traits
-        and length_s >= BOOTS_LONG * boot_s(power, state.power_traits[name])
+        and longest_s >= BOOTS_LONG * boot_s(power, state.power_traits[name])
     ]
     if not coming:
         return None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from racksack_controller.core.holds import OVERDUE_S
 from racksack_controller.core.power_forecast import ByNode, Forecast, Pooled, Start
 from racksack_controller.core.power_leave import may_wake
 from racksack_controller.core.power_set import Bin, cheapest
@@ -112,9 +113,9 @@ def whom_to_wake(view: View, *, pooled: bool = False) -> Wake:
 
 
 def _again_s(starts: Sequence[Start], now: float) -> float | None:
-    """The first moment at which a job is expected to start: if it does not, the forecast was wrong."""
-    times = [one.at_s for one in starts if np.isfinite(one.at_s)]
-    return max(min(times), now) + 1.0 if times else None
+    """The first moment to come at which a job is expected to start: if it does not, the forecast was wrong."""
+    times = [one.at_s for one in starts if np.isfinite(one.at_s) and one.at_s > now + OVERDUE_S]
+    return min(times) + 1.0 if times else None
 
 
 def _unseen(look: Look, best: Sequence[Start]) -> list[Candidate]:

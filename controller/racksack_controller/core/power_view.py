@@ -74,7 +74,8 @@ class View:
             racks += line.gang * float(np.max(np.array(line.need[:SLOTS]) / whole[:SLOTS]))
             expected_s = length_s(waiting, self.scheduling, entry[-1], hard=False)
             able = self._could_hold(line)
-            left = left_to_others(self.state, entry[-2], line, expected_s, self.now)
+            longest_s = length_s(waiting, self.scheduling, entry[-1], hard=True)
+            left = left_to_others(self.state, entry[-2], line, longest_s, self.now)
             yield Wanted(entry[-2], line, expected_s, able if left is None else able & ~left)
 
     def _could_hold(self, line: Line) -> Bools:
