@@ -16,7 +16,7 @@ from racksack_controller.core.power_records import Measured, NodePower, Phase
 from racksack_controller.core.records import Node
 from racksack_controller.core.why import why_job, why_node
 from tests.core.builders import job, report, request
-from tests.core.power_bench import PowerBench, traits
+from tests.core.power_bench import BOOT_S, PowerBench, traits
 
 HOUR_S = 3600.0
 
@@ -283,3 +283,30 @@ def test_planning_twice_decides_the_same() -> None:
     bench = PowerBench({f"r{number}": 8 for number in range(1, 6)})
     bench.submit(*(job(number, request(3), time_limit_s=100.0 * number) for number in range(1, 9)))
     assert bench.plan() == bench.plan()
+
+
+def test_a_large_node_is_left_to_those_who_need_it_while_a_small_one_boots() -> None:
+    bench = PowerBench({"big": 32}, on=True)
+    bench.add("small", 8)
+    bench.submit(job(1, request(32), time_limit_s=HOUR_S))
+    bench.run(1)
+    bench.finish(1)
+    bench.submit(job(2, request(4), time_limit_s=HOUR_S), job(3, request(4), time_limit_s=30.0))
+    assert [placed.job for placed in bench.place()] == [3], "what ends soon is in nobody's way"
+    assert bench.step() == ["SwitchOn small"]
+    bench.submit(job(4, request(28), time_limit_s=HOUR_S))
+    assert [(placed.job, placed.node) for placed in bench.place()] == [(4, "big")], "nobody reserves for job 2"
+    bench.connect("small", after_s=BOOT_S)
+    assert [(placed.job, placed.node) for placed in bench.place()] == [(2, "small")]
+
+
+def test_where_the_small_node_does_not_come_up_the_large_one_is_taken() -> None:
+    bench = PowerBench({"big": 32}, on=True)
+    bench.add("small", 8)
+    bench.submit(job(1, request(32), time_limit_s=HOUR_S))
+    bench.run(1)
+    bench.finish(1)
+    bench.submit(job(2, request(4), time_limit_s=HOUR_S))
+    assert bench.step() == ["SwitchOn small"]
+    bench.happen(pev.PowerSwitched("small", True, False, "it did not come up"))
+    assert [(placed.job, placed.node) for placed in bench.place()] == [(2, "big")]

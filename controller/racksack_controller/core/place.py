@@ -66,6 +66,7 @@ class Pass:
         self.starts: list[Start] = []
         self.guard: Guard | None = None
         self._lines = lines
+        self._awaits_boot = False  # the last job that was not started waits for a node to come up
         self._place_in_line: dict[int, int] = {}
         self._queue: list[Entry] = []  # who is next after the first of all lines: a heap
         self._rearrangements = 0
@@ -113,8 +114,11 @@ class Pass:
             line = self.waiting.lines[index]
             if found[index] == NO_HOPE or self.limits.reached(line):
                 continue
+            self._awaits_boot = False
             if found[index] != NO_ROOM and self._start_first_of(entry, line):
                 continue
+            if self._awaits_boot:
+                continue  # where it is going, nobody is in its way, and it in nobody's
             found[index] = NO_ROOM
             if self.policy.backfill is Backfill.NONE:
                 return False
@@ -209,13 +213,14 @@ class Pass:
     def _start_first_of(self, entry: Entry, line: Line) -> bool:
         """Place the job and let the next of its line take its place; False when it must wait: why is noted."""
         fits = self.room.fits(line)
-        kept_off = False
+        kept_off = self._awaits_boot = False
         if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
             kept_off = self.guard.keep_off(fits, line)
         if self.state.power and (left := self._left_to_others(entry, line)) is not None and np.any(fits & left):
             fits &= ~left
             if not fits.any():
                 self.known.found[entry[-1]] = OPEN
+                self._awaits_boot = True
                 return False
         rows = fits.nonzero()[0]
         if len(rows) < line.gang:
