@@ -145,7 +145,7 @@ def by_hand(project: Path, scratch: Path, *arguments: str) -> dict[str, bytes]:
     return contents(out) | {"stdout.log": _file(0o644, done.stdout), "stderr.log": _file(0o644, done.stderr)}
 
 
-OURS = {"env.log", "result.json"}
+OURS = {"env.log", "result.json", "times.log"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

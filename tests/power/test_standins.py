@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from racksack_controller.power.driver import PowerState
 from racksack_controller.power.ilo import IloDriver
 from racksack_controller.power.ipmi import IpmiDriver
 from racksack_controller.power.ipmi_helper import IpmiHelper
@@ -68,7 +69,8 @@ async def test_redfish_with_faults_up_and_down_the_ladder(tmp_path: Path) -> Non
         limits = Limits(boot_s=20, grace_s=20, confirm_s=20, poll_s=0.05)
 
         async def up() -> None:
-            return
+            while (await driver.status()).state is not PowerState.ON:  # the BMC says it some time after it is so
+                await asyncio.sleep(0.05)
 
         steps = [step async for step in switch_on([driver], [driver], up, limits)]
         assert steps[-1].outcome is Outcome.DONE
