@@ -69,6 +69,15 @@ class Sweep:
 
         wait_until(come)
 
+    def until_all_workers_are_up(self) -> None:
+        """Wait until the runner has said so."""
+
+        def told() -> bool:
+            self.pull()
+            return bool(self.of_kind("ready"))
+
+        wait_until(told)
+
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [header for header, _ in self.frames if header["k"] == kind]
 

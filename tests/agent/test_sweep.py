@@ -29,6 +29,7 @@ def test_a_grid_of_a_function(serve, project):
     sweep.feed(2, points=[1999, 950, 1300])
     sweep.feed(2, points=[1999, 950, 1300])  # told twice is done once
     sweep.until(1003)
+    sweep.until_all_workers_are_up()  # one of them may do all the points before the other is there
     sweep.serve.call("feed", attempt="1.1", chunks=[{"chunk": 1, "ranges": [[0, 10]]}])
     report = sweep.finish()
     assert report["outcome"] == "done", serve.out("1.1", "stderr.log")

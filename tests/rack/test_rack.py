@@ -182,8 +182,21 @@ def test_only_root_may_power_off(pair: Rack) -> None:
 
 def test_going_down_tells_processes_as_systemd_does(pair: Rack) -> None:
     server = pair["r1"]
-    script = "trap 'echo TERM >> ~/told' TERM; trap 'echo HUP >> ~/told; exit' HUP; echo ready > ~/ready; "
-    server.popen(["sh", "-c", script + "while :; do sleep 0.1; done"])
+    script = (
+        "import os, pathlib, signal\n"
+        "home = pathlib.Path.home()\n"
+        "def tell(number, frame):\n"
+        "    with (home / 'told').open('a') as file:\n"
+        "        file.write(signal.Signals(number).name[3:] + '\\n')\n"
+        "    if number == signal.SIGHUP:\n"
+        "        os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, tell)\n"
+        "signal.signal(signal.SIGHUP, tell)\n"
+        "(home / 'ready').touch()\n"
+        "while True:\n"
+        "    signal.pause()\n"
+    )
+    server.popen(["/usr/bin/python3", "-c", script])
     wait_for((server.home() / "ready").exists)
     assert server.press_power_button()
     server.wait_off()
