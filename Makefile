@@ -1,6 +1,6 @@
 # `make demo` and `make test` each set everything up by themselves; see README.md.
-# Three test files at a time: most tests wait for programs. PARALLEL= runs them one by one.
-PARALLEL ?= --numprocesses 3 --dist loadfile
+# Three test files at a time: most tests wait for programs. PARALLEL= runs them one by one. tests/conftest.py orders them.
+PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo rack-demo test check lint bench clean
 

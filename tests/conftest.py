@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,3 +20,18 @@ if "CI" not in os.environ:
 
 # A shell that starts the tests with & has Ctrl-C ignored in them, and so in every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files are given out in this order, one after another to whoever is free: those that wait for servers and programs
+# come first, so that no process is left with a long one at the end.
+LONG_ONES_FIRST = ("end_to_end/test_rack", "packaging/test_demo", "end_to_end", "rack", "sweeps", "web", "core")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long at the beginning."""
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix()
+        return next((at for at, start in enumerate(LONG_ONES_FIRST) if name.startswith(start)), len(LONG_ONES_FIRST))
+
+    items.sort(key=rank)
