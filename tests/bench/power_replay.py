@@ -2,7 +2,8 @@
 
     RACKSACK_TRACES=... python tests/bench/power_replay.py [NAME ...] [--worth 8] [--idle 300]
 
-Without names all workloads are replayed, which takes some minutes.
+Without names all workloads are replayed, which takes some minutes. `/cut` and `/whole`: what was on, set against what
+knowing everything would need if jobs could be cut up between nodes, and if they cannot (by CPUs of nodes).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from racksack_controller.simulate.engine import Outcome, Replay
 from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import PLENTY, Layout, Machines
 from racksack_controller.simulate.metrics import measure
-from racksack_controller.simulate.oracle import oracle_node_hours
+from racksack_controller.simulate.oracle import oracle_node_hours, whole_jobs_cpu_hours
 from racksack_controller.simulate.power import PowerModel, PowerUse
 from racksack_controller.simulate.workload import read
 from racksack_jobspecs.resources import Inventory
@@ -69,13 +70,38 @@ def row(name: str, how: str, outcomes: Sequence[Outcome], use: PowerUse | None) 
     """One line of the table."""
     machines = CASES[name][1]
     found = measure(outcomes, machines)
-    on = use.node_hours_on if use else found.node_hours_on
-    oracle = oracle_node_hours(outcomes, machines.cpus) if isinstance(machines, Machines) else float("nan")
-    joules = use.joules if use else found.node_hours_on * 3600.0 * SUSPENDING.watts_idle
+    sizes = sizes_of(machines)
+    on = use.on_s.values() if use else [found.makespan_s] * len(sizes)
+    hours, cpu_hours = sum(on) / 3600.0, sum(cpus * on_s for cpus, on_s in zip(sizes, on, strict=True)) / 3600.0
+    joules = use.joules if use else hours * 3600.0 * SUSPENDING.watts_idle
     return (
-        f"{name:15}{how:12}{found.wait_mean_s:10.1f}{found.slowdown_mean:10.2f}{on:10.0f}{on / oracle:8.3f}"
+        f"{name:15}{how:12}{found.wait_mean_s:10.1f}{found.slowdown_mean:10.2f}{hours:10.0f}"
+        f"{_times(hours, _cut(outcomes, machines))}"
+        f"{_times(cpu_hours, _whole(outcomes, machines, sizes) if use else None)}"
         f"{use.boots if use else 0:8}{joules / 1e6:10.2f}"
     )
+
+
+def sizes_of(machines: Machines | Fleet) -> list[float]:
+    """CPUs of each node."""
+    if isinstance(machines, Machines):
+        return [machines.cpus] * machines.count
+    return [node.inventory.cpus for node in machines.nodes if node.inventory is not None]
+
+
+def _cut(outcomes: Sequence[Outcome], machines: Machines | Fleet) -> float | None:
+    """Node-hours with jobs cut up, where nodes are equal."""
+    return oracle_node_hours(outcomes, machines.cpus) if isinstance(machines, Machines) else None
+
+
+def _whole(outcomes: Sequence[Outcome], machines: Machines | Fleet, sizes: Sequence[float]) -> float | None:
+    """CPU-hours with whole jobs, where a job lies on one node."""
+    single = not isinstance(machines, Machines) or machines.layout is Layout.SINGLE
+    return whole_jobs_cpu_hours(outcomes, sizes) if single else None
+
+
+def _times(on: float, oracle: float | None) -> str:
+    return f"{'':8}" if oracle is None else f"{on / oracle:8.3f}"
 
 
 def main() -> None:
@@ -86,9 +112,8 @@ def main() -> None:
     parser.add_argument("--idle", type=float, help="idle time in seconds; default: learnt")
     options = parser.parse_args()
     traces = Path(os.environ["RACKSACK_TRACES"])
-    print(
-        f"{'workload':15}{'power':12}{'wait s':>10}{'slowdown':>10}{'node-h':>10}{'/oracle':>8}{'boots':>8}{'MJ':>10}"
-    )
+    columns = ("wait s", 10), ("slowdown", 10), ("node-h", 10), ("/cut", 8), ("/whole", 8), ("boots", 8), ("MJ", 10)
+    print(f"{'workload':15}{'power':12}" + "".join(f"{title:>{width}}" for title, width in columns))
     for name in options.names or CASES:
         print(row(name, "always on", *replay(traces, name, None)), flush=True)
         model = model_for(name, options.worth, options.idle)

@@ -310,3 +310,14 @@ def test_where_the_small_node_does_not_come_up_the_large_one_is_taken() -> None:
     assert bench.step() == ["SwitchOn small"]
     bench.happen(pev.PowerSwitched("small", True, False, "it did not come up"))
     assert [(placed.job, placed.node) for placed in bench.place()] == [(2, "big")]
+
+
+def test_small_jobs_behind_a_long_queue_of_large_ones_wake_their_own_nodes() -> None:
+    bench = PowerBench({"big": 32}, on=True)
+    bench.add("small", 8)
+    bench.submit(*(job(number, request(32), time_limit_s=HOUR_S) for number in range(1, 601)))
+    bench.run(1)
+    bench.submit(job(601, request(4), time_limit_s=HOUR_S))
+    assert bench.step() == ["SwitchOn small"]
+    bench.connect("small", after_s=BOOT_S)
+    assert [(placed.job, placed.node) for placed in bench.place()] == [(601, "small")]

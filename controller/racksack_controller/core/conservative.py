@@ -7,7 +7,7 @@ with backfilling", IEEE TPDS 12(6), 2001. The plan is made anew in every pass, i
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from racksack_controller.core.waiting import Line
 
 def schedule_conservatively(state: State, now: float, policy: Policy, lines: Ints) -> list[Placed]:
     """The placements of a pass in which every one of the first `reservations_max` jobs has a reservation."""
-    room = Room(state.rack, now, state.lines.usual())
+    room = Room(state.rack, now, state.lines.usual(), policy)
     everywhere = np.ones(len(state.rack.nodes), dtype=np.bool_)
     outlook = Outlook(room, now, policy, [])
     releases = outlook.releases(everywhere, predict=policy.predict)
@@ -46,8 +46,8 @@ def schedule_conservatively(state: State, now: float, policy: Policy, lines: Int
     return [one.placed(room.rack, state.jobs[one.number].spec.resources) for one in starts]
 
 
-def jobs_in_order(state: State, lines: Ints, now: float, policy: Policy) -> Iterator[Entry]:
-    """All jobs of these lines, the first in the queue first."""
+def jobs_in_order(state: State, lines: Ints, now: float, policy: Policy, done: Container[int] = ()) -> Iterator[Entry]:
+    """All jobs of these lines, the first in the queue first; of a line that comes to be in `done`, no more."""
     queue = entries(state.lines, lines, use_by_owner(state, lines, now, policy))
     place: dict[int, int] = {}
     while queue:
@@ -55,7 +55,7 @@ def jobs_in_order(state: State, lines: Ints, now: float, policy: Policy) -> Iter
         yield entry
         index = entry[-1]
         place[index] = place.get(index, 0) + 1
-        if place[index] < len(state.lines.jobs[index]):
+        if index not in done and place[index] < len(state.lines.jobs[index]):
             age, number = state.lines.jobs[index][place[index]]
             heapq.heappush(queue, (entry[0], entry[1], age, number, index))
 
@@ -73,9 +73,10 @@ def _plan_one(state: State, plan: Plan, room: Room, policy: Policy, entry: Entry
     if index > 0 or len(nodes) < line.gang:
         plan.reserve(index, nodes[: line.gang].tolist(), need, expected, line.kind)
         return None
-    rows = room.best(line, nodes, line.gang, policy.rule)
-    plan.reserve(0, rows, need, expected, line.kind)
     now = float(plan.times[0])
+    rows = room.best(line, nodes, line.gang, policy.rule, now + expected)
+    room.opening.note(rows, now + expected)
+    plan.reserve(0, rows, need, expected, line.kind)
     ends = (now + expected, now + length_s(state.lines, policy, entry[-1], hard=True))
     name = room.rack.nodes[rows[0]].name
     return start(room, policy, entry[-2], line, rows, ends, f"{name} has room and it delays nobody who is ahead")

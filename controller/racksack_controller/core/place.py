@@ -61,7 +61,7 @@ class Pass:
         self.waiting = state.lines
         self.now = now
         self.policy = policy
-        self.room = Room(state.rack, now, state.lines.usual())
+        self.room = Room(state.rack, now, state.lines.usual(), policy)
         self.limits = Limits(state, policy)
         self.starts: list[Start] = []
         self.guard: Guard | None = None
@@ -227,7 +227,8 @@ class Pass:
             held = OPEN if line.gang > 1 else HELD
             self.known.found[entry[-1]] = held if kept_off else NO_ROOM
             return False
-        chosen = self.room.best(line, rows, line.gang, self.policy.rule)
+        ends_s = self.now + length_s(self.waiting, self.policy, entry[-1], hard=False)
+        chosen = self.room.best(line, rows, line.gang, self.policy.rule, ends_s)
         self._start(entry, line, chosen, self._why(chosen[0], len(rows)))
         return True
 
@@ -237,6 +238,7 @@ class Pass:
 
     def _start(self, entry: Entry, line: Line, rows: list[int], why: str) -> None:
         ends = [self.now + length_s(self.waiting, self.policy, entry[-1], hard=hard) for hard in (False, True)]
+        self.room.opening.note(rows, ends[0])
         self.starts.append(start(self.room, self.policy, entry[-2], line, rows, (ends[0], ends[1]), why))
         if self.guard is not None and not self._short_enough(self.guard, entry[-1]):
             self.guard.use(rows, line)

@@ -45,7 +45,7 @@ def plan_power(
     if not state.power:
         return PowerPlan((), None)
     state.lines.advance(now)
-    view = View(state, now, policy, scheduling)
+    view = View(state, now, policy, scheduling, pooled=pooled)
     wakes: list[float] = []
     decided: dict[str, Decision] = {}
     groups = (

@@ -14,9 +14,9 @@ import numpy as np
 from racksack_controller.core.amounts import CPUS, DIMENSIONS
 from racksack_controller.core.backfill import Releases, first_moments
 from racksack_controller.core.fit import COSTS
+from racksack_controller.core.opening import COMPARED
 from racksack_controller.core.power_view import View, Wanted
 from racksack_controller.core.rack import Floats, Ints
-from racksack_controller.core.room import COMPARED
 
 NEVER_S = float("inf")
 

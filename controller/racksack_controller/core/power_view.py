@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from racksack_controller.core.amounts import SLOTS
+from racksack_controller.core.amounts import CPUS, SLOTS, Vector
 from racksack_controller.core.conservative import jobs_in_order
+from racksack_controller.core.devices import GpuKind
 from racksack_controller.core.expect import could_hold
 from racksack_controller.core.limits import Limits
+from racksack_controller.core.order import Entry
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.power_dark import could_wake
 from racksack_controller.core.power_leave import left_to_others
@@ -22,8 +25,11 @@ from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line
 
 JOBS_MAX = 500  # of the head of the queue that are looked at; the others have their turn when these have started
-RACKS_MAX = 1.5  # and no more than would fill the whole rack so many times over
+LOOKED_MAX = 5000  # jobs that are looked through for them
+FILLED_MAX = 1.5  # a node that those before would fill so many times over is not wanted for more
 WATTS_GUESS = 150.0
+
+Kind = tuple[Admission, GpuKind | None, Vector]  # which nodes could hold a job
 
 
 class Wanted(NamedTuple):
@@ -49,40 +55,69 @@ class Candidate(NamedTuple):
 class View:
     """What a decision about power is made from. Nodes are rows of the rack, times Unix seconds."""
 
-    def __init__(self, state: State, now: float, policy: PowerPolicy, scheduling: Policy) -> None:
+    def __init__(
+        self, state: State, now: float, policy: PowerPolicy, scheduling: Policy, *, pooled: bool = False
+    ) -> None:
         self.state = state
         self.rack = state.rack
         self.now = now
         self.policy = policy
         self.scheduling = scheduling
-        self._able: dict[tuple[object, ...], Bools] = {}
+        self.pooled = pooled
+        self._able: dict[Kind, Bools] = {}
 
     def jobs(self) -> Iterator[Wanted]:
-        """The first jobs of the queue that no limit keeps from starting."""
+        """The first jobs of the queue that no limit keeps from starting.
+
+        Those whose nodes the jobs ahead of them fill many times over are passed by, not the end of it: what waits for
+        large nodes hides nobody who could have a small one.
+        """
         limits = Limits(self.state, self.scheduling)
         waiting = self.state.lines
-        whole = np.maximum(self.rack.total.sum(axis=1), 1)
-        taken, racks = 0, 0.0
-        for entry in jobs_in_order(self.state, waiting.open_lines(), self.now, self.scheduling):
-            line = waiting.lines[entry[-1]]
-            if taken >= JOBS_MAX or racks > RACKS_MAX:
-                return
-            if limits.reached(line):
+        filled = np.zeros(len(self.rack.nodes))
+        full: set[Kind] = set()  # what is asked for by jobs that are passed by
+        done: set[int] = set()  # their lines
+        taken = 0
+        ordered = jobs_in_order(self.state, waiting.open_lines(), self.now, self.scheduling, done)
+        for entry in islice(ordered, LOOKED_MAX):
+            index, line = entry[-1], waiting.lines[entry[-1]]
+            kind = (line.admission, line.kind, line.need)
+            if kind in full or limits.reached(line):
+                done.add(index)
                 continue
-            limits.count(line)
-            taken += 1
-            racks += line.gang * float(np.max(np.array(line.need[:SLOTS]) / whole[:SLOTS]))
-            expected_s = length_s(waiting, self.scheduling, entry[-1], hard=False)
             able = self._could_hold(line)
-            longest_s = length_s(waiting, self.scheduling, entry[-1], hard=True)
-            left = left_to_others(self.state, entry[-2], line, longest_s, self.now)
-            yield Wanted(entry[-2], line, expected_s, able if left is None else able & ~left)
+            self._fill(filled, able, line)
+            if able.any() and filled[able].min() >= FILLED_MAX:
+                full.add(kind)
+            limits.count(line)
+            yield self._wanted(entry, line, able)
+            taken += 1
+            if taken == JOBS_MAX:
+                return
+
+    def _wanted(self, entry: Entry, line: Line, able: Bools) -> Wanted:
+        expected_s = length_s(self.state.lines, self.scheduling, entry[-1], hard=False)
+        longest_s = length_s(self.state.lines, self.scheduling, entry[-1], hard=True)
+        left = left_to_others(self.state, entry[-2], line, longest_s, self.now)
+        return Wanted(entry[-2], line, expected_s, able if left is None else able & ~left)
+
+    def _fill(self, filled: Floats, able: Bools, line: Line) -> None:
+        """Add a job to those of its nodes that are filled least; in a pool, to all."""
+        if self.pooled:
+            filled += line.need[CPUS] / max(int(self.rack.total[CPUS].sum()), 1)
+            return
+        rows = np.flatnonzero(able)
+        chosen = rows[np.argsort(filled[rows], kind="stable")[: line.gang]]
+        need = np.array(line.need[:SLOTS])[:, None]
+        filled[chosen] += (need / np.maximum(self.rack.total[:SLOTS, chosen], 1)).max(axis=0)
 
     def _could_hold(self, line: Line) -> Bools:
-        key: tuple[Admission, object, object] = (line.admission, line.kind, line.need)
-        able = self._able.get(key)
+        """Kept for all jobs of its kind. In a pool any nodes do."""
+        kind = (line.admission, line.kind, line.need)
+        able = self._able.get(kind)
         if able is None:
-            able = self._able[key] = could_hold(self.rack, line)
+            everywhere = np.ones(len(self.rack.nodes), dtype=np.bool_)
+            able = self._able[kind] = everywhere if self.pooled else could_hold(self.rack, line)
         return able
 
     def opens_s(self) -> Floats:

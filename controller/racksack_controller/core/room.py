@@ -7,15 +7,15 @@ import numpy as np
 from racksack_controller.core.amounts import GPUS, MILLI, SLOTS
 from racksack_controller.core.fit import COSTS
 from racksack_controller.core.fragmentation import Usual, growth
-from racksack_controller.core.policy import Rule
+from racksack_controller.core.opening import COMPARED, Opening
+from racksack_controller.core.policy import DEFAULT, Policy, Rule
 from racksack_controller.core.rack import Bools, Floats, Ints, Rack
 from racksack_controller.core.waiting import Line, Waiting
 
 NODES_AT_ONCE = 64
 LINES_AT_ONCE = 256
-COMPARED = 3  # CPUs, memory and GPUs decide which node is best; disk and slots only have to suffice
 AVOIDED = 1e6
-OPENED = 10.0  # more than any cost: on nodes that are switched, how well a job fits only settles ties
+RANKED = 10.0  # more than any cost
 TIE = 1e-3
 SHORTLIST = 16  # nodes on which the growth of fragmentation is worked out
 
@@ -23,13 +23,13 @@ SHORTLIST = 16  # nodes on which the growth of fragmentation is worked out
 class Room:
     """What is free on each node while a pass goes on."""
 
-    def __init__(self, rack: Rack, now: float, usual: list[Usual]) -> None:
+    def __init__(self, rack: Rack, now: float, usual: list[Usual], policy: Policy = DEFAULT) -> None:
         self.rack = rack
+        self.opening = Opening(rack, now, policy)
         self.free = rack.free(now)
         self.devices = rack.devices
         self.device_free = self.devices.free.copy()
         self.usual = usual
-        self.largest = np.maximum(rack.total.max(axis=1, initial=1), 1)
         self._column: dict[int, int] = {}  # of a node that was just found best: the device to share
         self._has_devices = self.rack.total[GPUS] > 0
 
@@ -89,8 +89,11 @@ class Room:
             fits &= self.devices.usable(self.device_free, line.kind, free.shape[1]) >= line.kind.devices
         return fits
 
-    def best(self, line: Line, rows: Ints, count: int, rule: Rule) -> list[int]:
-        """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last."""
+    def best(self, line: Line, rows: Ints, count: int, rule: Rule, ends_s: float) -> list[int]:
+        """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last.
+
+        `ends_s`: when it is expected to end (Unix seconds).
+        """
         self._column = {}
         if len(rows) == 1:
             return [int(rows[0])]
@@ -105,7 +108,7 @@ class Room:
             self._column = dict(zip(rows.tolist(), columns.tolist(), strict=True))
             costs = added + TIE * costs
         if self.rack.switched and rule is not Rule.FIRST_FIT:
-            costs = costs + OPENED * self._order_of_opening(rows)
+            costs = costs + RANKED * self.opening.ranks(rows, ends_s)
         if line.avoid:
             avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)
@@ -126,18 +129,6 @@ class Room:
             self.device_free[chosen] -= line.kind.milli
         self.free[:, row] -= need
         return tuple(self.devices.gpus[index].uuid for index in chosen)
-
-    def _order_of_opening(self, rows: Ints) -> Ints:
-        """The rank of each node: small ones first, those that have been on longest first among equals.
-
-        First fit in the order of opening keeps the fewest nodes on, best fit has no bound (Li, Tang, Cai, "On dynamic
-        bin packing for resource allocation in the cloud", SPAA 2014).
-        """
-        size = (self.rack.total[:COMPARED, rows] / self.largest[:COMPARED, None]).sum(axis=0)
-        order = np.lexsort((self.rack.opened_s[rows], np.round(size, 3)))
-        ranks = np.empty(len(rows), dtype=np.int64)
-        ranks[order] = np.arange(len(rows))
-        return ranks
 
     def _without_devices_if_possible(self, line: Line, rows: Ints, count: int) -> Ints:
         """A job that needs no device leaves the nodes that have some to others."""

@@ -87,15 +87,20 @@ class Clock(Protocol):
 class PowerUse(msgspec.Struct, frozen=True):
     """What a replay's machines did, all together."""
 
-    node_s_on: float
+    on_s: dict[str, float]  # of each node, seconds
     joules: float
     boots: int
     boots_failed: int
     offs: int
 
     @property
+    def node_s_on(self) -> float:
+        """Seconds for which nodes were on, booting or going down."""
+        return sum(self.on_s.values())
+
+    @property
     def node_hours_on(self) -> float:
-        """Hours for which nodes were on, booting or going down."""
+        """The same in hours."""
         return self.node_s_on / 3600.0
 
     @property
@@ -149,7 +154,7 @@ class PowerSide:
         dark_s = {name: self._dark_s[name] + now - self._dark_since.get(name, now) for name in watts}
         joules = sum(on_s[name] * idle + dark_s[name] * off for name, (idle, _, off) in watts.items())
         joules += busy_s * sum(most - idle for idle, most, _ in watts.values()) / max(1, len(watts)) + self._extra_j
-        return PowerUse(sum(on_s.values()), joules, self.boots, self.boots_failed, self.offs)
+        return PowerUse(on_s, joules, self.boots, self.boots_failed, self.offs)
 
     def _switch_on(self, action: SwitchOn, now: float) -> None:
         model = self.model
