@@ -15,6 +15,7 @@ import msgspec
 GPU_AS_CPUS = 16.0  # a busy GPU draws about as much as so many busy cores
 SENSOR_S_MAX = 180.0  # an older reading says nothing about now
 GAP_S_MAX = 900.0  # over a longer time without a sample nothing is known
+CORES_LEAST = 1e-6  # less work than that is none
 
 
 class Source(StrEnum):
@@ -87,7 +88,7 @@ def draw(machine: Machine, *, is_on: bool, used: float, sensor_watts: float | No
 def split(machine: Machine, joules: float, span_s: float, used: Mapping[int, float], idle_watts: float) -> Split:
     """Split the joules of a span of `span_s` seconds over its jobs; `used` are their cores on the average."""
     total = sum(used.values())
-    if total <= 0:
+    if total < CORES_LEAST:
         return Split({}, joules)
     base_j = min(joules, idle_watts * span_s)
     above_j = joules - base_j

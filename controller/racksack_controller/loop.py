@@ -30,6 +30,9 @@ log = logging.getLogger("racksack.loop")
 STORE_RETRY_S = 2.0
 IDLE_WAKE_S = 30.0
 STEP_EVERY_S = 0.01  # under load, steps are at least this far apart, so that each takes many events
+LONG_PLAN_S = 0.02  # after planning power for longer, planning rests
+RESTS = 9.0  # so many times as long: a long queue before a large rack takes a tenth of the time at most
+REST_MAX_S = 30.0
 
 
 class Edge(Protocol):
@@ -68,6 +71,7 @@ class Loop:
         self._clock = clock
         self._edge: Edge | None = None
         self._power_edge: PowerEdge | None = None
+        self._power_rests_until_s = 0.0  # after a plan that took long
         self._power_wake_s: float | None = None  # when time alone may change what is to be done about power
         self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
         self._under_way: set[str] = set()
@@ -165,7 +169,13 @@ class Loop:
         if self._power_edge is None:
             return
         note_idle(self.state, now)
+        if now < self._power_rests_until_s <= now + REST_MAX_S:
+            self._power_wake_s = self._power_rests_until_s
+            return
+        began_s = time.perf_counter()
         plan = plan_power(self.state, now, self.power_policy, self.policy)
+        took_s = time.perf_counter() - began_s
+        self._power_rests_until_s = now + min(REST_MAX_S, took_s + RESTS * took_s) if took_s > LONG_PLAN_S else now
         for decided in plan.events:
             applying.apply(self.state, decided, now)
         self._power_wake_s = plan.wake_s

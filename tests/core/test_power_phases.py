@@ -333,3 +333,22 @@ def test_a_node_without_a_power_block_is_always_on() -> None:
     bench.connect("r1")
     bench.submit(job(1, request(4)))
     assert [placed.node for placed in bench.place()] == ["r1"]
+
+
+def test_the_last_word_of_a_hold_and_a_wish_counts() -> None:
+    bench = PowerBench({"r1": 8}, on=True)
+    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.happen(pev.PowerHeld("r1", None, "bob"))
+    assert bench.step() == [], "bob wants it left as it is"
+    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    assert bench.step() == ["SwitchOff r1"]
+
+
+def test_a_hold_stops_a_shutdown_that_nobody_was_asked_for_yet() -> None:
+    bench = PowerBench({"r1": 8}, on=True, idle_off_s=60.0)
+    bench.step()
+    bench.now += 61.0
+    assert bench.step() == ["SwitchOff r1"]
+    bench.happen(pev.PowerHeld("r1", None, "bob"))
+    bench.step()
+    assert bench.phase("r1") is Phase.ON

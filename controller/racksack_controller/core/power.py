@@ -13,10 +13,10 @@ from racksack_controller.core.power_apply import has_work
 from racksack_controller.core.power_dark import could_wake, is_dark
 from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
 from racksack_controller.core.power_off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
-from racksack_controller.core.power_on import stagger, whom_to_wake
+from racksack_controller.core.power_on import stagger, turn_s, whom_to_wake
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
 from racksack_controller.core.power_records import NodePower, Phase, Wish
-from racksack_controller.core.power_view import View
+from racksack_controller.core.power_view import Candidate, View
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
@@ -50,7 +50,7 @@ def plan_power(
     decided: dict[str, Decision] = {}
     groups = (
         _wishes(state, now),
-        _for_people(state),
+        _for_people(state, now),
         _results(state, now),
         _on(view, wakes, pooled=pooled),
         _keep_on(view),
@@ -76,12 +76,13 @@ def _wishes(state: State, now: float) -> list[Decision]:
     return events
 
 
-def _for_people(state: State) -> list[Decision]:
-    """Shutdowns that nobody was asked for yet, of nodes on which somebody has logged in meanwhile."""
+def _for_people(state: State, now: float) -> list[Decision]:
+    """Shutdowns that nobody was asked for yet, of nodes that somebody has logged in to or holds meanwhile."""
     return [
-        SwitchWithdrawn(power.node, "somebody has logged in")
+        SwitchWithdrawn(power.node, "its power is held" if power.held(now) else "somebody has logged in")
         for power in state.power.values()
-        if power.phase is Phase.STOPPING and power.asked_at_s is None and power.logins and not power.wish
+        if power.phase is Phase.STOPPING and power.asked_at_s is None and not power.wish
+        if power.logins or power.held(now)
     ]
 
 
@@ -103,22 +104,29 @@ def _on(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
     state, now = view.state, view.now
     if not len(state.lines.open_lines()):
         return []
-    wake = whom_to_wake(view, pooled=pooled)
-    turn, next_s = stagger(view, wake)
-    wakes += [time_s for time_s in (next_s, wake.again_s) if time_s is not None]
+    turn, jobs = _turn(view, wakes, pooled=pooled)
     wakes += [power.retry_at_s for power in state.power.values() if is_dark(state, power)]
     wakes += [power.hold.until_s for power in state.power.values() if power.hold and power.hold.until_s is not None]
     if view.policy.quiet and not is_quiet(view.policy, now):
         wakes += [time_s for time_s in (next_quiet_s(view.policy, now),) if time_s is not None]
-    events: list[Decision] = [
-        SwitchOnDecided(one.power.node, _waiting(wake.jobs), wake.jobs[:JOBS_NAMED]) for one in turn
-    ]
+    events: list[Decision] = [SwitchOnDecided(one.power.node, _waiting(jobs), jobs[:JOBS_NAMED]) for one in turn]
     stopping = [p for p in state.power.values() if p.phase is Phase.STOPPING and p.asked_at_s is None and not p.wish]
     wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) if stopping else set()
     # One that does not answer is no use to the job: it is being switched off because it hangs.
     useful = [p for p in stopping if state.nodes[p.node].connected]
     events += [SwitchWithdrawn(p.node, "a job came") for p in useful if state.rack.row[p.node] in wanted]
     return events
+
+
+def _turn(view: View, wakes: list[float], *, pooled: bool) -> tuple[list[Candidate], tuple[int, ...]]:
+    """Whom to switch on now, and for which jobs. Nobody is chosen before the next boot may begin."""
+    if (begins_s := turn_s(view)) > view.now:
+        wakes.append(begins_s)
+        return [], ()
+    wake = whom_to_wake(view, pooled=pooled)
+    turn, next_s = stagger(view, wake)
+    wakes += [time_s for time_s in (next_s, wake.again_s) if time_s is not None]
+    return turn, wake.jobs
 
 
 def _waiting(jobs: tuple[int, ...]) -> str:

@@ -268,7 +268,9 @@ def _held(state: State, event: ev.PowerHeld, now: float) -> None:
     until = "" if event.until_s is None else f" for {format_duration(max(0.0, event.until_s - now))}"
     reason = f": {event.reason}" if event.reason else ""
     tell(state, now, power, "hold", f"is neither switched on nor off{until}, by {event.by}{reason}")
-    state.put_power(replace(power, hold=PowerHold(event.until_s, event.by, event.reason)))
+    hold = PowerHold(event.until_s, event.by, event.reason)
+    wish = Wish.ON if power.wish is Wish.ON else Wish.NONE  # it is to stay on, or as it is: the last word counts
+    state.put_power(replace(power, hold=hold, wish=wish, wish_by=power.wish_by if wish else ""))
 
 
 def _released(state: State, event: ev.PowerReleased, now: float) -> None:

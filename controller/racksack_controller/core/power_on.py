@@ -27,6 +27,7 @@ WAIT_S_MAX = 7 * 86400.0  # what never starts is taken to wait so long
 ON_S_MAX = 3600.0  # expectations of longer work are too uncertain to count for more
 BUSY_S_MAX = 3600.0  # for how long a node's power while it works is part of its cost in a set
 CHAIN_MAX = 16  # sets of more nodes are thinned out by several at a time
+WORSE_MAX = 2  # sets in a row each worth less than the one before: smaller ones are worth less still
 
 
 class Wake(NamedTuple):
@@ -176,8 +177,11 @@ def _best_part(look: Look, chosen: Sequence[Candidate]) -> list[Candidate]:
     """The best of the sets that come of leaving out node after node."""
     rest = list(chosen)
     best, kept = look.value([]), list[Candidate]()
-    while rest:
+    before, worse = float("inf"), 0
+    while rest and worse < WORSE_MAX:
         value = look.value(rest)
+        worse = worse + 1 if value > before else 0
+        before = value
         if value < best:
             best, kept = value, list(rest)
         for _ in range(max(1, len(rest) // CHAIN_MAX)):
@@ -198,13 +202,15 @@ def _least_missed(look: Look, chosen: Sequence[Candidate]) -> Candidate:
     return chosen[min(kinds.values(), key=lambda index: look.value([*chosen[:index], *chosen[index + 1 :]]))]
 
 
+def turn_s(view: View) -> float:
+    """When the next boot may begin, so that they do not all draw their most at once (Unix seconds)."""
+    begun = [power.boot_began_s for power in view.state.power.values() if power.boot_began_s is not None]
+    return max(begun, default=0.0) + view.policy.boot_stagger_s
+
+
 def stagger(view: View, wake: Wake) -> tuple[list[Candidate], float | None]:
     """Those of the chosen whose turn it is, and when the next one's is (Unix seconds)."""
     gap_s = view.policy.boot_stagger_s
     if not wake.chosen or gap_s <= 0:
         return list(wake.chosen), None
-    begun = [power.boot_began_s for power in view.state.power.values() if power.boot_began_s is not None]
-    next_s = max(begun, default=-gap_s) + gap_s
-    if next_s > view.now:
-        return [], next_s
     return list(wake.chosen[:1]), view.now + gap_s if len(wake.chosen) > 1 else None

@@ -42,13 +42,26 @@ def cheapest(items: Ints, bins: Sequence[Bin]) -> list[int] | None:
     if not holds(items, bins):
         return None
     classes = _classes(bins)
+    kinds = [bins[members[0]].free for members in classes]
+    asked = items.sum(axis=0).tolist()
     for tried, counts in enumerate(_by_cost(classes, bins)):
         if tried >= SETS_MAX:
-            return _greedy(items, bins)
+            return _greedy(items, bins, classes)
+        if _too_small(kinds, counts, asked):
+            continue
         chosen = [index for members, count in zip(classes, counts, strict=True) for index in members[:count]]
         if holds(items, [bins[index] for index in chosen]):
             return chosen
     return None
+
+
+def _too_small(kinds: Sequence[Sequence[int]], counts: Sequence[int], asked: Sequence[int]) -> bool:
+    """Whether the sums alone show that so many of each kind do not hold what is asked."""
+    columns = zip(*kinds, strict=True)
+    return any(
+        sum(count * has for count, has in zip(counts, column, strict=True)) < wants
+        for column, wants in zip(columns, asked, strict=True)
+    )
 
 
 def _classes(bins: Sequence[Bin]) -> list[list[int]]:
@@ -76,20 +89,19 @@ def _by_cost(classes: Sequence[Sequence[int]], bins: Sequence[Bin]) -> Iterator[
                     heapq.heappush(heap, (cost + costs[at], nodes + 1, more))
 
 
-def _greedy(items: Ints, bins: Sequence[Bin]) -> list[int]:
+def _greedy(items: Ints, bins: Sequence[Bin], classes: Sequence[Sequence[int]]) -> list[int]:
     """The bin that takes the most of what is left for its cost, until nothing is left; then without the superfluous."""
     largest = np.maximum(np.array([one.free for one in bins]).max(axis=0), 1)
     size = (items / largest).max(axis=1)
     chosen: list[int] = []
     waiting = np.arange(len(items))
-    unused = dict.fromkeys(range(len(bins)))
-    while len(waiting) and unused:
-        best, taken = max(
-            ((index, _fill(items, size, waiting, bins[index])) for index in unused),
-            key=lambda pair: (size[pair[1]].sum() / max(bins[pair[0]].cost, 1e-9), -pair[0]),
+    unused = [list(members) for members in classes]
+    while len(waiting) and any(unused):
+        members, taken = max(
+            ((members, _fill(items, size, waiting, bins[members[0]])) for members in unused if members),
+            key=lambda pair: (size[pair[1]].sum() / max(bins[pair[0][0]].cost, 1e-9), -pair[0][0]),
         )
-        del unused[best]
-        chosen.append(best)
+        chosen.append(members.pop(0))
         waiting = np.setdiff1d(waiting, taken)
     for index in sorted(chosen, key=lambda one: -bins[one].cost):
         rest = [one for one in chosen if one != index]
