@@ -15,6 +15,7 @@ import msgspec
 
 from racksack_controller.config_fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config_jumps import resolve_ssh
+from racksack_controller.config_named import named_blocks
 from racksack_controller.config_notify import Channel, channels_of
 from racksack_controller.config_partitions import Partition, partitions_of
 from racksack_controller.config_power import check_power
@@ -25,7 +26,7 @@ from racksack_controller.power.config import parse_power
 from racksack_controller.power.settings import PowerSettings
 from racksack_jobspecs import yamlplain, yamltext
 from racksack_jobspecs.layout import DEFAULT_SPOOL
-from racksack_jobspecs.readers import NODE_NAME, Report, attempt, read_fields, shown
+from racksack_jobspecs.readers import Report, attempt, read_fields
 from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 from racksack_jobspecs.yamltext import Problem, YamlError
 
@@ -210,16 +211,9 @@ def _power_policy(values: Mapping[str, Any]) -> PowerPolicy:
 def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Report) -> dict[str, NodeConfig]:
     """All nodes; the jumps between them are looked at when all are read."""
     read: dict[str, tuple[int, dict[str, Any]]] = {}
-    for key, node in block.entries:
-        where = f"nodes.{shown(key.text)}"
-        if not NODE_NAME.fullmatch(key.text):
-            report.add(key.line, where, "is not a node's name; write letters, digits, dots, - and _ (at most 63)")
-        elif key.text in read:
-            report.add(key.line, where, f"stands here again (first in line {read[key.text][0]}); rename one of them")
-        else:
-            values = attempt(lambda item, at, found: read_fields(item, at, NODE_FIELDS, found), node, where, report)
-            read[key.text] = (key.line, values or {})
-            _check_reach(key.line, where, node, report)
+    for one in named_blocks(block, "nodes", "a node's name", NODE_FIELDS, report):
+        read[one.name] = (one.line, one.values)
+        _check_reach(one.line, one.path, one.node, report)
     if not block.entries:
         report.add(block.line, "nodes", "names no node; add one, such as here: {local: {}}")
     _check_homes(read, report)

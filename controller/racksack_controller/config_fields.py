@@ -26,6 +26,7 @@ from racksack_jobspecs.readers import (
     Kind,
     Report,
     list_of,
+    matching,
     number_of,
     one_of,
     read_fields,
@@ -98,25 +99,9 @@ def _home(node: Node, _path: str, _report: Report) -> str:
     return word
 
 
-def _host(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    if not _HOST.fullmatch(word):
-        raise ValueError(f"{shown(word)} is not a host; write its name or address, such as 10.10.254.106")
-    return word
-
-
-def _user(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    if not _USER.fullmatch(word):
-        raise ValueError(f"{shown(word)} is not a user's name; write the name to log in with, such as racksack")
-    return word
-
-
-def _group(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    if not _GROUP.fullmatch(word):
-        raise ValueError(f"{shown(word)} is not a group's name; write the group that may submit, such as racksack")
-    return word
+HOST = Kind(matching(_HOST, "is not a host; write its name or address, such as 10.10.254.106"), {})
+USER = Kind(matching(_USER, "is not a user's name; write the name to log in with, such as racksack"), {})
+GROUP = Kind(matching(_GROUP, "is not a group's name; write the group that may submit, such as racksack"), {})
 
 
 def _host_key(node: Node, _path: str, _report: Report) -> str:
@@ -262,7 +247,7 @@ WEB_FIELDS = (
     ),
     Field(
         "hosts",
-        list_of(Kind(_host, {})),
+        list_of(HOST),
         "Names under which browsers reach the page, beside the listen address and localhost; others are refused.",
         "[rack.example.org]",
         "none",
@@ -370,10 +355,8 @@ GPU_FIELDS = (
     Field("vendor", one_of("nvidia", "amd"), "Who makes it, where the name does not tell.", "amd", "from the name"),
 )
 SSH_FIELDS = (
-    Field(
-        "host", Kind(_host, {}), "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True
-    ),
-    Field("user", Kind(_user, {}), "The user to log in as.", "racksack", is_required=True),
+    Field("host", HOST, "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True),
+    Field("user", USER, "The user to log in as.", "racksack", is_required=True),
     Field("port", whole_of(1, 65535, "the port"), "The port of sshd.", "22", "22"),
     Field("identity", Kind(folder_of, {}), "The private key.", "/etc/racksack/id_ed25519", "the usual keys in ~/.ssh"),
     Field(
@@ -412,7 +395,7 @@ NODE_FIELDS = (
     Field("reserve", _fields(RESERVE_FIELDS), "What jobs do not get.", "{cpus: 1, ram: 2G}", "nothing"),
     Field(
         "address",
-        Kind(_host, {}),
+        HOST,
         "By what name or address the other nodes reach it, for jobs on several nodes at once.",
         "10.20.0.6",
         "its ssh host; of the controller's own machine: its host name",
@@ -448,14 +431,14 @@ CONFIG_FIELDS = (
     ),
     Field(
         "group",
-        Kind(_group, {}),
+        GROUP,
         "The group whose members may submit. Without it the spool is the controller user's alone.",
         "racksack",
         "none",
     ),
     Field(
         "operators",
-        list_of(Kind(_user, {})),
+        list_of(USER),
         "Users who may act on everybody's jobs and on nodes, beside root and the controller's own user.",
         "[alice]",
         "none",

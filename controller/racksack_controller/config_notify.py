@@ -10,16 +10,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from racksack_controller.config_named import named_blocks
 from racksack_jobspecs.readers import (
-    NODE_NAME,
     TEXT,
     Field,
     Kind,
     Report,
-    attempt,
     list_of,
     one_of,
-    read_fields,
     sequence_of,
     shown,
     word_of,
@@ -127,16 +125,9 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 def channels_of(block: Block, report: Report) -> dict[str, Channel]:
     """All channels by name."""
     found: dict[str, Channel] = {}
-    for key, node in block.entries:
-        where = f"notify.{shown(key.text)}"
-        if not NODE_NAME.fullmatch(key.text):
-            report.add(key.line, where, "is not a name; write letters, digits, dots, - and _ (at most 63)")
-        elif key.text in found:
-            report.add(key.line, where, "stands here again; rename one of them")
-        else:
-            values = attempt(lambda item, at, to: read_fields(item, at, NOTIFY_FIELDS, to), node, where, report) or {}
-            _check(key.line, where, values, report)
-            found[key.text] = _channel(key.text, values)
+    for one in named_blocks(block, "notify", "a channel's name", NOTIFY_FIELDS, report):
+        _check(one.line, one.path, one.values, report)
+        found[one.name] = _channel(one.name, one.values)
     return found
 
 

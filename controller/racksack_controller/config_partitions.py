@@ -7,19 +7,16 @@ from typing import Any
 
 import msgspec
 
+from racksack_controller.config_named import Named, named_blocks
 from racksack_jobspecs.readers import (
     DURATION,
     FLAG,
     LABEL,
     LINE,
     NODE,
-    NODE_NAME,
     Field,
     Report,
-    attempt,
     list_of,
-    read_fields,
-    shown,
     whole_of,
 )
 from racksack_jobspecs.yamltext import Mapping as Block
@@ -54,16 +51,9 @@ class Partition(msgspec.Struct, frozen=True):
 def partitions_of(block: Block, nodes: Mapping[str, Collection[str]], report: Report) -> dict[str, Partition]:
     """All partitions by name. `nodes`: the labels of each node there is."""
     found: dict[str, Partition] = {}
-    for key, node in block.entries:
-        where = f"partitions.{shown(key.text)}"
-        if not NODE_NAME.fullmatch(key.text):
-            report.add(key.line, where, "is not a partition's name; write letters, digits, dots, - and _ (at most 63)")
-        elif key.text in found:
-            report.add(key.line, where, "stands here again; rename one of them")
-        else:
-            values = attempt(lambda item, at, to: read_fields(item, at, PARTITION_FIELDS, to), node, where, report)
-            found[key.text] = _partition(key.text, values or {}, nodes)
-            _check(key.line, where, found, key.text, values or {}, nodes, report)
+    for one in named_blocks(block, "partitions", "a partition's name", PARTITION_FIELDS, report):
+        found[one.name] = _partition(one.name, one.values, nodes)
+        _check(one, found, nodes, report)
     return found
 
 
@@ -80,20 +70,12 @@ def _partition(name: str, values: Mapping[str, Any], nodes: Mapping[str, Collect
     )
 
 
-def _check(
-    line: int,
-    where: str,
-    found: Mapping[str, Partition],
-    name: str,
-    values: Mapping[str, Any],
-    nodes: Mapping[str, Collection[str]],
-    report: Report,
-) -> None:
-    unknown = [one for one in values.get("nodes", ()) if one not in nodes]
+def _check(one: Named, found: Mapping[str, Partition], nodes: Mapping[str, Collection[str]], report: Report) -> None:
+    unknown = [name for name in one.values.get("nodes", ()) if name not in nodes]
     if unknown:
-        report.add(line, where, f"names a node that there is not: {unknown[0]}; write names from nodes")
-    elif not found[name].nodes:
-        report.add(line, where, "has no node; write nodes: [...], or labels: [...] that nodes have")
-    others = [other.name for other in found.values() if other.is_default and other.name != name]
-    if found[name].is_default and others:
-        report.add(line, where, f"is the default as {others[0]} is; keep one of them")
+        report.add(one.line, one.path, f"names a node that there is not: {unknown[0]}; write names from nodes")
+    elif not found[one.name].nodes:
+        report.add(one.line, one.path, "has no node; write nodes: [...], or labels: [...] that nodes have")
+    others = [other.name for other in found.values() if other.is_default and other.name != one.name]
+    if found[one.name].is_default and others:
+        report.add(one.line, one.path, f"is the default as {others[0]} is; keep one of them")

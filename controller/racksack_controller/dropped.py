@@ -203,16 +203,7 @@ def _parsed(path: Path, info: os.stat_result, text: bytes) -> DroppedFile:
         spec = parse_job(text)
     except JobFileError as error:
         return _refused(path, info, error.problems, error.submission, text.decode(errors="replace"))
-    identity = identity_of(info)
-    return DroppedFile(
-        path=path,
-        identity=identity,
-        owner_uid=info.st_uid,
-        owner=owner_name(info.st_uid),
-        submission=spec.submission or identity.key,
-        text=text.decode(),
-        spec=spec,
-    )
+    return _dropped(path, info, spec.submission, text.decode(), spec=spec)
 
 
 def _refused(
@@ -222,6 +213,18 @@ def _refused(
     submission: str = "",
     text: str = "",
 ) -> DroppedFile:
+    return _dropped(path, info, submission, text, problems=tuple(problems))
+
+
+def _dropped(
+    path: Path,
+    info: os.stat_result,
+    submission: str | None,
+    text: str,
+    *,
+    spec: JobSpec | None = None,
+    problems: tuple[Problem, ...] = (),
+) -> DroppedFile:
     identity = identity_of(info)
     return DroppedFile(
         path=path,
@@ -230,7 +233,8 @@ def _refused(
         owner=owner_name(info.st_uid),
         submission=submission or identity.key,
         text=text,
-        problems=tuple(problems),
+        spec=spec,
+        problems=problems,
     )
 
 

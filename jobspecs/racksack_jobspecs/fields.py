@@ -22,6 +22,7 @@ from racksack_jobspecs.readers import (
     Kind,
     Report,
     list_of,
+    matching,
     number_of,
     one_of,
     read_fields,
@@ -58,20 +59,6 @@ def _project(node: Node, _path: str, _report: Report) -> str:
         raise ValueError(f"{shown(word)} is not a snapshot; write snapshot: and its 64 hexadecimal digits")
     if not _SNAPSHOT.fullmatch(word) and not _UPLOAD.fullmatch(word):
         raise ValueError(f"{shown(word)} is not the name of a folder in incoming/; use letters, digits, dots, - and _")
-    return word
-
-
-def _python(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    if not _PYTHON.fullmatch(word):
-        raise ValueError(f"{shown(word)} is not a Python version; write one such as 3.11 or 3.12.4")
-    return word
-
-
-def _submission(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    if not _SUBMISSION.fullmatch(word):
-        raise ValueError(f"{shown(word)} cannot be a submission key; write letters, digits and . _ : - (at most 200)")
     return word
 
 
@@ -150,7 +137,10 @@ def _environment(node: Node, path: str, report: Report) -> Environment:
 
 
 ENVIRONMENT_KIND = one_of("auto", "requirements", "pyproject", "lock", "none")
-_PYTHON_KIND = Kind(_python, {"type": ["string", "number"], "pattern": f"^{_PYTHON.pattern}$"})
+_PYTHON_KIND = Kind(
+    matching(_PYTHON, "is not a Python version; write one such as 3.11 or 3.12.4"),
+    {"type": ["string", "number"], "pattern": f"^{_PYTHON.pattern}$"},
+)
 ENVIRONMENT_FIELDS = (
     Field(
         "kind",
@@ -255,7 +245,10 @@ _GPUS = Kind(_gpus, {"anyOf": [{"type": ["number", "string"]}, _object(GPU_FIELD
 _ENVIRONMENT = Kind(_environment, {"anyOf": [ENVIRONMENT_KIND.schema, _object(ENVIRONMENT_FIELDS)]})
 _ARRAY = Kind(_array, {"anyOf": [_INDICES.schema, _object(ARRAY_FIELDS)]})
 _PROJECT = Kind(_project, {"type": "string", "pattern": f"^({_UPLOAD.pattern}|{_SNAPSHOT.pattern})$"})
-_SUBMISSION_KIND = Kind(_submission, {"type": "string", "pattern": f"^{_SUBMISSION.pattern}$"})
+_SUBMISSION_KIND = Kind(
+    matching(_SUBMISSION, "cannot be a submission key; write letters, digits and . _ : - (at most 200)"),
+    {"type": "string", "pattern": f"^{_SUBMISSION.pattern}$"},
+)
 
 JOB_FIELDS = (
     Field("name", LINE, "What lists and folders call the job.", "mlp-train", "the entrypoint's name"),

@@ -144,6 +144,18 @@ def word_of(node: Node, _path: str = "", _report: Report | None = None) -> str:
     return node.text.strip()
 
 
+def matching(pattern: re.Pattern[str], otherwise: str) -> Reader:
+    """A reader of words of one pattern; the sentence about any other word ends with `otherwise`."""
+
+    def read(node: Node, _path: str, _report: Report) -> str:
+        word = word_of(node)
+        if not pattern.fullmatch(word):
+            raise ValueError(f"{shown(word)} {otherwise}")
+        return word
+
+    return read
+
+
 def line_of(node: Node, _path: str, _report: Report) -> str:
     """One printable line of at most 100 characters, for names."""
     word = word_of(node)
@@ -296,14 +308,6 @@ def _env_key_fault(key: str, values: dict[str, str]) -> str:
     return "stands here again; keep one of them" if key in values else ""
 
 
-def node_name_of(node: Node, _path: str, _report: Report) -> str:
-    """The name of a node."""
-    word = word_of(node)
-    if not NODE_NAME.fullmatch(word):
-        raise ValueError(f"{shown(word)} is not a node's name; write letters, digits, dots, - and _ (at most 63)")
-    return word
-
-
 def label_of(node: Node, path: str, report: Report) -> str:
     """One label, a printable word without spaces or commas."""
     word = line_of(node, path, report)
@@ -336,7 +340,8 @@ FLAG = Kind(flag_of, {"type": "boolean"})
 ENV = Kind(
     env_of, {"type": "object", "additionalProperties": TEXT.schema, "propertyNames": {"pattern": _ENV_KEY.pattern}}
 )
-NODE = Kind(node_name_of, {"type": "string", "pattern": f"^{NODE_NAME.pattern}$"})
+_NODE_NAME = matching(NODE_NAME, "is not a node's name; write letters, digits, dots, - and _ (at most 63)")
+NODE = Kind(_NODE_NAME, {"type": "string", "pattern": f"^{NODE_NAME.pattern}$"})
 LABEL = Kind(label_of, {"type": "string"})
 MEMORY = Kind(memory_of, {"type": "string", "pattern": r"^[0-9.]+\s*([KMGTPkmgtp]([iI]?[bB])?|[bB])$"})
 DURATION = Kind(duration_of, {"type": "string"})

@@ -18,14 +18,13 @@ from racksack_controller.nodes.errors import NodeError, NodeUnreachable, NodeUnu
 from racksack_controller.nodes.link import Lines, Link
 from racksack_controller.nodes.node import (
     AttemptReport,
-    Chunk,
     CollectReply,
     Hello,
     Inventory,
     LaunchOrder,
     LaunchReply,
     NodeStats,
-    Results,
+    Piece,
 )
 from racksack_controller.nodes.staging import Stager
 from racksack_controller.nodes.transport import Transport
@@ -206,12 +205,12 @@ class AgentNode:
         """See Node."""
         await self._call("control", {"attempt": attempt, "finish": finish, "back": list(back)}, SHORT_TIMEOUT_S)
 
-    async def results(self, attempt: str, offset: int, limit: int) -> Results:
+    async def results(self, attempt: str, offset: int, limit: int) -> Piece:
         """See Node. Packed on the way where the node answers slowly."""
         arguments: dict[str, object] = {"attempt": attempt, "offset": offset, "limit": limit, "zlib": self._is_slow}
         piece = await self._ask("results", arguments, SHORT_TIMEOUT_S, _ResultsPiece)
         data = base64.b64decode(piece.data_b64)
-        return Results(_unpacked(data) if piece.zlib else data, piece.offset, piece.size)
+        return Piece(_unpacked(data) if piece.zlib else data, piece.offset, piece.size)
 
     # Looking
 
@@ -219,11 +218,11 @@ class AgentNode:
         """See Node."""
         return await self._ask("probe", {}, PROBE_TIMEOUT_S, Inventory)
 
-    async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Chunk:
+    async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Piece:
         """See Node."""
         arguments: dict[str, object] = {"attempt": attempt, "stream": stream, "offset": offset, "limit": limit}
         piece = await self._ask("tail", arguments, SHORT_TIMEOUT_S, _Piece)
-        return Chunk(base64.b64decode(piece.data_b64), piece.offset, piece.size)
+        return Piece(base64.b64decode(piece.data_b64), piece.offset, piece.size)
 
     async def attach(self, attempt: str, way: str) -> list[str]:
         """See Node."""

@@ -94,16 +94,8 @@ class CollectReply(msgspec.Struct, frozen=True):
     kind: str = ""
 
 
-class Chunk(msgspec.Struct, frozen=True):
-    """A piece of a log. `size_bytes` is the length of the whole stream so far."""
-
-    data: bytes
-    offset: int
-    size_bytes: int
-
-
-class Results(msgspec.Struct, frozen=True):
-    """A piece of what a sweep's runner has written. `size_bytes` is the length of the whole so far."""
+class Piece(msgspec.Struct, frozen=True):
+    """A piece of a log, or of what a sweep's runner writes. `size_bytes` is the length of the whole so far."""
 
     data: bytes
     offset: int
@@ -168,7 +160,7 @@ class Node(Protocol):
     async def remove(self, attempts: Sequence[str]) -> None:
         """Remove attempts from the node. Raises AgentError for one that still runs."""
 
-    async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Chunk:
+    async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Piece:
         """Up to `limit` bytes of stdout, stderr or env from `offset`; a negative offset counts from the end."""
 
     async def attach(self, attempt: str, way: str) -> list[str]:
@@ -186,14 +178,13 @@ class Node(Protocol):
     async def control(self, attempt: str, *, finish: bool, back: Sequence[int]) -> None:
         """Tell a sweep's runner to end after its chunks, and of which chunks to give unstarted points back."""
 
-    async def results(self, attempt: str, offset: int, limit: int) -> Results:
+    async def results(self, attempt: str, offset: int, limit: int) -> Piece:
         """Up to `limit` bytes of what a sweep's runner has written, from `offset`. Raises AgentError."""
 
 
 __all__ = [
     "AttemptReport",
     "AttemptStats",
-    "Chunk",
     "CollectReply",
     "GpuGrant",
     "Hello",
@@ -202,5 +193,5 @@ __all__ = [
     "LaunchReply",
     "Node",
     "NodeStats",
-    "Results",
+    "Piece",
 ]
