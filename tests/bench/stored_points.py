@@ -10,6 +10,7 @@ import numpy as np
 from racksack_controller.core.sweep_records import Progress, Sweep
 from racksack_controller.store import Store, open_database
 from racksack_controller.sweeps import ledger, ranking
+from racksack_controller.sweeps.plots import plots
 from racksack_controller.sweeps.segments import POINTS_MAX, build
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import Axis, Metric, SweepSpec, Target
@@ -47,6 +48,21 @@ def seconds_to_rank(store: Store, by: str) -> float:
         assert found is not None
         ranked = ranking.rank(connection, *found, by=by, count=10)  # type: ignore[arg-type]
         assert len(ranked.rows) == 10
+
+    store.look(read)
+    return time.perf_counter() - began_s
+
+
+def seconds_to_draw(store: Store, by: str) -> float:
+    """How long the twenty best and all plots take, when nothing of them is kept from before."""
+    began_s = time.perf_counter()
+
+    def read(connection: object) -> None:
+        found = ledger.sweep_by_id(connection, 1)  # type: ignore[arg-type]
+        assert found is not None
+        results = ranking.results_of(connection, found[0])  # type: ignore[arg-type]
+        ranking.rank_of(connection, *found, results, by=by, count=20)  # type: ignore[arg-type]
+        assert plots(connection, found[0], results, by) is not None  # type: ignore[arg-type]
 
     store.look(read)
     return time.perf_counter() - began_s

@@ -24,6 +24,7 @@ DOTS_MAX = 400
 LINES_MAX = 160
 BEST_LINES = 20
 CELLS_MAX = 32
+BINS = 60  # places at which the best and the mean are drawn
 LEVELS = 10
 STEPS_MAX = 300
 PARAMETERS_MAX = 12
@@ -207,12 +208,12 @@ def _scatter(
     has = np.flatnonzero(~np.isnan(column))
     even = has[np.linspace(0, len(has) - 1, min(DOTS_MAX, len(has))).astype(np.int64)] if len(has) else has
     dots = np.union1d(even, has[best[has]])
-    bins = np.round(column[has] * 60).astype(np.int64)
-    at, groups = np.unique(bins, return_inverse=True)
-    top = np.full(len(at), -np.inf)
-    np.maximum.at(top, groups, worth[has])
-    counts = np.bincount(groups, minlength=len(at))
-    mean = np.bincount(groups, worth[has], minlength=len(at)) / np.maximum(1, counts)
+    bins = np.round(column[has] * BINS).astype(np.int64)
+    counts = np.bincount(bins, minlength=BINS + 1)
+    at = np.flatnonzero(counts)
+    top = np.full(BINS + 1, -np.inf)
+    np.maximum.at(top, bins, worth[has])
+    top, mean = top[at], np.bincount(bins, worth[has], minlength=BINS + 1)[at] / counts[at]
     sign = 1.0 if is_max else -1.0
     return Scatter(
         scale=scale,
@@ -220,8 +221,12 @@ def _scatter(
             (_r(x), _r(y), bool(b))
             for x, y, b in zip(column[dots].tolist(), heights[dots].tolist(), best[dots].tolist(), strict=True)
         ],
-        best=[(_r(x / 60), _r(y)) for x, y in zip(at.tolist(), _between(sign * top, low, high).tolist(), strict=True)],
-        mean=[(_r(x / 60), _r(y)) for x, y in zip(at.tolist(), _between(sign * mean, low, high).tolist(), strict=True)],
+        best=[
+            (_r(x / BINS), _r(y)) for x, y in zip(at.tolist(), _between(sign * top, low, high).tolist(), strict=True)
+        ],
+        mean=[
+            (_r(x / BINS), _r(y)) for x, y in zip(at.tolist(), _between(sign * mean, low, high).tolist(), strict=True)
+        ],
     )
 
 

@@ -32,11 +32,13 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[dict[str, Any]]  # point, value, params, metrics, seconds; control: metrics of the second run
 
 
-class Results(msgspec.Struct, frozen=True):
-    """The results of a run, as they are stored."""
+class Results:
+    """The results of a run, as they are stored, and the values that were made of them."""
 
-    run: int
-    segments: list[Segment]
+    def __init__(self, run: int, segments: list[Segment]) -> None:
+        self.run = run
+        self.segments = segments
+        self.values: dict[str, tuple[Table, Any]] = {}  # by a metric or expression
 
     @property
     def metrics(self) -> list[str]:
@@ -120,6 +122,12 @@ def values_by(connection: sqlite3.Connection, sweep: Sweep, results: Results, te
 
     Raises ValueError with a sentence.
     """
+    if text not in results.values:
+        results.values[text] = _valued(connection, sweep, results, text)
+    return results.values[text]
+
+
+def _valued(connection: sqlite3.Connection, sweep: Sweep, results: Results, text: str) -> tuple[Table, Any]:
     known = results.metrics
     if text in known or not known:
         if not known and text not in {metric.name for metric in sweep.sweep.metrics}:
