@@ -234,6 +234,20 @@ def test_each_slot_has_one_gpu_and_its_own_mask(serve, project):
     assert seen == {("GPU-aa", "", "1"), (None, "GPU-bb", "1")}
 
 
+def test_entries_of_a_list_run_on_the_gpu_that_they_name_and_none_waits_for_one_that_is_not_held(serve, project):
+    folder = project(one__sh='#!/bin/sh\nsleep 0.05\necho "{\\"gpu\\": $RACKSACK_GPUS}"\n')
+    gpus = [{"uuid": "GPU-aa", "index": 2, "vendor": "nvidia"}, {"uuid": "GPU-bb", "index": 0, "vendor": "amd"}]
+    named = [0, 2] * 10 + [7, None]
+    sweep = Sweep(serve, folder, {"kind": "script"}, {"kind": "given"}, gpus=gpus)
+    sweep.until_all_workers_are_up()
+    values = [{"script": "one.sh"} for _ in named]
+    sweep.feed(1, points=list(range(len(named))), values=values, devices=named)
+    sweep.until(len(named))
+    sweep.finish()
+    on_its_own = sum(row["gpu"] == named[point] for point, row in sweep.results().items())
+    assert on_its_own >= 16, "at the end, an idle worker takes what names another device"
+
+
 def test_a_second_run_has_other_variables_and_arguments(serve, project):
     code = "import os\nPERIOD = os.environ.get('PERIOD', 'in')\n"
     code += "def f(x, until=0):\n    return {'x': x, 'until': until, 'period': PERIOD}\n"

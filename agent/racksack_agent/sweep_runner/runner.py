@@ -24,7 +24,7 @@ from typing import Any, Dict, List, Optional
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.sweep_runner import frames
-from racksack_agent.sweep_runner.batches import Batch, Queue, parts_of, ranges_of
+from racksack_agent.sweep_runner.batches import Batch, Queue, ranges_of, waiting_of
 from racksack_agent.sweep_runner.logs import BoundedLog
 from racksack_agent.sweep_runner.memory import Memory
 from racksack_agent.sweep_runner.slot import Slot
@@ -140,7 +140,7 @@ class Runner:
             chunk = records.read(path)
             if chunk is not None and number not in self._seen:
                 self._seen.add(number)
-                self._queue.add(number, chunk.get("run", 0), parts_of(chunk))
+                self._queue.add(waiting_of(number, chunk))
             records.remove_file(path)
 
     def _read_control(self) -> None:
@@ -210,7 +210,7 @@ class Runner:
     def _hand_to(self, slot: Slot) -> None:
         wanted = _PREFETCH if self._queue.speed.is_quick else 1
         while slot.is_up and slot.channel and len(slot.batches) < wanted and self._queue.next_run() == self._run:
-            batch = self._queue.take(len(self._slots))
+            batch = self._queue.take(len(self._slots), slot.device)
             if batch is None:
                 return
             try:
@@ -233,7 +233,7 @@ class Runner:
         blamed = None if self._stopped else self._blame(slot)
         for batch in list(slot.batches)[::-1]:
             part = self._unreported(slot, batch, blamed)
-            self._queue.put_back(batch.chunk, self._run, part)
+            self._queue.put_back(batch, self._run, part)
         slot.batches.clear()
         if self._stopped:
             return

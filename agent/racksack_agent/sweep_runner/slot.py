@@ -31,6 +31,8 @@ class Slot:
         self.number = number
         self._plan = plan
         self._plan_path = plan_path
+        gpus = plan["gpus"]
+        self._gpu: Optional[Dict[str, Any]] = gpus[number % len(gpus)] if gpus else None
         self.cpu_ids = share(plan["cpu_ids"], plan["slots"], number)
         self.process: Optional[subprocess.Popen[bytes]] = None
         self.channel: Optional[socket.socket] = None
@@ -73,13 +75,16 @@ class Slot:
         env = {**os.environ, **plan["runs"][run]["env"]}
         env["RACKSACK_SLOT"] = str(self.number)
         env["PYTHONUNBUFFERED"] = "1"
-        gpus = plan["gpus"]
-        if gpus:
-            own = [gpus[self.number % len(gpus)]]
-            variables.mask_gpus(env, own)
-            env["RACKSACK_GPUS"] = str(own[0]["index"])
-            env["RACKSACK_GPU_UUIDS"] = own[0]["uuid"]
+        if self._gpu is not None:
+            variables.mask_gpus(env, [self._gpu])
+            env["RACKSACK_GPUS"] = str(self._gpu["index"])
+            env["RACKSACK_GPU_UUIDS"] = self._gpu["uuid"]
         return env
+
+    @property
+    def device(self) -> Optional[int]:
+        """The index of its GPU on this node."""
+        return int(self._gpu["index"]) if self._gpu is not None else None
 
     @property
     def pid(self) -> int:

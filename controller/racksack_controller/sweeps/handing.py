@@ -128,7 +128,9 @@ async def _message(active: Active, lease: Lease, store: Store) -> Mapping[str, o
         return {**message, "ranges": [list(pair) for pair in lease.chunk.ranges]}
     points = [point for low, high in lease.chunk.ranges for point in range(low, high)]
     if active.spec.scripts:
-        return {**message, "points": points, "values": [script_values(active.spec, point) for point in points]}
+        devices = [active.spec.scripts[point].gpu_id for point in points]
+        values = [script_values(active.spec, point) for point in points]
+        return {**message, "points": points, "values": values, "devices": devices}
     if not active.is_sampled:
         return {**message, "points": points, "values": [params_of(active.spec, point) for point in points]}
     pairs = lease.chunk.ranges

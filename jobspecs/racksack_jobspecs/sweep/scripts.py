@@ -124,5 +124,11 @@ SCRIPT_FIELDS = (
     Field("job_id", LINE, "Its name in lists and exports.", "job-1", is_required=True),
     Field("script", LINE, "A program of the project.", "train.py", "the entrypoint"),
     Field("args", sequence_of(TEXT), "Its words.", '["--lr", "0.1"]', "none"),
-    Field("gpu_id", whole_of(0, 1023, "the number of a device"), "Kept for lists; devices are given out.", "0", "none"),
+    Field(
+        "gpu_id",
+        whole_of(0, 1023, "the number of a device"),
+        "The GPU by whose worker it is run first, where a runner holds it; an idle one takes any.",
+        "0",
+        "none",
+    ),
 )
