@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from racksack_controller.core.sweep_records import CONTROL, Failure, Sweep
 from racksack_controller.store import open_database
 from racksack_controller.sweeps import ledger, ranking, reading
+from racksack_controller.sweeps.allowed import allowed
 from racksack_controller.sweeps.exporting import Export
 from racksack_controller.sweeps.plots import CELLS_MAX, DOTS_MAX, LINES_MAX, STEPS_MAX, plots
 from racksack_controller.sweeps.segments import build
@@ -196,6 +197,8 @@ def test_plots_of_drawn_points(connection: sqlite3.Connection) -> None:
     assert found is not None
     k, x = found.scatters
     assert (len(k.dots), len(x.dots)) == (24, 50), "a point that has no k is not drawn against it"
+    assert sum(heights[0] is None for _, heights in found.lines) == 26, "but it has its line past that axis"
+    assert found.has_partial_lines
     ranked = ranking.rank(connection, made, progress(made), by="loss + 0 * x:min", count=1)
     assert ranked.rows[0]["params"] == {"x": 0.3}
 
@@ -222,3 +225,25 @@ def test_what_is_made_of_a_million_points_is_bounded(connection: sqlite3.Connect
     assert len(drawn.heat.cells) <= CELLS_MAX**2
     assert len(drawn.lines) <= LINES_MAX + 20
     assert len(drawn.convergence) <= STEPS_MAX
+
+
+def test_points_of_a_grid_that_lack_a_parameter_have_no_value_of_it(connection: sqlite3.Connection) -> None:
+    axes = (
+        Axis("algo", ("tree", "net")),
+        Axis("depth", (1, 2, 3), "algo == 'tree'"),
+        Axis("kind", ("x", "y"), "depth > 1"),
+    )
+    made = sweep(spec=sweep_spec(axes=axes, metrics=(Metric("score"),)))
+    ledger.add_sweep(connection, made, progress(made))
+    numbers = [point for low, high in allowed(made.sweep) for point in range(low, high)]
+    assert numbers == [0, 2, 3, 4, 5, 6]
+    ledger.add_segments(connection, 1, 0, 0, [segment(numbers, [{"score": float(at)} for at in numbers])])
+    found = ranking.param_columns(connection, made, np.array(numbers), ["depth", "kind"])
+    assert found["depth"].tolist()[:5] == [1, 2, 2, 3, 3]
+    assert np.isnan(found["depth"][5])
+    assert found["kind"].tolist() == [None, "x", "y", "x", "y", None]
+    assert ranking.rank(connection, made, progress(made), by="score / depth:min", count=9).ranked == 5
+    drawn = plots(connection, made, ranking.results_of(connection, made))
+    assert drawn is not None
+    assert [len(one.dots) for one in drawn.scatters] == [6, 5, 4]
+    assert drawn.has_partial_lines

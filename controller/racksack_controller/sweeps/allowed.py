@@ -65,26 +65,38 @@ class Grid:
 
     def mask(self, numbers: Any) -> Mask:  # noqa: ANN401
         """Which of these numbers are points. Raises ValueError with a sentence for an expression without a value."""
-        places = self.indices(numbers)
-        columns = {
-            axis.name: values[place] for axis, values, place in zip(self._axes, self._values, places, strict=True)
-        }
-        present = {axis.name: np.ones(len(numbers), dtype=bool) for axis in self._axes}
+        places, columns = self._looked_up(numbers)
+        present = self._present(columns, len(numbers))
         mask = np.ones(len(numbers), dtype=bool)
         for axis, place in zip(self._axes, places, strict=True):
-            if axis.only_if:
-                condition = expressions.parse(axis.only_if)
-                holds = _true(vectors.evaluate(condition, columns), len(numbers))
-                for name in condition.names:
-                    holds &= present[name]
-                present[axis.name] = holds
-                mask &= holds | (place == 0)
+            mask &= present[axis.name] | (place == 0)
         if self._where is not None:
             speaks = np.ones(len(numbers), dtype=bool)
             for name in self._where.names:
                 speaks &= present[name]
             mask &= ~speaks | _true(vectors.evaluate(self._where, columns), len(numbers))
         return mask
+
+    def present(self, numbers: Any) -> dict[str, Mask]:  # noqa: ANN401
+        """By the name of a parameter, which of these points have it. Raises ValueError as `mask` does."""
+        is_conditional = any(axis.only_if for axis in self._axes)
+        return self._present(self._looked_up(numbers)[1] if is_conditional else {}, len(numbers))
+
+    def _looked_up(self, numbers: Any) -> tuple[list[Any], dict[str, Any]]:  # noqa: ANN401
+        places = self.indices(numbers)
+        columns = zip(self._axes, self._values, places, strict=True)
+        return places, {axis.name: values[place] for axis, values, place in columns}
+
+    def _present(self, columns: dict[str, Any], count: int) -> dict[str, Mask]:
+        present = {axis.name: np.ones(count, dtype=bool) for axis in self._axes}
+        for axis in self._axes:
+            if axis.only_if:
+                condition = expressions.parse(axis.only_if)
+                holds = _true(vectors.evaluate(condition, columns), count)
+                for name in condition.names:
+                    holds &= present[name]
+                present[axis.name] = holds
+        return present
 
 
 def column_of(axis: Axis) -> Any:  # noqa: ANN401

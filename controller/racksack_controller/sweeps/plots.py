@@ -32,6 +32,7 @@ LOOKED_AT_MAX = 50_000
 DRAWN_LOOKED_AT_MAX = 3_000  # parameters of a search are read one by one
 
 Column = Any
+Line = tuple[bool, list[float | None]]  # whether it is one of the best; its height on each scale, None: it has none
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +75,14 @@ class Plots(msgspec.Struct, frozen=True, kw_only=True):
     scatters: list[Scatter]
     heat: HeatMap | None
     scales: list[Scale]  # of the parallel coordinates, the metric last
-    lines: list[tuple[bool, list[float]]]  # whether it is one of the best; a height on each scale
+    lines: list[Line]
     convergence: list[tuple[float, float]]
     choices: list[str]  # parameters that the heat map can show
+
+    @property
+    def has_partial_lines(self) -> bool:
+        """Whether any point that is shown lacks a parameter."""
+        return any(None in heights for _, heights in self.lines)
 
 
 def plots(
@@ -155,9 +161,11 @@ def _places(connection: sqlite3.Connection, sweep: Sweep, points: Column) -> tup
         total = max(1, sweep.numbers - 1)
         return [Scale(name="point", low="0", high=str(total))], [points / total]
     if not is_drawn(spec):
-        places = Grid(spec).indices(points)
-        kept = [(axis, place) for axis, place in zip(spec.axes, places, strict=True) if len(axis.values) > 1]
-        return [_scale(axis) for axis, _ in kept], [_on_axis(axis)[place] for axis, place in kept]
+        grid = Grid(spec)
+        has = grid.present(points)
+        kept = [(axis, at) for axis, at in zip(spec.axes, grid.indices(points), strict=True) if len(axis.values) > 1]
+        columns = [np.where(has[axis.name], _on_axis(axis)[place], np.nan) for axis, place in kept]
+        return [_scale(axis) for axis, _ in kept], columns
     drawn = params_of_points(connection, sweep, [int(point) for point in points])
     params = [drawn.get(int(point), {}) for point in points]
     dimensions: list[Axis | Domain] = [axis for axis in spec.axes if len(axis.values) > 1]
@@ -270,15 +278,18 @@ def _cells(places: Column) -> tuple[int, Column]:
     return CELLS_MAX, np.minimum((places * CELLS_MAX).astype(np.int64), CELLS_MAX - 1)
 
 
-def _lines(columns: list[Column], heights: Column, best: Column) -> list[tuple[bool, list[float]]]:
-    whole = np.flatnonzero(~np.isnan(np.stack(columns)).any(axis=0)) if columns else np.empty(0, dtype=np.int64)
-    if not len(whole):
+def _lines(columns: list[Column], heights: Column, best: Column) -> list[Line]:
+    """Some points, the best last; a point need not have every parameter."""
+    if not columns:
         return []
-    even = whole[np.linspace(0, len(whole) - 1, min(LINES_MAX, len(whole))).astype(np.int64)]
-    others, good = even[~best[even]], whole[best[whole]]
+    places = np.stack([*columns, heights])
+    shown = np.flatnonzero(np.count_nonzero(~np.isnan(places), axis=0) > 1)
+    if not len(shown):
+        return []
+    even = shown[np.linspace(0, len(shown) - 1, min(LINES_MAX, len(shown))).astype(np.int64)]
+    chosen = [*even[~best[even]].tolist(), *shown[best[shown]].tolist()]
     return [
-        (bool(best[index]), [*(_r(float(column[index])) for column in columns), _r(float(heights[index]))])
-        for index in (*others.tolist(), *good.tolist())
+        (bool(best[index]), [None if np.isnan(at) else _r(float(at)) for at in places[:, index]]) for index in chosen
     ]
 
 
@@ -301,4 +312,4 @@ def _r(value: float) -> float:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)  # + 0.0: never -0

@@ -162,14 +162,15 @@ def param_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, nam
     spec, wanted = sweep.sweep, list(names)
     if is_drawn(spec):
         return _drawn_columns(connection, sweep, points, wanted)
-    places = Grid(spec).indices(points)
-    return {
-        axis.name: _taken(axis, place) for axis, place in zip(spec.axes, places, strict=True) if axis.name in wanted
-    }
+    grid = Grid(spec)
+    has = grid.present(points)
+    places = zip(spec.axes, grid.indices(points), strict=True)
+    return {axis.name: _taken(axis, place, has[axis.name]) for axis, place in places if axis.name in wanted}
 
 
-def _taken(axis: Axis, place: Any) -> Any:  # noqa: ANN401
-    return column_of(axis)[place]
+def _taken(axis: Axis, place: Any, has: Any) -> Any:  # noqa: ANN401
+    column = column_of(axis)[place]
+    return column if has.all() else np.where(has, column, None if column.dtype == object else np.nan)
 
 
 def _drawn_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, names: list[str]) -> dict[str, Any]:  # noqa: ANN401
