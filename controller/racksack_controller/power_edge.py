@@ -22,8 +22,9 @@ from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers
 from racksack_controller.power.build import NodePower as Drivers
 from racksack_controller.power.driver import PowerDriver, PowerState
-from racksack_controller.power.ladder import Limits, Outcome, Step, switch_off, switch_on, witness
+from racksack_controller.power.ladder import Limits, switch_off, switch_on
 from racksack_controller.power.settings import PowerSettings
+from racksack_controller.power.steps import Outcome, Step, witness
 from racksack_controller.power_proof import silence, until_up
 
 log = logging.getLogger("racksack.power")

@@ -19,7 +19,7 @@ from racksack_controller.core.power_records import NodePower, Phase
 from racksack_controller.energy import SENSOR_S_MAX
 from racksack_controller.loop import Loop
 from racksack_controller.power.driver import PowerDriver, PowerError, PowerState
-from racksack_controller.power.ladder import Witness, witness
+from racksack_controller.power.steps import Witness, witness
 from racksack_controller.power_edge import Powered
 from racksack_jobspecs.units import format_duration
 

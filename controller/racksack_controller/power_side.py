@@ -59,11 +59,13 @@ class PowerSide:
         traits = None if wanted.power is None else traits_of(wanted.power, bool(behind))
         if behind and wanted.power is not None and wanted.power.off:
             log.info("node %s: it is not switched off by itself, since %s lies behind it", name, ", ".join(behind))
-        await self._loop.submit(ev.PowerConfigured(name, traits))
         if wanted.power is None:
+            await self._loop.submit(ev.PowerConfigured(name, None))
             return
         powered = self._powered(name, wanted.power, {other: config.reach for other, config in nodes.items()}, connector)
+        # First: what was under way when the controller ended goes on as soon as the core knows the node's traits.
         self.edge.nodes[name], self._connectors[name] = powered, connector
+        await self._loop.submit(ev.PowerConfigured(name, traits))
         self.meter.machines[name] = self._machine(name, wanted)
         poller = self.pollers[name] = Poller(self._loop, name, powered, connector)
         self._polling[name] = asyncio.create_task(poller.run(), name=f"poll {name}")

@@ -225,6 +225,19 @@ def test_a_shutdown_that_fails_leaves_a_node_that_still_answers_at_work() -> Non
     assert bench.state.jobs[1].state is JobState.STAGING
 
 
+def test_a_shutdown_that_nobody_confirmed_keeps_no_job_waiting() -> None:
+    """A BMC that refuses its password cannot say that the server is off; a boot proves more than waiting."""
+    bench = stopping()
+    bench.asked("r1", "soft_off")
+    bench.happen(ev.NodeDisconnected("r1", "it is silent"), pev.PowerSwitched("r1", False, False, "wrong password"))
+    assert bench.phase("r1") is Phase.SET_ASIDE
+    assert bench.step() == [], "not at once again"
+    bench.submit(job(1, request(4)))
+    assert bench.step() == ["SwitchOn r1"]
+    bench.happen(pev.PowerSwitched("r1", True, False, "it did not come up"))
+    assert bench.step() == [], "now it is left alone"
+
+
 def test_somebody_who_logs_in_before_anybody_was_asked_keeps_the_node_on() -> None:
     bench = stopping()
     bench.happen(pev.LoginsSeen("r1", 1))

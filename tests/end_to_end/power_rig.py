@@ -24,6 +24,7 @@ from tests.rack.state import PowerEvent
 
 CONTROLLER = ServerSpec("controller", role="controller", subnets=("a", "management"), users=("racksack", "ann"))
 IDLE_OFF_S = 4.0
+DOWN = ("power-button", "stopping", "off", "power-cut")  # events of a server that goes down
 USUAL: dict[str, Any] = {"idle_off": f"{IDLE_OFF_S:g}s", "min_on": "1s", "boot_timeout": "40s", "off_grace": "15s"}
 # Runs on the controller's host as ann: one process with the Python API.
 SUBMIT = """
@@ -32,9 +33,9 @@ print(json.dumps([racksack.submit(p, "main.py", **wish).id for p, wish in json.l
 """
 
 
-def node(name: str, boot_delay_s: float = 1.0, **more: Any) -> ServerSpec:
+def node(name: str, boot_delay_s: float = 1.0, stop_timeout_s: float = 2.0, **more: Any) -> ServerSpec:
     """A server whose power is switched."""
-    return ServerSpec(name, bmc=True, boot_delay_s=boot_delay_s, stop_timeout_s=2, **more)
+    return ServerSpec(name, bmc=True, boot_delay_s=boot_delay_s, stop_timeout_s=stop_timeout_s, **more)
 
 
 class PowerRig(Rig):
@@ -195,6 +196,23 @@ class PowerRig(Rig):
         """The nodes that were switched on since `began_s`, each as often as it was."""
         nodes = {server.name for server in self.rack.nodes}
         return [event.server for event in self.events() if event.event == "power-on" and event.server in nodes]
+
+    def no_power_was_taken_from_jobs(self, *reasons: str) -> None:
+        """By the rack's own record: no server went down while an attempt that came to its end ran on it.
+
+        `reasons` are those of power that a test has cut.
+        """
+        for job in self.ask("jobs?all=1&limit=1000") or []:
+            if job["started_at_s"] is None or job["ended_at_s"] is None or job["state"] != "done":
+                continue
+            taken = [
+                event
+                for event in self.events(job["node"])
+                if event.event in DOWN
+                and event.detail not in reasons
+                and job["started_at_s"] <= event.time_s <= job["ended_at_s"]
+            ]
+            assert not taken, f"job {job['id']} ran on {job['node']}: {taken}\n{self.story()}"
 
     def why(self, name: str) -> str:
         """`racksack why NODE`."""

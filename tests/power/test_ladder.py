@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from racksack_controller.power.driver import (
+    ONCE,
+    Asks,
     CheckReport,
     PowerNotAllowed,
     PowerReading,
     PowerState,
     PowerUnreachable,
 )
-from racksack_controller.power.ladder import Act, Limits, Outcome, Step, switch_off, switch_on
+from racksack_controller.power.ladder import Limits, switch_off, switch_on
+from racksack_controller.power.steps import Act, Outcome, Step
 
 FAST = Limits(boot_s=0.3, grace_s=0.3, confirm_s=0.2, poll_s=0.02)
 PATIENT = Limits(boot_s=20, grace_s=20, confirm_s=20, poll_s=0.02)
@@ -34,6 +37,7 @@ class Way:
     name: str
     world: World
     knows_state: bool = True
+    asks: Asks = ONCE
     obeys: frozenset[str] = frozenset({"on", "soft_off", "hard_off"})
     unable: frozenset[str] = frozenset()
     gone: bool = False
@@ -203,6 +207,33 @@ async def test_a_boot_that_was_under_way_goes_on_with_its_remaining_time() -> No
     steps = await taken(switch_on([bmc, wol], [bmc, wol], at_once, PATIENT, resume_s=5))
     assert steps == [("redfish", Act.VERIFY, Outcome.DONE)]
     assert world.asked == []
+
+
+async def test_a_way_nobody_confirms_is_asked_again_until_a_device_says_on() -> None:
+    world = World()
+    wol = Way("wol", world, knows_state=False, asks=Asks(5, 0.05), obeys=frozenset())
+    bmc = Way("redfish", world)
+    asking = asyncio.create_task(
+        taken(switch_on([wol], [wol, bmc], never, Limits(boot_s=0.5, confirm_s=20, poll_s=0.02)))
+    )
+    async with asyncio.timeout(20):
+        while len(world.asked) < 3:
+            await asyncio.sleep(0.005)
+    world.on = True
+    steps = await asking
+    assert steps[1] == ("wol", Act.CONFIRM, Outcome.CONFIRMED)
+    assert steps[-1] == ("wol", Act.VERIFY, Outcome.STUCK)
+    assert world.asked == ["wol on"] * 3
+
+
+async def test_asking_again_that_fails_is_told() -> None:
+    world = World()
+    wol = Way("wol", world, knows_state=False, asks=Asks(2, 0.05), obeys=frozenset())
+    steps = switch_on([wol], [wol], never, FAST)
+    assert (await anext(steps)).outcome is Outcome.ACCEPTED
+    wol.gone = True
+    last = [step async for step in steps][-1]
+    assert "asked again: wol could not on" in last.detail
 
 
 async def test_no_time_left_goes_down_the_ladder() -> None:

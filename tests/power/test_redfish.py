@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import pytest_asyncio
@@ -277,6 +278,19 @@ async def test_a_slow_answer_is_waited_for_within_the_limit(rig: Rig, bmc: Redfi
     bmc.faults.slow_s = 0.3
     await rig.driver.on(15)
     assert rig.machine.is_on()
+
+
+async def test_the_limit_is_one_request_s_so_a_call_of_many_slow_answers_succeeds(rig: Rig, bmc: RedfishServer) -> None:
+    bmc.faults.slow_s = 0.4
+    driver = rig.make(timeout_s=1.0)
+    began_s = monotonic()
+    await driver.on()
+    assert rig.machine.is_on()
+    assert monotonic() - began_s > 1.0
+    bmc.faults.slow_s = 8
+    with pytest.raises(PowerTimedOut, match="no answer within 1 s"):
+        await driver.status()
+    await driver.close()
 
 
 async def test_after_a_hang_the_next_call_starts_afresh_and_the_old_session_is_ended(

@@ -18,9 +18,10 @@ from racksack_controller.power.driver import PowerState
 from racksack_controller.power.ilo import IloDriver
 from racksack_controller.power.ipmi import IpmiDriver
 from racksack_controller.power.ipmi_helper import IpmiHelper
-from racksack_controller.power.ladder import Limits, Outcome, switch_off, switch_on
+from racksack_controller.power.ladder import Limits, switch_off, switch_on
 from racksack_controller.power.redfish import RedfishDriver
 from racksack_controller.power.settings import IloSettings, IpmiSettings, RedfishSettings, WolSettings
+from racksack_controller.power.steps import Outcome
 from racksack_controller.power.tls import Trust
 from racksack_controller.power.wol import WolDriver
 from tests.power import ipmi_bmc, rigs

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from racksack_controller.power.driver import PowerNotAllowed
+from racksack_controller.power.ladder import Limits, switch_on
 from racksack_controller.power.settings import WolSettings
+from racksack_controller.power.steps import Outcome, Step
 from racksack_controller.power.wol import WolDriver
 from tests.power import rigs
 from tests.power.machine import FileMachine
@@ -24,22 +26,53 @@ async def heard(listener: MagicListener, packets: int, woken: int = 0) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_the_packet_and_its_repeats(tmp_path: Path) -> None:
+async def test_the_packet(tmp_path: Path) -> None:
     rig = rigs.wol(tmp_path)
     await rig.driver.on()
-    await heard(rig.device, 3, woken=1)
-    assert rig.device.packets == [MAGIC] * 3
+    await heard(rig.device, 1, woken=1)
+    assert rig.device.packets == [MAGIC]
     assert rig.machine.events == ["on"]
     rig.device.stop()
 
 
-async def test_two_lost_packets_do_not_matter(tmp_path: Path) -> None:
+async def boot(machine: FileMachine, driver: WolDriver, resume_s: float | None = None) -> list[Step]:
+    """The ladder of a server that is up as soon as it is on."""
+
+    async def up() -> None:
+        while not machine.is_on():
+            await asyncio.sleep(0.01)
+
+    limits = Limits(boot_s=20, poll_s=5)
+    return [step async for step in switch_on([driver], [driver], up, limits, resume_s)]
+
+
+@pytest.mark.parametrize("resume_s", [None, 20.0])
+async def test_two_lost_packets_cost_two_spacings_and_no_more_are_sent_to_one_that_is_up(
+    tmp_path: Path, resume_s: float | None
+) -> None:
     machine = FileMachine(tmp_path / "machine")
     listener = MagicListener(machine, rigs.MAC, drop_first=2).start()
-    settings = WolSettings(mac=rigs.MAC, broadcast="127.0.0.1", port=listener.port, repeats=3, spacing_s=0.01)
-    await WolDriver(settings).on()
-    await heard(listener, 3, woken=1)
-    assert listener.woken == 1
+    settings = WolSettings(mac=rigs.MAC, broadcast="127.0.0.1", port=listener.port, repeats=9, spacing_s=0.1)
+    steps = await boot(machine, WolDriver(settings), resume_s)
+    assert steps[-1].outcome is Outcome.DONE
+    assert "asked 3 times" in steps[-1].detail
+    await asyncio.sleep(0.3)
+    assert len(listener.packets) == 3
+    listener.stop()
+
+
+async def test_no_more_packets_than_repeats(tmp_path: Path) -> None:
+    machine = FileMachine(tmp_path / "machine")
+    listener = MagicListener(machine, rigs.MAC, drop_first=99).start()
+    settings = WolSettings(mac=rigs.MAC, broadcast="127.0.0.1", port=listener.port, repeats=4, spacing_s=0.05)
+
+    async def up() -> None:
+        await asyncio.Event().wait()
+
+    driver = WolDriver(settings)
+    steps = [step async for step in switch_on([driver], [driver], up, Limits(boot_s=1.0, poll_s=5))]
+    assert steps[-1].outcome is Outcome.FAILED
+    assert len(listener.packets) == 4
     listener.stop()
 
 
@@ -74,10 +107,10 @@ async def test_from_a_jump_host_the_words_are_plain_arguments(tmp_path: Path) ->
     rig = rigs.wol_jump(tmp_path)
     listener, shell = rig.device
     await rig.driver.on()
-    await heard(listener, 3)
+    await heard(listener, 1)
     argv = shell.calls[0]
     assert argv[:2] == ["python3", "-c"]
-    assert argv[3:] == [MAGIC.hex(), "127.0.0.1", str(listener.port), "-", "3", "0.05"]
+    assert argv[3:] == [MAGIC.hex(), "127.0.0.1", str(listener.port), "-", "1"]
     listener.stop()
 
 

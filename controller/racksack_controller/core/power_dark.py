@@ -16,6 +16,11 @@ def is_dark(state: State, power: NodePower) -> bool:
 
 def could_wake(state: State, power: NodePower, now: float) -> bool:
     """Whether the queue may have a node switched on: it is dark, and neither held, drained nor left alone."""
-    if not is_dark(state, power) or power.retry_at_s > now or power.held(now):
+    if not is_dark(state, power) or left_alone(power, now) or power.held(now):
         return False
     return state.nodes[power.node].drain is None
+
+
+def left_alone(power: NodePower, now: float) -> bool:
+    """Whether a failed boot is too fresh to try another. A shutdown that failed is no reason not to boot."""
+    return power.retry_at_s > now and (power.failures > 0 or power.stops_failed == 0)

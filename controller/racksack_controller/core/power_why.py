@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from racksack_controller.core.power_dark import is_dark
+from racksack_controller.core.power_dark import is_dark, left_alone
 from racksack_controller.core.power_off import keeps_on, off_at_s
 from racksack_controller.core.power_policy import PowerPolicy, is_quiet, next_quiet_s
 from racksack_controller.core.power_records import NodePower, Phase, Wish, boot_s
@@ -112,7 +112,7 @@ def _why_not(state: State, power: NodePower, now: float) -> str | None:
         return f"is off and{_held(power, now)[1:]}"
     if node.drain is not None:
         return f"is off and drained: {node.drain.reason}"
-    if power.retry_at_s > now:
+    if left_alone(power, now):
         return f"is set aside for {format_duration(power.retry_at_s - now)}: {power.problem or power.why}"
     return None
 

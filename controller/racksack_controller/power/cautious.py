@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TypeVar
 
 from racksack_controller.power.driver import (
+    Asks,
     CheckReport,
     PowerDriver,
     PowerLoginRefused,
@@ -50,6 +51,11 @@ class Cautious:
     def knows_state(self) -> bool:
         """See PowerDriver."""
         return self._driver.knows_state
+
+    @property
+    def asks(self) -> Asks:
+        """See PowerDriver."""
+        return self._driver.asks
 
     async def status(self, timeout_s: float | None = None) -> PowerReading:
         """See PowerDriver."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from racksack_controller import programs
 from racksack_controller.power import driver as contract
-from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
+from racksack_controller.power.driver import ONCE, CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.settings import CommandSettings
 
 WORDS_ON = frozenset({"on", "running", "up", "1", "true", "active", "yes"})
@@ -22,6 +22,8 @@ WORDS_TRANSITION = frozenset({"starting", "stopping", "booting", "poweringon", "
 
 class CommandDriver:
     """The commands of one server."""
+
+    asks = ONCE
 
     def __init__(self, settings: CommandSettings, name: str = "command") -> None:
         first = settings.on or settings.off or settings.soft_off or settings.status

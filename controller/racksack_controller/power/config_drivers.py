@@ -88,8 +88,8 @@ def _wol(fields: Fields) -> WolSettings:
         broadcast=broadcast,
         port=fields.whole("port", 9, 1, 65535),
         interface=interface,
-        repeats=fields.whole("repeats", 3, 1, 100),
-        spacing_s=fields.duration("spacing", 1.0),
+        repeats=fields.whole("repeats", 5, 1, 100),
+        spacing_s=fields.duration("spacing", 5.0),
         jump=fields.text("jump", "gateway"),
         timeout_s=fields.duration("timeout", 30.0),
     )

@@ -39,6 +39,17 @@ class PowerReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Asks:
+    """How often a way is asked to switch a server on that does not come up, and how far apart. Seconds."""
+
+    count: int = 1
+    every_s: float = 0.0
+
+
+ONCE = Asks()
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """What a driver found when asked whether it would work; `problems` is empty when it would."""
 
@@ -115,6 +126,10 @@ class PowerDriver(Protocol):
     @property
     def knows_state(self) -> bool:
         """Whether `status` can tell an off server from one that does not answer."""
+
+    @property
+    def asks(self) -> Asks:
+        """How often to ask for `on`; more than once where nobody says that the request has arrived."""
 
     async def status(self, timeout_s: float | None = None) -> PowerReading:
         """Whether the server is on, as far as this way can tell."""

@@ -18,7 +18,7 @@ import hpilo
 
 from racksack_controller.power import driver as contract
 from racksack_controller.power.blocking import Worker
-from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
+from racksack_controller.power.driver import ONCE, CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.secret import SecretError
 from racksack_controller.power.settings import IloSettings
 from racksack_controller.power.tls import PinnedContext, fetch_fingerprint, make_context
@@ -36,6 +36,7 @@ class IloDriver:
     """One iLO, one call at a time."""
 
     knows_state = True
+    asks = ONCE
 
     def __init__(self, settings: IloSettings, name: str = "ilo") -> None:
         self.name = name

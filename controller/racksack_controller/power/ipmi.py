@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from racksack_controller.power import driver as contract
-from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
+from racksack_controller.power.driver import ONCE, CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.ipmi_helper import HelperGone, IpmiHelper
 from racksack_controller.power.secret import SecretError
 from racksack_controller.power.settings import IpmiSettings
@@ -35,6 +35,7 @@ class IpmiDriver:
     """One BMC. The helper process is shared and belongs to whoever made it."""
 
     knows_state = True
+    asks = ONCE
 
     def __init__(self, settings: IpmiSettings, helper: IpmiHelper, name: str = "ipmi") -> None:
         self.name = name

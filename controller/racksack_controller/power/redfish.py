@@ -17,7 +17,7 @@ import sushy.exceptions
 
 from racksack_controller.power import driver as contract
 from racksack_controller.power.blocking import Worker
-from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
+from racksack_controller.power.driver import ONCE, CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.redfish_session import RedfishSession, SystemChoiceError
 from racksack_controller.power.secret import SecretError
 from racksack_controller.power.settings import RedfishSettings
@@ -29,6 +29,7 @@ RESET_ON = ("On", "ForceOn", "PushPowerButton")
 RESET_SOFT_OFF = ("GracefulShutdown", "PushPowerButton")
 RESET_HARD_OFF = ("ForceOff",)
 CLOSE_TIMEOUT_S = 5.0
+REQUESTS_MAX = 8  # of one call: root, login, collection, system, ActionInfo, reset, and two to spare
 
 _STATES = {
     "On": PowerState.ON,
@@ -43,6 +44,7 @@ class RedfishDriver:
     """One BMC, one session, one call at a time."""
 
     knows_state = True
+    asks = ONCE
 
     def __init__(self, settings: RedfishSettings, name: str = "redfish") -> None:
         self.name = name
@@ -98,7 +100,8 @@ class RedfishDriver:
             return  # A BMC that hangs ends the session by its own time-out.
 
     async def _call(self, act: str, work: Callable[[RedfishSession], T], timeout_s: float | None) -> T:
-        limit_s = self._settings.timeout_s if timeout_s is None else timeout_s
+        # A hung BMC is given up after one request's limit; one that takes half a minute for each answer is waited for.
+        limit_s = REQUESTS_MAX * self._settings.timeout_s if timeout_s is None else timeout_s
         try:
             session = self._session = self._session or RedfishSession(self._settings)
         except OSError as error:

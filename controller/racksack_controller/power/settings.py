@@ -18,7 +18,7 @@ OLD = Trust(legacy=True)
 
 @dataclass(frozen=True, slots=True)
 class RedfishSettings:
-    """A BMC with a Redfish service. `system` is needed only where the BMC has several."""
+    """A BMC with a Redfish service; `timeout_s` is that of one request. `system` is for a BMC that has several."""
 
     url: str
     user: str
@@ -54,14 +54,14 @@ class IloSettings:
 
 @dataclass(frozen=True, slots=True)
 class WolSettings:
-    """Magic packets: sent by the controller, or by `jump` when the server's subnet lies behind that host."""
+    """Magic packets, up to `repeats`, `spacing_s` apart: from the controller, or from `jump` on the server's subnet."""
 
     mac: str
     broadcast: str = "255.255.255.255"
     port: int = 9
     interface: str | None = None
-    repeats: int = 3
-    spacing_s: float = 1.0
+    repeats: int = 5
+    spacing_s: float = 5.0
     jump: str | None = None
     timeout_s: float = 30.0
 

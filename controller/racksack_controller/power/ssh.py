@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from racksack_controller.power import driver as contract
-from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
+from racksack_controller.power.driver import ONCE, CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.settings import SshSettings
 
 Run = Callable[[Sequence[str]], Awaitable[tuple[int, str, str]]]
@@ -37,6 +37,7 @@ class SshDriver:
     """Soft power-off of one node by its own shell."""
 
     knows_state = False
+    asks = ONCE
 
     def __init__(self, settings: SshSettings, run: Run, target: str, name: str = "ssh") -> None:
         self.name = name

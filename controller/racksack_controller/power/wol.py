@@ -1,7 +1,8 @@
 """Wake-on-LAN: can switch on, cannot tell whether it did, cannot switch off.
 
-Packets get lost and network cards miss them while a server is still going down, so several are sent. They must go out
-on the server's own subnet: from here with `broadcast` set to that subnet's broadcast address, or from a jump host.
+Packets get lost and network cards miss them while a server is still going down, so the ladder asks again (`asks`) until
+the server comes up. They must go out on the server's own subnet: from here with `broadcast` set to that subnet's
+broadcast address, or from a jump host.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import wakeonlan
 from racksack_controller.power import driver as contract
 from racksack_controller.power import wol_send
 from racksack_controller.power.blocking import Worker
-from racksack_controller.power.driver import CheckReport, PowerError, PowerReading, PowerState
+from racksack_controller.power.driver import Asks, CheckReport, PowerError, PowerReading, PowerState
 from racksack_controller.power.settings import WolSettings
 
 RunOn = Callable[[str, Sequence[str]], Awaitable[tuple[int, str, str]]]
@@ -30,6 +31,7 @@ class WolDriver:
         if settings.jump is not None and run_on is None:
             raise ValueError("a jump host needs a way to run programs on it")
         self.name = name
+        self.asks = Asks(settings.repeats, settings.spacing_s)
         self.target = f"{settings.mac} by {settings.broadcast}" + (f" from {settings.jump}" if settings.jump else "")
         self._settings = settings
         self._run_on = run_on
@@ -40,8 +42,8 @@ class WolDriver:
         return PowerReading(PowerState.UNKNOWN, "a magic packet is not answered")
 
     async def on(self, timeout_s: float | None = None) -> None:
-        """Send the magic packets; takes (repeats - 1) times the spacing."""
-        await self._send(contract.ON, self._settings.repeats, timeout_s)
+        """Send one magic packet."""
+        await self._send(contract.ON, 1, timeout_s)
 
     async def soft_off(self, timeout_s: float | None = None) -> None:
         """Not possible."""
@@ -66,21 +68,18 @@ class WolDriver:
     async def close(self) -> None:
         """Nothing is held between calls."""
 
-    async def _send(self, act: str, repeats: int, timeout_s: float | None) -> None:
+    async def _send(self, act: str, packets: int, timeout_s: float | None) -> None:
         limit_s = self._settings.timeout_s if timeout_s is None else timeout_s
         settings = self._settings
         packet = wakeonlan.create_magic_packet(settings.mac)
         interface = settings.interface or "-"
         try:
             if settings.jump is not None and self._run_on is not None:
-                words = (packet.hex(), settings.broadcast, settings.port, interface, repeats, settings.spacing_s)
+                words = (packet.hex(), settings.broadcast, settings.port, interface, packets)
                 await self._send_from_jump(self._run_on, settings.jump, words, limit_s, act)
             else:
                 await self._worker.call(
-                    lambda: wol_send.send(
-                        packet, settings.broadcast, settings.port, interface, repeats, settings.spacing_s
-                    ),
-                    limit_s,
+                    lambda: wol_send.send(packet, settings.broadcast, settings.port, interface, packets), limit_s
                 )
         except TimeoutError as error:
             raise self._error(contract.PowerTimedOut, act, f"not sent within {limit_s:g} s", "try again") from error
