@@ -209,6 +209,7 @@ class App:
                 if name in self._configured:
                     await self._forget(name)
                 await self._add(name, config)
+        await self.power.refresh(config.nodes)
         self.config = config
         self.intake.partitions = config.partitions
         self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)

@@ -1,4 +1,4 @@
-"""What only all nodes together can tell about power: jump hosts that must stay on, and hosts that packets leave from.
+"""What only all nodes together can tell about power: which nodes are jump hosts, and hosts that packets leave from.
 
 Also the translation of a node's power settings to what the core decides by.
 """
@@ -6,6 +6,7 @@ Also the translation of a node's power settings to what the core decides by.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from racksack_controller.core.power_records import PowerTraits
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
@@ -37,20 +38,42 @@ def check_power(nodes: Ways, lines: Mapping[str, int], report: Report) -> None:
                 )
 
 
-def jump_nodes(nodes: Ways) -> dict[str, list[str]]:
-    """The nodes that others are reached through or woken from, with the names of those others."""
-    found: dict[str, list[str]] = {}
-    for name, (way, power) in nodes.items():
-        through: set[str] = set()
-        hop = way.jump if isinstance(way, SshSettings) else None
-        while hop is not None:
-            through |= {other for other, (reach, _) in nodes.items() if _is_same_host(reach, hop)}
-            hop = hop.jump
-        for settings in power.drivers.values() if power else ():
-            if isinstance(settings, WolSettings) and settings.jump is not None and settings.jump in nodes:
-                through.add(settings.jump)
-        for other in through - {name}:
-            found.setdefault(other, []).append(name)
+@dataclass(frozen=True, slots=True)
+class JumpNodes:
+    """The nodes that others are reached through or woken from, however many follow each other."""
+
+    through: Mapping[str, tuple[str, ...]]  # of each node: those on the way to it
+    behind: Mapping[str, tuple[str, ...]]  # of each node: those to which it is on the way
+
+
+def jump_nodes(nodes: Ways) -> JumpNodes:
+    """Which nodes are jump hosts for which others."""
+    direct = {name: _jumps_of(name, nodes) for name in nodes}
+    through = {name: tuple(sorted(_closure(name, direct) - {name})) for name in nodes}
+    behind = {name: tuple(other for other in nodes if name in through[other]) for name in nodes}
+    return JumpNodes(through, behind)
+
+
+def _jumps_of(name: str, nodes: Ways) -> set[str]:
+    """The nodes that a node's own `ssh` and `wol` blocks name."""
+    way, power = nodes[name]
+    found: set[str] = set()
+    hop = way.jump if isinstance(way, SshSettings) else None
+    while hop is not None:
+        found |= {other for other, (reach, _) in nodes.items() if _is_same_host(reach, hop)}
+        hop = hop.jump
+    for settings in power.drivers.values() if power else ():
+        if isinstance(settings, WolSettings) and settings.jump is not None and settings.jump in nodes:
+            found.add(settings.jump)
+    return found
+
+
+def _closure(name: str, direct: Mapping[str, set[str]]) -> set[str]:
+    """`direct` followed to its end."""
+    found, new = set[str](), direct[name]
+    while new - found:
+        found |= new
+        new = set().union(*(direct[one] for one in found))
     return found
 
 
@@ -58,11 +81,11 @@ def _is_same_host(reach: NodeSettings, hop: SshSettings) -> bool:
     return isinstance(reach, SshSettings) and (reach.host, reach.port) == (hop.host, hop.port)
 
 
-def traits_of(power: PowerSettings, others_behind: bool) -> PowerTraits:
-    """What the core decides by. A node that others are reached through is never switched off by itself."""
+def traits_of(name: str, power: PowerSettings, jumps: JumpNodes) -> PowerTraits:
+    """What the core decides by."""
     return PowerTraits(
         can_switch_on=bool(power.on),
-        can_switch_off=bool(power.off) and not others_behind,
+        can_switch_off=bool(power.off),
         idle_off_s=power.idle_off_s,
         min_on_s=power.min_on_s,
         boot_timeout_s=power.boot_timeout_s,
@@ -70,4 +93,6 @@ def traits_of(power: PowerSettings, others_behind: bool) -> PowerTraits:
         hard_off=power.hard_off,
         watts_idle=power.watts.idle if power.watts else None,
         watts_max=power.watts.max if power.watts else None,
+        through=jumps.through[name],
+        behind=jumps.behind[name],
     )

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 
 from racksack_controller.config import NodeConfig
-from racksack_controller.config_power import jump_nodes, traits_of
+from racksack_controller.config_power import JumpNodes, jump_nodes, traits_of
 from racksack_controller.connector import Connector
 from racksack_controller.core import power_events as ev
 from racksack_controller.core.power_records import Phase
@@ -54,22 +54,27 @@ class PowerSide:
     async def add(self, name: str, nodes: Mapping[str, NodeConfig], connector: Connector) -> None:
         """A node of the configuration; one without a power block is always on, and said to be so."""
         wanted = nodes[name]
-        ways = {other: (config.reach, config.power) for other, config in nodes.items()}
-        behind = jump_nodes(ways).get(name, [])
-        traits = None if wanted.power is None else traits_of(wanted.power, bool(behind))
-        if behind and wanted.power is not None and wanted.power.off:
-            log.info("node %s: it is not switched off by itself, since %s lies behind it", name, ", ".join(behind))
+        self._connectors[name] = connector
         if wanted.power is None:
             await self._loop.submit(ev.PowerConfigured(name, None))
             return
         powered = self._powered(name, wanted.power, {other: config.reach for other, config in nodes.items()}, connector)
         # First: what was under way when the controller ended goes on as soon as the core knows the node's traits.
-        self.edge.nodes[name], self._connectors[name] = powered, connector
-        await self._loop.submit(ev.PowerConfigured(name, traits))
+        self.edge.nodes[name] = powered
+        await self._loop.submit(ev.PowerConfigured(name, traits_of(name, wanted.power, _jumps(nodes))))
         self.meter.machines[name] = self._machine(name, wanted)
         poller = self.pollers[name] = Poller(self._loop, name, powered, connector)
         self._polling[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
         self._polling[name].add_done_callback(self._poll_ended)
+
+    async def refresh(self, nodes: Mapping[str, NodeConfig]) -> None:
+        """Tell the core what other nodes' settings have changed for a node: who is reached through whom."""
+        jumps = _jumps(nodes)
+        for name, wanted in nodes.items():
+            if wanted.power is not None:
+                traits = traits_of(name, wanted.power, jumps)
+                if self._loop.state.power_traits.get(name) != traits:
+                    await self._loop.submit(ev.PowerConfigured(name, traits))
 
     def _powered(
         self, name: str, settings: PowerSettings, reach: Mapping[str, NodeSettings], connector: Connector
@@ -138,6 +143,15 @@ class PowerSide:
             if poller is not None and self._phases.get(power.node) is not power.phase:
                 self._phases[power.node] = power.phase
                 poller.look_soon()
+                if power.phase is Phase.ON:
+                    self._call_those_behind(power.node)
+
+    def _call_those_behind(self, name: str) -> None:
+        """The way to them is on: they may answer, and if they are on they must not stay so unnoticed."""
+        traits = self._loop.state.power_traits.get(name)
+        for other in traits.behind if traits is not None else ():
+            if other in self._connectors:
+                self._connectors[other].retry_now()
 
     def _look_if_lost(self, node: Node) -> None:
         """A node that was on and does not answer any more may have lost its power: its BMC is asked at once."""
@@ -166,6 +180,10 @@ class PowerSide:
         if connector is None or connector.stats is None:
             return None
         return connector.stats, connector.stats_at_s
+
+
+def _jumps(nodes: Mapping[str, NodeConfig]) -> JumpNodes:
+    return jump_nodes({name: (config.reach, config.power) for name, config in nodes.items()})
 
 
 def answers_of(reach: NodeSettings) -> Answers:

@@ -26,13 +26,15 @@ CAST = {
     "without-sensors": {"r1": "r1", "r2": "r2"},
     "without-bmcs": {"r1": "r1", "r2": "r2"},
     "behind-a-jump-host": {"r1": "far"},
+    "behind-a-node": {"r1": "hop", "r2": "far"},
 }
 
 
 @pytest.fixture(scope="module")
 def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
     gateway = ServerSpec("gateway", subnets=("a", "b"))
-    rig = PowerRig(build_module_rack(CONTROLLER, node("r1"), node("r2"), gateway, node("far", subnets=("b",))))
+    hop, far = node("hop", subnets=("a", "b")), node("far", subnets=("b",))
+    rig = PowerRig(build_module_rack(CONTROLLER, node("r1"), node("r2"), gateway, hop, far))
     rig.rack.up("controller", "gateway")
     rig.host.exec(["install", "-d", "-o", "racksack", "-g", "racksack", SPOOL], user="root")
     yield rig
@@ -50,9 +52,10 @@ def played(rig: PowerRig, example: str) -> dict[str, Any]:
         server = CAST[example][name]
         way = real[server]["ssh"]
         if "jump" in block["ssh"]:
-            way["jump"] = real["gateway"]["ssh"]
+            jump = block["ssh"]["jump"]
+            way["jump"] = CAST[example][jump] if isinstance(jump, str) else real["gateway"]["ssh"]
         block["ssh"] = {**block["ssh"], **way, "keepalive": "1s"}
-        block["power"]["on"] = [real_driver(rig, server, driver) for driver in power_of(block)["on"]]
+        block["power"]["on"] = [real_driver(rig, example, server, driver) for driver in power_of(block)["on"]]
         block["power"] |= {**USUAL, **({"silence": "2s"} if "silence" in block["power"] else {})}
         nodes[server] = block
     return {**config, "nodes": nodes}
@@ -65,12 +68,12 @@ def power_of(block: dict[str, Any]) -> dict[str, Any]:
     return power
 
 
-def real_driver(rig: PowerRig, server: str, driver: dict[str, Any]) -> dict[str, Any]:
+def real_driver(rig: PowerRig, example: str, server: str, driver: dict[str, Any]) -> dict[str, Any]:
     [(kind, settings)] = driver.items()
     if kind == "wol":
         there = {"mac": rig.rack[server].mac, "broadcast": rig.rack[server].broadcast, "spacing": "0.2s"}
         if "jump" in settings:
-            there["jump"] = rig.rack["gateway"].address
+            there["jump"] = CAST[example].get(settings["jump"], rig.rack["gateway"].address)
         return {"wol": {**settings, **there}}
     return {kind: {**settings, **rig.bmc(server, kind, **({"watts": 0.0} if kind == "ilo" else {}))[kind]}}
 
@@ -84,11 +87,23 @@ def test_an_example_switches_its_servers_on_for_jobs_and_off_after_them(rig: Pow
     try:
         project = rig.project("quick", "import time\ntime.sleep(1)\n")
         wishes = [{"nodes": [name], "cpus": 1, "ram": "200M", "name": f"{example}-{name}"} for name in servers]
-        rig.ended(rig.submit_all([(project, wish) for wish in wishes]))
+        rig.ended(rig.submit_all([(project, wish) for wish in reversed(wishes)]))
         rig.all_off(*servers)
         assert sorted(rig.booted()) == sorted(servers)
         report = rig.ask("energy?since_s=0")
         assert {one["node"] for one in report["nodes"] if one["is_estimate"]} >= set(servers)
         assert rig.rack["gateway"].running
+        if example == "behind-a-node":
+            assert_the_way_outlasts_what_lies_behind_it(rig)
     finally:
         rig.close()
+
+
+def assert_the_way_outlasts_what_lies_behind_it(rig: PowerRig) -> None:
+    """Only the node behind is needed: the one before it comes on first and goes off last, by the rack's own record."""
+    rig.began_s = max(event.time_s for event in rig.rack.events()) + 1e-6
+    wish = {"nodes": ["far"], "cpus": 1, "ram": "200M", "name": "behind"}
+    rig.ended(rig.submit_all([("quick", wish)]))
+    rig.all_off("hop", "far")
+    switched = [(event.server, event.event) for event in rig.events() if event.event in ("power-on", "off")]
+    assert switched == [("hop", "power-on"), ("far", "power-on"), ("far", "off"), ("hop", "off")]

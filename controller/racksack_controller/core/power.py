@@ -10,8 +10,9 @@ import msgspec
 from racksack_controller.core.events import Event
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power_apply import has_work
-from racksack_controller.core.power_dark import could_wake, is_dark
+from racksack_controller.core.power_dark import could_wake, is_dark, lit_behind
 from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
+from racksack_controller.core.power_jumps import is_awaited, is_under_way, to_reach, way_first
 from racksack_controller.core.power_off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
 from racksack_controller.core.power_on import stagger, turn_s, whom_to_wake
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
@@ -52,10 +53,11 @@ def plan_power(
         _wishes(state, now),
         _for_people(state, now),
         _results(state, now),
+        to_reach(state, lambda: wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled), now),
         _on(view, wakes, pooled=pooled),
         _keep_on(view),
     )
-    for one in (decision for group in groups for decision in group):
+    for one in way_first(state, (decision for group in groups for decision in group), now):
         decided.setdefault(one.node, one)
     for one in [*_off(view, wakes, pooled=pooled), *_left_on(state, now, wakes)]:
         decided.setdefault(one.node, one)
@@ -70,10 +72,15 @@ def _wishes(state: State, now: float) -> list[Decision]:
             continue
         if power.wish is Wish.ON and is_dark(state, power):
             events.append(SwitchOnDecided(name, f"{power.wish_by} wants it on"))
-        elif power.wish is not Wish.ON and power.phase in (Phase.ON, Phase.SET_ASIDE) and not has_work(state, name):
+        elif power.wish is not Wish.ON and power.phase in (Phase.ON, Phase.SET_ASIDE) and not _is_needed(state, power):
             again = " and on again" if power.wish is Wish.CYCLE else ""
             events.append(SwitchOffDecided(name, f"{power.wish_by} wants it off{again}"))
     return events
+
+
+def _is_needed(state: State, power: NodePower) -> bool:
+    """Whether a node has work, or is on as the way to one that is on."""
+    return has_work(state, power.node) or (power.phase is Phase.ON and bool(lit_behind(state, power.node)))
 
 
 def _for_people(state: State, now: float) -> list[Decision]:
@@ -124,6 +131,8 @@ def _turn(view: View, wakes: list[float], *, pooled: bool) -> tuple[list[Candida
         wakes.append(begins_s)
         return [], ()
     wake = whom_to_wake(view, pooled=pooled)
+    # Those whose jump hosts boot already have had their turn; they come on when these answer.
+    wake = wake._replace(chosen=tuple(one for one in wake.chosen if not is_under_way(view.state, one.power.node)))
     turn, next_s = stagger(view, wake)
     wakes += [time_s for time_s in (next_s, wake.again_s) if time_s is not None]
     return turn, wake.jobs
@@ -165,7 +174,11 @@ def _off(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
         SwitchOffDecided(power.node, _idle(state, power, now))
         for power in due
         if state.nodes[power.node].drain is not None
-        or (state.rack.row[power.node] not in wanted and power.node not in spare)
+        or (
+            state.rack.row[power.node] not in wanted
+            and power.node not in spare
+            and not is_awaited(state, power, wanted, now)
+        )
     ]
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from racksack_controller.core import power_events as ev
 from racksack_controller.core.amounts import SLOTS
 from racksack_controller.core.events import Event
+from racksack_controller.core.power_dark import lit_behind
 from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.power_records import NodePower, Phase, PowerHold, PowerLine, Wish
 from racksack_controller.core.requeue import backoff_s, end_attempt, requeue_now
@@ -300,11 +301,11 @@ def _rehearsed(state: State, event: ev.BootRehearsed, now: float) -> None:
 
 
 def note_idle(state: State, now: float) -> None:
-    """Note since when each node that is on has had nothing to do."""
+    """Note since when each node that is on has had nothing to do, a jump host for those behind it included."""
     for name, power in list(state.power.items()):
         if power.phase is not Phase.ON:
             continue
-        busy = has_work(state, name)
+        busy = has_work(state, name) or bool(lit_behind(state, name))
         if busy and (power.idle_since_s is not None or power.gap_began_s is not None):
             state.put_power(replace(power, idle_since_s=None, gap_began_s=None, gap_s=_gap_s(power, now)))
         elif not busy and power.idle_since_s is None:

@@ -16,6 +16,7 @@ predictions", NeurIPS 2018, with a trust of one half).
 from __future__ import annotations
 
 from racksack_controller.core.power_apply import has_work
+from racksack_controller.core.power_dark import always_on_behind, lit_behind
 from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.core.power_records import NodePower, Phase, PowerTraits, boot_s, off_s
 from racksack_controller.core.power_view import Wanted
@@ -54,6 +55,8 @@ def keeps_on(state: State, power: NodePower, now: float) -> str | None:
         return "nothing here may switch it off"
     if has_work(state, power.node):
         return "it has work"
+    if others := [*lit_behind(state, power.node), *always_on_behind(state, power.node)]:
+        return f"{others[0]} is on and is reached through it"
     if power.logins:
         return f"{power.logins} people are logged in" if power.logins > 1 else "somebody is logged in"
     if power.held(now):

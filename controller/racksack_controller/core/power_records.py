@@ -50,6 +50,8 @@ class PowerTraits(msgspec.Struct, frozen=True, kw_only=True):
     off_s: float = OFF_GUESS_S
     boot_j: float | None = None  # energy of a boot, where somebody measured it; None: boot time at full power
     off_j: float | None = None
+    through: tuple[str, ...] = ()  # the nodes that it is reached through or woken from
+    behind: tuple[str, ...] = ()  # the nodes that are reached through it or woken from it
 
 
 class PowerHold(msgspec.Struct, frozen=True):

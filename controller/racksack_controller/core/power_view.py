@@ -15,7 +15,7 @@ from racksack_controller.core.expect import could_hold
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.power_dark import could_wake
+from racksack_controller.core.power_dark import could_wake, way_boot_s
 from racksack_controller.core.power_leave import left_to_others
 from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.core.power_records import NodePower, PowerTraits, boot_s, off_s
@@ -144,9 +144,8 @@ class View:
         for name, power in self.state.power.items():
             traits = self.state.power_traits.get(name)
             if traits is not None and traits.can_switch_on and could_wake(self.state, power, self.now):
-                found.append(
-                    Candidate(self.rack.row[name], power, traits, boot_s(power, traits), off_s(power, traits), 0.0)
-                )
+                boots_s = boot_s(power, traits) + way_boot_s(self.state, name)
+                found.append(Candidate(self.rack.row[name], power, traits, boots_s, off_s(power, traits), 0.0))
         known = [watts for one in found if (watts := _busy_watts(one.traits)) is not None]
         usual = sum(known) / len(known) if known else WATTS_GUESS
         return [one._replace(watts=_busy_watts(one.traits) or usual) for one in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from racksack_controller.core.power_dark import is_dark, left_alone
+from racksack_controller.core.power_dark import blocked_by, is_dark, left_alone, lit_behind, shut
 from racksack_controller.core.power_off import keeps_on, off_at_s
 from racksack_controller.core.power_policy import PowerPolicy, is_quiet, next_quiet_s
 from racksack_controller.core.power_records import NodePower, Phase, Wish, boot_s
@@ -44,7 +44,8 @@ def why_idle(state: State, node: Node, now: float) -> str:
     if power.wish in (Wish.OFF, Wish.CYCLE):
         return f"; to be switched off when its work is done, {power.wish_by} wants it {power.wish}"
     if power.idle_since_s is None:
-        return ""
+        others = lit_behind(state, node.name)
+        return f"; it stays on: {others[0]} is on and is reached through it" if others else ""
     idle = f"; idle for {format_duration(now - power.idle_since_s)}"
     at_s = off_at_s(state, power, now)
     if at_s is not None:
@@ -71,6 +72,12 @@ def why_waits(state: State, job: Job, able: Bools, now: float) -> str:
     free = [power for power in dark if _why_not(state, power, now) is None]
     if not free:
         return "; ".join(f"{power.node} {_why_not(state, power, now)}" for power in dark[:NAMED_MAX])
+    opening = [(power, way) for power in free for way in shut(state, power.node) if way.phase is Phase.BOOTING]
+    if opening:
+        power, way = opening[0]
+        return f"{power.node} is switched on when {way.node} is, through which it is reached; {way.node} " + _booting(
+            state, way, now
+        )
     names = ", ".join(power.node for power in free[:NAMED_MAX])
     quiet = _quiet(state.power_policy, job, now)
     if quiet:
@@ -114,6 +121,9 @@ def _why_not(state: State, power: NodePower, now: float) -> str | None:
         return f"is off and drained: {node.drain.reason}"
     if left_alone(power, now):
         return f"is set aside for {format_duration(power.retry_at_s - now)}: {power.problem or power.why}"
+    way = blocked_by(state, power.node, now)
+    if way is not None:
+        return f"is off and is reached through {way}, which may not be switched on now"
     return None
 
 

@@ -136,9 +136,9 @@ def _racks(wishes: Wishes) -> list[Rack]:
 def _power(wishes: Wishes, config: Config, idle_off_s: float | None) -> PowerModel | None:
     """What is configured about power; None when no node can be switched. New nodes are always on."""
     own: dict[str, PowerTraits | None] = {f"new{number}": None for number in range(1, len(wishes.added) + 1)}
-    behind = jump_nodes({name: (node.reach, node.power) for name, node in config.nodes.items()})
+    jumps = jump_nodes({name: (node.reach, node.power) for name, node in config.nodes.items()})
     for name, node in config.nodes.items():
-        traits = None if node.power is None else traits_of(node.power, name in behind)
+        traits = None if node.power is None else traits_of(name, node.power, jumps)
         if traits is not None and idle_off_s is not None:
             traits = msgspec.structs.replace(traits, idle_off_s=idle_off_s)
         own[name] = traits

@@ -1,0 +1,163 @@
+"""A jump host that is a node and is switched: on before what lies behind it, off when nothing needs it."""
+
+from __future__ import annotations
+
+from racksack_controller.core import events as ev
+from racksack_controller.core import power_events as pev
+from racksack_controller.core.power_records import Phase, Wish
+from racksack_controller.core.why import why_job, why_node
+from tests.core.builders import inventory, job, node, request
+from tests.core.power_bench import PowerBench
+
+IDLE_S = 60.0
+
+
+def rack(*, on: bool = False) -> PowerBench:
+    """`far` is reached through `gate`, which has too little for the jobs of these tests."""
+    bench = PowerBench({}, idle_off_s=IDLE_S)
+    bench.add("gate", 2, on=on, behind=("far",), idle_off_s=IDLE_S)
+    bench.add("far", 8, on=on, through=("gate",), idle_off_s=IDLE_S)
+    return bench
+
+
+def why(bench: PowerBench, name: str) -> str:
+    return why_node(bench.state, bench.state.nodes[name], bench.now)
+
+
+def test_the_jump_host_is_woken_first_and_the_node_when_it_answers() -> None:
+    bench = rack()
+    bench.submit(job(1, request(8)))
+    assert bench.step() == ["SwitchOn gate"]
+    assert "far is reached through it: job 1 is waiting" in why(bench, "gate")
+    assert bench.step() == [], "it boots"
+    assert "far is switched on when gate is" in why_job(bench.state, bench.state.jobs[1], bench.now)
+    bench.connect("gate")
+    assert bench.step() == ["SwitchOn far"]
+    assert bench.step() == []
+    bench.connect("far")
+    bench.step()
+    assert bench.state.jobs[1].attempt_key is not None
+
+
+def test_jump_hosts_that_follow_each_other_come_on_one_after_the_other() -> None:
+    bench = PowerBench({})
+    bench.add("a", 1, behind=("b", "c"))
+    bench.add("b", 1, through=("a",), behind=("c",))
+    bench.add("c", 8, through=("a", "b"))
+    bench.submit(job(1, request(8)))
+    for name in ("a", "b", "c"):
+        assert bench.step() == [f"SwitchOn {name}"]
+        assert bench.step() == []
+        bench.connect(name)
+
+
+def test_it_stays_on_while_the_node_is_on_and_goes_off_after_it() -> None:
+    bench = rack(on=True)
+    bench.submit(job(1, request(8)))
+    bench.run(1)
+    bench.now += 10 * IDLE_S
+    assert bench.step() == []
+    assert "far is on and is reached through it" in why(bench, "gate")
+    bench.finish(1)
+    assert bench.step() == []
+    bench.now += IDLE_S
+    assert bench.step() == ["SwitchOff far"]
+    bench.now += 10 * IDLE_S
+    assert bench.step() == [], "the way must last until the node is off"
+    bench.went_off("far")
+    assert bench.step() == [], "its own idle time begins now"
+    bench.now += IDLE_S
+    assert bench.step() == ["SwitchOff gate"]
+
+
+def test_a_job_for_the_node_keeps_it_on_and_calls_it_back() -> None:
+    bench = rack()
+    bench.connect("gate")
+    bench.step()
+    bench.now += IDLE_S
+    assert bench.step() == ["SwitchOff gate"]
+    bench.submit(job(1, request(8)))
+    assert bench.step() == ["SwitchWithdrawn gate"]
+    assert bench.step() == ["SwitchOn far"]
+
+
+def test_a_shutdown_that_was_asked_for_is_waited_for() -> None:
+    bench = rack()
+    bench.connect("gate")
+    bench.step()
+    bench.now += IDLE_S
+    bench.step()
+    bench.asked("gate", "soft_off")
+    bench.submit(job(1, request(8)))
+    assert bench.step() == []
+    bench.went_off("gate")
+    assert bench.step() == ["SwitchOn gate"]
+
+
+def test_one_that_may_not_be_woken_keeps_the_node_off_and_says_so() -> None:
+    bench = rack()
+    bench.happen(pev.PowerHeld("gate", None, "ann", "a new switch"))
+    bench.submit(job(1, request(8)))
+    assert bench.step() == []
+    assert "reached through gate, which may not be switched on now" in why_job(
+        bench.state, bench.state.jobs[1], bench.now
+    )
+    bench.happen(pev.PowerReleased("gate", "ann"))
+    assert bench.step() == ["SwitchOn gate"]
+    bench.happen(pev.PowerSwitched("gate", True, False, "it did not come up"))
+    assert bench.step() == [], "it is left alone for a while"
+    wake = bench.plan().wake_s
+    assert wake is not None
+    bench.now = wake
+    assert bench.step() == ["SwitchOn gate"], "and tried again by itself"
+
+
+def test_one_that_lost_its_power_is_woken_for_what_is_on_behind_it() -> None:
+    bench = rack(on=True)
+    lost = [ev.NodeDisconnected(name, "no answer") for name in ("gate", "far")]
+    bench.happen(*lost, pev.PowerSeen("gate", False, "the BMC says Off"))
+    assert bench.phase("far") is Phase.ON
+    assert bench.step() == ["SwitchOn gate"], "far would burn for ever"
+    assert "far is on and is reached through it" in why(bench, "gate")
+
+
+def test_an_operators_off_waits_for_the_node_behind() -> None:
+    bench = rack(on=True)
+    bench.happen(pev.PowerRequested("gate", Wish.OFF, "ann"))
+    assert bench.step() == []
+    bench.submit(job(1, request(2), nodes=("far",)))
+    bench.happen(pev.PowerRequested("far", Wish.OFF, "ann"))
+    assert bench.step() == ["SwitchOff far"]
+    bench.went_off("far")
+    assert bench.step() == ["SwitchOff gate"], "although a job waits for far"
+
+
+def test_a_wish_for_the_node_wakes_the_way() -> None:
+    bench = rack()
+    bench.happen(pev.PowerRequested("far", Wish.ON, "ann"))
+    assert bench.step() == ["SwitchOn gate"]
+    bench.connect("gate")
+    assert bench.step() == ["SwitchOn far"]
+
+
+def test_one_before_a_node_that_is_always_on_stays_on_and_is_woken_for_its_work() -> None:
+    bench = PowerBench({})
+    bench.add("gate", 2, behind=("always",), idle_off_s=IDLE_S)
+    always = node("always", inventory=inventory(8, 64), connected=False, boot_id="")
+    bench.happen(ev.NodeConfigured(always), ev.NodeDisconnected("always", "no way"))
+    assert bench.step() == []
+    bench.submit(job(1, request(8)))
+    assert bench.step() == ["SwitchOn gate"]
+    bench.connect("gate")
+    bench.now += 10 * IDLE_S
+    assert bench.step() == []
+    assert "always is on and is reached through it" in why(bench, "gate")
+
+
+def test_others_are_not_kept_waiting_by_a_way_that_boots() -> None:
+    bench = rack()
+    bench.add("other", 8)
+    bench.submit(job(1, request(8), nodes=("far",)))
+    assert bench.step() == ["SwitchOn gate"]
+    bench.submit(job(2, request(8), nodes=("other",)))
+    assert bench.step() == ["SwitchOn other"]
