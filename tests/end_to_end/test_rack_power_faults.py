@@ -82,8 +82,8 @@ def test_jobs_get_done_whatever_is_wrong_with_the_way_to_their_server(rig: Power
         "power-on",
     ]
     assert "refused" in rig.story()
+    rig.bmcs["r1"].set_faults(already_400=True)  # restarted, and quick: it knows of no session any more
     rig.all_off("r1", timeout_s=60.0 + 10 * SLOW_S)
-    rig.bmcs["r1"].set_faults(already_400=True)  # restarted: it knows of no session any more
 
 
 def test_a_server_that_comes_up_without_ssh_is_switched_off_and_set_aside_until_it_is_mended(

@@ -11,6 +11,7 @@ from racksack_controller.core.events import Event
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power_apply import has_work
 from racksack_controller.core.power_dark import could_wake, is_dark, lit_behind
+from racksack_controller.core.power_early import Early, whom_to_wake_early
 from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
 from racksack_controller.core.power_jumps import is_awaited, is_under_way, to_reach, way_first
 from racksack_controller.core.power_off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
@@ -49,17 +50,19 @@ def plan_power(
     view = View(state, now, policy, scheduling, pooled=pooled)
     wakes: list[float] = []
     decided: dict[str, Decision] = {}
+    early = whom_to_wake_early(view)
     groups = (
         _wishes(state, now),
         _for_people(state, now),
         _results(state, now),
         to_reach(state, lambda: wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled), now),
         _on(view, wakes, pooled=pooled),
+        _before_their_time(view, early, wakes),
         _keep_on(view),
     )
     for one in way_first(state, (decision for group in groups for decision in group), now):
         decided.setdefault(one.node, one)
-    for one in [*_off(view, wakes, pooled=pooled), *_left_on(state, now, wakes)]:
+    for one in [*_off(view, early, wakes, pooled=pooled), *_left_on(state, now, wakes)]:
         decided.setdefault(one.node, one)
     return PowerPlan(tuple(decided.values()), min((time_s for time_s in wakes if time_s > now), default=None))
 
@@ -138,6 +141,26 @@ def _turn(view: View, wakes: list[float], *, pooled: bool) -> tuple[list[Candida
     return turn, wake.jobs
 
 
+def _before_their_time(view: View, early: Early, wakes: list[float]) -> list[Decision]:
+    """Nodes for jobs that are to begin at a certain time, a boot before that; staggered as all boots are."""
+    wakes += [] if early.again_s is None else [early.again_s]
+    if not early.chosen:
+        return []
+    if (begins_s := turn_s(view)) > view.now:
+        wakes.append(begins_s)
+        return []
+    staggered = view.policy.boot_stagger_s > 0
+    wakes += [view.now + view.policy.boot_stagger_s] if staggered and len(early.chosen) > 1 else []
+    return [
+        SwitchOnDecided(
+            one.power.node,
+            f"job {job.number} is to begin in {format_duration(max(0.0, job.begin_s - view.now))}",
+            (job.number,),
+        )
+        for one, job in early.chosen[: 1 if staggered else None]
+    ]
+
+
 def _waiting(jobs: tuple[int, ...]) -> str:
     if not jobs:
         return "jobs are waiting"
@@ -154,7 +177,7 @@ def _keep_on(view: View) -> list[Decision]:
     return [SwitchOnDecided(one.power.node, why) for one in cheapest[: view.policy.keep_on - on]]
 
 
-def _off(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
+def _off(view: View, early: Early, wakes: list[float], *, pooled: bool) -> list[Decision]:
     """Nodes that have been idle for long enough, and that nothing in the queue may use."""
     state, now = view.state, view.now
     due: list[NodePower] = []
@@ -168,7 +191,7 @@ def _off(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
             wakes.append(at_s)
     if not due:
         return []
-    wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled)
+    wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) | early.rows
     spare = spare_to_keep(state, view.policy)
     return [
         SwitchOffDecided(power.node, _idle(state, power, now))

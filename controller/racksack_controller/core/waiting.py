@@ -152,6 +152,27 @@ class Waiting:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
+    def begin_by(self, until_s: float) -> tuple[list[Job], float | None]:
+        """The jobs that asked to begin at a time up to `until_s`, the earliest first, and the first moment after it.
+
+        Only the part of the heap up to `until_s` is looked at.
+        """
+        found: list[tuple[float, int]] = []
+        after: list[float] = []
+        places = [0]
+        for place in places:
+            if place >= len(self._later):
+                continue
+            eligible, number = self._later[place]
+            if eligible > until_s:
+                after.append(eligible)
+                continue
+            places += (2 * place + 1, 2 * place + 2)
+            job = self._later_jobs.get(number)
+            if job is not None and eligible == eligible_at_s(job) == job.spec.begin_at_s:
+                found.append((eligible, number))
+        return [self._later_jobs[number] for _, number in sorted(set(found))], min(after, default=None)
+
     def repredict(self, key: HistoryKey) -> None:
         """The history of a program has changed."""
         if key in self._programs:
