@@ -19,7 +19,7 @@ from tests.rack import Rack, ServerSpec
 
 BIN = Path(sys.executable).parent
 SPOOL = "/var/lib/racksack"
-LOST_AFTER_S = 15
+LOST_AFTER_S = 10
 SIZES: dict[str, dict[str, Any]] = {
     "r1": {"cpus": 4, "ram": "8G", "max_jobs": 5, "reserve": {"cpus": 1, "ram": "1G"}},
     "r2": {"cpus": 6, "ram": "6G", "labels": ["big"]},

@@ -27,7 +27,7 @@ def settings_of(nodes: dict[str, dict[str, dict[str, str]]], name: str) -> SshSe
     ssh = dict(nodes[name]["ssh"])
     jump = settings_of(nodes, ssh.pop("jump")) if "jump" in ssh else None
     identity = Path(ssh.pop("identity"))
-    return SshSettings(**ssh, identity=identity, jump=jump, keepalive_s=0.5, connect_timeout_s=10.0)
+    return SshSettings(**ssh, identity=identity, jump=jump, keepalive_s=0.5, connect_timeout_s=4.0)
 
 
 async def drive(settings: SshSettings) -> None:
