@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from racksack_controller.config import load_config
+from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
 from racksack_controller.core import power_events as pe
 from racksack_controller.core.actions import Action, SwitchOff, SwitchOn
@@ -21,7 +25,10 @@ from racksack_controller.loop import Loop
 from racksack_controller.power.build import NodePower
 from racksack_controller.power.settings import PowerSettings
 from racksack_controller.power_edge import Powered, PowerEdge
+from racksack_controller.power_side import PowerSide
+from racksack_controller.store import Store
 from racksack_jobspecs.resources import Inventory
+from tests.power import rigs
 from tests.power.test_ladder import Way, World
 
 
@@ -211,3 +218,22 @@ async def test_closing_leaves_the_decision_to_be_carried_out_after_a_restart() -
     await scene.edge.close()
     assert scene.phase is Phase.BOOTING
     assert not [event for event in scene.loop.told if isinstance(event, pe.PowerSwitched)]
+
+
+async def test_a_boot_under_way_is_not_gone_on_with_before_its_drivers_are_there(tmp_path: Path) -> None:
+    """After a restart the core asks for it as soon as it knows that the node can be switched."""
+    file = tmp_path / "racksack.yaml"
+    power = f'{{on: [{{wol: {{mac: "{rigs.MAC}"}}}}], off: [ssh]}}'
+    file.write_text(
+        f"spool: {tmp_path}\nnodes:\n  r1:\n    ssh: {{host: r1.example.org, user: u}}\n    power: {power}\n"
+    )
+    loop, store = Recorder(), Store(tmp_path / "racksack.db")
+    side = PowerSide(cast(Loop, loop), store)
+    drivers_known: list[bool] = []
+    loop.after.append(lambda: drivers_known.append("r1" in side.edge.nodes))
+    connector = SimpleNamespace(retry_now=lambda: None, let_go=lambda sentence: None)
+    await side.add("r1", load_config(file).nodes, cast(Connector, connector))
+    assert isinstance(loop.told[0], pe.PowerConfigured)
+    assert drivers_known[0]
+    await side.close()
+    store.close()
