@@ -16,7 +16,7 @@ import signal
 import time
 from typing import Any, Dict, Iterator, Optional, Tuple
 
-from racksack_agent import limits, outputs, processes, ramdisk, records, signals, variables
+from racksack_agent import limits, outputs, processes, ram_shared, ramdisk, records, signals, variables
 from racksack_agent.gathered import Gathered
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.sessions import Sessions
@@ -218,3 +218,4 @@ def clean(folder: AttemptFolder, launch: Report) -> None:
     """Undo what an attempt set up outside of its folder."""
     limits.remove_group(launch["limit"]["path"])
     ramdisk.remove(folder)
+    ram_shared.leave(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict
 
-from racksack_agent import copying, environment, ramdisk, records, variables
+from racksack_agent import copying, environment, ram_shared, ramdisk, records, variables
 from racksack_agent.ending import StopRequest
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
@@ -38,13 +38,17 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
     copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
     os.chdir(folder.work)  # all programs of the attempt start here
     entry = entry_path(folder.work, order["entrypoint"])
-    ram_folder = None
-    if order["stage_in_ram"]:
+    ram_folder, shared = None, None
+    if order["stage_in_ram"] and order["sweep"] is not None:
+        shared = ram_shared.stage(folder, order["stage_in_ram"], stop)
+        ram_folder = shared.folder
+    elif order["stage_in_ram"]:
         ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
     made = environment.make(folder, order, stop)
     env = variables.job_variables(order, folder.path, made.venv, ram_folder)
     if order["sweep"] is not None:
-        return Prepared(plan.prepare(folder, order, made.python), env)
+        in_ram = shared.told() if shared is not None else None
+        return Prepared(plan.prepare(folder, order, made.python, in_ram), env)
     return Prepared([*command(entry, order["entrypoint"], made.python), *order["args"]], env)
 
 

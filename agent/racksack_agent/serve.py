@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict
 
-from racksack_agent import ops, relaunching, removing, sweeping
+from racksack_agent import ops, ram_shared, relaunching, removing, sweeping
 from racksack_agent.agent import Agent
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
@@ -121,6 +121,7 @@ class Server:
     def run(self) -> None:
         """Serve until the input ends; workers that are at it are not waited for."""
         news = NewsPipe(self.agent.home.run)
+        ram_shared.sweep(self.agent.home)
         try:
             next_scan_s = time.monotonic() + _RESCAN_S
             while not self.requests.ended and not self.output.broken:

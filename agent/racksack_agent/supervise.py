@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Callable, Dict
 
-from racksack_agent import job, outputs, panes, prepare, processes, ramdisk, records, signals
+from racksack_agent import job, outputs, panes, prepare, processes, ram_shared, ramdisk, records, signals
 from racksack_agent.echo import Echo
 from racksack_agent.ending import End, StopRequest
 from racksack_agent.gathered import Gathered
@@ -133,6 +133,7 @@ class Supervisor:
         gathered = outputs.gather(folder.work, folder.out, order["outputs"], order["max_output_bytes"])
         judge_outputs(end, gathered, folder.out)
         ramdisk.remove(folder)
+        ram_shared.leave(folder)
         panes.close(self.pane, folder)
         report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
         report.update(exit_code=end.exit_code, signal=end.signal, dropped=gathered.dropped)

@@ -109,10 +109,9 @@ def sweep_story(sweep: SweepView, best: Ranking | None) -> str:
         facts.append(("ended", f"{iso_local(sweep.ended_at_s)}{took}"))
     lines += [f"  {name:<10}{clean(value)}" for name, value in facts]
     if sweep.nodes:
-        lines += [
-            "",
-            table(("NODE", "WORKERS", "RATE", "UNDER WAY", "CHUNKS"), [_node_row(node) for node in sweep.nodes]),
-        ]
+        lines += ["", table(("NODE", "WORKERS", "RATE", "UNDER WAY", "CHUNKS"), list(map(_node_row, sweep.nodes)))]
+        held = [(node.node, node.ram.sentence) for node in sweep.nodes if node.ram is not None]
+        lines += ["", table(("NODE", "RAM DISK"), [list(map(clean, row)) for row in held])] if held else []
     if best is not None and best.rows:
         lines += ["", f"best by {clean(best.by)}:", ranking_table(best)]
     if sweep.events:

@@ -261,6 +261,15 @@ class MetricName(msgspec.Struct, frozen=True):
     direction: str = "max"
 
 
+class SweepRam(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in a node's memory for a sweep. `state`: checked, copying, failed."""
+
+    state: str
+    bytes: int = 0
+    checksum: str | None = None
+    sentence: str = ""
+
+
 class SweepNode(msgspec.Struct, frozen=True, kw_only=True):
     """What a node does for a sweep."""
 
@@ -270,6 +279,7 @@ class SweepNode(msgspec.Struct, frozen=True, kw_only=True):
     under_way: int = 0
     chunks: list[dict[str, Any]] = []
     rate_points_s: float = 0.0
+    ram: SweepRam | None = None  # None: its runners read nothing from memory
 
 
 class SweepView(msgspec.Struct, frozen=True, kw_only=True):

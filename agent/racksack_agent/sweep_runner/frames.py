@@ -9,7 +9,8 @@ Headers have `k`, the kind, and `c`, the chunk:
             `cols`: [[name, kind, bytes], ...] of the columns in the body; `t`: bytes of the seconds each took (f)
     fail    `p`: [[point, kind, sentence, seconds], ...]; kind: error, timeout, crash, oom
     back    `p`: [[lo, hi], ...]: points that the runner gives back unstarted, because it was asked to
-    ready   the workers are up: `slots`, `s` (seconds it took), `ram` (checksums of what lies in memory)
+    ready   the workers are up: `slots`, `s` (seconds it took), `ram` (of the checked copy in memory: `checksum`,
+            `bytes`; null where there is none)
     beat    the runner is alive: `busy` workers, `restarts`, and what each works on
 
 Kinds of columns: d (float64), q (int64), j (a JSON list). All numbers are little endian.

@@ -14,8 +14,11 @@ from racksack_agent.starting import agent_command
 Order = Dict[str, Any]
 
 
-def prepare(folder: AttemptFolder, order: Order, python: Optional[str]) -> list[str]:
-    """Make the runner's files; its command line. Raises PrepareError, OSError."""
+def prepare(folder: AttemptFolder, order: Order, python: Optional[str], in_ram: Optional[Dict[str, Any]]) -> list[str]:
+    """Make the runner's files; its command line. `in_ram`: what `ready` tells of the copy in memory.
+
+    Raises PrepareError, OSError.
+    """
     plan = order["sweep"]
     slots = int(plan.get("slots") or 0)
     if slots < 1:
@@ -32,6 +35,7 @@ def prepare(folder: AttemptFolder, order: Order, python: Optional[str]) -> list[
         "gpus": order["gpus"],
         "limit": order["limit"],
         "ram_bytes": order["ram_bytes"],
+        "in_ram": in_ram,
     }
     records.replace(folder.sweep_plan, records.encode(whole))
     return agent_command("sweep", folder.path)

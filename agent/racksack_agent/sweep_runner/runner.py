@@ -314,7 +314,7 @@ class Runner:
 
     def _ready(self) -> None:
         seconds = round(time.monotonic() - self._began_s, 3)
-        ready = {"k": "ready", "c": 0, "slots": len(self._slots), "s": seconds, "ram": self._plan.get("ram", {})}
+        ready = {"k": "ready", "c": 0, "slots": len(self._slots), "s": seconds, "ram": self._plan["in_ram"]}
         self._write(frames.encode(ready))
 
     def _beat(self) -> None:

@@ -43,6 +43,14 @@ class Suspects(msgspec.Struct, frozen=True):
     losses: int
 
 
+class InRam(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies in a node's memory for a sweep."""
+
+    checksum: str = ""
+    size_bytes: int = msgspec.field(default=0, name="bytes")
+    problem: str = ""  # why the node's latest runner could not be prepared; then nothing lies there
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a sweep is. Points are counted in one run: those of the control run begin anew."""
 
@@ -63,6 +71,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ready_at_s: float | None = None  # the workers of the first runner were up
     ended_at_s: float | None = None
     main_failed: int = 0  # of the main run, once the control run goes on
+    in_ram: dict[str, InRam] = {}  # by node, as its latest runner told
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

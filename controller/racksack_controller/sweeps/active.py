@@ -78,6 +78,7 @@ class Active:
         self._retries: list[tuple[float, int]] = []  # (when, point)
         self.outcomes: list[Outcome] = []  # what an adaptive search has not been told yet
         self.was_ready = False  # a runner's workers have come up since the controller's start
+        self.preparing: frozenset[str] = frozenset()  # nodes on which a runner of it is being prepared
         self.is_stale = False  # a write failed: load it again
 
     @property
@@ -123,6 +124,11 @@ class Active:
     def leases_of(self, attempt: str) -> list[Lease]:
         """What one runner has."""
         return [lease for lease in self.leases.values() if lease.chunk.attempt == attempt]
+
+    @property
+    def uses_ram(self) -> bool:
+        """Whether its runners read paths of the project from memory."""
+        return bool(self.spec.ramdisk or self.sweep.spec.stage_in_ram)
 
     # Retries
 

@@ -180,9 +180,11 @@ class Sweeps:
 
     def _meet(self, active: Active) -> None:
         """Know the attempts of runner jobs that may tell results."""
-        for job in self._jobs.get(active.id, {}).values():
-            attempt = self._loop.state.attempts.get(job.attempt_key)
-            if attempt is None or attempt.state not in _WITH_RESULTS or attempt.key in active.runners:
+        jobs = self._jobs.get(active.id, {}).values()
+        attempts = [one for job in jobs if (one := self._loop.state.attempts.get(job.attempt_key)) is not None]
+        active.preparing = frozenset(one.node for one in attempts if one.state is JobState.PREPARING)
+        for attempt in attempts:
+            if attempt.state not in _WITH_RESULTS or attempt.key in active.runners:
                 continue
             position = self._store.look(lambda connection, key=attempt.key: ledger.stream_position(connection, key))  # type: ignore[misc]
             if position is None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from racksack_controller.core.sweep_ranges import Range, Ranges
+from racksack_controller.core.sweep_records import InRam
 
 Numbers = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]  # float64, int64, or objects
@@ -42,7 +43,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     p: msgspec.Raw = msgspec.Raw(b"[]")
     slots: int = 0
     s: float = 0.0
-    ram: dict[str, str] = {}
+    ram: InRam | None = None
     busy: int = 0
     waiting: int = 0
     restarts: int = 0

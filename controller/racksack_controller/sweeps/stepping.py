@@ -16,7 +16,7 @@ from racksack_controller.core import sweep_rules
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import Attempt, State
 from racksack_controller.core.sweep_ranges import ranges_of
-from racksack_controller.core.sweep_records import CONTROL, MAIN
+from racksack_controller.core.sweep_records import CONTROL, MAIN, InRam
 from racksack_controller.loop import Loop
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import handing, ledger, reading, runner_jobs, taking
@@ -129,12 +129,19 @@ class Stepper:
         """Why the sweep ends now; empty when it goes on."""
         for job in ended:
             if job.state in _FAULTS:
-                active.snapshot(faults=active.progress.faults + 1)
+                active.snapshot(faults=active.progress.faults + 1, in_ram=self._in_ram(active, job))
                 log.warning("sweep=%s runner=%s ended as %s: %s", active.id, job.id, job.state, job.reason)
                 reason = sweep_rules.ended_badly(active.progress, job.state, job.reason, was_ready=active.was_ready)
                 if reason:
                     return reason
         return sweep_rules.too_many_failed(active.spec, active.progress)
+
+    def _in_ram(self, active: Active, job: Job) -> dict[str, InRam]:
+        """What lies in memory on each node, once a runner has ended badly."""
+        attempt = self._state.attempts.get(job.attempt_key)
+        if attempt is None or job.state is not JobState.PREPARE_FAILED or not active.uses_ram:
+            return active.progress.in_ram
+        return active.progress.in_ram | {attempt.node: InRam(problem=job.reason)}
 
     # Points
 

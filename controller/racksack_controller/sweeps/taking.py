@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from racksack_controller.core import sweep_rules, sweep_sizes
-from racksack_controller.core.sweep_records import Failure, Progress
+from racksack_controller.core.sweep_records import Failure, InRam, Progress
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import ledger
 from racksack_controller.sweeps.active import Active, Lease, Runner
@@ -37,6 +37,7 @@ class Taken:
     touched: dict[int, Lease] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
+    in_ram: InRam | None = None
 
 
 async def take(active: Active, runner: Runner, data: bytes, store: Store, now: float) -> bool:
@@ -122,6 +123,7 @@ def _read(active: Active, runner: Runner, told: list[Told], now: float) -> Taken
         number = one.header.c
         if one.header.k == "ready":
             runner.is_ready = active.was_ready = True
+            taken.in_ram = one.header.ram
             continue
         lease = active.leases.get(number)
         if lease is None or lease.chunk.attempt != runner.attempt:
@@ -219,6 +221,7 @@ def _progress(active: Active, runner: Runner, taken: Taken, now: float) -> Progr
         speeds=speeds,
         faults=faults,
         ready_at_s=ready_at_s,
+        in_ram=progress.in_ram if taken.in_ram is None else progress.in_ram | {runner.node: taken.in_ram},
     )
 
 

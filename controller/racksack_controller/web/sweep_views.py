@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from racksack_controller.core.sweep_records import CONTROL, Progress, Sweep
+from racksack_controller.core.sweep_records import CONTROL, InRam, Progress, Sweep
 from racksack_controller.sweeps.active import Active, Runner, slots_of
 from racksack_controller.sweeps.numbers import is_drawn
 from racksack_controller.web.views import View, gpu_text
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec, Target
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
-from racksack_jobspecs.units import format_duration
+from racksack_jobspecs.units import format_duration, format_memory
 
 _AS_JOB = {
     SweepState.RUNNING: "running",
@@ -96,11 +96,11 @@ def rate_points_s(progress: Progress, ready: list[Runner], slots: int) -> float:
 def _nodes(active: Active, progress: Progress, slots: int) -> list[View]:
     """What each node does for a sweep."""
     views: dict[str, View] = {}
+    if active.uses_ram:
+        failed = [name for name, one in progress.in_ram.items() if one.problem]
+        views = {name: _node_view(name) for name in (*active.preparing, *failed)}
     for runner in active.runners.values():
-        view = views.setdefault(
-            runner.node,
-            {"node": runner.node, "runners": 0, "workers": 0, "under_way": 0, "chunks": [], "rate_points_s": 0.0},
-        )
+        view = views.setdefault(runner.node, _node_view(runner.node))
         view["runners"] += 1
         if is_ready(runner):
             view["workers"] += slots
@@ -110,7 +110,34 @@ def _nodes(active: Active, progress: Progress, slots: int) -> list[View]:
             view["chunks"].append(
                 {"chunk": lease.chunk.number, "left": lease.left.size, "handed_at_s": lease.chunk.handed_at_s}
             )
+    if active.uses_ram:
+        for name, view in views.items():
+            view["ram"] = _ram_view(
+                progress.in_ram.get(name), is_up=view["workers"] > 0, is_new=name in active.preparing
+            )
     return sorted(views.values(), key=lambda view: str(view["node"]))
+
+
+def _node_view(name: str) -> View:
+    return {
+        "node": name,
+        "runners": 0,
+        "workers": 0,
+        "under_way": 0,
+        "chunks": [],
+        "rate_points_s": 0.0,
+        "ram": None,
+    }
+
+
+def _ram_view(told: InRam | None, *, is_up: bool, is_new: bool) -> View:
+    """What lies in a node's memory. `is_up`: a runner works there; `is_new`: one is being prepared."""
+    if is_up and told is not None and told.checksum:
+        sentence = f"in RAM, checked ({format_memory(told.size_bytes)})"
+        return {"state": "checked", "bytes": told.size_bytes, "checksum": told.checksum, "sentence": sentence}
+    if told is not None and told.problem and not is_new:
+        return {"state": "failed", "bytes": 0, "checksum": None, "sentence": told.problem}
+    return {"state": "copying", "bytes": 0, "checksum": None, "sentence": "being copied"}
 
 
 def target_text(target: Target) -> str:
