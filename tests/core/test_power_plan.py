@@ -124,6 +124,13 @@ def test_a_job_marked_no_wake_waits_until_a_node_is_on_anyway() -> None:
 NIGHT = PowerPolicy(boot_stagger_s=0.0, quiet=(Window(22 * 3600, 7 * 3600),), quiet_priority=0, zone=UTC)
 
 
+def test_jobs_that_may_not_wake_a_node_hide_none_that_may() -> None:
+    bench = PowerBench({"r1": 8})
+    bench.submit(*(job(number, request(8, 1), no_wake=True) for number in range(1, 700)))
+    bench.submit(job(700, request(8, 1)))
+    assert bench.step() == ["SwitchOn r1"]
+
+
 def test_jobs_of_low_priority_wake_nodes_in_quiet_hours_only() -> None:
     bench = PowerBench({"r1": 8}, policy=NIGHT)
     bench.now = datetime(2026, 3, 1, 18, 0, tzinfo=UTC).timestamp()

@@ -16,7 +16,7 @@ from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.power_dark import could_wake, way_boot_s
-from racksack_controller.core.power_leave import left_to_others
+from racksack_controller.core.power_leave import left_to_others, may_wake
 from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.core.power_records import NodePower, PowerTraits, boot_s, off_s
 from racksack_controller.core.rack import Admission, Bools, Floats, Ints
@@ -70,24 +70,27 @@ class View:
         """The first jobs of the queue that no limit keeps from starting.
 
         Those whose nodes the jobs ahead of them fill many times over are passed by, not the end of it: what waits for
-        large nodes hides nobody who could have a small one.
+        large nodes hides nobody who could have a small one. Jobs that may not wake a node fill none for those that may.
         """
         limits = Limits(self.state, self.scheduling)
         waiting = self.state.lines
-        filled = np.zeros(len(self.rack.nodes))
-        full: set[Kind] = set()  # what is asked for by jobs that are passed by
+        filled = np.zeros((2, len(self.rack.nodes)))  # by jobs that may not wake a node, and by those that may
+        full: set[tuple[Kind, bool]] = set()  # what is asked for by jobs that are passed by
         done: set[int] = set()  # their lines
         taken = 0
         ordered = jobs_in_order(self.state, waiting.open_lines(), self.now, self.scheduling, done)
         for entry in islice(ordered, LOOKED_MAX):
             index, line = entry[-1], waiting.lines[entry[-1]]
-            kind = (line.admission, line.kind, line.need)
-            if kind in full or limits.reached(line):
+            wakes = may_wake(self.state, entry[-2], self.now)
+            kind = ((line.admission, line.kind, line.need), wakes)
+            if limits.reached(line) or (wakes and kind in full):
                 done.add(index)
                 continue
+            if kind in full:
+                continue  # others in its line may wake one
             able = self._could_hold(line)
-            self._fill(filled, able, line)
-            if able.any() and filled[able].min() >= FILLED_MAX:
+            self._fill(filled[int(wakes)], able, line)
+            if able.any() and filled[int(wakes), able].min() >= FILLED_MAX:
                 full.add(kind)
             limits.count(line)
             yield self._wanted(entry, line, able)
