@@ -19,7 +19,7 @@ from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants
 from racksack_jobspecs.states import JobState
 from tests.core.builders import job, report, request
-from tests.core.power_bench import PowerBench
+from tests.core.power_bench import PowerBench, traits
 
 NAMES = ("node1", "node10", "node2")  # one name begins with another
 SIZES = dict(zip(NAMES, (4, 8, 4), strict=True))
@@ -50,11 +50,15 @@ class Switching(RuleBasedStateMachine):
         plan = self.bench.plan()
         assert self.bench.plan() == plan, "asking changes nothing"
         for decided in plan.events:
+            self.check_the_way(decided)
             if isinstance(decided, pev.SwitchOffDecided):
                 assert not has_work(self.bench.state, decided.node)
                 power = self.bench.power(decided.node)
                 assert power.wish or not power.held(self.bench.now), "a hold outlasts all but a later wish"
         self.bench.happen(*plan.events, after_s=0.0)
+
+    def check_the_way(self, decided: ev.Event) -> None:
+        """Nothing is asked of a decision where no node lies behind another."""
 
     @rule(data=st.data(), how=st.sampled_from(["well", "well", "badly", "asked"]))
     def switch(self, data: st.DataObject, how: str) -> None:
@@ -187,7 +191,30 @@ class Switching(RuleBasedStateMachine):
         return any(not one.spec.no_wake for one in self.bench.state.jobs.values())
 
 
+class SwitchingBehindAJumpHost(Switching):
+    """The same where node2 is reached through node1."""
+
+    @initialize()
+    def configure(self) -> None:
+        """As before, with a jump host."""
+        super().configure()
+        roles = {"node1": {"behind": ("node2",)}, "node2": {"through": ("node1",)}}
+        for name, role in roles.items():
+            self.bench.happen(pev.PowerConfigured(name, traits(idle_off_s=60.0, **role)), after_s=0.0)
+
+    def check_the_way(self, decided: ev.Event) -> None:
+        """The way is on before the node, and as long as the node is."""
+        gate = self.bench.power("node1")
+        if isinstance(decided, pev.SwitchOnDecided) and decided.node == "node2":
+            assert gate.phase is Phase.ON
+            assert self.bench.state.nodes["node1"].connected
+        if isinstance(decided, pev.SwitchOffDecided) and decided.node == "node1" and gate.phase is Phase.ON:
+            assert self._is_dark("node2") or self.bench.phase("node2") is Phase.UNKNOWN
+
+
 TestSwitching = Switching.TestCase
 TestSwitching.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
+TestSwitchingBehindAJumpHost = SwitchingBehindAJumpHost.TestCase
+TestSwitchingBehindAJumpHost.settings = TestSwitching.settings
