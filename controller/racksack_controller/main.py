@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_controller.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
+from racksack_controller.memory import give_large_blocks_back
 from racksack_controller.nodes.settings import LocalSettings
 from racksack_controller.spool import SpoolError, prepare
 from racksack_controller.store import StoreError
@@ -31,6 +32,7 @@ log = logging.getLogger("racksack")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the controller; gives the exit code."""
+    give_large_blocks_back()
     options = _parser().parse_args(arguments)
     try:
         read = partial(embedded_config, options.home) if options.embedded else partial(load_config, options.config)

@@ -60,6 +60,21 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_snapshot(path: Path) -> sqlite3.Connection:
+    """A connection that sees the store as it is now, for as long as it is open. For the thread that opens it.
+
+    Raises StoreError.
+    """
+    connection = _open_for_reading(path)
+    try:
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the view begins with the first read
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(f"the store {path} could not be read: {error}") from error
+    return connection
+
+
 def _open_for_reading(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from racksack_controller.core.sweep_records import Sweep
-from racksack_controller.sweeps import ledger, reading
-from racksack_controller.sweeps.folder import params_of_points
+from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.in_order import InOrder
+from racksack_controller.sweeps.reading import Table, params_of_points
 from racksack_jobspecs.sweep.spec import Params
 
 BLOCK = 5_000
@@ -22,43 +22,52 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Export:
-    """The results of one run as they are now; `next_block` is called in a reading thread until it gives nothing."""
+    """The results of one run; `next_block` is called in a reading thread until it gives nothing.
+
+    All calls get one connection, on which the store does not change meanwhile (`store.open_snapshot`).
+    """
 
     def __init__(self, connection: sqlite3.Connection, sweep: Sweep, run: int, *, as_csv: bool) -> None:
         self._sweep = sweep
-        self._table = reading.table(connection, sweep.id, run)
-        self._order = np.argsort(self._table.points, kind="stable")
-        self._metrics = list(self._table.metrics)
+        self._results = InOrder(connection, sweep.id, run)
+        self._table: Table | None = self._results.next_table(connection)
         self._failures = ledger.failures_of(connection, sweep.id, run, waiting=False)
         self._params = param_names(sweep)
         self._as_csv = as_csv
-        self._at = 0
+        self._at = 0  # in the table
         self._is_begun = False
 
     def next_block(self, connection: sqlite3.Connection) -> bytes:
         """Some lines; empty at the end."""
-        rows = self._results(connection) if self._at < len(self._order) else self._failed(connection)
+        rows = self._done(connection) if self._table is not None else self._failed(connection)
         if not self._as_csv:
             return b"".join(_encode(row) + b"\n" for row in rows)
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         if not self._is_begun:
             self._is_begun = True
-            writer.writerow(["point", *self._params, *self._metrics, "seconds", "failure"])
+            writer.writerow(["point", *self._params, *self._results.metrics, "seconds", "failure"])
         writer.writerows(self._line(row) for row in rows)
         return text.getvalue().encode()
 
-    def _results(self, connection: sqlite3.Connection) -> Iterator[dict[str, Any]]:
-        rows = self._order[self._at : self._at + BLOCK]
-        self._at += len(rows)
-        points = self._table.points[rows].tolist()
+    def _done(self, connection: sqlite3.Connection) -> list[dict[str, Any]]:
+        """Some of the points that have results."""
+        assert self._table is not None  # noqa: S101 - the caller looked
+        table, first = self._table, self._at
+        self._at = min(first + BLOCK, len(table))
+        rows = slice(first, self._at)
+        points = table.points[rows].tolist()
         params = params_of_points(connection, self._sweep, points)
-        columns = [self._table.metrics[name][rows].tolist() for name in self._metrics]
-        seconds = self._table.seconds[rows].tolist()
+        columns = {name: column[rows].tolist() for name, column in table.metrics.items()}
+        seconds = table.seconds[rows].tolist()
+        if self._at == len(table):
+            self._table, self._at = self._results.next_table(connection), 0
+        found = []
         for index, point in enumerate(points):
-            values = {name: column[index] for name, column in zip(self._metrics, columns, strict=True)}
+            values = {name: column[index] for name, column in columns.items()}
             known = {name: value for name, value in values.items() if not _is_absent(value)}
-            yield _row(point, params.get(point, {}), known, seconds[index], None)
+            found.append(_row(point, params.get(point, {}), known, seconds[index], None))
+        return found
 
     def _failed(self, connection: sqlite3.Connection) -> Iterator[dict[str, Any]]:
         block, self._failures = self._failures[:BLOCK], self._failures[BLOCK:]
@@ -69,7 +78,7 @@ class Export:
 
     def _line(self, row: dict[str, Any]) -> list[Any]:
         params = [_cell(row["params"].get(name)) for name in self._params]
-        metrics = [_cell(row["metrics"].get(name)) for name in self._metrics]
+        metrics = [_cell(row["metrics"].get(name)) for name in self._results.metrics]
         return [row["point"], *params, *metrics, f"{row['seconds']:.6g}", row["failure"] or ""]
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from racksack_controller.core.sweep_records import CONTROL, MAIN, Failure, Progress, Sweep
+from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.returns import let_owner_read
-from racksack_controller.sweeps import ledger, reading
-from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.store import open_snapshot
+from racksack_controller.sweeps import ranking
+from racksack_controller.sweeps.exporting import Export
 from racksack_jobspecs.layout import Spool
-from racksack_jobspecs.sweep.spec import Params, params_of
 
 BEST = 100
-BLOCK = 10_000  # rows that are made at once
 
 
 def finisher(spool: Spool) -> Callable[[Sweep, Progress], Callable[[], None]]:
@@ -32,16 +29,16 @@ def finisher(spool: Spool) -> Callable[[Sweep, Progress], Callable[[], None]]:
 
 
 def write_folder(spool: Spool, sweep: Sweep, progress: Progress) -> None:
-    """Write beside, put in place. Raises OSError, sqlite3.Error, ReturnsError."""
+    """Write beside, put in place. Raises OSError, sqlite3.Error, StoreError, ReturnsError."""
     folder = spool.returns / f".receiving-sweep-{sweep.id}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
-    connection = sqlite3.connect(f"file:{spool.database}?mode=ro", uri=True)
+    connection = open_snapshot(spool.database)
     try:
         write_results(connection, sweep, MAIN, folder / "results.csv")
         if progress.run == CONTROL:
             write_results(connection, sweep, CONTROL, folder / "control.csv")
-        best = best_rows(connection, sweep, BEST)
+        best = best_rows(connection, sweep, progress)
     finally:
         connection.close()
     (folder / "best.json").write_bytes(msgspec.json.format(msgspec.json.encode(best)) + b"\n")
@@ -74,72 +71,18 @@ def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
     }
 
 
-def best_rows(connection: sqlite3.Connection, sweep: Sweep, count: int, run: int = MAIN) -> list[dict[str, object]]:
-    """The best points by the first metric, each with its parameters and metrics."""
-    metric = sweep.sweep.metrics[0]
-    found = reading.table(connection, sweep.id, run)
-    is_max = metric.direction == "max"
-    indices = reading.best(found.numbers(metric.name), found.points, count, is_max=is_max)
-    points = [int(point) for point in found.points[indices]]
-    params = params_of_points(connection, sweep, points)
-    return [
-        {"point": point, "params": params.get(point, {}), "metrics": found.row(int(index))}
-        for point, index in zip(points, indices, strict=True)
-    ]
-
-
-def params_of_points(connection: sqlite3.Connection, sweep: Sweep, points: Sequence[int]) -> dict[int, Params]:
-    """The parameters of points: from their numbers, or as they were drawn."""
-    spec = sweep.sweep
-    if not is_drawn(spec):
-        return {point: params_of(spec, point) for point in points}
-    return reading.params_of_drawn(connection, sweep.id, points)
+def best_rows(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> list[dict[str, object]]:
+    """The best points by the first metric, each with its parameters and metrics; none where no point has it."""
+    results = ranking.results_of(connection, sweep)
+    if sweep.sweep.metrics[0].name not in results.metrics:
+        return []
+    found = ranking.rank_of(connection, sweep, progress, results, count=BEST)
+    return [{key: row[key] for key in ("point", "params", "metrics")} for row in found.rows]
 
 
 def write_results(connection: sqlite3.Connection, sweep: Sweep, run: int, path: Path) -> None:
     """All points of a run as CSV, in their order: number, parameters, metrics, seconds, and how it failed."""
-    table = reading.table(connection, sweep.id, run)
-    failures = ledger.failures_of(connection, sweep.id, run, waiting=False)
-    metrics = list(table.metrics)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names: list[str] | None = None
-        for rows in _blocks(table):
-            points = [int(point) for point in table.points[rows]]
-            params = params_of_points(connection, sweep, points)
-            if names is None:
-                names = _names(sweep, params)
-                writer.writerow(["point", *names, *metrics, "seconds", "failure"])
-            columns = [table.metrics[name][rows].tolist() for name in metrics]
-            took = table.seconds[rows].tolist()
-            for index, point in enumerate(points):
-                own = params.get(point, {})
-                values = ["" if column[index] is None else column[index] for column in columns]
-                writer.writerow([point, *(own.get(name, "") for name in names), *values, f"{took[index]:.6g}", ""])
-        if names is None:
-            names = _names(sweep, params_of_points(connection, sweep, [one.point for one in failures[:1]]))
-            writer.writerow(["point", *names, *metrics, "seconds", "failure"])
-        for failure in failures:
-            writer.writerow(_failed_row(connection, sweep, names, len(metrics), failure))
-
-
-def _failed_row(
-    connection: sqlite3.Connection, sweep: Sweep, names: Sequence[str], metrics: int, failure: Failure
-) -> list[object]:
-    own = params_of_points(connection, sweep, [failure.point]).get(failure.point, {})
-    values = [own.get(name, "") for name in names]
-    return [failure.point, *values, *[""] * metrics, f"{failure.seconds:.6g}", f"{failure.kind}: {failure.sentence}"]
-
-
-def _names(sweep: Sweep, params: dict[int, Params]) -> list[str]:
-    named = [axis.name for axis in sweep.sweep.axes] + [domain.name for domain in sweep.sweep.domains]
-    found = dict.fromkeys(named)
-    for own in params.values():
-        found.update(dict.fromkeys(own))
-    return list(found)
-
-
-def _blocks(table: reading.Table) -> Iterator[np.ndarray[tuple[int], np.dtype[np.intp]]]:
-    order = np.argsort(table.points, kind="stable")
-    for first in range(0, len(order), BLOCK):
-        yield order[first : first + BLOCK]
+    export = Export(connection, sweep, run, as_csv=True)
+    with path.open("wb") as file:
+        while block := export.next_block(connection):
+            file.write(block)

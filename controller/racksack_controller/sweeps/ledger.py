@@ -24,6 +24,7 @@ _decode_chunk = msgspec.json.Decoder(Chunk).decode
 _decode_params = msgspec.json.Decoder(Params).decode
 _decode_columns = msgspec.json.Decoder(tuple[tuple[str, str, int], ...]).decode
 
+VARIABLES_MAX = 500  # of one statement
 SMALL_MAX = 256  # settled segments below POINTS_MAX points that may stand beside each other
 
 
@@ -111,19 +112,28 @@ def settle_chunk(connection: sqlite3.Connection, sweep: int, chunk: Chunk) -> No
 
 
 def compact(connection: sqlite3.Connection, sweep: int, run: int) -> None:
-    """Make few segments of the small ones whose chunks are settled."""
-    found = list(_segments(connection, "sweep = ? AND run = ? AND chunk = 0 AND points < ?", (sweep, run, POINTS_MAX)))
-    group: list[Segment] = []
-    points = 0
-    for _, segment in found:
-        if group and points + segment.points > POINTS_MAX:
-            add_segments(connection, sweep, run, 0, [merge(group)])
-            group, points = [], 0
-        group.append(segment)
-        points += segment.points
+    """Make few segments of the small ones whose chunks are settled, one after another."""
+    small = connection.execute(
+        "SELECT id, points FROM sweep_segments WHERE sweep = ? AND run = ? AND chunk = 0 AND points < ? ORDER BY id",
+        (sweep, run, POINTS_MAX),
+    ).fetchall()
+    for group in _groups(small):
+        add_segments(connection, sweep, run, 0, [merge(segments_by_number(connection, group))])
+        connection.executemany("DELETE FROM sweep_segments WHERE id = ?", [(number,) for number in group])
+
+
+def _groups(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Ids in groups of up to POINTS_MAX points; `sizes` are ids and points."""
+    group: list[int] = []
+    total = 0
+    for number, points in sizes:
+        if group and total + points > POINTS_MAX:
+            yield group
+            group, total = [], 0
+        group.append(number)
+        total += points
     if group:
-        add_segments(connection, sweep, run, 0, [merge(group)])
-    connection.executemany("DELETE FROM sweep_segments WHERE id = ?", [(number,) for number, _ in found])
+        yield group
 
 
 def stream_position(connection: sqlite3.Connection, attempt: str) -> int | None:
@@ -175,10 +185,23 @@ def segments_of(
 ) -> Iterator[Segment]:
     """The results of a run, or those of one chunk that is not settled."""
     if chunk is None:
-        found = _segments(connection, "sweep = ? AND run = ?", (sweep, run))
-    else:
-        found = _segments(connection, "sweep = ? AND run = ? AND chunk = ?", (sweep, run, chunk))
+        return (segment for _, segment in numbered_segments(connection, sweep, run))
+    found = _segments(connection, "sweep = ? AND run = ? AND chunk = ?", (sweep, run, chunk))
     return (segment for _, segment in found)
+
+
+def numbered_segments(connection: sqlite3.Connection, sweep: int, run: int) -> Iterator[tuple[int, Segment]]:
+    """The results of a run, each segment with its number in the store."""
+    return _segments(connection, "sweep = ? AND run = ?", (sweep, run))
+
+
+def segments_by_number(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Segment]:
+    """Some segments in the order of their numbers; those that are gone are left out."""
+    found: list[Segment] = []
+    for first in range(0, len(numbers), VARIABLES_MAX):
+        some = numbers[first : first + VARIABLES_MAX]
+        found += [one for _, one in _segments(connection, f"id IN ({','.join('?' * len(some))})", tuple(some))]
+    return found
 
 
 def _segments(

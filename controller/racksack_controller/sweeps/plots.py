@@ -15,8 +15,8 @@ import numpy as np
 from racksack_controller.core.sweep_records import Sweep
 from racksack_controller.sweeps import ranking, reading
 from racksack_controller.sweeps.allowed import Grid
-from racksack_controller.sweeps.folder import params_of_points
 from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.sweeps.reading import params_of_points
 from racksack_jobspecs.sweep.parse import is_ordered
 from racksack_jobspecs.sweep.spec import Axis, Domain
 

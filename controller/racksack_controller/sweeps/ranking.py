@@ -12,9 +12,8 @@ import numpy as np
 from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.sweeps import ledger, reading, vectors
 from racksack_controller.sweeps.allowed import Grid, column_of
-from racksack_controller.sweeps.folder import params_of_points
 from racksack_controller.sweeps.numbers import is_drawn
-from racksack_controller.sweeps.reading import Table
+from racksack_controller.sweeps.reading import Table, params_of_points
 from racksack_controller.sweeps.segments import Segment
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec

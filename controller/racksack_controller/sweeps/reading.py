@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from racksack_controller.core.sweep_records import Sweep
 from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.numbers import is_drawn
 from racksack_controller.sweeps.segments import Column, Numbers, Segment, joined
-from racksack_jobspecs.sweep.spec import Params
+from racksack_jobspecs.sweep.spec import Params, params_of
 
 LARGE = 100_000
 SAMPLE = 10_000
@@ -128,6 +130,14 @@ def rows_among(segments: Iterable[Segment], points: Sequence[int]) -> dict[int, 
             )
             found.update((int(point), part.row(index)) for index, point in enumerate(part.points))
     return found
+
+
+def params_of_points(connection: sqlite3.Connection, sweep: Sweep, points: Sequence[int]) -> dict[int, Params]:
+    """The parameters of points: from their numbers, or as they were drawn."""
+    spec = sweep.sweep
+    if not is_drawn(spec):
+        return {point: params_of(spec, point) for point in points}
+    return params_of_drawn(connection, sweep.id, points)
 
 
 def params_of_drawn(connection: sqlite3.Connection, sweep: int, points: Sequence[int]) -> dict[int, Params]:

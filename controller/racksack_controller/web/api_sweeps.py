@@ -9,11 +9,11 @@ from aiohttp import web
 
 from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.ingest import IngestError, IngestPostponed
-from racksack_controller.store import story
+from racksack_controller.store import open_snapshot, story
 from racksack_controller.sweeps import ledger, ranking, reading
 from racksack_controller.sweeps.exporting import Export
-from racksack_controller.sweeps.folder import params_of_points
 from racksack_controller.sweeps.manager import SweepError
+from racksack_controller.sweeps.reading import params_of_points
 from racksack_controller.web import sweeps
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
@@ -151,16 +151,21 @@ def _run_of(request: web.Request) -> int:
 
 async def _stream(request: web.Request, context: Context, sweep: Sweep, run: int) -> web.StreamResponse:
     as_csv = request.query.get("format") == "csv"
-    export = await context.store.read(lambda connection: Export(connection, sweep, run, as_csv=as_csv))
+    read = context.store.read
+    snapshot = await read(lambda _: open_snapshot(context.store.path))
     kind = "text/csv; charset=utf-8" if as_csv else "application/x-ndjson"
     name = f"sweep-{sweep.id}.{'csv' if as_csv else 'jsonl'}"
     headers = {"Content-Type": kind, "Content-Disposition": f'attachment; filename="{name}"'}
     response = web.StreamResponse(headers=headers)
     response.enable_compression()
-    await response.prepare(request)
-    while block := await context.store.read(export.next_block):
-        await response.write(block)
-    await response.write_eof()
+    try:
+        export = await read(lambda _: Export(snapshot, sweep, run, as_csv=as_csv))
+        await response.prepare(request)
+        while block := await read(lambda _: export.next_block(snapshot)):
+            await response.write(block)
+        await response.write_eof()
+    finally:
+        await read(lambda _: snapshot.close())
     return response
 
 
