@@ -57,8 +57,9 @@ def stage(folder: AttemptFolder, paths: Sequence[str], stop: StopRequest) -> Sha
         with open(f"{key}/users/{folder.name}", "wb"):
             pass
         if not _is_whole(key, paths, wanted, stop):
-            _drop_copies(key)
+            _drop_copies(key, but=_current(key))  # another may read it until there is a better one
             _copy(key, folder.work, paths, wanted, stop)
+            _drop_copies(key, but=_current(key))
     return Shared(f"{key}/copy", wanted, ramdisk.size_bytes(folder.work, paths))
 
 
@@ -69,12 +70,18 @@ def _is_whole(key: str, paths: Sequence[str], wanted: str, stop: StopRequest) ->
         return False
 
 
-def _drop_copies(key: str) -> None:
-    """Take away what was not finished, or is not right any more."""
+def _current(key: str) -> str:
+    """The name of the copy that is read now; empty when there is none."""
+    try:
+        return os.readlink(f"{key}/copy")
+    except FileNotFoundError:
+        return ""
+
+
+def _drop_copies(key: str, but: str) -> None:
+    """Take away what was not finished, or is not right any more: all but one."""
     for name in os.listdir(key):
-        if name == "copy":
-            os.unlink(f"{key}/copy")
-        elif name.startswith("copy-"):
+        if name.startswith("copy-") and name != but:
             shutil.rmtree(f"{key}/{name}")
 
 
@@ -87,7 +94,11 @@ def _copy(key: str, work: str, paths: Sequence[str], wanted: str, stop: StopRequ
     except BaseException:
         shutil.rmtree(beside)
         raise
-    os.symlink(os.path.basename(beside), f"{key}/copy")
+    link = f"{key}/new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(link)  # of one that was killed right here
+    os.symlink(os.path.basename(beside), link)
+    os.rename(link, f"{key}/copy")
 
 
 @contextlib.contextmanager

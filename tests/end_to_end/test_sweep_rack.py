@@ -14,12 +14,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.rig import SERVERS, SPOOL, Rig
+from tests.end_to_end.rig import SERVERS, SIZES, SPOOL, Rig
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
@@ -34,7 +35,8 @@ FAST, SLOW = range(1, SIDE + 1), range(257, 257 + 2 * SIDE, 2)
 JOB = f"""
 name: backtest
 project: backtest-1
-entrypoint: backtest.py
+entrypoint: staged.py
+stage_in_ram: [data]
 environment: none
 cpus: 2
 ram: 1G
@@ -45,6 +47,16 @@ sweep:
   metric: sharpe:max
   point_timeout: 60s
 """
+PAUSE_S = 0 if FULL else 0.05  # else a small sweep is over before the server is back
+STAGED = f"""
+import os, sys, time
+sys.path.insert(0, os.environ["RACKSACK_RAM_DIR"] + "/data")
+import backtest
+def evaluate(fast, slow):
+    time.sleep({PAUSE_S})
+    return backtest.evaluate(fast, slow)
+"""
+IN_MEMORY = ["sh", "-c", "ls /dev/shm/*/shared/*/copy/data/backtest.py"]
 PLAIN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -73,8 +85,10 @@ def rig(build_rack: BuildRack) -> Iterator[Rig]:
 
 def drop(rig: Rig) -> None:
     """What any program of a user would do: a folder into incoming/, then a file into jobs/."""
-    script = f"mkdir {SPOOL}/incoming/backtest-1 && cat > {SPOOL}/incoming/backtest-1/backtest.py"
-    rig.host.exec(["sh", "-c", script], user="ann", stdin=EXAMPLE.read_text())
+    folder = f"{SPOOL}/incoming/backtest-1"
+    rig.host.exec(["mkdir", "-p", f"{folder}/data"], user="ann")
+    for name, text in (("data/backtest.py", EXAMPLE.read_text()), ("staged.py", STAGED)):
+        rig.host.exec(["sh", "-c", f"cat > {folder}/{name}"], user="ann", stdin=text)
     beside = f"{SPOOL}/jobs/.sweep.new"
     rig.host.exec(["sh", "-c", f"cat > {beside} && mv {beside} {SPOOL}/jobs/sweep.yaml"], user="ann", stdin=JOB)
 
@@ -84,6 +98,10 @@ def progress(rig: Rig) -> dict[str, Any]:
     done = rig.host.exec([sys.executable, "-c", PROGRESS, f"{SPOOL}/racksack.db"], user="racksack", check=False)
     found = json.loads(done.stdout) if done.returncode == 0 else []
     return found[0] if found else {}
+
+
+def is_memory_empty(rig: Rig, name: str) -> bool:
+    return not rig.rack[name].exec(["ls", "/dev/shm"]).stdout
 
 
 def reached(rig: Rig, done: int) -> None:
@@ -104,15 +122,21 @@ def plain() -> list[tuple[int, float]]:
 def test_a_backtest_survives_a_power_cut_and_a_dead_controller(rig: Rig) -> None:
     drop(rig)
     reached(rig, POINTS // 10)
+    until(lambda: "r2" in progress(rig)["in_ram"], "r2 has the data in memory")
     assert rig.rack["r2"].power_cut()
     reached(rig, POINTS // 4)
     rig.kill()
     rig.rack["r2"].power_on()
     rig.rack["r2"].wait_up()
+    assert is_memory_empty(rig, "r2")
     rig.start()
+    until(lambda: rig.rack["r2"].exec(IN_MEMORY, check=False).stdout, "r2 has the data in memory again")
     until(lambda: progress(rig).get("state") not in (None, "running"), "the sweep is over", TIMEOUT_S)
     end = progress(rig)
     assert (end["state"], end["done"], end["failed"]) == ("done", POINTS, 0), rig.log()
+    assert len({one["checksum"] for one in end["in_ram"].values()}) == 1, "the same data on all servers"
+    for name in SIZES:
+        until(partial(is_memory_empty, rig, name), f"the memory of {name} is free")
     with (rig.returned(1) / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["point"]) for row in rows] == list(range(POINTS)), "each point exactly once"

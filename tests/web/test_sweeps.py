@@ -227,6 +227,19 @@ def test_failures_of_the_main_run_are_retried_after_a_control_run(sweeps: Sweeps
     assert [row["control"]["score"] if row["control"] else None for row in rows] == [47, *[None] * 5]
 
 
+def test_status_says_what_lies_in_the_memory_of_a_node(sweeps: Sweeps) -> None:
+    number = sweeps.run("f.py:slow", "-p", "a=1001:1040:1", "--cpus", "2", "--ramdisk", "f.py")
+
+    def told() -> str:
+        return str(sweeps.site.cli("racksack", "sweep", "status", number).stdout)
+
+    until(lambda: "in RAM, checked (" in told(), "the runner has told it")
+    [node] = sweeps.view(number)["nodes"]
+    assert (node["ram"]["state"], node["ram"]["bytes"]) == ("checked", len(CODE))
+    assert sweeps.ended(number)["state"] == "done"
+    assert "RAM DISK" not in told()
+
+
 @pytest.mark.browser
 def test_the_page_in_a_browser(sweeps: Sweeps) -> None:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -250,8 +263,9 @@ def test_the_page_in_a_browser(sweeps: Sweeps) -> None:
         assert "by score/cost" in tab.locator("#best").inner_text()
         tab.goto(f"{sweeps.address}sweeps/{sweeps.number}?by=1%2B", wait_until="load")
         assert "is not an expression" in tab.locator(".problem").inner_text()
-        number = sweeps.run("f.py:slow", "-p", "a=1:30:1", "--cpus", "2")
+        number = sweeps.run("f.py:slow", "-p", "a=1:30:1", "--cpus", "2", "--ramdisk", "f.py")
         tab.goto(f"{sweeps.address}sweeps/{number}", wait_until="load")
+        tab.wait_for_selector("td:has-text('in RAM, checked')", timeout=30_000)
         tab.wait_for_selector("h2 .state.done", timeout=60_000)  # the page follows by itself
         assert tab.locator("p.lead").inner_text().startswith("30 of 30 points")
         assert complaints == []
