@@ -263,11 +263,11 @@ def test_the_page_in_a_browser(sweeps: Sweeps) -> None:
         assert "by score/cost" in tab.locator("#best").inner_text()
         tab.goto(f"{sweeps.address}sweeps/{sweeps.number}?by=1%2B", wait_until="load")
         assert "is not an expression" in tab.locator(".problem").inner_text()
-        number = sweeps.run("f.py:slow", "-p", "a=1:30:1", "--cpus", "2", "--ramdisk", "f.py")
+        number = sweeps.run("f.py:slow", "-p", "a=1:60:1", "--cpus", "2", "--ramdisk", "f.py")
         tab.goto(f"{sweeps.address}sweeps/{number}", wait_until="load")
         tab.wait_for_selector("td:has-text('in RAM, checked')", timeout=30_000)
         tab.wait_for_selector("h2 .state.done", timeout=60_000)  # the page follows by itself
-        assert tab.locator("p.lead").inner_text().startswith("30 of 30 points")
+        assert tab.locator("p.lead").inner_text().startswith("60 of 60 points")
         assert complaints == []
         plain = browser.new_context(java_script_enabled=False).new_page()
         plain.goto(f"{sweeps.address}jobs/{number}", wait_until="load")
