@@ -23,7 +23,7 @@ from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
 from racksack_controller.edge import NodeEdge
-from racksack_controller.energy_report import job_energy_view
+from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake import Intake
 from racksack_controller.loop import Loop
@@ -31,7 +31,7 @@ from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.notify.notifier import Notifier
-from racksack_controller.power_side import PowerSide, answers_of
+from racksack_controller.power.side import PowerSide, answers_of
 from racksack_controller.projects import Projects
 from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished

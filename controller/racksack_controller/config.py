@@ -20,7 +20,7 @@ from racksack_controller.config_notify import Channel, channels_of
 from racksack_controller.config_partitions import Partition, partitions_of
 from racksack_controller.config_power import check_power
 from racksack_controller.core.policy import Backfill, Policy
-from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power.policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
 from racksack_controller.power.config import parse_power
 from racksack_controller.power.settings import PowerSettings

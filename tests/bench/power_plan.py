@@ -12,7 +12,7 @@ import statistics
 import time
 
 from racksack_controller.core.policy import DEFAULT
-from racksack_controller.core.power import plan_power
+from racksack_controller.core.power.plan import plan_power
 from tests.core.builders import job, request
 from tests.core.power_bench import PowerBench
 

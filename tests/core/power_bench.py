@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import power_events as pev
 from racksack_controller.core.decide import decide
 from racksack_controller.core.policy import DEFAULT
-from racksack_controller.core.power import PowerPlan, plan_power
-from racksack_controller.core.power_apply import note_idle
-from racksack_controller.core.power_policy import PowerPolicy
-from racksack_controller.core.power_records import NodePower, Phase, PowerTraits
+from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.apply import note_idle
+from racksack_controller.core.power.plan import PowerPlan, plan_power
+from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power.records import NodePower, Phase, PowerTraits
 from tests.core.builders import Bench, inventory, node, report
 
 BOOT_S = 100.0

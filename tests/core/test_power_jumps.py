@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import power_events as pev
-from racksack_controller.core.power_records import Phase, Wish
+from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.records import Phase, Wish
 from racksack_controller.core.why import why_job, why_node
 from tests.core.builders import inventory, job, node, request
 from tests.core.power_bench import PowerBench

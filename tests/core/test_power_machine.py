@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import power_events as pev
 from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
-from racksack_controller.core.power_apply import has_work
-from racksack_controller.core.power_records import Phase, Wish
+from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.apply import has_work
+from racksack_controller.core.power.records import Phase, Wish
 from racksack_controller.core.records import Attempt
 from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants

@@ -8,10 +8,10 @@ import pytest
 
 from racksack_controller.core import events as ev
 from racksack_controller.core import lifecycle
-from racksack_controller.core import power_events as pev
 from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
-from racksack_controller.core.power_records import BOOT_GUESS_S, Measured, NodePower, Phase, Wish, boot_limit_s
+from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.records import BOOT_GUESS_S, Measured, NodePower, Phase, Wish, boot_limit_s
 from racksack_controller.core.state import State
 from racksack_controller.core.why import why_node
 from racksack_controller.store import Store, power_story, save_changes

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import power_events as pev
-from racksack_controller.core.power_off import break_even_s, idle_off_s
-from racksack_controller.core.power_policy import PowerPolicy, Window
-from racksack_controller.core.power_records import Measured, NodePower, Phase
+from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.off import break_even_s, idle_off_s
+from racksack_controller.core.power.policy import PowerPolicy, Window
+from racksack_controller.core.power.records import Measured, NodePower, Phase
 from racksack_controller.core.records import Node
 from racksack_controller.core.why import why_job, why_node
 from tests.core.builders import job, report, request

@@ -1,7 +1,7 @@
 """So many servers on, and no others touched."""
 
-from racksack_controller.core import power_events as pev
-from racksack_controller.core.power_records import Phase, Wish
+from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.records import Phase, Wish
 from racksack_controller.core.scale import scaled
 from tests.core.power_bench import PowerBench
 

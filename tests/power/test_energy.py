@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racksack_controller import energy_store
 from racksack_controller.core.records import Allocation, Attempt, Ending, Job, Node
 from racksack_controller.core.state import Changes, State
-from racksack_controller.energy import Machine, Source, draw, kwh, split
-from racksack_controller.energy_meter import Meter, Senses
-from racksack_controller.energy_report import report
-from racksack_controller.energy_store import Slice
+from racksack_controller.energy import store as energy_store
+from racksack_controller.energy.joules import Machine, Source, draw, kwh, split
+from racksack_controller.energy.meter import Meter, Senses
+from racksack_controller.energy.report import report
+from racksack_controller.energy.store import Slice
 from racksack_controller.nodes.node import AttemptStats, NodeStats
 from racksack_controller.store import Store
 from racksack_jobspecs.resources import Inventory

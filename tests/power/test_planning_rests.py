@@ -13,7 +13,7 @@ import pytest
 from racksack_controller import loop as looping
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import AttemptAction, SwitchOff, SwitchOn
-from racksack_controller.core.power import PowerPlan
+from racksack_controller.core.power.plan import PowerPlan
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.loop import Loop

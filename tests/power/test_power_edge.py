@@ -14,18 +14,18 @@ import pytest
 from racksack_controller.config import load_config
 from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
-from racksack_controller.core import power_events as pe
 from racksack_controller.core.actions import Action, SwitchOff, SwitchOn
 from racksack_controller.core.apply import apply
 from racksack_controller.core.events import Event
-from racksack_controller.core.power_records import Phase, PowerTraits
+from racksack_controller.core.power import events as pe
+from racksack_controller.core.power.records import Phase, PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.loop import Loop
 from racksack_controller.power.build import NodePower
+from racksack_controller.power.edge import Powered, PowerEdge
 from racksack_controller.power.settings import PowerSettings
-from racksack_controller.power_edge import Powered, PowerEdge
-from racksack_controller.power_side import PowerSide
+from racksack_controller.power.side import PowerSide
 from racksack_controller.store import Store
 from racksack_jobspecs.resources import Inventory
 from tests.power import rigs

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from racksack_controller.core.policy import DEFAULT
-from racksack_controller.core.power_off import break_even_s
-from racksack_controller.core.power_policy import PowerPolicy
-from racksack_controller.core.power_records import NodePower, Phase
+from racksack_controller.core.power.off import break_even_s
+from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power.records import NodePower, Phase
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from racksack_controller.energy_store import Slice
+from racksack_controller.energy.store import Slice
 from racksack_controller.web.energy_chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart
 
 

@@ -9,8 +9,8 @@ from racksack_controller.config import Config
 from racksack_controller.power.build import NodePower, build_power
 from racksack_controller.power.driver import CheckReport, PowerState
 from racksack_controller.power.ipmi_helper import IpmiHelper
+from racksack_controller.power.means import means_of
 from racksack_controller.power.settings import IloSettings, IpmiSettings, PowerSettings, RedfishSettings
-from racksack_controller.power_means import means_of
 
 
 async def check_power(config: Config, name: str) -> list[Finding]:

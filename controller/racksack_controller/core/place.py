@@ -25,7 +25,7 @@ from racksack_controller.core.known import HELD, NO_HOPE, NO_ROOM, OPEN, Known, 
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry, use_by_owner
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
-from racksack_controller.core.power_leave import left_to_others
+from racksack_controller.core.power.leave import left_to_others
 from racksack_controller.core.rack import Bools, Floats, Ints
 from racksack_controller.core.rearrange import rearrange
 from racksack_controller.core.reserve import Outlook

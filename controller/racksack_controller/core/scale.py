@@ -6,9 +6,9 @@ hold that this made is known by its reason, so that another number lets go of wh
 
 from __future__ import annotations
 
-from racksack_controller.core import power_events as ev
 from racksack_controller.core.events import Event
-from racksack_controller.core.power_records import NodePower, Phase, Wish
+from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.records import NodePower, Phase, Wish
 from racksack_controller.core.state import State
 
 REASON = "scaled to "

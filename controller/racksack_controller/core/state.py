@@ -16,8 +16,8 @@ from racksack_controller.core.amounts import CPUS, GPUS, RAM, demand_of
 from racksack_controller.core.backfill import Guard
 from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.holds import Times
-from racksack_controller.core.power_policy import DEFAULT_POWER
-from racksack_controller.core.power_records import NodePower, Phase, PowerLine, PowerTraits, opens_s
+from racksack_controller.core.power.policy import DEFAULT_POWER
+from racksack_controller.core.power.records import NodePower, Phase, PowerLine, PowerTraits, opens_s
 from racksack_controller.core.rack import Rack
 from racksack_controller.core.records import NOT_CONNECTED_YET, attempt_key
 from racksack_controller.core.records import Allocation as Allocation

@@ -23,7 +23,7 @@ from racksack_controller.core.expect import Expectation, could_hold, expect
 from racksack_controller.core.holds import OVERDUE_S
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.policy import DEFAULT, Policy
-from racksack_controller.core.power_why import why_idle, why_power, why_waits
+from racksack_controller.core.power.why import why_idle, why_power, why_waits
 from racksack_controller.core.preempt import making_room
 from racksack_controller.core.rack import Bools
 from racksack_controller.core.records import NOT_CONNECTED_YET

@@ -29,8 +29,8 @@ from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.place import schedule
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.power import plan_power
-from racksack_controller.core.power_apply import note_idle
+from racksack_controller.core.power.apply import note_idle
+from racksack_controller.core.power.plan import plan_power
 from racksack_controller.core.preempt import preemptions
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import State

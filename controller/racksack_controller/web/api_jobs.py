@@ -12,8 +12,8 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.records import attempt_key
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import why_job
-from racksack_controller.energy_report import job_energy_view
-from racksack_controller.energy_store import energy_of_job
+from racksack_controller.energy.report import job_energy_view
+from racksack_controller.energy.store import energy_of_job
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web import sweep_jobs

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from racksack_controller import energy_store as table
-from racksack_controller.core import power_events as ev
-from racksack_controller.core.power_apply import has_work
-from racksack_controller.core.power_records import NodePower, Wish
+from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.apply import has_work
+from racksack_controller.core.power.records import NodePower, Wish
 from racksack_controller.core.scale import scaled
-from racksack_controller.energy_report import report
+from racksack_controller.energy import store as table
+from racksack_controller.energy.report import report
 from racksack_controller.store import jobs_by_id, power_story
 from racksack_controller.web.api_controller import node_of, operator, view_of
 from racksack_controller.web.caller import body_of, number, refusal, text_of

@@ -13,7 +13,7 @@ from racksack_controller.connector import Connector
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
-from racksack_controller.power_side import PowerSide
+from racksack_controller.power.side import PowerSide
 from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.sweeps.ledger import sweep_by_id
 from racksack_controller.sweeps.manager import Sweeps

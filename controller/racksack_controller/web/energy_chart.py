@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from racksack_controller.energy import kwh
-from racksack_controller.energy_store import Slice
+from racksack_controller.energy.joules import kwh
+from racksack_controller.energy.store import Slice
 
 WIDTH, HEIGHT = 720, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 22

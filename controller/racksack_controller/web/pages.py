@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from racksack_controller.energy_store import slices_since
+from racksack_controller.energy.store import slices_since
 from racksack_controller.store import jobs_where
 from racksack_controller.web.api_controller import node_story, status_view
 from racksack_controller.web.api_jobs import job_story

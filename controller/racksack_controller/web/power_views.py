@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from racksack_controller.core.power_off import off_at_s
+from racksack_controller.core.power.off import off_at_s
 from racksack_controller.core.state import State
-from racksack_controller.energy import Draw
+from racksack_controller.energy.joules import Draw
 from racksack_controller.web.views import View
 
 

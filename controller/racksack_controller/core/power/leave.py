@@ -12,9 +12,9 @@ import numpy as np
 
 from racksack_controller.core.amounts import SLOTS
 from racksack_controller.core.expect import could_hold
-from racksack_controller.core.power_dark import could_wake
-from racksack_controller.core.power_policy import is_quiet
-from racksack_controller.core.power_records import Phase, boot_s
+from racksack_controller.core.power.dark import could_wake
+from racksack_controller.core.power.policy import is_quiet
+from racksack_controller.core.power.records import Phase, boot_s
 from racksack_controller.core.rack import Bools
 from racksack_controller.core.state import State
 from racksack_controller.core.waiting import Line

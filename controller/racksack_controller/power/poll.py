@@ -14,13 +14,13 @@ import time
 import msgspec
 
 from racksack_controller.connector import Connector
-from racksack_controller.core import power_events as ev
-from racksack_controller.core.power_records import NodePower, Phase
-from racksack_controller.energy import SENSOR_S_MAX
+from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.records import NodePower, Phase
+from racksack_controller.energy.joules import SENSOR_S_MAX
 from racksack_controller.loop import Loop
 from racksack_controller.power.driver import PowerDriver, PowerError, PowerState
+from racksack_controller.power.edge import Powered
 from racksack_controller.power.steps import Witness, witness
-from racksack_controller.power_edge import Powered
 from racksack_jobspecs.units import format_duration
 
 log = logging.getLogger("racksack.power")

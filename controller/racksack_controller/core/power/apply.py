@@ -10,18 +10,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from racksack_controller.core import power_events as ev
 from racksack_controller.core.amounts import SLOTS
 from racksack_controller.core.events import Event
-from racksack_controller.core.power_dark import lit_behind
-from racksack_controller.core.power_policy import DEFAULT_POWER
-from racksack_controller.core.power_records import NodePower, Phase, PowerHold, PowerLine, Wish
+from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.dark import lit_behind
+from racksack_controller.core.power.policy import DEFAULT_POWER
+from racksack_controller.core.power.records import NodePower, Phase, PowerHold, PowerLine, Wish
 from racksack_controller.core.requeue import backoff_s, end_attempt, requeue_now
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
 
-GAP_WEIGHT = 0.5  # of the latest time in which there was nothing to do (Hwang and Wu, see power_off)
+GAP_WEIGHT = 0.5  # of the latest time in which there was nothing to do (Hwang and Wu, see `off`)
 
 
 def has_work(state: State, name: str) -> bool:

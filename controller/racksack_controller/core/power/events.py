@@ -1,9 +1,9 @@
-"""All that can happen to the power of a node. `power_apply` turns each into changes of the state."""
+"""All that can happen to the power of a node. `apply` turns each into changes of the state."""
 
 from __future__ import annotations
 
 from racksack_controller.core.events import Event
-from racksack_controller.core.power_records import PowerTraits, Wish
+from racksack_controller.core.power.records import PowerTraits, Wish
 
 
 class PowerConfigured(Event, frozen=True):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from racksack_controller.core.state import Job
-from racksack_controller.energy import kwh
-from racksack_controller.energy_store import JobEnergy, Slice
+from racksack_controller.energy.joules import kwh
+from racksack_controller.energy.store import JobEnergy, Slice
 
 View = dict[str, Any]
 

@@ -14,10 +14,10 @@ from time import time
 
 import msgspec
 
-from racksack_controller import energy_store as table
 from racksack_controller.core.state import Attempt, Changes, State
-from racksack_controller.energy import GAP_S_MAX, GPU_AS_CPUS, Draw, Machine, Source, draw, split
-from racksack_controller.energy_store import FRESH_SPAN_S, JobEnergy, Reading, Slice
+from racksack_controller.energy import store as table
+from racksack_controller.energy.joules import GAP_S_MAX, GPU_AS_CPUS, Draw, Machine, Source, draw, split
+from racksack_controller.energy.store import FRESH_SPAN_S, JobEnergy, Reading, Slice
 from racksack_controller.nodes.node import NodeStats
 from racksack_controller.store import Store, StoreError
 

@@ -14,18 +14,18 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from racksack_controller.core import power_events as ev
 from racksack_controller.core.actions import Action, SwitchOff, SwitchOn
-from racksack_controller.core.power_records import Phase
+from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import Changes
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers
 from racksack_controller.power.build import NodePower as Drivers
 from racksack_controller.power.driver import PowerDriver, PowerState
 from racksack_controller.power.ladder import Limits, switch_off, switch_on
+from racksack_controller.power.proof import silence, until_up
 from racksack_controller.power.settings import PowerSettings
 from racksack_controller.power.steps import Outcome, Step, witness
-from racksack_controller.power_proof import silence, until_up
 
 log = logging.getLogger("racksack.power")
 

@@ -2,7 +2,7 @@
 
 1. **Whom would it help?** The queue is forecast as it is (with what runs, boots and is about to end) and with every
    node that could be switched on. A job counts only if it would start sooner.
-2. **On which nodes?** The cheapest set (`power_set`) that holds the jobs that would start first on them.
+2. **On which nodes?** The cheapest set (`set`) that holds the jobs that would start first on them.
 3. **Is it worth it?** From that set node after node is left out, the one first that is missed least. Of all these
    sets, down to the empty one, the one is taken for which waiting and nodes' time cost least together: `wait_worth`
    seconds of a node for each second that a job waits, the time for which nodes are on for what runs and waits, and,
@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from racksack_controller.core.holds import OVERDUE_S
-from racksack_controller.core.power_forecast import ByNode, Forecast, Pooled, Start
-from racksack_controller.core.power_leave import may_wake
-from racksack_controller.core.power_set import Bin, cheapest
-from racksack_controller.core.power_view import Candidate, View, Wanted
+from racksack_controller.core.power.forecast import ByNode, Forecast, Pooled, Start
+from racksack_controller.core.power.leave import may_wake
+from racksack_controller.core.power.set import Bin, cheapest
+from racksack_controller.core.power.view import Candidate, View, Wanted
 
 SOONER_S = 1.0  # so much earlier counts as sooner
 WAIT_S_MAX = 7 * 86400.0  # what never starts is taken to wait so long

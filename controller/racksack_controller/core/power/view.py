@@ -15,10 +15,10 @@ from racksack_controller.core.expect import could_hold
 from racksack_controller.core.limits import Limits
 from racksack_controller.core.order import Entry
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.power_dark import could_wake, way_boot_s
-from racksack_controller.core.power_leave import left_to_others, may_wake
-from racksack_controller.core.power_policy import PowerPolicy
-from racksack_controller.core.power_records import NodePower, PowerTraits, boot_s, off_s
+from racksack_controller.core.power.dark import could_wake, way_boot_s
+from racksack_controller.core.power.leave import left_to_others, may_wake
+from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power.records import NodePower, PowerTraits, boot_s, off_s
 from racksack_controller.core.rack import Admission, Bools, Floats, Ints
 from racksack_controller.core.starts import length_s
 from racksack_controller.core.state import State

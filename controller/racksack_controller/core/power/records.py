@@ -1,4 +1,4 @@
-"""What is known about the power of a node: frozen records. `State` owns them, `power_apply` replaces them.
+"""What is known about the power of a node: frozen records. `State` owns them, `apply` replaces them.
 
 A node without a `power` block has no record here and is always on.
 """

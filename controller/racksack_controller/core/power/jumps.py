@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from racksack_controller.core.power_apply import has_work
-from racksack_controller.core.power_dark import always_on_behind, blocked_by, could_wake, is_dark, lit_behind, shut
-from racksack_controller.core.power_events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
-from racksack_controller.core.power_records import NodePower, Phase
+from racksack_controller.core.power.apply import has_work
+from racksack_controller.core.power.dark import always_on_behind, blocked_by, could_wake, is_dark, lit_behind, shut
+from racksack_controller.core.power.events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
+from racksack_controller.core.power.records import NodePower, Phase
 from racksack_controller.core.state import State
 
 Decision = SwitchOnDecided | SwitchOffDecided | SwitchWithdrawn

@@ -16,7 +16,7 @@ from racksack_controller.core.amounts import CPUS, Vector
 from racksack_controller.core.backfill import Releases, first_moments
 from racksack_controller.core.fit import COSTS
 from racksack_controller.core.opening import COMPARED
-from racksack_controller.core.power_view import View, Wanted
+from racksack_controller.core.power.view import View, Wanted
 from racksack_controller.core.rack import Floats, Ints
 
 NEVER_S = float("inf")

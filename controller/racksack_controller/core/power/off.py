@@ -15,11 +15,11 @@ predictions", NeurIPS 2018, with a trust of one half).
 
 from __future__ import annotations
 
-from racksack_controller.core.power_apply import has_work
-from racksack_controller.core.power_dark import always_on_behind, lit_behind
-from racksack_controller.core.power_policy import PowerPolicy
-from racksack_controller.core.power_records import NodePower, Phase, PowerTraits, boot_s, off_s
-from racksack_controller.core.power_view import Wanted
+from racksack_controller.core.power.apply import has_work
+from racksack_controller.core.power.dark import always_on_behind, lit_behind
+from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power.records import NodePower, Phase, PowerTraits, boot_s, off_s
+from racksack_controller.core.power.view import Wanted
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import FINAL
 

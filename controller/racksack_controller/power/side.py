@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from racksack_controller.config import NodeConfig
 from racksack_controller.config_power import JumpNodes, jump_nodes, traits_of
 from racksack_controller.connector import Connector
-from racksack_controller.core import power_events as ev
-from racksack_controller.core.power_records import Phase
+from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.records import Phase
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import Changes
-from racksack_controller.energy import Machine
-from racksack_controller.energy_meter import Meter, Senses
+from racksack_controller.energy.joules import Machine
+from racksack_controller.energy.meter import Meter, Senses
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers, answers
 from racksack_controller.nodes.node import NodeStats
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.power.build import build_power
+from racksack_controller.power.edge import Powered, PowerEdge
 from racksack_controller.power.ipmi_helper import IpmiHelper
+from racksack_controller.power.means import means_of
+from racksack_controller.power.poll import Poller
 from racksack_controller.power.settings import PowerSettings
-from racksack_controller.power_edge import Powered, PowerEdge
-from racksack_controller.power_means import means_of
-from racksack_controller.power_poll import Poller
 from racksack_controller.store import Store, StoreError
 
 log = logging.getLogger("racksack.power")

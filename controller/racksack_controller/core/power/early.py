@@ -13,9 +13,9 @@ import numpy as np
 
 from racksack_controller.core.expect import could_hold
 from racksack_controller.core.limits import Limits
-from racksack_controller.core.power_leave import may_wake
-from racksack_controller.core.power_records import Phase, boot_s, off_s
-from racksack_controller.core.power_view import Candidate, View
+from racksack_controller.core.power.leave import may_wake
+from racksack_controller.core.power.records import Phase, boot_s, off_s
+from racksack_controller.core.power.view import Candidate, View
 from racksack_controller.core.rack import Bools, Ints
 from racksack_controller.core.waiting import Line, line_of
 

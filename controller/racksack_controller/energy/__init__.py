@@ -1,0 +1,1 @@
+"""What nodes and jobs draw: the arithmetic, the sampling, the tables and the report."""
