@@ -121,7 +121,7 @@ class Server:
     def run(self) -> None:
         """Serve until the input ends; workers that are at it are not waited for."""
         news = NewsPipe(self.agent.home.run)
-        ram_shared.sweep(self.agent.home)
+        self._clear_memory()
         try:
             next_scan_s = time.monotonic() + _RESCAN_S
             while not self.requests.ended and not self.output.broken:
@@ -163,6 +163,13 @@ class Server:
                 lines.append(json.dumps({"report": report}).encode() + b"\n")
         if lines:
             self.output.send_lines(b"".join(lines))
+
+    def _clear_memory(self) -> None:
+        """Take away what a crash left in memory; where that fails, the node is no worse off than before."""
+        try:
+            ram_shared.sweep(self.agent.home)
+        except OSError as problem:
+            print(f"copies in memory that nobody reads could not be taken away: {problem}", file=sys.stderr)
 
     def dispatch(self, line: bytes) -> None:
         """Put a request into its lane; a line that is no request is answered at once."""

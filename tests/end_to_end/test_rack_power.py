@@ -155,3 +155,31 @@ def test_no_password_is_seen_anywhere(rig: PowerRig) -> None:
     seen += "".join(path.read_text() for path in rig.rack.directory.glob("racksack-*.log"))
     seen += rig.host.exec(["ps", "-eo", "args"], user="root").stdout
     assert secret not in seen
+
+
+def test_servers_join_and_leave_a_sweep(rig: PowerRig) -> None:
+    """It wakes servers, one is taken from it in the middle, no point is lost or computed twice, and all go off."""
+    rig.all_off()
+    before = len(rig.booted())
+    project = rig.project("points", "import time\n\n\ndef f(x):\n    time.sleep(0.1)\n    return {'square': x * x}\n")
+    ran = ["racksack", "sweep", "run", project, "main.py:f", "--param", "x=1:800:1", "--metric", "square:max", "--yes"]
+    rig.cli(*ran, "--cpus", "2", "--ram", "200M", "--no-venv", "--chunk-target", "1s", "--max-runners", "4")
+    sweep = max(one["id"] for one in rig.ask("sweeps"))
+
+    def seen() -> Any:
+        return rig.ask(f"sweeps/{sweep}")
+
+    def at_work() -> list[str]:
+        return [one["node"] for one in seen()["nodes"] if one["workers"]]
+
+    until(lambda: len(at_work()) > 1 and seen()["done"] > 20, "servers have joined", 60)
+    taken = at_work()[0]
+    rig.cli("racksack", "power", "off", taken, "--force")
+    rig.all_off(taken)
+    assert seen()["state"] == "running", "it goes on without"
+    until(lambda: seen()["state"] == "done", "the sweep is done", 90)
+    assert (seen()["done"], seen()["failed"]) == (800, 0)
+    best = json.loads(rig.cli("racksack", "sweep", "top", sweep, "-n", "800", "--json").stdout)["rows"]
+    assert [row["params"]["x"] for row in best] == list(range(800, 0, -1))
+    assert len(set(rig.booted()[before:])) > 1
+    rig.all_off()
