@@ -180,7 +180,11 @@ def test_programs_with_metrics_from_a_file_or_the_last_line(serve, project):
     sweep.feed(1, ranges=[[0, 10]])
     sweep.until(10)
     sweep.finish()
-    assert sweep.results() == {
+    # Points that were one batch have a gap where only others have a metric.
+    told = {
+        point: {name: one for name, one in row.items() if one is not None} for point, row in sweep.results().items()
+    }
+    assert told == {
         0: {"lr": 0.1}, 1: {"lr": 1e-05}, 2: {"lr": 0.1, "data": "x"}, 3: {"lr": 1e-05, "data": "x"}
     }  # fmt: skip
     failures = sweep.failures()
