@@ -114,10 +114,7 @@ def rows(header: dict[str, Any], body: bytes) -> dict[int, dict[str, Any]]:
         data = body[at : at + size]
         values = json.loads(data) if kind == "j" else array(kind, data).tolist()
         for point, value in zip(points, values, strict=True):
-            if (
-                value is not None and value == value
-            ):  # in one batch with others, a point has a gap where it has no value
-                found[point][name] = value
+            found[point][name] = value
         at += size
     assert at == len(body)
     return found
