@@ -43,7 +43,7 @@ async def run(
     limit off for as long as the program runs.
     """
     loop = asyncio.get_running_loop()
-    transport, watch = await loop.subprocess_exec(
+    starting = loop.subprocess_exec(
         lambda: _Watch(loop, keep),
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -53,6 +53,7 @@ async def run(
         cwd=cwd,
         start_new_session=True,
     )
+    transport, watch = await _started(asyncio.ensure_future(starting))
     extending: asyncio.Task[None] | None = None
     try:
         async with asyncio.timeout(timeout_s) as limit:
@@ -65,6 +66,19 @@ async def run(
             extending.cancel()
         await _end(transport, watch)
     return Ended(transport.get_returncode() or 0, bytes(watch.output[1]), bytes(watch.output[2]))
+
+
+async def _started(
+    starting: asyncio.Future[tuple[asyncio.SubprocessTransport, _Watch]],
+) -> tuple[asyncio.SubprocessTransport, _Watch]:
+    """The program once it runs. When we are cancelled meanwhile it may run already: its group is ended first."""
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting})
+        if starting.exception() is None:
+            await _end(*starting.result())
+        raise
 
 
 async def _end(transport: asyncio.SubprocessTransport, watch: _Watch) -> None:

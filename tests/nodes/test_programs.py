@@ -70,6 +70,21 @@ async def test_a_program_given_up_takes_its_group_along(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_program_given_up_while_it_starts_takes_its_group_along(tmp_path: Path) -> None:
+    for number in range(20):
+        argv = ["sh", "-c", f"sleep 600 & echo $! >{tmp_path}/pid{number}; wait"]
+        running = asyncio.create_task(programs.run(argv))
+        for _ in range(number % 5):
+            await asyncio.sleep(0)  # somewhere on the way from its start to its first line
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    async with bounded():
+        for path in tmp_path.iterdir():
+            while (text := _text(path)) and alive(int(text)):
+                await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(("keep", "kept"), [("first", b"first"), ("last", b"last\n")])
 async def test_a_long_output_is_bounded(keep, kept: bytes) -> None:
     ended = await programs.run(["sh", "-c", "echo first; head -c 3000000 /dev/zero; echo last"], keep=keep)
