@@ -11,7 +11,7 @@ import shutil
 import time
 from typing import Any, Collection, Dict, List
 
-from racksack_agent import checks, processes, records
+from racksack_agent import checks, halves, processes, records
 from racksack_agent.agent import Agent, launch_lock
 from racksack_agent.checks import field
 from racksack_agent.problems import RefusedError
@@ -79,7 +79,7 @@ def admit(agent: Agent, order: object) -> bool:
         launched_at_s=time.time(),
         launcher=processes.name_of(os.getpid()),
     )
-    beside = agent.home.attempt(f".{name}.{os.getpid()}")
+    beside = halves.half_of(folder)
     try:
         fill(beside, checked)
         os.rename(beside.path, folder.path)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import stat
-import subprocess
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
-from racksack_agent import checks, records, signals
+from racksack_agent import checks, halves, records, signals
 from racksack_agent.agent import Agent
 from racksack_agent.attempts import clean, held
 from racksack_agent.checks import field
@@ -74,14 +71,14 @@ def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
     agent.attempts.settle(folder.name)
     if not os.path.exists(folder.exit) or not supervisor_ended(folder):
         return False
-    trash = agent.home.attempt(f".removed-{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
+    trash = halves.half_of(folder)
     try:
         os.rename(folder.path, trash.path)
     except FileNotFoundError:  # another was quicker
         return True
     if launch:
         clean(folder, launch)
-    remove_tree(trash.path)
+    halves.remove_tree(trash.path)
     agent.attempts.forget(folder.name)
     return True
 
@@ -95,31 +92,3 @@ def supervisor_ended(folder: AttemptFolder) -> bool:
                 return True
         time.sleep(0.005)
     return False
-
-
-def remove_tree(path: str) -> None:
-    """Remove a folder, those inside that the job closed to itself included. Raises OSError."""
-
-    def open_up(function: Callable[..., Any], failed: str, _: Any) -> None:  # noqa: ANN401
-        parent = os.path.dirname(failed)
-        os.chmod(parent, stat.S_IRWXU)
-        if os.path.isdir(failed) and not os.path.islink(failed):
-            os.chmod(failed, stat.S_IRWXU)
-            shutil.rmtree(failed, onerror=give_up)
-        else:
-            function(failed)
-
-    def give_up(_: Callable[..., Any], failed: str, problem: Any) -> None:  # noqa: ANN401
-        raise OSError(f"{failed} cannot be removed: {problem[1]}")
-
-    try:
-        shutil.rmtree(path, onerror=open_up)
-    except RecursionError:  # folders nested a thousand deep; rm has no such limit
-        subprocess.run(["rm", "-rf", "--", path], stdin=subprocess.DEVNULL, check=True)
-
-
-def sweep(attempts_folder: str) -> None:
-    """Remove what an earlier `serve` left half made or half removed."""
-    for name in os.listdir(attempts_folder):
-        if name.startswith(".removed-"):
-            shutil.rmtree(f"{attempts_folder}/{name}", ignore_errors=True)

@@ -17,9 +17,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict
+from typing import Any, Collection, Dict
 
-from racksack_agent import ops, ram_shared, relaunching, removing, sweeping
+from racksack_agent import halves, ops, ram_shared, relaunching, sweeping
 from racksack_agent.agent import Agent
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
@@ -117,11 +117,13 @@ class Server:
         }
         self._told: Dict[str, Any] = {}
         self._told_bytes: Dict[str, int] = {}
+        self._halves: set[str] = set()
 
     def run(self) -> None:
         """Serve until the input ends; workers that are at it are not waited for."""
         news = NewsPipe(self.agent.home.run)
         self._clear_memory()
+        self._clear_halves()
         try:
             next_scan_s = time.monotonic() + _RESCAN_S
             while not self.requests.ended and not self.output.broken:
@@ -135,6 +137,7 @@ class Server:
                 if time.monotonic() >= next_scan_s:
                     self.report(self.agent.attempts.rescan())
                     self.start_left_behind()
+                    self._clear_halves()
                     self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
                     next_scan_s = time.monotonic() + _RESCAN_S
         finally:
@@ -171,6 +174,13 @@ class Server:
         except OSError as problem:
             print(f"copies in memory that nobody reads could not be taken away: {problem}", file=sys.stderr)
 
+    def _clear_halves(self) -> None:
+        """Have taken away what a `serve` that has ended left half done; each is tried once."""
+        left = set(halves.left_behind(self.agent.home))
+        if left - self._halves:
+            self._lanes["slow"].submit(clear_halves, self.agent.home, left - self._halves)
+        self._halves = left
+
     def dispatch(self, line: bytes) -> None:
         """Put a request into its lane; a line that is no request is answered at once."""
         try:
@@ -199,6 +209,15 @@ class Server:
         self.output.send(reply)
 
 
+def clear_halves(home: Home, names: Collection[str]) -> None:
+    """Remove these; one that cannot go takes space and harms nothing, so the log is told."""
+    for name in names:
+        try:
+            halves.remove_tree(home.attempt(name).path)
+        except OSError as problem:
+            print(f"half an attempt could not be taken away: {problem}", file=sys.stderr)
+
+
 def main(arguments: list[str]) -> None:
     """`--home DIR [--session tmux|screen]`."""
     parser = argparse.ArgumentParser("racksack_agent serve")
@@ -209,7 +228,6 @@ def main(arguments: list[str]) -> None:
     home = Home(options.home)
     try:
         home.make()
-        removing.sweep(home.attempts)
         agent = Agent(home, options.session, options.limit)
     except OSError as problem:
         sys.exit(f"the agent's home {home.root} cannot be used: {problem}")

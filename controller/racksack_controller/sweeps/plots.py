@@ -95,12 +95,11 @@ def plots(
     """The plots of a run by a metric or an expression; None before the first value. Raises ValueError."""
     order = ranking.order_of(sweep.sweep, by)
     found, values = ranking.values_by(connection, sweep, results, order.text)
-    valid = np.flatnonzero(np.isfinite(values))
-    if not len(valid):
+    points, has_value = found.points, np.isfinite(values)
+    if not has_value.any():
         return None
-    points = found.points
-    if len(valid) < len(values):
-        values, points = values[valid], points[valid]
+    if not has_value.all():
+        values, points = values[has_value], points[has_value]
     good = reading.best(values, points, DOTS_MAX // 4, is_max=order.is_max)
     chosen = _sample(sweep, len(values), good)
     low, high = _ends(values, is_max=order.is_max)
@@ -299,7 +298,8 @@ def _convergence(
     """The best value so far: in the order of drawing, of a grid in the order in which results came."""
     ordered = values[np.argsort(points, kind="stable")] if is_drawn(sweep.sweep) else values
     so_far = np.maximum.accumulate(ordered) if is_max else np.minimum.accumulate(ordered)
-    steps = np.concatenate(([0], np.flatnonzero(np.diff(so_far)) + 1, [len(so_far) - 1]))
+    rises = np.flatnonzero(so_far[1:] != so_far[:-1]) + 1
+    steps = np.concatenate(([0], rises, [len(so_far) - 1]))
     if len(steps) > STEPS_MAX:
         steps = steps[np.linspace(0, len(steps) - 1, STEPS_MAX).astype(np.int64)]
     heights = _between(so_far[steps], low, high)
