@@ -19,6 +19,7 @@ from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec
 
 COUNT_MAX = 100_000
+_BLOCK = 16_384  # drawn points that are read at once
 _BUILT_IN = ("point", "seconds")
 
 
@@ -173,15 +174,23 @@ def _taken(axis: Axis, place: Any, has: Any) -> Any:  # noqa: ANN401
 
 
 def _drawn_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, names: list[str]) -> dict[str, Any]:  # noqa: ANN401
-    drawn = ledger.params_between(connection, sweep.id, 0, int(points.max()) + 1) if len(points) else {}
-    columns: dict[str, Any] = {}
-    for name in names:
-        values = [drawn.get(int(point), {}).get(name) for point in points]
-        if all(value is None or isinstance(value, int | float) for value in values):
-            columns[name] = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
-        else:
-            columns[name] = np.array(values, dtype=object)
-    return columns
+    """Read in blocks, so that only what is asked for of a million drawn points is ever in memory."""
+    columns = {name: np.full(len(points), None, dtype=object) for name in names}
+    order = np.argsort(points, kind="stable")
+    in_order = points[order]
+    for low in range(0, int(points.max()) + 1 if len(points) else 0, _BLOCK):
+        drawn = ledger.params_between(connection, sweep.id, low, low + _BLOCK)
+        here = order[np.searchsorted(in_order, low) : np.searchsorted(in_order, low + _BLOCK)]
+        of_points = [drawn.get(point, {}) for point in points[here].tolist()]
+        for name, column in columns.items():
+            column[here] = [params.get(name) for params in of_points]
+    return {name: _plain(column) for name, column in columns.items()}
+
+
+def _plain(column: Any) -> Any:  # noqa: ANN401
+    """Numbers where all values are, with nan for none; else the values themselves."""
+    is_numbers = all(value is None or isinstance(value, int | float) for value in column)
+    return column.astype(np.float64) if is_numbers else column
 
 
 def _has_text(column: Any) -> bool:  # noqa: ANN401
