@@ -238,6 +238,44 @@ def test_a_shutdown_that_nobody_confirmed_keeps_no_job_waiting() -> None:
     assert bench.step() == [], "now it is left alone"
 
 
+def off_by_silence() -> PowerBench:
+    bench = stopping()
+    bench.asked("r1", "soft_off", "ssh")
+    bench.happen(
+        ev.NodeDisconnected("r1", "it is silent"),
+        pev.PowerStepped("r1", "ssh", "verify", "done", "it is silent"),
+        pev.PowerSwitched("r1", False, True, "it is silent"),
+    )
+    assert bench.phase("r1") is Phase.OFF
+    return bench
+
+
+def test_a_crash_that_was_taken_for_off_is_found_out_and_switched_off_again() -> None:
+    bench = off_by_silence()
+    bench.happen(pev.PowerSeen("r1", True, "the BMC says On"))
+    assert bench.step() == [], "somebody may have switched it on, and it boots"
+    assert "it was silent after its shutdown, but the BMC says On" in why_node(
+        bench.state, bench.state.nodes["r1"], bench.now
+    )
+    wake = bench.plan().wake_s
+    assert wake is not None
+    bench.now = wake
+    assert bench.step() == ["SwitchOff r1"]
+    bench.happen(pev.PowerSwitched("r1", False, True, "the BMC says Off"))
+    assert bench.phase("r1") is Phase.OFF
+
+
+def test_one_that_somebody_switched_on_after_its_silence_is_on_when_it_answers() -> None:
+    bench = off_by_silence()
+    bench.happen(pev.PowerSeen("r1", True, "the BMC says On"))
+    bench.connect("r1")
+    assert bench.phase("r1") is Phase.ON
+    assert bench.power("r1").stops_failed == 0
+    bench = off_by_silence()
+    bench.happen(pev.PowerSeen("r1", False, "the BMC says Off"))
+    assert (bench.phase("r1"), bench.power("r1").lit) == (Phase.OFF, False)
+
+
 def test_somebody_who_logs_in_before_anybody_was_asked_keeps_the_node_on() -> None:
     bench = stopping()
     bench.happen(pev.LoginsSeen("r1", 1))

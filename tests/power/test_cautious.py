@@ -21,7 +21,7 @@ from racksack_controller.power.secret import Secret
 class Device:
     """A driver that fails as a test says, and counts how often it was asked."""
 
-    name, target, knows_state = "redfish", "https://bmc", True
+    name, target, knows_state, from_inside = "redfish", "https://bmc", True, False
 
     def __init__(self) -> None:
         self.asked = 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from time import monotonic
+
+import pytest
 
 from racksack_controller.power.driver import (
     ONCE,
@@ -18,7 +21,7 @@ from racksack_controller.power.driver import (
 from racksack_controller.power.ladder import Limits, switch_off, switch_on
 from racksack_controller.power.steps import Act, Outcome, Step
 
-FAST = Limits(boot_s=0.3, grace_s=0.3, confirm_s=0.2, poll_s=0.02)
+FAST = Limits(boot_s=0.3, grace_s=0.3, confirm_s=0.2, silent_s=0.1, poll_s=0.02)
 PATIENT = Limits(boot_s=20, grace_s=20, confirm_s=20, poll_s=0.02)
 
 
@@ -37,6 +40,7 @@ class Way:
     name: str
     world: World
     knows_state: bool = True
+    from_inside: bool = False
     asks: Asks = ONCE
     obeys: frozenset[str] = frozenset({"on", "soft_off", "hard_off"})
     unable: frozenset[str] = frozenset()
@@ -82,6 +86,18 @@ class Way:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+@dataclass
+class Dying(Way):
+    """A device that says on so many times, and nothing from then on."""
+
+    looks_left: int = 0
+
+    async def status(self, timeout_s: float | None = None) -> PowerReading:
+        self.gone = self.looks_left <= 0
+        self.looks_left -= 1
+        return PowerReading(PowerState.ON, "On") if not self.gone else await super().status(timeout_s)
 
 
 async def taken(steps: AsyncIterator[Step]) -> list[tuple[str, Act, Outcome]]:
@@ -268,7 +284,7 @@ async def test_silence_counts_where_nothing_knows() -> None:
     world = World(on=True)
     ssh = Way("ssh", world, knows_state=False)
     steps = await taken(switch_off([ssh], [ssh], at_once, hard=False, limits=PATIENT))
-    assert steps[-1] == ("ssh", Act.CONFIRM, Outcome.DONE)
+    assert steps[-1] == ("ssh", Act.VERIFY, Outcome.DONE)
     steps = await taken(switch_off([ssh], [ssh], never, hard=False, limits=FAST))
     assert steps[-1][2] is Outcome.STUCK
 
@@ -297,10 +313,24 @@ async def test_hard_only_after_grace_and_only_if_allowed() -> None:
     ]
 
 
-async def test_a_bmc_that_is_gone_confirms_nothing() -> None:
+async def test_where_the_bmc_is_gone_silence_counts_after_a_shutdown_that_the_system_accepted() -> None:
     world = World(on=True)
-    ssh, bmc = Way("ssh", world, knows_state=False), Way("redfish", world, gone=True)
+    ssh = Way("ssh", world, knows_state=False, from_inside=True)
+    bmc = Way("redfish", world, gone=True)
+    began_s = monotonic()
     steps = await taken(switch_off([ssh, bmc], [ssh, bmc], at_once, hard=True, limits=FAST))
+    assert steps[-1] == ("ssh", Act.VERIFY, Outcome.DONE)
+    assert monotonic() - began_s >= FAST.grace_s, "the BMC may come back until then"
+    assert "redfish hard_off" not in world.asked
+
+
+@pytest.mark.parametrize("what", ["not accepted", "still answers", "the BMC has said on"])
+async def test_a_bmc_that_is_gone_confirms_nothing(what: str) -> None:
+    world = World(on=True)
+    ssh = Way("ssh", world, knows_state=False, from_inside=True, gone=what == "not accepted")
+    bmc = Dying("redfish", world, looks_left=2) if what == "the BMC has said on" else Way("redfish", world, gone=True)
+    silent = never if what == "still answers" else at_once
+    steps = await taken(switch_off([ssh, bmc], [ssh, bmc], silent, hard=True, limits=FAST))
     assert ("redfish", Act.HARD_OFF, Outcome.FAILED) in steps
     assert steps[-1][2] is Outcome.STUCK
 
@@ -317,7 +347,45 @@ async def test_a_shutdown_that_was_under_way_is_waited_for_before_anything_is_as
     world = World(on=True)
     ssh = Way("ssh", world, knows_state=False)
     steps = await taken(switch_off([ssh], [ssh], at_once, hard=False, limits=PATIENT, resume=(ssh, 20.0)))
-    assert steps == [("ssh", Act.CONFIRM, Outcome.DONE)]
+    assert steps == [("ssh", Act.VERIFY, Outcome.DONE)]
+    assert world.asked == []
+
+
+async def test_a_shutdown_that_nobody_was_asked_for_is_asked_for_as_soon_as_that_is_seen() -> None:
+    world = World(on=True)
+    bmc = Way("redfish", world)
+
+    async def is_up() -> bool:
+        return world.on
+
+    steps = await taken(
+        switch_off([bmc], [bmc], never, hard=False, limits=PATIENT, resume=(bmc, 3600.0), is_up=is_up)
+    )
+    assert steps == [
+        ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
+        ("redfish", Act.SOFT_OFF, Outcome.ASKING),
+        ("redfish", Act.SOFT_OFF, Outcome.ACCEPTED),
+        ("redfish", Act.CONFIRM, Outcome.DONE),
+    ]
+
+
+async def test_a_system_that_goes_down_is_not_asked_again_although_it_still_answers() -> None:
+    world = World(on=True)
+    ssh = Way("ssh", world, knows_state=False)
+    looks = []
+
+    async def goes_down() -> bool:
+        looks.append(len(looks))
+        return len(looks) == 1  # the shutdown was accepted a moment ago
+
+    async def silent() -> None:
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+
+    steps = await taken(
+        switch_off([ssh], [ssh], silent, hard=False, limits=PATIENT, resume=(ssh, 3600.0), is_up=goes_down)
+    )
+    assert steps == [("ssh", Act.VERIFY, Outcome.DONE)]
     assert world.asked == []
 
 

@@ -39,6 +39,7 @@ class Recorder:
         self.state = State()
         self.told: list[Event] = []
         self.done: list[str] = []
+        self.lost_after_s = 300.0
         self.after: list[Callable[[], None]] = []  # called with every step, as the loop calls its listeners
         self.state.put_node(Node(name="r1", boot_id="old"))
         apply(self.state, pe.PowerConfigured("r1", PowerTraits(hard_off=True)), 1.0)
@@ -70,6 +71,7 @@ class Scene:
     def __init__(self, *ways: Way, **settings: Any) -> None:
         self.loop = Recorder()
         self.logins: int | None = 0
+        self.running = ""  # the boot in which the node runs on, with no shutdown under way
         self.let_go: list[str] = []
         self.expected = 0
         self.edge = PowerEdge(cast(Loop, self.loop))
@@ -83,10 +85,14 @@ class Scene:
             expect=self._expect,
             let_go=self.let_go.append,
             logins=self._logins,
+            runs_on=self._runs_on,
         )
 
     async def _silent(self) -> bool | None:
         return False
+
+    async def _runs_on(self, boot_id: str) -> bool:
+        return boot_id == self.running
 
     def _expect(self) -> None:
         self.expected += 1
@@ -193,6 +199,28 @@ async def test_logins_are_counted_once_more_at_the_last_moment() -> None:
     seen = scene.loop.told.index(pe.LoginsSeen("r1", 2))
     first = next(at for at, event in enumerate(scene.loop.told) if isinstance(event, pe.PowerStepped))
     assert seen < first
+
+
+async def test_a_shutdown_that_a_killed_controller_never_asked_for_is_asked_for_after_the_restart() -> None:
+    world = World(on=True)
+    scene = stopping(Way("redfish", world))
+    scene.loop.post(pe.PowerStepped("r1", "redfish", "soft_off", "asking", "asking redfish"))
+    scene.running = "old"
+    await scene.carry_out(SwitchOff("r1", "redfish", 3600.0))
+    assert world.asked == ["redfish soft_off"]
+    assert scene.phase is Phase.OFF
+
+
+async def test_where_the_bmc_cannot_be_asked_the_silence_after_a_shutdown_is_off() -> None:
+    scene = stopping(
+        Way("ssh", World(on=True), knows_state=False, from_inside=True),
+        Way("redfish", World(on=True), gone=True),
+        off_grace_s=0.3,
+    )
+    await scene.carry_out(SwitchOff("r1", "", 0.3))
+    assert scene.phase is Phase.OFF
+    assert scene.loop.state.power["r1"].lit is None
+    assert "no device could say more" in scene.loop.switched().sentence
 
 
 @pytest.mark.parametrize("action", [SwitchOn("r1", "", 5.0), SwitchOff("r1", "", 5.0)])

@@ -37,7 +37,7 @@ JOB: Mapping[JobState, frozenset[JobState]] = {
 # A node that answers is on, and one that a device calls off is off, whatever was thought before.
 POWER: Mapping[Phase, frozenset[Phase]] = {
     P.UNKNOWN: frozenset({P.OFF, P.BOOTING, P.ON, P.STOPPING}),
-    P.OFF: frozenset({P.BOOTING, P.ON, P.UNKNOWN}),
+    P.OFF: frozenset({P.BOOTING, P.ON, P.UNKNOWN, P.SET_ASIDE}),
     P.BOOTING: frozenset({P.ON, P.OFF, P.STOPPING, P.SET_ASIDE}),
     P.ON: frozenset({P.STOPPING, P.OFF, P.UNKNOWN, P.BOOTING}),
     P.STOPPING: frozenset({P.OFF, P.ON, P.SET_ASIDE}),

@@ -43,7 +43,7 @@ class Boot:
             took_s = monotonic() - began_s
             if self.proof.done() and seen.state is not PowerState.ON:
                 return self._step(Act.CONFIRM, Outcome.SKIPPED, f"the node is up already ({seen.words})", took_s)
-            if (step := judged(self._way, self._devices, seen, PowerState.ON, took_s, limit_s)) is not None:
+            if (step := judged(self._way, self._devices, seen, took_s, limit_s)) is not None:
                 return step
             await self._wait(min(next(waits), max(0.01, limit_s - took_s)), seen)
 

@@ -53,6 +53,11 @@ class Cautious:
         return self._driver.knows_state
 
     @property
+    def from_inside(self) -> bool:
+        """See PowerDriver."""
+        return self._driver.from_inside
+
+    @property
     def asks(self) -> Asks:
         """See PowerDriver."""
         return self._driver.asks

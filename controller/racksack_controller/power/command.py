@@ -23,6 +23,7 @@ WORDS_TRANSITION = frozenset({"starting", "stopping", "booting", "poweringon", "
 class CommandDriver:
     """The commands of one server."""
 
+    from_inside = False
     asks = ONCE
 
     def __init__(self, settings: CommandSettings, name: str = "command") -> None:

@@ -128,6 +128,10 @@ class PowerDriver(Protocol):
         """Whether `status` can tell an off server from one that does not answer."""
 
     @property
+    def from_inside(self) -> bool:
+        """Whether it is the running system itself that is asked to shut down, and not a device beside it."""
+
+    @property
     def asks(self) -> Asks:
         """How often to ask for `on`; more than once where nobody says that the request has arrived."""
 

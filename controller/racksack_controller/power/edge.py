@@ -29,6 +29,9 @@ from racksack_controller.power.steps import Outcome, Step, witness
 
 log = logging.getLogger("racksack.power")
 
+SILENT_TRIES = 2  # a server whose silence is broken once has this many times `silence` to prove it
+SILENT_LEAST_S = 30.0
+
 _WANTED: dict[type[Action], tuple[Phase, ...]] = {
     SwitchOn: (Phase.BOOTING, Phase.ON),  # a boot that has come up ends by itself
     SwitchOff: (Phase.STOPPING,),
@@ -45,6 +48,7 @@ class Powered:
     expect: Callable[[], None]  # it may answer soon
     let_go: Callable[[str], None]  # whatever its connection looks like, it is over; with a sentence
     logins: Callable[[], Awaitable[int | None]]  # people logged in just now, None when it does not say
+    runs_on: Callable[[str], Awaitable[bool]]  # it runs in the boot of this id, and no shutdown is under way
 
 
 class PowerEdge:
@@ -133,9 +137,12 @@ class PowerEdge:
         way = drivers.drivers.get(action.way)
         if way is None:
             await self._look_for_people(powered, action.node)
-        limits = Limits(grace_s=action.grace_s if way is None else settings.off_grace_s)
+        limits = Limits(
+            grace_s=action.grace_s if way is None else settings.off_grace_s,
+            silent_s=SILENT_TRIES * settings.silence_s + SILENT_LEAST_S,
+        )
         resume = None if way is None else (way, action.grace_s)
-        last = await self._record(action.node, self._off_steps(powered, settings.hard_off, limits, resume))
+        last = await self._record(action.node, self._off_steps(action.node, powered, limits, resume))
         if last is not None and last.outcome is Outcome.DONE:
             powered.let_go("it was switched off")
             self._ended(action, ok=True, sentence=last.detail)
@@ -149,16 +156,18 @@ class PowerEdge:
             await self._loop.submit(ev.LoginsSeen(node, count))
 
     def _off_steps(
-        self, powered: Powered, hard: bool, limits: Limits, resume: tuple[PowerDriver, float] | None = None
+        self, node: str, powered: Powered, limits: Limits, resume: tuple[PowerDriver, float] | None
     ) -> AsyncIterator[Step]:
         drivers, quiet_s = powered.drivers, powered.settings.silence_s
+        boot_id = self._loop.state.nodes[node].boot_id
         return switch_off(
             drivers.off,
             drivers.devices,
             lambda: silence(powered.answers, quiet_s, limits.poll_s),
-            hard,
+            powered.settings.hard_off,
             limits,
             resume,
+            lambda: powered.runs_on(boot_id),
         )
 
     async def _record(self, node: str, steps: AsyncIterator[Step]) -> Step | None:

@@ -36,6 +36,7 @@ class IloDriver:
     """One iLO, one call at a time."""
 
     knows_state = True
+    from_inside = False
     asks = ONCE
 
     def __init__(self, settings: IloSettings, name: str = "ilo") -> None:

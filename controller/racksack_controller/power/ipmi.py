@@ -35,6 +35,7 @@ class IpmiDriver:
     """One BMC. The helper process is shared and belongs to whoever made it."""
 
     knows_state = True
+    from_inside = False
     asks = ONCE
 
     def __init__(self, settings: IpmiSettings, helper: IpmiHelper, name: str = "ipmi") -> None:

@@ -1,7 +1,7 @@
 """Asks BMCs now and then: whether the server is on, and what it draws. Rarely, since BMCs are slow and easily upset.
 
 A word that contradicts what is believed is an event; the rest is kept here. While a ladder is under way it asks for
-itself. Where no device knows, long silence is all there is to see.
+itself. Where no device knows, or none could be asked for as long, long silence is all there is to see.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Poller:
         self._powered = powered
         self._connector = connector
         self._without_sensor: dict[str, float] = {}
+        self._mute_since_s: float | None = None  # since when no device says anything, by the monotonic clock
         self._soon = asyncio.Event()
 
     @property
@@ -100,8 +101,8 @@ class Poller:
             return False
         return record.phase is Phase.UNKNOWN or (record.phase is Phase.ON and not self._is_connected())
 
-    async def listen(self) -> None:
-        """Take a node without a device to be off that has been silent for long enough.
+    async def listen(self, mute_s: float = float("inf"), words: str = "") -> None:
+        """Take a node to be off that has been silent for long enough, as no device can say more for `mute_s` seconds.
 
         One that ran until then counts as off only when its jobs have been given up: the network may be at fault.
         """
@@ -112,8 +113,11 @@ class Poller:
         if record.phase is Phase.ON:
             patience_s = max(patience_s, self._loop.lost_after_s)
         silent_s = time.time() - node.connection_since_s
-        if node.connection_since_s and silent_s >= patience_s and await self._powered.answers() is False:
-            self._loop.post(ev.PowerSeen(self._name, False, f"it has been silent for {format_duration(silent_s)}"))
+        if not node.connection_since_s or min(silent_s, mute_s) < patience_s:
+            return
+        if await self._powered.answers() is False:
+            silent = f"it has been silent for {format_duration(silent_s)}{words}"
+            self._loop.post(ev.PowerSeen(self._name, False, silent))
 
     async def look(self) -> None:
         """Ask once for the state and the watts, and tell what is news."""
@@ -122,10 +126,20 @@ class Poller:
             return
         if record.phase not in (Phase.BOOTING, Phase.STOPPING):
             seen = await witness(self._powered.drivers.devices)
+            if seen.state is None:
+                await self.listen(self._mute_s(), f", and no device could say more ({seen.words})")
+            else:
+                self._mute_since_s = None
             if seen.state in (PowerState.ON, PowerState.OFF):
                 self.said_on = seen.state is PowerState.ON
                 await self._tell(seen, self.said_on)
         await self._read_watts()
+
+    def _mute_s(self) -> float:
+        """For how long no device has said anything, in seconds."""
+        now_s = time.monotonic()
+        self._mute_since_s = now_s if self._mute_since_s is None else self._mute_since_s
+        return now_s - self._mute_since_s
 
     async def _tell(self, seen: Witness, is_on: bool) -> None:
         record = self._record()

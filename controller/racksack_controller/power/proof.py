@@ -1,4 +1,4 @@
-"""What proves that a node is up, and what proves that one without a BMC is down."""
+"""What proves that a node is up, that it runs on in the boot that was to end, and that it is silent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from time import monotonic
 from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import State
 from racksack_controller.nodes.answering import Answers
+from racksack_controller.power.ssh import Run
 
 LOOK_EVERY_S = 0.2
 SILENT_LOOKS_MIN = 3
+# What systemd says while it neither goes down nor is gone. Where there is no systemd nothing is known.
+UP_WORDS = ("initializing", "starting", "running", "degraded", "maintenance")
+UP_COMMAND = ("sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running")
 
 
 async def until_up(state: State, node: str, old_boot_id: str) -> None:
@@ -38,3 +42,13 @@ async def silence(answers: Answers, quiet_s: float, poll_s: float) -> None:
         else:
             since, looks = None, 0
         await asyncio.sleep(min(poll_s, quiet_s / SILENT_LOOKS_MIN))
+
+
+async def runs_on(run: Run, boot_id: str) -> bool:
+    """Whether a node runs in this boot and no shutdown is under way there. False: not so, or not known."""
+    try:
+        _, stdout, _ = await run(UP_COMMAND)
+    except OSError:
+        return False
+    words = stdout.split()
+    return len(words) == 2 and words[0] == boot_id and words[1] in UP_WORDS

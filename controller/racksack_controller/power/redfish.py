@@ -44,6 +44,7 @@ class RedfishDriver:
     """One BMC, one session, one call at a time."""
 
     knows_state = True
+    from_inside = False
     asks = ONCE
 
     def __init__(self, settings: RedfishSettings, name: str = "redfish") -> None:

@@ -24,6 +24,7 @@ from racksack_controller.power.edge import Powered, PowerEdge
 from racksack_controller.power.ipmi_helper import IpmiHelper
 from racksack_controller.power.means import means_of
 from racksack_controller.power.poll import Poller
+from racksack_controller.power.proof import runs_on
 from racksack_controller.power.settings import PowerSettings
 from racksack_controller.store import Store, StoreError
 
@@ -79,17 +80,20 @@ class PowerSide:
     def _powered(
         self, name: str, settings: PowerSettings, reach: Mapping[str, NodeSettings], connector: Connector
     ) -> Powered:
+        means = means_of(name, reach, self._ipmi)
+
         async def logins() -> int | None:
             stats = await connector.look()
             return stats.logins if stats else None
 
         return Powered(
-            drivers=build_power(settings, means_of(name, reach, self._ipmi)),
+            drivers=build_power(settings, means),
             settings=settings,
             answers=answers_of(reach[name]),
             expect=connector.retry_now,
             let_go=connector.let_go,
             logins=logins,
+            runs_on=lambda boot_id: runs_on(means.run, boot_id),
         )
 
     def _machine(self, name: str, wanted: NodeConfig) -> Machine:

@@ -37,6 +37,7 @@ class SshDriver:
     """Soft power-off of one node by its own shell."""
 
     knows_state = False
+    from_inside = True
     asks = ONCE
 
     def __init__(self, settings: SshSettings, run: Run, target: str, name: str = "ssh") -> None:

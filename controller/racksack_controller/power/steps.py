@@ -13,7 +13,7 @@ FIRST_POLL_S = 0.5
 
 
 class Act(StrEnum):
-    """What a step did."""
+    """What a step did. `CONFIRM`: a device was asked; `VERIFY`: the node itself came up, or fell silent."""
 
     ON = "on"
     SOFT_OFF = "soft_off"
@@ -89,12 +89,11 @@ def judged(
     way: PowerDriver,
     devices: Sequence[PowerDriver],
     seen: Witness,
-    wanted: PowerState,
     took_s: float,
     limit_s: float,
 ) -> Step | None:
-    """What a look at the devices says about a request, or None when it is to be looked again."""
-    if seen.state is wanted:
+    """What a look at the devices says about a request to switch on, or None when it is to be looked again."""
+    if seen.state is PowerState.ON:
         return Step(way.name, Act.CONFIRM, Outcome.CONFIRMED, seen.words, took_s)
     if not any(device.knows_state for device in devices):
         return Step(way.name, Act.CONFIRM, Outcome.SKIPPED, seen.words, took_s)

@@ -26,6 +26,7 @@ class WolDriver:
     """One network card. Needs `run_on` only when the settings name a jump host."""
 
     knows_state = False
+    from_inside = False
 
     def __init__(self, settings: WolSettings, run_on: RunOn | None = None, name: str = "wol") -> None:
         if settings.jump is not None and run_on is None:

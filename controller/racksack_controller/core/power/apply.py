@@ -15,7 +15,15 @@ from racksack_controller.core.events import Event
 from racksack_controller.core.power import events as ev
 from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.policy import DEFAULT_POWER
-from racksack_controller.core.power.records import NodePower, Phase, PowerHold, PowerLine, Wish
+from racksack_controller.core.power.records import (
+    NodePower,
+    Phase,
+    PowerHold,
+    PowerLine,
+    PowerTraits,
+    Wish,
+    boot_limit_s,
+)
 from racksack_controller.core.requeue import backoff_s, end_attempt, requeue_now
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
@@ -116,6 +124,7 @@ _LIT: dict[tuple[Phase, str, str], bool | None] = {
     (Phase.BOOTING, "verify", "stuck"): True,
     (Phase.BOOTING, "verify", "failed"): None,
     (Phase.STOPPING, "confirm", "done"): False,
+    (Phase.STOPPING, "verify", "done"): None,  # its silence is all there is
 }
 
 
@@ -177,7 +186,7 @@ def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
             phase=Phase.SET_ASIDE if aside and stopped else Phase.OFF,
             since_s=now,
             why=power.problem if aside and stopped else (power.why if stopped else f"found off: {words}"),
-            lit=False,
+            lit=None if stopped and power.lit is None else False,
             way="",
             asked_at_s=None,
             boot_began_s=None,
@@ -238,11 +247,33 @@ def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
         if power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is False:
             tell(state, now, power, "seen", f"was found on: {event.words}")
             power = replace(power, phase=Phase.UNKNOWN, since_s=now, why=f"found on: {event.words}", retry_at_s=0.0)
+        elif power.phase is Phase.OFF:
+            power = _silent_but_on(state, power, event.words, now)
         state.put_power(replace(power, lit=True))
     elif not event.on and power.phase in (Phase.UNKNOWN, Phase.ON) and not connected:
         _went_off(state, power, event.words, now)
     elif not event.on and power.lit is not False and not connected and power.phase is not Phase.BOOTING:
         state.put_power(replace(power, lit=False))
+
+
+def _silent_but_on(state: State, power: NodePower, words: str, now: float) -> NodePower:
+    """The record of a node whose silence was taken for off, until a device could say that it is on.
+
+    Its shutdown hangs, or somebody has switched it on: it gets the time of a boot to answer, and is shut down again then.
+    """
+    limit_s = boot_limit_s(power, state.power_traits.get(power.node, PowerTraits()))
+    problem = f"it was silent after its shutdown, but {words}"
+    sentence = f"is not off: {problem}; if it does not answer it is switched off again after {format_duration(limit_s)}"
+    tell(state, now, power, "seen", sentence)
+    return replace(
+        power,
+        phase=Phase.SET_ASIDE,
+        since_s=now,
+        why=problem,
+        problem=problem,
+        stops_failed=power.stops_failed + 1,
+        retry_at_s=now + limit_s,
+    )
 
 
 def _requested(state: State, event: ev.PowerRequested, now: float) -> None:

@@ -89,7 +89,7 @@ class NodePower(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase = Phase.UNKNOWN
     since_s: float = 0.0  # of the phase
     why: str = ""  # the reason of the phase
-    lit: bool | None = None  # what the node itself or a device last said about its power
+    lit: bool | None = None  # what the node itself or a device last said; None also where only silence speaks for off
     way: str = ""  # the way that was asked and has accepted, while booting or stopping
     asked_at_s: float | None = None  # when that was; a restart goes on with the time that is left
     boot_began_s: float | None = None  # of the boot under way
