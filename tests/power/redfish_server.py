@@ -46,6 +46,7 @@ class Faults:
     watts: float = 120.0
     watts_off: float = -1.0  # what it shows while the machine is off; below zero: the same
     watts_at: str = "Power"  # Power, EnvironmentMetrics, Sensors or nothing
+    watts_gone: str = ""  # this resource about watts is there no more
     drop_answer: bool = False  # does what the action asks, then closes without an answer
     not_json: bool = False
     error_500: int = 0  # so many requests fail with 500
@@ -193,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, reply)
         if method == "GET" and faults.not_json and path == SYSTEM:
             return self._send_bytes(200, b"<html>Please wait</html>", {})
-        resource = _resource(service, path) if method == "GET" else None
+        is_gone = faults.watts_gone != "" and path.endswith(f"/{faults.watts_gone}")
+        resource = _resource(service, path) if method == "GET" and not is_gone else None
         if resource is None:
             return self._send(404, _error("Base.1.0.ResourceMissingAtURI", [self.path]))
         return self._send(200, {"@odata.id": path, **resource})

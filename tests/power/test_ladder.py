@@ -327,7 +327,8 @@ async def test_where_the_bmc_is_gone_silence_counts_after_a_shutdown_that_the_sy
 @pytest.mark.parametrize("what", ["not accepted", "still answers", "the BMC has said on"])
 async def test_a_bmc_that_is_gone_confirms_nothing(what: str) -> None:
     world = World(on=True)
-    ssh = Way("ssh", world, knows_state=False, from_inside=True, gone=what == "not accepted")
+    ssh = Way("ssh", world, knows_state=False, from_inside=True, unable=frozenset({"hard_off"}))
+    ssh.gone = what == "not accepted"
     bmc = Dying("redfish", world, looks_left=2) if what == "the BMC has said on" else Way("redfish", world, gone=True)
     silent = never if what == "still answers" else at_once
     steps = await taken(switch_off([ssh, bmc], [ssh, bmc], silent, hard=True, limits=FAST))
@@ -358,9 +359,7 @@ async def test_a_shutdown_that_nobody_was_asked_for_is_asked_for_as_soon_as_that
     async def is_up() -> bool:
         return world.on
 
-    steps = await taken(
-        switch_off([bmc], [bmc], never, hard=False, limits=PATIENT, resume=(bmc, 3600.0), is_up=is_up)
-    )
+    steps = await taken(switch_off([bmc], [bmc], never, hard=False, limits=PATIENT, resume=(bmc, 3600.0), is_up=is_up))
     assert steps == [
         ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
         ("redfish", Act.SOFT_OFF, Outcome.ASKING),

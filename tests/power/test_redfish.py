@@ -20,7 +20,7 @@ from racksack_controller.power.driver import (
 )
 from racksack_controller.power.tls import Trust
 from tests.power import rigs
-from tests.power.redfish_server import SESSIONS, RedfishServer
+from tests.power.redfish_server import SESSIONS, SYSTEM, RedfishServer
 from tests.power.rigs import Rig
 
 
@@ -267,6 +267,42 @@ async def test_watts_wherever_they_stand(rig: Rig, bmc: RedfishServer, where: st
     bmc.faults.watts_at = where
     bmc.faults.watts = 87.5
     assert await rig.driver.watts() == 87.5
+
+
+async def test_what_does_not_change_is_read_once(rig: Rig, bmc: RedfishServer) -> None:
+    """A BMC may take half a minute for each answer: once logged in, switching is one request, and so is each look."""
+    asked = bmc.record.requests
+    await rig.driver.status()
+    assert len(asked) == 4, "service root, login, systems, system"
+    await rig.driver.watts()
+    for call, requests in (
+        (rig.driver.on, [f"POST {SYSTEM}/Actions/ComputerSystem.Reset"]),
+        (rig.driver.status, [f"GET {SYSTEM}"]),
+        (rig.driver.watts, ["GET /redfish/v1/Chassis/1/Power"]),
+        (rig.driver.soft_off, [f"POST {SYSTEM}/Actions/ComputerSystem.Reset"]),
+    ):
+        asked.clear()
+        await call()
+        assert asked == requests
+    assert rig.machine.events == ["on", "soft_off"]
+
+
+async def test_types_that_are_allowed_no_more_are_read_anew(rig: Rig, bmc: RedfishServer) -> None:
+    await rig.driver.status()
+    bmc.faults.reset_types = ("ForceOn", "ForceOff")
+    await rig.driver.on()
+    assert bmc.record.resets == ["On", "PushPowerButton", "ForceOn"]
+    bmc.faults.action_info = True
+    bmc.faults.reset_types = ("ForceOff", "PushPowerButton")
+    await rig.driver.soft_off()
+    assert bmc.record.resets[3:] == ["PushPowerButton"]
+
+
+async def test_watts_that_stand_elsewhere_by_now_are_found(rig: Rig, bmc: RedfishServer) -> None:
+    assert await rig.driver.watts() == 120.0
+    bmc.faults.watts_at = "Sensors"
+    bmc.faults.watts_gone = "Power"
+    assert await rig.driver.watts() == 120.0
 
 
 async def test_no_sensor_no_watts(rig: Rig, bmc: RedfishServer) -> None:

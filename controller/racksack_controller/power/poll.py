@@ -30,6 +30,7 @@ POLL_SOON_S = 5.0  # while something about the node is not clear
 JITTER = 0.2
 SETTLE_S = 1.0  # sensors lag behind the power
 NO_SENSOR_WAIT_S = 3600.0  # a device without a sensor is asked again after so long
+SLOW_S = 5.0  # a device that takes longer is not asked for watts while the node is being switched
 WATTS_STEP = 0.05  # a smaller change of the draw, as a part of it, is no news
 
 
@@ -52,6 +53,7 @@ class Poller:
         self._powered = powered
         self._connector = connector
         self._without_sensor: dict[str, float] = {}
+        self._took_s: dict[str, float] = {}  # how long each device took for its last answer about watts
         self._mute_since_s: float | None = None  # since when no device says anything, by the monotonic clock
         self._soon = asyncio.Event()
 
@@ -91,6 +93,10 @@ class Poller:
     def _record(self) -> NodePower | None:
         return self._loop.state.power.get(self._name)
 
+    def _is_switching(self) -> bool:
+        record = self._record()
+        return record is not None and record.phase in (Phase.BOOTING, Phase.STOPPING)
+
     def _is_connected(self) -> bool:
         node = self._loop.state.nodes.get(self._name)
         return node is not None and node.connected
@@ -124,7 +130,7 @@ class Poller:
         record = self._record()
         if record is None:
             return
-        if record.phase not in (Phase.BOOTING, Phase.STOPPING):
+        if not self._is_switching():
             seen = await witness(self._powered.drivers.devices)
             if seen.state is None:
                 await self.listen(self._mute_s(), f", and no device could say more ({seen.words})")
@@ -143,7 +149,7 @@ class Poller:
 
     async def _tell(self, seen: Witness, is_on: bool) -> None:
         record = self._record()
-        if record is None or record.phase in (Phase.BOOTING, Phase.STOPPING):
+        if record is None or self._is_switching():
             return  # a ladder began meanwhile
         if not is_on and self._is_connected():
             if await self._connector.look() is not None:
@@ -159,7 +165,11 @@ class Poller:
     async def _read_watts(self) -> None:
         lit = self._is_lit()
         for driver in self._powered.drivers.devices:
+            if self._is_switching() and self._took_s.get(driver.name, 0.0) > SLOW_S:
+                continue  # the ladder needs its answers
+            began_s = time.monotonic()
             watts = await self._watts_of(driver)
+            self._took_s[driver.name] = time.monotonic() - began_s
             if watts is not None and lit is self._is_lit():
                 self._note(Sample(watts, time.time(), lit))
                 return

@@ -1,8 +1,9 @@
 """Redfish: HPE iLO 4 (2.30 or later), 5 and 6, Dell iDRAC, Supermicro, OpenBMC and others of the last ten years.
 
-Reset types differ between BMCs and firmware versions, so `AllowableValues` are read before one is chosen. A refusal is
-success when the server is in the wanted state by then. PowerState lags behind the actions; nothing here trusts it
-except before the power button is pushed, which would do the opposite in the wrong state.
+Reset types differ between BMCs and firmware versions, so `AllowableValues` are known before one is chosen, and read
+anew when none of them is accepted: a BMC may take half a minute for each answer. A refusal is success when the server is
+in the wanted state by then. PowerState lags behind the actions; nothing here trusts it except before the power button is
+pushed, which would do the opposite in the wrong state.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import sushy.exceptions
 from racksack_controller.power import driver as contract
 from racksack_controller.power.blocking import Worker
 from racksack_controller.power.driver import ONCE, CheckReport, PowerError, PowerReading, PowerState
-from racksack_controller.power.redfish_session import RedfishSession, SystemChoiceError
+from racksack_controller.power.redfish_session import RedfishSession, ResetAction, SystemChoiceError
 from racksack_controller.power.secret import SecretError
 from racksack_controller.power.settings import RedfishSettings
 from racksack_controller.power.tls import fetch_fingerprint
 
 T = TypeVar("T")
 
-RESET_ON = ("On", "ForceOn", "PushPowerButton")
-RESET_SOFT_OFF = ("GracefulShutdown", "PushPowerButton")
+PUSH = "PushPowerButton"
+RESET_ON = ("On", "ForceOn", PUSH)
+RESET_SOFT_OFF = ("GracefulShutdown", PUSH)
 RESET_HARD_OFF = ("ForceOff",)
 CLOSE_TIMEOUT_S = 5.0
 REQUESTS_MAX = 8  # of one call: root, login, collection, system, ActionInfo, reset, and two to spare
@@ -193,28 +195,45 @@ class RedfishDriver:
         self._reset(session, contract.ON, RESET_ON, PowerState.ON)
 
     def _reset(self, session: RedfishSession, act: str, types: tuple[str, ...], wanted: PowerState) -> None:
-        """Post the first type that is allowed and accepted; a refusal in the wanted state is success."""
-        system = session.system()
-        allowed = session.reset_types(system)
-        candidates = [word for word in types if not allowed or word in allowed]
-        refusal = f"it allows only {', '.join(allowed)}"
-        for reset_type in candidates:
-            if reset_type == "PushPowerButton" and not self._push_would_help(act, _reading(system), wanted):
+        """Post the first type that is allowed and accepted; a refusal in the wanted state is success.
+
+        What is allowed is read anew when nothing of what was allowed before is accepted.
+        """
+        tried, refusal = None, ""
+        for anew in (False, True):
+            action = session.action(anew=anew)
+            if action == tried:
+                break
+            tried = action
+            said = self._post(session, action, act, types, wanted)
+            if said is None:
                 return
-            try:
-                session.reset(system, reset_type)
-            except sushy.exceptions.AccessError:
-                raise
-            except sushy.exceptions.HTTPError as error:
-                system = session.system()
-                if _reading(system).state is wanted:
-                    return
-                refusal = f"it refused {reset_type}: {self._settings.secret.scrub(_said(error))}"
-            else:
-                return
+            refusal = said
         raise contract.PowerNotAllowed(
             self.name, act, self.target, refusal, "use another way for this, or try again when its state settles"
         )
+
+    def _post(
+        self, session: RedfishSession, action: ResetAction, act: str, types: tuple[str, ...], wanted: PowerState
+    ) -> str | None:
+        """Post the first type that is accepted: None; when none is, what the BMC said."""
+        refusal = f"it allows only {', '.join(action.types)}"
+        for reset_type in types:
+            if action.types and reset_type not in action.types:
+                continue
+            if reset_type == PUSH and not self._push_would_help(act, _reading(session.system()), wanted):
+                return None
+            try:
+                session.reset(action, reset_type)
+            except sushy.exceptions.AccessError:
+                raise
+            except sushy.exceptions.HTTPError as error:
+                if _reading(session.system()).state is wanted:
+                    return None
+                refusal = f"it refused {reset_type}: {self._settings.secret.scrub(_said(error))}"
+            else:
+                return None
+        return refusal
 
     def _push_would_help(self, act: str, reading: PowerReading, wanted: PowerState) -> bool:
         """Whether the button would bring the wanted state. Raises PowerNotAllowed when it might do the opposite."""
@@ -233,7 +252,7 @@ class RedfishDriver:
 
     def _inspect(self, session: RedfishSession) -> CheckReport:
         system = session.system()
-        allowed = session.reset_types(system)
+        allowed = session.action().types
         exposed = self._settings.secret.exposed()
         problems = [exposed] if exposed else []
         for act, types in ((contract.ON, RESET_ON), (contract.HARD_OFF, RESET_HARD_OFF)):

@@ -9,12 +9,16 @@ What sushy leaves to us, because BMCs need it:
 - the environment's proxies and ~/.netrc are not for BMCs;
 - a wrong password is tried once, to spare the account from being locked: sushy would try it again as Basic
   authentication. That is used only where the service root, which needs no login, offers no sessions.
+
+An old BMC may take half a minute for each answer, so what does not change is read once: the system's path, the types of
+reset that it allows, and where its watts stand.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -83,9 +87,34 @@ def _same_host(response: requests.Response) -> str:
     return target
 
 
+class _Login(sushy.auth.SessionAuth):  # type: ignore[misc] # sushy has no types
+    """A session where the service root offers them, else Basic authentication."""
+
+    def _do_authenticate(self) -> None:
+        root = self._root_resource.json
+        if root.get("SessionService") or root.get("Links", {}).get("Sessions"):
+            super()._do_authenticate()
+        else:
+            self._connector.set_http_basic_auth(self._username, self._password)
+
+
 class _Root(sushy.Sushy):  # type: ignore[misc] # sushy has no types
     def __del__(self) -> None:
         """Nothing: sushy would log out here, over the network, in whatever thread the garbage collector runs."""
+
+
+class ResetAction(NamedTuple):
+    """Where a system's Reset action is posted, and the types it allows; none: it does not say."""
+
+    target: str
+    types: tuple[str, ...]
+
+
+class _Sensor(NamedTuple):
+    """A resource that tells the watts, and how they are read from it."""
+
+    path: str
+    read: Callable[[dict[str, Any]], float | None]
 
 
 class RedfishSession:
@@ -95,16 +124,19 @@ class RedfishSession:
         self._settings = settings
         self.context = make_context(settings.trust)
         self._connector: _Connector | None = None
-        self._auth: sushy.auth.AuthBase | None = None
+        self._auth: _Login | None = None
         self._root: _Root | None = None
         self._system_path = ""
-        self._power_path: str | None = None
+        self._described: dict[str, Any] | None = None  # the system as it was read last
+        self._info: tuple[str, tuple[str, ...]] | None = None  # an ActionInfo, and the types that it allows
+        self._sensor: _Sensor | None = None
 
     def system(self) -> dict[str, Any]:
         """The ComputerSystem as the BMC describes it now."""
         if self._root is None:
             self._login()
-        return self.get(self._system_path)
+        self._described = self.get(self._system_path)
+        return self._described
 
     def get(self, path: str) -> dict[str, Any]:
         """A resource as JSON. Raises ValueError when it is not a JSON object."""
@@ -113,33 +145,43 @@ class RedfishSession:
             raise ValueError(f"{path} is not a JSON object")
         return body
 
-    def reset_types(self, system: dict[str, Any]) -> tuple[str, ...]:
-        """The ResetTypes the BMC allows, from the action or from its ActionInfo; empty when it does not say."""
-        action = _reset_action(system)
+    def action(self, *, anew: bool = False) -> ResetAction:
+        """The system's Reset action, as the system was described last unless it is to be read `anew`."""
+        if anew:
+            self._described = self._info = None
+        action = _reset_action(self._described or self.system())
         allowed = action.get("ResetType@Redfish.AllowableValues")
         if not allowed and (info := action.get("@Redfish.ActionInfo")):
-            allowed = next(
-                (
-                    parameter.get("AllowableValues")
-                    for parameter in self.get(info).get("Parameters", [])
-                    if parameter.get("Name") == "ResetType"
-                ),
-                None,
-            )
-        return tuple(str(word) for word in allowed or ())
+            allowed = self._allowed_by(str(info))
+        return ResetAction(str(action["target"]), tuple(str(word) for word in allowed or ()))
 
-    def reset(self, system: dict[str, Any], reset_type: str) -> None:
+    def _allowed_by(self, info: str) -> tuple[str, ...]:
+        if self._info is None or self._info[0] != info:
+            parameters = [one for one in self.get(info).get("Parameters", []) if one.get("Name") == "ResetType"]
+            self._info = info, tuple(parameters[0].get("AllowableValues") or ()) if parameters else ()
+        return self._info[1]
+
+    def reset(self, action: ResetAction, reset_type: str) -> None:
         """Post one Reset action, once."""
-        self._connected().post(_reset_action(system)["target"], data={"ResetType": reset_type})
+        self._connected().post(action.target, data={"ResetType": reset_type})
 
     def watts(self) -> float | None:
         """The system's draw from the first of Power, EnvironmentMetrics and Sensors that has it."""
-        system = self.system()
-        for chassis in system.get("Links", {}).get("Chassis", []):
+        if self._sensor is not None and (reading := self._known_watts(self._sensor)) is not None:
+            return reading
+        self._sensor = None
+        for chassis in self.system().get("Links", {}).get("Chassis", []):
             reading = self._chassis_watts(self.get(chassis["@odata.id"]))
             if reading is not None:
                 return reading
         return None
+
+    def _known_watts(self, sensor: _Sensor) -> float | None:
+        """What the resource says that had them last time; None when it does not any more."""
+        try:
+            return sensor.read(self.get(sensor.path))
+        except sushy.exceptions.ResourceNotFoundError:
+            return None
 
     def firmware(self, system: dict[str, Any]) -> str:
         """The BMC's model and firmware version, as far as it says."""
@@ -167,17 +209,11 @@ class RedfishSession:
         return self._connector
 
     def _login(self) -> None:
-        password = self._settings.secret.read()
-        root = self._open(sushy.auth.BasicAuth(self._settings.user, password))
-        if root.json.get("SessionService") or root.json.get("Links", {}).get("Sessions"):
-            root = self._open(sushy.auth.SessionAuth(self._settings.user, password))
+        self._auth = _Login(self._settings.user, self._settings.secret.read())
+        self._connector = _Connector(self._settings, self.context)
+        root = _Root(self._settings.url, auth=self._auth, connector=self._connector)
         self._system_path = self._choose_system(root)
         self._root = root
-
-    def _open(self, auth: sushy.auth.AuthBase) -> _Root:
-        self._auth = auth
-        self._connector = _Connector(self._settings, self.context)
-        return _Root(self._settings.url, auth=auth, connector=self._connector)
 
     def _choose_system(self, root: _Root) -> str:
         paths = [str(path) for path in root.get_system_collection().members_identities]
@@ -197,20 +233,25 @@ class RedfishSession:
             ("Sensors", self._sensor_watts),
         ):
             link = chassis.get(key)
-            if link:
-                reading = read(self.get(link["@odata.id"]))
-                if reading is not None:
-                    return reading
+            if link and (reading := self._read(_Sensor(str(link["@odata.id"]), read))) is not None:
+                return reading
         return None
+
+    def _read(self, sensor: _Sensor) -> float | None:
+        """What a resource says about watts; the first that says anything is remembered."""
+        reading = sensor.read(self.get(sensor.path))
+        if reading is not None and self._sensor is None:
+            self._sensor = sensor
+        return reading
 
     def _sensor_watts(self, sensors: dict[str, Any]) -> float | None:
         """The reading of the first power sensor whose name says it is the total."""
         for member in sensors.get("Members", []):
             if "power" not in member["@odata.id"].lower():
                 continue
-            sensor = self.get(member["@odata.id"])
-            if sensor.get("ReadingType") == "Power" and "total" in str(sensor.get("Name", "")).lower():
-                return _number(sensor.get("Reading"))
+            reading = self._read(_Sensor(str(member["@odata.id"]), _total_watts))
+            if reading is not None:
+                return reading
         return None
 
 
@@ -236,6 +277,12 @@ def _power_control_watts(power: dict[str, Any]) -> float | None:
 
 def _metrics_watts(metrics: dict[str, Any]) -> float | None:
     return _number((metrics.get("PowerWatts") or {}).get("Reading"))
+
+
+def _total_watts(sensor: dict[str, Any]) -> float | None:
+    if sensor.get("ReadingType") != "Power" or "total" not in str(sensor.get("Name", "")).lower():
+        return None
+    return _number(sensor.get("Reading"))
 
 
 def _number(value: object) -> float | None:
