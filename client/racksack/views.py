@@ -102,7 +102,8 @@ class PowerView(msgspec.Struct, frozen=True, kw_only=True):
     retry_in_s: float | None = None
     held_by: str | None = None
     held_for_s: float | None = None
-    wish: str = ""
+    wish: str = ""  # what an operator asked for that is still to be done: on | off | cycle
+    waits_for: list[str] = []  # nodes that are reached through this one and go off before it
     logins: int = 0
     switches_off: bool = True
 

@@ -42,10 +42,7 @@ def test_without_power_there_are_no_such_columns(cli: Cli, controller: StandIn) 
 @pytest.mark.parametrize(
     ("words", "body", "told"),
     [
-        (["on", "r1"], {"act": "on"}, "r1 is up, and will be switched on"),
-        (["off", "r1"], {"act": "off"}, "r1 is up, and will be switched off"),
-        (["off", "r1", "--force"], {"act": "off", "force": True}, "r1 is up, and will be switched off"),
-        (["cycle", "r1"], {"act": "cycle"}, "r1 is up, and will be switched off and on"),
+        (["on", "r1"], {"act": "on"}, "r1 is up already"),
         (["hold", "r1", "--for", "2h"], {"act": "hold", "for_s": 7200.0}, "r1 is held as it is for 2h00m"),
         (["hold", "r1", "--reason", "disk"], {"act": "hold", "reason": "disk"}, "r1 is held as it is"),
         (["release", "r1"], {"act": "release"}, "r1 is not held"),
@@ -55,6 +52,21 @@ def test_what_is_asked_for(cli: Cli, controller: StandIn, words: list[str], body
     controller.nodes = [node()]
     assert cli("racksack", "power", *words).out == f"{told}\n"
     assert controller.posted == [("nodes/r1/power", body)]
+
+
+@pytest.mark.parametrize(
+    ("words", "wish", "told"),
+    [
+        (["off"], "off", "and will be switched off"),
+        (["off", "--force"], "off", "and will be switched off"),
+        (["cycle"], "cycle", "and will be switched off and on again"),
+    ],
+)
+def test_what_will_be(cli: Cli, controller: StandIn, words: list[str], wish: str, told: str) -> None:
+    controller.nodes = [node(wish=wish)]
+    assert cli("racksack", "power", *words, "r1").out == f"r1 is up, {told}\n"
+    controller.nodes = [node(wish=wish, waits_for=["far", "further"])]
+    assert cli("racksack", "power", *words, "r1").out == f"r1 is up, {told} after far, further, reached through it\n"
 
 
 def test_a_busy_node_is_refused(cli: Cli, controller: StandIn) -> None:
@@ -78,6 +90,40 @@ def test_waiting_until_it_is_so(cli: Cli, controller: StandIn) -> None:
     ended = cli("racksack", "power", "on", "r1", "--wait")
     timer.join()
     assert (ended.code, ended.out) == (0, "r1 is up\n")
+
+
+@pytest.mark.parametrize(
+    ("act", "now", "told"),
+    [
+        ("off", node("r1", "set_aside"), "r1 is set aside\n"),
+        ("off", node("r1", "off"), "r1 is off\n"),
+        ("on", node("r1", "on"), "r1 is up\n"),
+    ],
+)
+def test_nothing_is_waited_for_that_is_so_already(
+    cli: Cli, controller: StandIn, act: str, now: dict[str, Any], told: str
+) -> None:
+    controller.nodes = [now]
+    ended = cli("racksack", "power", act, "r1", "--wait")
+    assert (ended.code, ended.out) == (0, told)
+
+
+@pytest.mark.parametrize(
+    ("act", "now", "told"),
+    [
+        ("off", node("r1", "on", why="its power is held"), "r1 is on by now: its power is held"),
+        ("off", node("r1", "on", wish="on"), "r1 is to be on by now"),
+        ("on", node("r1", "stopping", wish="off"), "r1 is to be off by now"),
+        ("cycle", node("r1", "off", why="idle"), "r1 is off by now: idle"),
+    ],
+)
+def test_a_wish_that_gave_way_to_another_is_not_waited_for(
+    cli: Cli, controller: StandIn, act: str, now: dict[str, Any], told: str
+) -> None:
+    controller.nodes = [now]
+    ended = cli("racksack", "power", act, "r1", "--wait")
+    assert ended.code == 1
+    assert told in ended.err
 
 
 def test_waiting_for_what_fails(cli: Cli, controller: StandIn) -> None:

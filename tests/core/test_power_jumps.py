@@ -5,8 +5,10 @@ from __future__ import annotations
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.records import Phase, Wish
+from racksack_controller.core.power.wishes import objection, wished
 from racksack_controller.core.why import why_job, why_node
-from tests.core.builders import inventory, job, node, request
+from racksack_jobspecs.states import JobState
+from tests.core.builders import inventory, job, node, report, request
 from tests.core.power_bench import PowerBench
 
 IDLE_S = 60.0
@@ -121,15 +123,85 @@ def test_one_that_lost_its_power_is_woken_for_what_is_on_behind_it() -> None:
     assert "far is on and is reached through it" in why(bench, "gate")
 
 
-def test_an_operators_off_waits_for_the_node_behind() -> None:
+def wish(bench: PowerBench, name: str, what: Wish, *, force: bool = False) -> None:
+    """As the API does it."""
+    assert objection(bench.state, name, what, force=force) is None
+    bench.happen(*wished(bench.state, name, what, "ann", force=force))
+
+
+def test_an_operators_off_takes_along_what_is_behind_and_waits_for_it() -> None:
     bench = rack(on=True)
-    bench.happen(pev.PowerRequested("gate", Wish.OFF, "ann"))
-    assert bench.step() == []
+    wish(bench, "gate", Wish.OFF)
+    assert "to be switched off when far is off" in why(bench, "gate")
     bench.submit(job(1, request(2), nodes=("far",)))
-    bench.happen(pev.PowerRequested("far", Wish.OFF, "ann"))
     assert bench.step() == ["SwitchOff far"]
     bench.went_off("far")
     assert bench.step() == ["SwitchOff gate"], "although a job waits for far"
+    bench.went_off("gate")
+    assert bench.step() == ["SwitchOn gate"], "off is not a hold"
+
+
+def test_an_operators_off_of_a_busy_way_needs_force() -> None:
+    bench = rack(on=True)
+    bench.submit(job(1, request(8)))
+    key = bench.run(1)
+    refused = objection(bench.state, "gate", Wish.OFF, force=False)
+    assert refused is not None
+    assert "far, which is reached through gate, is busy with job 1; drain far with --then-off" in refused
+    wish(bench, "gate", Wish.OFF, force=True)
+    assert bench.step() == []
+    bench.happen(ev.StopSent("far", key), ev.Reported("far", report(key, "ended", outcome="cancelled")))
+    bench.happen(ev.Collected(key), ev.Removed("far", key))
+    assert bench.state.jobs[1].state is JobState.QUEUED
+    assert bench.step() == ["SwitchOff far"]
+    bench.went_off("far")
+    assert bench.step() == ["SwitchOff gate"]
+
+
+def test_a_way_that_is_cycled_brings_back_what_was_on_behind_it() -> None:
+    bench = rack(on=True)
+    wish(bench, "gate", Wish.CYCLE)
+    for name in ("far", "gate"):
+        assert bench.step() == [f"SwitchOff {name}"]
+        bench.went_off(name)
+    for name in ("gate", "far"):
+        assert bench.step() == [f"SwitchOn {name}"]
+        bench.connect(name)
+    assert [bench.power(name).wish for name in ("gate", "far")] == [Wish.NONE, Wish.NONE]
+    wish(bench, "far", Wish.OFF)
+    bench.step()
+    bench.went_off("far")
+    wish(bench, "gate", Wish.CYCLE)
+    assert bench.step() == ["SwitchOff gate"]
+    bench.went_off("gate")
+    assert bench.step() == ["SwitchOn gate"]
+    bench.connect("gate")
+    assert bench.step() == [], "far was off before"
+
+
+def test_what_speaks_against_an_operators_off() -> None:
+    bench = rack(on=True)
+    bench.happen(pev.PowerHeld("far", None, "bob"))
+    assert "far, which is reached through gate, is held" in (
+        objection(bench.state, "gate", Wish.OFF, force=False) or ""
+    )
+    assert objection(bench.state, "gate", Wish.OFF, force=True) is None
+    assert objection(bench.state, "far", Wish.OFF, force=False) is None, "the last word counts"
+    bench = rack(on=True)
+    bench.happen(pev.LoginsSeen("far", 1))
+    assert "logged in on far" in (objection(bench.state, "gate", Wish.CYCLE, force=False) or "")
+    bench = PowerBench({})
+    bench.add("gate", 2, on=True, behind=("stays",))
+    bench.add("stays", 2, on=True, through=("gate",), can_switch_off=False)
+    assert "shut it down by hand" in (objection(bench.state, "gate", Wish.OFF, force=True) or "")
+    assert objection(bench.state, "gate", Wish.ON, force=False) is None
+
+
+def test_a_node_behind_a_way_that_is_off_says_so() -> None:
+    bench = rack()
+    bench.happen(pev.PowerSeen("far", True, "the BMC says On"), ev.NodeDisconnected("far", "no route"))
+    assert bench.phase("far") is Phase.UNKNOWN
+    assert why(bench, "far") == "it is not known whether it is on: gate, through which it is reached, is off"
 
 
 def test_a_wish_for_the_node_wakes_the_way() -> None:

@@ -348,6 +348,30 @@ def test_operators_wishes() -> None:
     assert bench.step() == ["SwitchOn r1"], "off is not a hold: the queue may want it again"
 
 
+def test_who_wants_it_on_before_anybody_was_asked_has_it_stay_on() -> None:
+    bench = PowerBench({"r1": 8}, on=True)
+    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    assert bench.step() == ["SwitchOff r1"]
+    bench.happen(pev.PowerRequested("r1", Wish.ON, "bob"))
+    assert bench.step() == ["SwitchWithdrawn r1"]
+    assert (bench.phase("r1"), bench.power("r1").wish) == (Phase.ON, Wish.NONE)
+    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.step()
+    bench.asked("r1", "soft_off")
+    bench.happen(pev.PowerRequested("r1", Wish.ON, "bob"))
+    assert bench.step() == [], "it is going down already"
+    bench.went_off("r1")
+    assert bench.step() == ["SwitchOn r1"]
+
+
+def test_what_was_found_on_and_does_not_answer_goes_off_for_an_operator() -> None:
+    bench = PowerBench({"r1": 8})
+    bench.happen(pev.PowerSeen("r1", True, "the BMC says On"), ev.NodeDisconnected("r1", "no answer"))
+    assert bench.step() == [], "somebody may be installing it"
+    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    assert bench.step() == ["SwitchOff r1"]
+
+
 def test_off_by_force_queues_the_jobs_again_and_cycle_comes_back() -> None:
     bench = PowerBench({"r1": 8}, on=True)
     bench.submit(job(1, request(4)))

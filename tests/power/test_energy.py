@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -82,10 +83,17 @@ class Bench:
         self.on = True
         self.sensor: float | None = None
         self.stats: tuple[NodeStats, float] | None = None
+        self.unchanged_since: float | None = math.inf
         self.meter = self.make()
 
     def make(self) -> Meter:
-        senses = Senses(lambda node: self.on, lambda node: self.sensor, lambda node: self.stats, self.look)
+        senses = Senses(
+            lambda node: self.on,
+            lambda node: self.sensor,
+            lambda node: self.stats,
+            self.look,
+            lambda node: self.unchanged_since,
+        )
         meter = Meter(self.state, self.store, senses, lambda: self.now_s)
         meter.machines["r1"] = R1
         return meter
@@ -225,13 +233,69 @@ async def test_a_restart_loses_at_most_what_was_not_saved(bench: Bench) -> None:
     assert (await bench.row()).joules == pytest.approx(60 * 100)  # the gap is short, so it is filled
 
 
-async def test_nothing_is_made_up_about_a_long_gap(bench: Bench) -> None:
-    await bench.after(0)
-    await bench.after(30)
+async def after_a_gap(bench: Bench, seconds: float) -> None:
+    """The controller ends after the last sample and is started again so much later."""
     bench.meter = bench.make()
     await bench.meter.load()
-    await bench.after(7200)
+    await bench.after(seconds)
+
+
+@pytest.mark.parametrize(("changed_s", "gap_s"), [(31.0, 7200.0), (math.inf, 7200.0), (-60.0, 8 * 86400.0)])
+async def test_nothing_is_made_up_about_a_long_gap(bench: Bench, changed_s: float, gap_s: float) -> None:
+    """`changed_s`: when its power changed last, counted from the first sample; a gap of many days is a wrong clock."""
+    await bench.after(0)
+    await bench.after(30)
+    bench.unchanged_since = START_S + changed_s
+    await after_a_gap(bench, gap_s)
     assert (await bench.row()).known_s == pytest.approx(30)
+
+
+async def test_a_long_gap_of_a_node_that_was_off_all_the_while_is_an_estimate(bench: Bench) -> None:
+    bench.on, bench.sensor, bench.unchanged_since = False, 9.0, START_S - 60
+    await bench.after(0)
+    await bench.after(30)
+    bench.sensor = None  # it has not been read yet
+    await after_a_gap(bench, 7200)
+    row = await bench.row()
+    assert (row.known_s, row.on_s) == (pytest.approx(7230), 0)
+    assert row.joules == pytest.approx(7230 * 9)
+    assert row.sensor_j == pytest.approx(30 * 9)
+    assert row.always_j == pytest.approx(7230 * 100)
+
+
+async def test_a_long_gap_of_a_node_that_ran_on_is_an_estimate_and_its_jobs_bear_their_part(bench: Bench) -> None:
+    bench.sensor, bench.unchanged_since = 200.0, START_S - 60
+    bench.begin(1, cpus=16)
+    await bench.after(0)
+    await bench.after(30)
+    bench.use(a1_1=16 * 30)
+    await bench.after(30)
+    bench.now_s += 7200
+    bench.use(a1_1=16 * 60 + 8 * 7200)
+    bench.now_s -= 7200
+    await after_a_gap(bench, 7200)
+    row = await bench.row()
+    assert (row.known_s, row.on_s) == (pytest.approx(7260), pytest.approx(7260))
+    assert row.joules == pytest.approx(7260 * 200)
+    assert row.sensor_j == pytest.approx(60 * 200)
+    used = bench.meter.of_job(1)
+    assert used is not None
+    assert used.is_estimate
+    assert used.joules > 7200 * 100
+
+
+async def test_a_long_gap_is_left_open_until_it_is_known_what_happened_in_it(bench: Bench) -> None:
+    """The controller has just started: it will reach the node, or hear that it is off, in a moment."""
+    bench.unchanged_since = START_S - 60
+    await bench.after(0)
+    await bench.after(30)
+    bench.unchanged_since = None
+    await after_a_gap(bench, 7200)
+    await bench.after(30)
+    assert (await bench.row()).known_s == pytest.approx(30)
+    bench.unchanged_since = START_S - 60
+    await bench.after(30)
+    assert (await bench.row()).known_s == pytest.approx(30 + 7260)
 
 
 async def test_a_clock_that_is_set_back_takes_nothing_away(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -263,5 +264,37 @@ async def test_a_boot_under_way_is_not_gone_on_with_before_its_drivers_are_there
     await side.add("r1", load_config(file).nodes, cast(Connector, connector))
     assert isinstance(loop.told[0], pe.PowerConfigured)
     assert drivers_known[0]
+    await side.close()
+    store.close()
+
+
+SINCE_S = 20.0
+
+
+@pytest.mark.parametrize(
+    ("events", "unchanged_since"),
+    [
+        ([], None),  # unknown until somebody says something
+        ([pe.PowerSeen("r1", False, "Off")], None),  # as it was saved; nobody has confirmed it yet
+        ([pe.PowerSeen("r1", False, "Off"), ev.NodeDisconnected("r1", "called in vain")], SINCE_S),
+        ([ev.NodeConnected("r1", "new", Inventory(cpus=4, ram_bytes=2**32, disk_bytes=2**40), ())], SINCE_S),
+        (
+            [
+                ev.NodeConnected("r1", "new", Inventory(cpus=4, ram_bytes=2**32, disk_bytes=2**40), ()),
+                ev.NodeDisconnected("r1", "no answer"),
+            ],
+            None,
+        ),
+        ([pe.SwitchOnDecided("r1", "a job")], math.inf),
+    ],
+)
+async def test_since_when_the_power_of_a_node_is_what_it_is(
+    events: list[Event], unchanged_since: float | None, tmp_path: Path
+) -> None:
+    loop, store = Recorder(), Store(tmp_path / "racksack.db")
+    for event in events:
+        apply(loop.state, event, SINCE_S)
+    side = PowerSide(cast(Loop, loop), store)
+    assert side.meter._senses.unchanged_since("r1") == unchanged_since
     await side.close()
     store.close()

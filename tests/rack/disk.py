@@ -64,11 +64,12 @@ exec /usr/sbin/poweroff
 
 _SYSTEMCTL = """\
 #!/bin/sh
-# PID 1 of this server is not systemd: it knows how to power off and nothing else.
+# PID 1 of this server is not systemd: it knows how to power off, and whether it is going down.
 for argument in "$@"; do
     case "$argument" in
         -*) ;;
         poweroff|halt) exec /usr/sbin/poweroff ;;
+        is-system-running) [ -e /run/stopping ] && echo stopping && exit 1; echo running; exit 0 ;;
         *) break ;;
     esac
 done

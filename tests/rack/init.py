@@ -79,6 +79,7 @@ def main() -> None:
     while signal.sigwait(_SIGNALS) != signal.SIGUSR2:
         reap()
     append_event(record, boot.name, "stopping")
+    Path("/run/stopping").touch()
     # Whoever asked is answered before the end begins, as systemctl's request is.
     time.sleep(_ANSWERED_WITHIN_S)
     go_down(boot.stop_timeout_s)

@@ -35,7 +35,9 @@ group = LazyGroup(
 
 _nodes = click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
 _wait = click.option("--wait", is_flag=True, help="Wait until it is so, or has failed.")
-_force = click.option("--force", is_flag=True, help="Also when jobs run there: they are queued again.")
+_force = click.option(
+    "--force", is_flag=True, help="Also when jobs run there, or on nodes behind it: they are queued again."
+)
 
 
 @click.command("on", context_settings=_SETTINGS)
@@ -56,7 +58,10 @@ def switch_on(nodes: tuple[str, ...], wait: bool, as_json: bool, controller: str
 @json_option
 @controller_option
 def switch_off(nodes: tuple[str, ...], force: bool, wait: bool, as_json: bool, controller: str | None) -> int:
-    """Switch nodes off; a busy one is refused. The queue may have them switched on again, unless they are drained."""
+    """Switch nodes off, and first those behind a jump host; a busy one is refused.
+
+    The queue may have them switched on again, unless they are drained.
+    """
     with open_client(controller) as client:
         return for_each(nodes, lambda name: _switch(client, name, "off", force, wait, as_json))
 
@@ -68,7 +73,7 @@ def switch_off(nodes: tuple[str, ...], force: bool, wait: bool, as_json: bool, c
 @json_option
 @controller_option
 def cycle(nodes: tuple[str, ...], force: bool, wait: bool, as_json: bool, controller: str | None) -> int:
-    """Switch nodes off and on again; a busy one is refused."""
+    """Switch nodes off and on again, and first those behind a jump host; a busy one is refused."""
     with open_client(controller) as client:
         return for_each(nodes, lambda name: _switch(client, name, "cycle", force, wait, as_json))
 
@@ -102,13 +107,23 @@ def _switch(client: Client, name: str, act: str, force: bool, wait: bool, as_jso
         node = _until(client, name, act, before)
         _tell(node, f"is {node.state}", as_json)
     else:
-        _tell(node, f"is {node.state}, and will be switched {'off and on' if act == 'cycle' else act}", as_json)
+        _tell(node, _will_be(node, act), as_json)
+
+
+def _will_be(node: NodeView, act: str) -> str:
+    """What becomes of a node that was to be switched, as the end of a sentence."""
+    power = node.power
+    if power is None or not power.wish:
+        return f"is {node.state} already"
+    words = {"on": "on", "off": "off", "cycle": "off and on again"}[power.wish]
+    others = ", ".join(map(clean, power.waits_for))
+    after = f" after {others}, reached through it" if others else ""
+    return f"is {node.state}, and will be switched {words}{after}"
 
 
 def _until(client: Client, name: str, act: str, before: NodeView) -> NodeView:
-    """The node once it is as wished. Raises RacksackError when that failed."""
+    """The node once it is as wished. Raises RacksackError when that failed, or when another wish has come."""
     failures = before.power.failures if before.power else 0
-    boots = before.power.boots if before.power else 0
     while True:
         node = client.node(name)
         power = node.power
@@ -116,10 +131,24 @@ def _until(client: Client, name: str, act: str, before: NodeView) -> NodeView:
             raise RacksackError(f"{clean(name)} has no power block any more")
         if power.failures > failures:
             raise RacksackError(f"{clean(name)} {clean(power.why)}")
-        is_there = node.connected_at_s is not None and power.phase == "on"
-        if (act == "off" and power.phase == "off") or (is_there and (act == "on" or power.boots > boots)):
-            return node
+        if not power.wish and power.phase not in ("booting", "stopping"):
+            if _is_there(node, act, before):
+                return node
+            raise RacksackError(f"{clean(name)} is {power.phase.replace('_', ' ')} by now: {clean(power.why)}")
+        if (act, power.wish) in (("off", "on"), ("on", "off"), ("cycle", "off")):
+            raise RacksackError(f"{clean(name)} is to be {power.wish} by now: somebody else wants it so")
         time.sleep(WAIT_LOOK_S)
+
+
+def _is_there(node: NodeView, act: str, before: NodeView) -> bool:
+    """Whether a node is as it was wished, now that nothing is left to be done for the wish."""
+    power, old = node.power, before.power
+    if power is None or old is None:
+        return False
+    if act == "off":
+        return power.phase in ("off", "set_aside")
+    is_new = act == "on" or (power.phase, power.since_s) != (old.phase, old.since_s)
+    return power.phase == "on" and is_new
 
 
 def _hold(client: Client, name: str, for_s: float | None, reason: str | None, as_json: bool) -> None:

@@ -14,7 +14,8 @@ import msgspec
 
 GPU_AS_CPUS = 16.0  # a busy GPU draws about as much as so many busy cores
 SENSOR_S_MAX = 180.0  # an older reading says nothing about now
-GAP_S_MAX = 900.0  # over a longer time without a sample nothing is known
+GAP_S_MAX = 900.0  # a longer time without a sample is filled only where the power was the same before and after it
+ESTIMATED_GAP_S_MAX = 7 * 86400.0  # and a still longer one never: a clock may have been wrong
 CORES_LEAST = 1e-6  # less work than that is none
 
 

@@ -2,6 +2,9 @@
 
 A span of a node ends at a tick, at a change of its power, and when results are about to be put in place, so that the
 job's figure is complete by then. A crash loses what was not saved since the last tick.
+
+A long gap (the controller was off) becomes one span, an estimate, where the node is known to have been off all the
+while, or on in one boot. Nothing is made up about any other.
 """
 
 from __future__ import annotations
@@ -16,7 +19,16 @@ import msgspec
 
 from racksack_controller.core.state import Attempt, Changes, State
 from racksack_controller.energy import store as table
-from racksack_controller.energy.joules import GAP_S_MAX, GPU_AS_CPUS, Draw, Machine, Source, draw, split
+from racksack_controller.energy.joules import (
+    ESTIMATED_GAP_S_MAX,
+    GAP_S_MAX,
+    GPU_AS_CPUS,
+    Draw,
+    Machine,
+    Source,
+    draw,
+    split,
+)
 from racksack_controller.energy.store import FRESH_SPAN_S, JobEnergy, Reading, Slice
 from racksack_controller.nodes.node import NodeStats
 from racksack_controller.store import Store, StoreError
@@ -32,13 +44,30 @@ IDLE_LEARNT_PART = 0.1  # how much of a new idle sample goes into what is known
 class Senses(msgspec.Struct, frozen=True):
     """How the meter sees a node: whether it has power, what its sensor says, what its agent says and when.
 
-    `look` asks the agent anew.
+    `look` asks the agent anew. `unchanged_since` says since when (Unix seconds) a node's power is what it is now, None
+    while that cannot be told yet.
     """
 
     is_on: Callable[[str], bool]
     sensor: Callable[[str], float | None]
     stats: Callable[[str], tuple[NodeStats, float] | None]
     look: Callable[[str], Awaitable[object]]
+    unchanged_since: Callable[[str], float | None]
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A time of a node without a change, its average draw, and whether it was on."""
+
+    since_s: float
+    until_s: float
+    watts: float
+    is_estimate: bool
+    was_on: bool
+
+    @property
+    def length_s(self) -> float:
+        """In seconds."""
+        return self.until_s - self.since_s
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -154,24 +183,37 @@ class Meter:
     def close_span(self, node: str) -> None:
         """Account for the time since a node's last sample."""
         machine, now = self.machines.get(node), self._clock()
-        if machine is None:
-            return
         before = self._readings.get(node)
+        if machine is None or self._waits(node, before, now):
+            return
         is_on = self._senses.is_on(node)
         was_on, self._was_on[node] = self._was_on.get(node, is_on), is_on
         since = before.at_s if before else now
         span_s = now - since
-        known = before is not None and 0 < span_s <= GAP_S_MAX
+        gap = span_s > GAP_S_MAX
+        known = before is not None and span_s > 0 and (not gap or self._is_unchanged(node, since, now))
         used = self._used(node, since, now) if known else {}
         self._ended.pop(node, None)
         seen = draw(machine, is_on=was_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
         idle = self._idle_after(before, machine, seen, idle=not used and was_on and is_on)
         if known and before is not None:
             watts = (before.watts + seen.watts) / 2 if seen.source is Source.SENSOR else seen.watts
-            self._account(node, machine, (since, now), watts, seen, used, was_on)
+            if gap and not was_on:
+                watts = before.watts  # what it drew while it was off
+            self._account(node, machine, Span(since, now, watts, gap or seen.is_estimate, was_on), used)
         if span_s >= 0 or before is None:
             now_draw = draw(machine, is_on=is_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
             self._readings[node] = Reading(node=node, at_s=now, watts=now_draw.watts, idle_watts=idle)
+
+    def _waits(self, node: str, before: Reading | None, now: float) -> bool:
+        """Whether a long gap is to be left open, since what happened in it will be known in a moment."""
+        is_long = before is not None and GAP_S_MAX < now - before.at_s <= ESTIMATED_GAP_S_MAX
+        return is_long and self._senses.unchanged_since(node) is None
+
+    def _is_unchanged(self, node: str, since: float, now: float) -> bool:
+        """Whether the power of a node was the same in all of a long gap."""
+        unchanged = self._senses.unchanged_since(node)
+        return unchanged is not None and unchanged <= since and now - since <= ESTIMATED_GAP_S_MAX
 
     def _idle_after(self, before: Reading | None, machine: Machine, seen: Draw, *, idle: bool) -> float | None:
         known = before.idle_watts if before else None
@@ -179,38 +221,29 @@ class Meter:
             return known
         return seen.watts if known is None else known + IDLE_LEARNT_PART * (seen.watts - known)
 
-    def _account(
-        self,
-        node: str,
-        machine: Machine,
-        span: tuple[float, float],
-        watts: float,
-        seen: Draw,
-        used: dict[int, float],
-        was_on: bool,
-    ) -> None:
-        since, now = span
-        joules = watts * (now - since)
+    def _account(self, node: str, machine: Machine, span: Span, used: dict[int, float]) -> None:
+        joules = span.watts * span.length_s
+        sensor_j = 0.0 if span.is_estimate else joules
         idle_watts = self.idle_watts(node) or 0.0
-        parts = split(machine, joules, now - since, used, idle_watts)
-        for start_s, part in _pieces(since, now):
-            piece_s = part * (now - since)
+        parts = split(machine, joules, span.length_s, used, idle_watts)
+        for start_s, part in _pieces(span.since_s, span.until_s):
+            piece_s = part * span.length_s
             self._slices.append(
                 (
                     node,
                     Slice(
                         start_s=start_s,
                         joules=joules * part,
-                        sensor_j=0.0 if seen.is_estimate else joules * part,
+                        sensor_j=sensor_j * part,
                         idle_j=parts.idle_j * part,
-                        always_j=joules * part if was_on else idle_watts * piece_s,
-                        on_s=piece_s if was_on else 0.0,
+                        always_j=joules * part if span.was_on else idle_watts * piece_s,
+                        on_s=piece_s if span.was_on else 0.0,
                         known_s=piece_s,
                     ),
                 )
             )
         for job, job_j in parts.jobs.items():
-            share = JobEnergy(job=job, joules=job_j, sensor_j=0.0 if seen.is_estimate else job_j, at_s=now)
+            share = JobEnergy(job=job, joules=job_j, sensor_j=0.0 if span.is_estimate else job_j, at_s=span.until_s)
             self._share(share)
             self._job_totals[job] = _sum(self._job_totals.get(job), share)
 

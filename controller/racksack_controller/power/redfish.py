@@ -1,9 +1,9 @@
 """Redfish: HPE iLO 4 (2.30 or later), 5 and 6, Dell iDRAC, Supermicro, OpenBMC and others of the last ten years.
 
 Reset types differ between BMCs and firmware versions, so `AllowableValues` are known before one is chosen, and read
-anew when none of them is accepted: a BMC may take half a minute for each answer. A refusal is success when the server is
-in the wanted state by then. PowerState lags behind the actions; nothing here trusts it except before the power button is
-pushed, which would do the opposite in the wrong state.
+anew when none of them is accepted: a BMC may take half a minute for each answer. A refusal is success when the server
+is in the wanted state by then. PowerState lags behind the actions; nothing here trusts it except before the power
+button is pushed, which would do the opposite in the wrong state.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Shutdown:
         self._began_s = monotonic()
         silent = None if self._devices else asyncio.ensure_future(self._silent())
         up = None if self._is_up is None else asyncio.ensure_future(_until_up(self._is_up))
-        tasks = {task for task in (silent, up) if task is not None}
+        tasks: set[asyncio.Future[None]] = {task for task in (silent, up) if task is not None}
         try:
             return await self._watched(limit_s, silent, up, tasks)
         finally:

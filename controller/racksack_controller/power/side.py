@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 
 from racksack_controller.config import NodeConfig
@@ -37,7 +38,8 @@ class PowerSide:
     def __init__(self, loop: Loop, store: Store) -> None:
         self.edge = PowerEdge(loop)
         self.pollers: dict[str, Poller] = {}
-        self.meter = Meter(loop.state, store, Senses(self._is_on, self._sensor, self._stats, self._look))
+        senses = Senses(self._is_on, self._sensor, self._stats, self._look, self._unchanged_since)
+        self.meter = Meter(loop.state, store, senses)
         self._loop = loop
         self._ipmi = IpmiHelper()
         self._connectors: dict[str, Connector] = {}
@@ -169,6 +171,20 @@ class PowerSide:
         if record is None or record.phase in (Phase.ON, Phase.BOOTING, Phase.STOPPING):
             return True
         return record.phase is not Phase.OFF and record.lit is True
+
+    def _unchanged_since(self, name: str) -> float | None:
+        """Since when (Unix seconds) a node is off, or on in one boot; None as long as nobody has confirmed it."""
+        record, poller = self._loop.state.power.get(name), self.pollers.get(name)
+        node = self._loop.state.nodes[name]
+        if record is None or record.phase is Phase.UNKNOWN:
+            return None
+        if record.phase is Phase.ON:
+            return record.on_since_s if node.connected else None
+        if record.phase is not Phase.OFF:
+            return math.inf  # it is just being switched, or failed to be
+        called_in_vain = not node.connected and node.connection_since_s > 0.0
+        is_confirmed = called_in_vain or (poller is not None and poller.said_on is False)
+        return record.since_s if is_confirmed else None
 
     def _sensor(self, name: str) -> float | None:
         poller = self.pollers.get(name)

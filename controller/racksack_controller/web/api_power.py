@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.apply import has_work
 from racksack_controller.core.power.records import NodePower, Wish
+from racksack_controller.core.power.wishes import objection, wished
 from racksack_controller.core.scale import scaled
 from racksack_controller.energy import store as table
 from racksack_controller.energy.report import report
@@ -41,7 +41,7 @@ async def power(request: web.Request) -> web.Response:
     elif act in (Wish.ON, Wish.OFF, Wish.CYCLE):
         force = body.get("force") is True
         _check(context, record, Wish(act), force=force)
-        await context.loop.submit(ev.PowerRequested(found.name, Wish(act), caller, force))
+        await context.loop.submit_all(wished(context.state, found.name, Wish(act), caller, force=force))
     else:
         raise refusal(f"act {act[:40]!r} is unknown; use on, off, cycle, hold or release", ExitCode.USAGE)
     return web.json_response(view_of(context, found.name))
@@ -86,14 +86,9 @@ def _check(context: Context, record: NodePower, wish: Wish, *, force: bool) -> N
         raise refusal(f"{name} has no way to be switched on; see `on` of its power block", ExitCode.REFUSED)
     if wish is not Wish.ON and not powered.settings.off:
         raise refusal(f"{name} has no way to be switched off; see `off` of its power block", ExitCode.REFUSED)
-    if wish is Wish.ON or force:
-        return
-    if has_work(context.state, name):
-        jobs = ", ".join(str(job) for job in sorted({attempt.job for attempt in context.state.attempts_on(name)}))
-        sentence = f"{name} is busy with job {jobs}; drain it with --then-off to wait for that, or use --force"
-        raise refusal(sentence, ExitCode.REFUSED)
-    if record.logins:
-        raise refusal(f"somebody is logged in on {name}; use --force to switch it off all the same", ExitCode.REFUSED)
+    against = objection(context.state, name, wish, force=force)
+    if against is not None:
+        raise refusal(against, ExitCode.REFUSED)
 
 
 @routes.get("/api/v1/power")

@@ -16,6 +16,7 @@ from racksack_controller.core.power import events as ev
 from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.policy import DEFAULT_POWER
 from racksack_controller.core.power.records import (
+    WISHES,
     NodePower,
     Phase,
     PowerHold,
@@ -102,7 +103,8 @@ def _switch_withdrawn(state: State, event: ev.SwitchWithdrawn, now: float) -> No
     power = state.power[event.node]
     if power.phase is Phase.STOPPING and power.asked_at_s is None:
         tell(state, now, power, "off", f"stays on: {event.why}")
-        state.put_power(replace(power, phase=Phase.ON, since_s=now, why=event.why, idle_since_s=None))
+        wish = Wish.NONE if power.wish is Wish.ON else power.wish
+        state.put_power(replace(power, phase=Phase.ON, since_s=now, why=event.why, idle_since_s=None, wish=wish))
 
 
 def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
@@ -259,7 +261,8 @@ def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
 def _silent_but_on(state: State, power: NodePower, words: str, now: float) -> NodePower:
     """The record of a node whose silence was taken for off, until a device could say that it is on.
 
-    Its shutdown hangs, or somebody has switched it on: it gets the time of a boot to answer, and is shut down again then.
+    Its shutdown hangs, or somebody has switched it on: it gets the time of a boot to answer and is
+    shut down again then.
     """
     limit_s = boot_limit_s(power, state.power_traits.get(power.node, PowerTraits()))
     problem = f"it was silent after its shutdown, but {words}"
@@ -280,17 +283,15 @@ def _requested(state: State, event: ev.PowerRequested, now: float) -> None:
     power = state.power.get(event.node)
     if power is None:
         return
-    tell(state, now, power, "request", f"{event.by} wants it {_WORDS[event.wish]}")
+    reason = f": {event.reason}" if event.reason else ""
+    tell(state, now, power, "request", f"{event.by} wants it {WISHES[event.wish]}{reason}")
     dark = power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is not True
     wish = Wish.ON if event.wish is Wish.CYCLE and dark else event.wish
     done = (wish is Wish.OFF and dark) or (wish is Wish.ON and power.phase is Phase.ON)
     wish = Wish.NONE if done else wish
     state.put_power(replace(power, wish=wish, wish_by=event.by if wish else "", retry_at_s=0.0))
     for attempt in state.on_node(event.node) if event.force and wish in (Wish.OFF, Wish.CYCLE) else ():
-        requeue_now(state, attempt, f"{event.by} wants {event.node} {_WORDS[event.wish]}", now)
-
-
-_WORDS = {Wish.ON: "on", Wish.OFF: "off", Wish.CYCLE: "off and on again", Wish.NONE: "left alone"}
+        requeue_now(state, attempt, f"{event.by} wants {event.node} {WISHES[event.wish]}", now)
 
 
 def _held(state: State, event: ev.PowerHeld, now: float) -> None:

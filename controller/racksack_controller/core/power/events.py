@@ -29,7 +29,7 @@ class SwitchOffDecided(Event, frozen=True):
 
 
 class SwitchWithdrawn(Event, frozen=True):
-    """A switch-off that nobody has been asked for yet is not wanted any more."""
+    """A switch-off that nobody has been asked for yet is not wanted any more; with it a wish for on is fulfilled."""
 
     node: str
     why: str
@@ -64,12 +64,16 @@ class PowerSeen(Event, frozen=True):
 
 
 class PowerRequested(Event, frozen=True):
-    """An operator wants a node on, off, or off and on again; with `force` its jobs are queued again."""
+    """An operator wants a node on, off, or off and on again; with `force` its jobs are queued again.
+
+    `reason`: why, where the wish is for another node.
+    """
 
     node: str
     wish: Wish
     by: str
     force: bool = False
+    reason: str = ""
 
 
 class PowerHeld(Event, frozen=True):

@@ -75,10 +75,16 @@ def _wishes(state: State, now: float) -> list[Decision]:
             continue
         if power.wish is Wish.ON and is_dark(state, power):
             events.append(SwitchOnDecided(name, f"{power.wish_by} wants it on"))
-        elif power.wish is not Wish.ON and power.phase in (Phase.ON, Phase.SET_ASIDE) and not _is_needed(state, power):
+        elif power.wish is not Wish.ON and _is_lit(state, power) and not _is_needed(state, power):
             again = " and on again" if power.wish is Wish.CYCLE else ""
             events.append(SwitchOffDecided(name, f"{power.wish_by} wants it off{again}"))
     return events
+
+
+def _is_lit(state: State, power: NodePower) -> bool:
+    """Whether there is something to switch off; what does not answer is on where a device says so."""
+    unreached = power.phase is Phase.UNKNOWN and power.lit is True and is_dark(state, power)
+    return power.phase in (Phase.ON, Phase.SET_ASIDE) or unreached
 
 
 def _is_needed(state: State, power: NodePower) -> bool:
@@ -87,13 +93,17 @@ def _is_needed(state: State, power: NodePower) -> bool:
 
 
 def _for_people(state: State, now: float) -> list[Decision]:
-    """Shutdowns that nobody was asked for yet, of nodes that somebody has logged in to or holds meanwhile."""
-    return [
-        SwitchWithdrawn(power.node, "its power is held" if power.held(now) else "somebody has logged in")
-        for power in state.power.values()
-        if power.phase is Phase.STOPPING and power.asked_at_s is None and not power.wish
-        if power.logins or power.held(now)
-    ]
+    """Shutdowns that nobody was asked for yet, of nodes that somebody wants on, has logged in to or holds meanwhile."""
+    events: list[Decision] = []
+    for power in state.power.values():
+        if power.phase is not Phase.STOPPING or power.asked_at_s is not None:
+            continue
+        if power.wish is Wish.ON and state.nodes[power.node].connected:
+            events.append(SwitchWithdrawn(power.node, f"{power.wish_by} wants it on"))
+        elif not power.wish and (power.logins or power.held(now)):
+            why = "its power is held" if power.held(now) else "somebody has logged in"
+            events.append(SwitchWithdrawn(power.node, why))
+    return events
 
 
 def _results(state: State, now: float) -> list[Decision]:

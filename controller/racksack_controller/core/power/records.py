@@ -33,6 +33,9 @@ class Wish(StrEnum):
     CYCLE = "cycle"
 
 
+WISHES = {Wish.ON: "on", Wish.OFF: "off", Wish.CYCLE: "off and on again", Wish.NONE: "left alone"}  # what people read
+
+
 class PowerTraits(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says about a node's power. Not saved. Times in seconds."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from racksack_controller.core.power.dark import blocked_by, is_dark, left_alone, lit_behind, shut
 from racksack_controller.core.power.off import keeps_on, off_at_s
 from racksack_controller.core.power.policy import PowerPolicy, is_quiet, next_quiet_s
-from racksack_controller.core.power.records import NodePower, Phase, Wish, boot_s
+from racksack_controller.core.power.records import WISHES, NodePower, Phase, Wish, boot_s
 from racksack_controller.core.rack import Bools
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.units import format_duration
@@ -32,7 +32,9 @@ def why_power(state: State, node: Node, now: float) -> str | None:
     if power.phase is Phase.OFF:
         return f"off for {format_duration(now - power.since_s)}: {power.why or 'nothing needs it'}{_held(power, now)}"
     if power.phase is Phase.UNKNOWN and not node.connected:
-        return f"it is not known whether it is on: {node.connection_reason}{_held(power, now)}"
+        dark = [way.node for way in shut(state, node.name) if is_dark(state, way)]
+        reason = f"{dark[0]}, through which it is reached, is off" if dark else node.connection_reason
+        return f"it is not known whether it is on: {reason}{_held(power, now)}"
     return None
 
 
@@ -41,10 +43,11 @@ def why_idle(state: State, node: Node, now: float) -> str:
     power = state.power.get(node.name)
     if power is None or power.phase is not Phase.ON:
         return ""
+    others = lit_behind(state, node.name)
     if power.wish in (Wish.OFF, Wish.CYCLE):
-        return f"; to be switched off when its work is done, {power.wish_by} wants it {power.wish}"
+        first = f"{others[0]} is off, which is reached through it" if others else "its work is done"
+        return f"; to be switched off when {first}, {power.wish_by} wants it {WISHES[power.wish]}"
     if power.idle_since_s is None:
-        others = lit_behind(state, node.name)
         return f"; it stays on: {others[0]} is on and is reached through it" if others else ""
     idle = f"; idle for {format_duration(now - power.idle_since_s)}"
     at_s = off_at_s(state, power, now)
