@@ -75,7 +75,7 @@ def test_the_added_node_can_be_checked(config: Path, sshd: Sshd) -> None:
     add(config, sshd, "--yes")
     findings = json.loads(racksack("node", "check", "r1", "--config", config, "--json"))
     verdicts = {finding["what"]: finding["verdict"] for finding in findings}
-    assert verdicts["reach"] == verdicts["python"] == verdicts["rsync"] == verdicts["session"] == "good"
+    assert verdicts["reach"] == verdicts["python"] == verdicts["rsync"] == verdicts["session"] == "ok"
 
 
 def test_a_check_names_a_changed_key(config: Path, sshd: Sshd) -> None:

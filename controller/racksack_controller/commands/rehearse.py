@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from racksack_controller.commands.finding import Finding
+from racksack_jobspecs.findings import Finding, ok
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.units import format_duration
 
@@ -111,8 +111,8 @@ async def _off_and_on(controller: _Controller, before: dict[str, Any], say: Say)
     boot_s = await _switch(controller, "on", _is_on)
     say(f"{name} took jobs after {format_duration(boot_s)}")
     return [
-        Finding("rehearsal", "good", f"off after {format_duration(off_s)}, on and connected after {boot_s:.1f} s"),
-        Finding("rehearsal", "good", "both are remembered, and the controller reckons with them from now on"),
+        ok("rehearsal", f"off after {format_duration(off_s)}, on and connected after {boot_s:.1f} s"),
+        ok("rehearsal", "both are remembered, and the controller reckons with them from now on"),
     ]
 
 
