@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from typing import Any, Dict, List
 
 from racksack_agent import checks, processes
@@ -62,6 +63,7 @@ def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         "ram_used_bytes": memory["MemTotal"] - memory["MemAvailable"],
         "disk_free_bytes": space.f_bavail * space.f_frsize,
         "logins": count_logins(),
+        "clock_s": time.time(),
         "attempts": attempts,
     }
 

@@ -139,9 +139,14 @@ def open_client(controller: str | None) -> Client:
     """The controller that this command names, or the group before it, or the configuration."""
     from racksack.client import Client
 
+    return Client(named_controller(controller))
+
+
+def named_controller(controller: str | None) -> str | None:
+    """What `--controller` says, given to the command or to the group before it."""
     context = click.get_current_context(silent=True)
-    of_group = context.find_root().params.get("controller") if context is not None else None
-    return Client(controller or of_group)
+    of_group: str | None = context.find_root().params.get("controller") if context is not None else None
+    return controller or of_group
 
 
 def run(command: click.Command, name: str, argv: Sequence[str] | None = None) -> int:

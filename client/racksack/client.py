@@ -28,10 +28,12 @@ from racksack.views import (
     SweepView,
     Why,
 )
+from racksack_jobspecs.findings import Finding
 
 T = TypeVar("T")
 PAGE = 1000
 LONG_POLL_S = 20.0
+DOCTOR_S = 120.0  # the check of a node waits for BMCs
 RESULTS_WAIT_S = 300.0  # a million points take a while
 _ACCEPT_S_MAX = 60.0
 _CHUNK_BYTES = 256 * 1024
@@ -56,6 +58,10 @@ class Client:
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
+
+    def limit_opening(self, limit_s: float) -> None:
+        """Give a login up after so long, also one that waits for a person."""
+        self._connection.open_s_max = limit_s
 
     def ask(
         self,
@@ -105,6 +111,14 @@ class Client:
     def status(self) -> Status:
         """Waiting, active and the last finished jobs, and the nodes."""
         return self.get(Status, "status")
+
+    def controller(self) -> dict[str, Any]:
+        """What the controller says about itself, at once: `version`, `now_s`, `started_at_s`, `problem`, ..."""
+        return self.get(dict[str, Any], "controller")
+
+    def doctor(self, nodes: Sequence[str] = ()) -> list[Finding]:
+        """What the controller finds out about itself, its nodes and its jobs; `nodes` are checked in full."""
+        return self.get(list[Finding], "doctor", {"node": ",".join(nodes) or None}, wait_s=DOCTOR_S)
 
     def jobs(self, *, limit: int | None = None, **query: object) -> list[JobView]:
         """Jobs, newest first: `state` (a comma list), `owner` (`me`), `name`, `fetched` (0), `all` (1)."""

@@ -11,8 +11,10 @@ import http.client
 import os
 import socket
 import stat
+import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,7 @@ class Connection:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.open_s_max: float | None = None  # how long the login may take; None: as long as the person wants
         self._ssh: subprocess.Popen[bytes] | None = None
         self._ssh_stderr: IO[bytes] | None = None
         self._http = _SocketHTTP(self._open)
@@ -112,7 +115,11 @@ class Connection:
             argv = ssh.command(host, ["python3", "-c", relay, self.target.socket])
             end = theirs.fileno()
             self._ssh = subprocess.Popen(argv, stdin=end, stdout=end, stderr=self._ssh_stderr.fileno())
-        greeting = _read_greeting(ours)
+        try:
+            greeting = _read_greeting(ours, self.open_s_max)
+        except OSError:
+            ours.close()
+            raise
         if greeting == b"ok":
             return ours
         ours.close()
@@ -162,6 +169,8 @@ class _SocketHTTP(http.client.HTTPConnection):
 def open_local(target: Target) -> socket.socket:
     """Connect to the controller's socket on this machine. Raises UnreachableError with the reason."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # A controller that takes nobody in any more would let us wait for ever; with Python's timeout we would not wait.
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT_S), 0))
     try:
         _connect(link, target.socket)
     except OSError as error:
@@ -207,6 +216,8 @@ def _no_socket(target: Target, number: int, sentence: str) -> errors.Unreachable
     where = str(target)
     if number in (errno.ENOENT, errno.ECONNREFUSED):
         reason = f"no controller is running there (nothing listens on {target.socket})"
+    elif number == errno.EAGAIN:
+        reason = f"the controller takes nobody in any more at {target.socket}; it hangs, or is stopped"
     elif number in (errno.EACCES, errno.EPERM):
         reason = f"you may not use {target.socket}; ask for membership in the group of the spool"
     else:
@@ -214,14 +225,17 @@ def _no_socket(target: Target, number: int, sentence: str) -> errors.Unreachable
     return errors.UnreachableError(f"cannot reach the controller at {where}: {reason}; nothing was changed")
 
 
-def _read_greeting(link: socket.socket) -> bytes | None:
+def _read_greeting(link: socket.socket, limit_s: float | None = None) -> bytes | None:
     """What follows `racksack-relay ` on the relay's first line, or None when there is no such line.
 
-    One byte at a time, because what comes after the line belongs to HTTP.
+    One byte at a time, because what comes after the line belongs to HTTP. Raises TimeoutError after `limit_s`.
     """
+    until_s = None if limit_s is None else time.monotonic() + limit_s
     for _ in range(_GREETING_LINES_MAX):
         line = bytearray()
         while not line.endswith(b"\n") and len(line) < 4096:
+            if until_s is not None:
+                link.settimeout(max(0.001, until_s - time.monotonic()))
             byte = link.recv(1)
             if not byte:
                 return None

@@ -34,6 +34,9 @@ COMMANDS = {
     "node": Lazy("racksack.commands.node:group", "Add, check and list nodes (where the controller is).", _NODES),
     "controller": Lazy("racksack.commands.controller:group", "Run, ask, stop or reload the controller.", _OPERATING),
     "reload": Lazy("racksack.commands.controller:reload", "Have the controller read its nodes again.", _OPERATING),
+    "doctor": Lazy(
+        "racksack.commands.doctor:command", "Say what is wrong on the way of a job and how to mend it.", _OPERATING
+    ),
     "config": Lazy("racksack.commands.config:group", "Check a controller's configuration.", _OPERATING),
     "simulate": Lazy(
         "racksack_controller.simulate.main:main",

@@ -57,13 +57,28 @@ def rsync_shell(host: str) -> str:
     return shlex.join(argv(host))
 
 
-def run(host: str, remote: Sequence[str], *, text: bytes = b"") -> bytes:
+def run(host: str, remote: Sequence[str], *, text: bytes = b"", timeout_s: float | None = None) -> bytes:
     """Run a command on `host` with `text` as its stdin and return its stdout.
 
-    Raises UnreachableError when there is no connection and RacksackError when the command fails.
+    Raises UnreachableError when there is no connection, or no end of the command within `timeout_s`, and RacksackError
+    when the command fails.
     """
     with tempfile.TemporaryFile() as stderr:  # a pipe would stay open as long as the shared connection lives
-        done = subprocess.run(command(host, remote), input=text, stdout=subprocess.PIPE, stderr=stderr, check=False)
+        try:
+            done = subprocess.run(
+                command(host, remote),
+                input=text,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired:
+            said = what_it_said(stderr)
+            raise UnreachableError(
+                f"cannot reach {host}: ssh did not end within {timeout_s:g} s{f' ({said})' if said else ''}; "
+                f"see what `ssh {host} true` waits for"
+            ) from None
         said = what_it_said(stderr)
     if done.returncode == _CONNECTION_FAILED:
         raise UnreachableError(f"cannot reach {host}: {said or 'ssh gave no reason'}")
@@ -81,7 +96,15 @@ def what_it_said(stderr: IO[bytes]) -> str:
 
 def _effective_settings(host: str) -> dict[str, str]:
     """What the user's configuration says about this host."""
-    asked = subprocess.run(["ssh", "-G", "--", host], capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run(
+            ["ssh", "-G", "--", host], capture_output=True, text=True, check=False, timeout=CONNECT_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise UnreachableError(
+            f"ssh did not tell its settings for {host!r} within {CONNECT_TIMEOUT_S} s; does a `Match exec` in your "
+            "~/.ssh/config hang?"
+        ) from None
     if asked.returncode != 0:
         said = "; ".join(asked.stderr.split("\n")).strip("; ")
         raise UnreachableError(f"ssh does not accept {host!r} as a host: {said}")

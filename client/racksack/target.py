@@ -65,16 +65,22 @@ def config_file() -> Path:
 
 def choose(option: str | None = None) -> Target:
     """The controller to talk to. Raises UsageError when what names it cannot be understood."""
+    return choose_and_say(option)[0]
+
+
+def choose_and_say(option: str | None = None) -> tuple[Target, str]:
+    """The controller to talk to, and what named it: empty where nothing did. Raises UsageError as `choose`."""
     if option:
-        return parse(option, "--controller")
+        return parse(option, "--controller"), "--controller"
     variable = os.environ.get("RACKSACK_CONTROLLER")
     if variable:
-        return parse(variable, "RACKSACK_CONTROLLER")
-    configured = _configured(config_file())
+        return parse(variable, "RACKSACK_CONTROLLER"), "RACKSACK_CONTROLLER"
+    file = config_file()
+    configured = _configured(file)
     if configured is not None:
-        return parse(configured, str(config_file()))
+        return parse(configured, str(file)), str(file)
     home = embedded_home()
-    return Target(spool=str(home / "spool"), home=home)
+    return Target(spool=str(home / "spool"), home=home), ""
 
 
 def parse(text: str, source: str) -> Target:

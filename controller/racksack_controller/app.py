@@ -18,6 +18,8 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller import returns
+from racksack_controller.checks.configuration import Loaded
+from racksack_controller.checks.doctor import Doctor
 from racksack_controller.config import Config, ConfigError, NodeConfig
 from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
@@ -91,6 +93,16 @@ class App:
         self.paces = Paces()
         self.sweeps.on_change = self._sweep_changed
         self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
+        self.watcher = Watcher(self.spool, config.watch.settle_s, config.watch.rescan_s)
+        self.started_at_s = time.time()
+        self.doctor = Doctor(
+            self.loop,
+            self.spool,
+            self.watcher,
+            self.connectors,
+            lambda: Loaded(at_start=config, now=self.config, reread=self._reread),
+            self.started_at_s,
+        )
         self._node_tasks: dict[str, asyncio.Task[None]] = {}
         self._configured: dict[str, NodeConfig] = {}
         self._runners: list[web.AppRunner] = []
@@ -159,8 +171,7 @@ class App:
             self._runners.append(await serve_tcp(context, listen.host, listen.port, hosts))
             context.web_address = self.notifier.web_address = address_of(self._runners[-1])
         await self.notifier.open()
-        watcher = Watcher(self.spool, self.config.watch.settle_s, self.config.watch.rescan_s)
-        self._spawn(self._watch(watcher))
+        self._spawn(self._watch(self.watcher))
         self._spawn(self.intake.run())
         self._spawn(self.sweeps.run())
         keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
@@ -184,7 +195,8 @@ class App:
             public_logs=self.config.group is None,
             web_address="",
             version=version("racksack"),
-            started_at_s=time.time(),
+            started_at_s=self.started_at_s,
+            doctor=self.doctor,
             stop=self.stop,
             reload=self.reload,
         )
@@ -291,6 +303,7 @@ class App:
         for task in [*self._tasks, *self._node_tasks.values()]:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
+        await self.doctor.close()
         await self.edge.close()
         await self.sweeps.close()
         await self.notifier.close()

@@ -20,7 +20,7 @@ from racksack_controller.core.requeue import backoff_s
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers
 from racksack_controller.nodes.errors import NodeError
-from racksack_controller.nodes.node import Node, NodeStats
+from racksack_controller.nodes.node import Hello, Node, NodeStats
 from racksack_jobspecs.resources import Inventory
 
 log = logging.getLogger("racksack.nodes")
@@ -46,6 +46,7 @@ class Connector:
         """`answers` tells cheaply whether the node is there at all, for while it boots."""
         self.stats: NodeStats | None = None
         self.stats_at_s = 0.0  # Unix time of `stats`
+        self.hello: Hello | None = None  # what the agent said first, of the last connection
         self._loop = loop
         self._node = node
         self._complete = complete  # configured sizes and devices win over probed ones
@@ -124,7 +125,7 @@ class Connector:
             hello = await self._node.connect()
             inventory = self._complete(await self._node.probe())
             reports = await self._node.reports()
-        self._said = ""
+        self._said, self.hello = "", hello
         log.info("connected node=%s boot_id=%s", self._node.name, hello.boot_id)
         self._loop.post(ev.NodeConnected(self._node.name, hello.boot_id, inventory, tuple(reports)))
 

@@ -67,6 +67,15 @@ class Watcher:
         self._news: deque[tuple[str, int, Heard]] = deque()
         self._wake = asyncio.Event()
         self._leases = False
+        self._observer: BaseObserver | None = None
+        self._has_begun = False
+
+    @property
+    def hears(self) -> bool | None:
+        """Whether the kernel tells of new files; None before the watch has begun. Without it the rescans must do."""
+        if not self._has_begun:
+            return None
+        return self._observer is not None and self._observer.is_alive()
 
     async def files(self) -> AsyncIterator[DroppedFile]:
         """Each complete file, for as long as it is asked for; a file that stays in the folder comes again later.
@@ -75,7 +84,8 @@ class Watcher:
         """
         await asyncio.to_thread(finish_taken, self._jobs)
         self._leases = await asyncio.to_thread(leases_work, self._jobs)
-        observer = self._listen(asyncio.get_running_loop())
+        self._observer = self._listen(asyncio.get_running_loop())
+        self._has_begun = True
         try:
             rescan_at_s = 0.0
             while True:
@@ -88,8 +98,8 @@ class Watcher:
                     yield file
                 await self._wait(rescan_at_s)
         finally:
-            if observer is not None:
-                await asyncio.to_thread(_stop, observer)
+            if self._observer is not None:
+                await asyncio.to_thread(_stop, self._observer)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> BaseObserver | None:
         """Start to hear of changes; without inotify the rescans must do."""

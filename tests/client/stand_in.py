@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -40,6 +41,9 @@ class StandIn:
     requests: list[str] = field(default_factory=list)
     posted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     never: str | None = None
+    version: str = version("racksack")
+    ahead_s: float = 0.0  # by how much its clock is ahead
+    findings: list[dict[str, Any]] = field(default_factory=list)  # what it finds out about itself
     cut_next: int = 0  # so many answers are broken off in the middle
     refuse_next: tuple[int, str, int] | None = None  # status, sentence, code
     garbage_next: bytes | None = None
@@ -180,14 +184,20 @@ def _facts(at: StandIn, method: str, path: str, query: dict[str, str], body: Any
     words = path.split("/")
     if method == "POST" and path != "plan":
         return _act(at, words, json.loads(body or b"{}"))
-    if path == "status":
-        return {"controller": {"web": "127.0.0.1:8470"}, "jobs": list(at.jobs.values()), "nodes": at.nodes}
+    controller = {"web": "127.0.0.1:8470", "version": at.version, "now_s": time.time() + at.ahead_s}
+    whole = {
+        "controller": controller,
+        "status": {"controller": controller, "jobs": list(at.jobs.values()), "nodes": at.nodes},
+        "doctor": at.findings,
+        "nodes": at.nodes,
+        "energy": at.energy,
+    }
+    if path == "doctor" and not set(filter(None, query.get("node", "").split(","))) <= {n["name"] for n in at.nodes}:
+        raise KeyError(query["node"])
+    if path in whole:
+        return whole[path]
     if path in ("jobs", "history"):
         return _listed(at, query | ({"all": "1"} if path == "history" else {}))
-    if path == "nodes":
-        return at.nodes
-    if path == "energy":
-        return at.energy
     if path == "plan":
         return _plan(at, body)
     if words[0] == "snapshots":

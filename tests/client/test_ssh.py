@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.client.conftest import Cli
+from tests.client.conftest import Cli, Ended
 from tests.client.stand_in import StandIn, serve
 
 from racksack import ssh
@@ -207,6 +207,112 @@ def test_a_spool_without_controller_on_the_other_side(cli: Cli, remote: StandIn,
     ended = cli("racksack", "status", "--controller", f"rack:{tmp_path}/nowhere")
     assert ended.code == 4
     assert "no controller is running there" in ended.err
+
+
+def findings(ended: Ended) -> dict[str, tuple[str, str]]:
+    """Verdicts and sentences of the client's part of `racksack doctor`."""
+    return {one["what"]: (one["verdict"], one["sentence"]) for one in ended.json if one["part"] == "client"}
+
+
+def test_doctor_over_ssh(cli: Cli, remote: StandIn) -> None:
+    ended = cli("racksack", "doctor", "--json")
+    assert ended.code == 0, ended.out
+    found = findings(ended)
+    assert {verdict for verdict, _ in found.values()} == {"ok"}
+    assert "ssh to rack took" in found["login"][1]
+    assert list(found)[-4:] == ["login", "connection", "versions", "clock"]
+
+
+def test_doctor_tells_a_failed_login_from_a_controller_that_is_not_there(
+    cli: Cli, remote: StandIn, sshd: Path, tmp_path: Path
+) -> None:
+    known = sshd / "known_hosts"
+    before = known.read_text()
+    other = (sshd / "user_key.pub").read_text().rsplit(" ", 1)[0]
+    known.write_text(before.rsplit(" ", 2)[0] + " " + other + "\n")
+    try:
+        ended = cli("racksack", "doctor", "--json")
+    finally:
+        known.write_text(before)
+    found = findings(ended)
+    assert ended.code == 1
+    assert found["login"][0] == "failed"
+    assert "Host key verification failed" in found["login"][1]
+    assert found["connection"] == ("not_looked_at", "the login failed")
+    assert [one["verdict"] for one in ended.json if one["part"] != "client"] == ["not_looked_at"] * 3
+    found = findings(cli("racksack", "doctor", "--controller", "dead", "--json"))
+    assert "Connection refused" in found["login"][1]
+    found = findings(cli("racksack", "doctor", "--controller", f"rack:{tmp_path}/nowhere", "--json"))
+    assert found["login"][0] == "ok"
+    assert found["connection"][0] == "failed"
+    assert "no controller is running there" in found["connection"][1]
+
+
+def test_doctor_names_what_the_login_lacks(
+    cli: Cli, remote: StandIn, sshd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the login finds is what its PATH and its start files make of it."""
+    wrapper = sshd / "bin/ssh"
+    before = wrapper.read_text()
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "python3"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    # The last word is the command for the other side.
+    wrapper.write_text(
+        f"""#!/bin/bash
+last="${{@: -1}}"
+case "$last" in
+    *racksack-doctor*) set -- "${{@:1:$#-1}}" "echo; echo Welcome to rack; PATH={tmp_path}/bin; $last" ;;
+esac
+exec /usr/bin/ssh -F {sshd}/ssh_config "$@"
+"""
+    )
+    try:
+        ended = cli("racksack", "doctor", "--json")
+    finally:
+        wrapper.write_text(before)
+    found = findings(ended)
+    assert ended.code == 1
+    assert found["login"][0] == "ok"
+    assert "rack has no rsync" in found["programs there"][1]
+    assert "python3" not in found["programs there"][1]
+    assert "'Welcome to rack'" in found["shell there"][1]
+    assert found["shell there"][0] == "warning"
+    assert found["connection"][0] == "ok", "what is not needed for asking is no reason not to ask"
+
+
+@pytest.mark.parametrize(
+    ("hanging", "module", "what", "words"),
+    [
+        ("racksack-doctor", "way", "login", "ssh did not end within 1 s"),
+        ("racksack-relay", "examination", "connection", "silent for too long"),
+    ],
+)
+def test_doctor_does_not_wait_for_ever(
+    cli: Cli,
+    remote: StandIn,
+    sshd: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hanging: str,
+    module: str,
+    what: str,
+    words: str,
+) -> None:
+    """A login that never gets as far as its command, once at each step that logs in."""
+    monkeypatch.setattr(f"racksack.doctor.{module}.LOGIN_S", 1.0)
+    wrapper = sshd / "bin/ssh"
+    before = wrapper.read_text()
+    hang = f'case "$*" in *{hanging}*) exec sleep 600; esac\n'
+    wrapper.write_text(before.replace("exec /usr/bin/ssh", f"{hang}exec /usr/bin/ssh"))
+    try:
+        ended = cli("racksack", "doctor", "--json")
+    finally:
+        wrapper.write_text(before)
+    found = findings(ended)
+    assert ended.code == 1
+    assert found[what][0] == "failed"
+    assert words in found[what][1]
+    assert [one["verdict"] for one in ended.json if one["part"] != "client"] == ["not_looked_at"] * 3
 
 
 def test_logs_are_followed_over_ssh(cli: Cli, remote: StandIn) -> None:

@@ -288,6 +288,19 @@ class Site:
         shutil.rmtree(self.root)
 
 
+def fill(folder: Path) -> Path:
+    """Use up a disk to the last byte."""
+    filler = folder / ".filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return filler
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs (one that was ended and not yet waited for does not)."""
     try:

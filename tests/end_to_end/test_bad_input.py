@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end import projects
-from tests.end_to_end.site import CONFIG, Site, until
+from tests.end_to_end.site import CONFIG, Site, fill, until
 
 MANY = int(os.environ.get("RACKSACK_TEST_FILES", "3000"))
 
@@ -106,39 +103,6 @@ def test_many_small_files_there_and_back(shared_site: Site, tmp_path: Path) -> N
     site.wait_for(job, "done")
     folder = fetched(site, job, tmp_path)
     assert projects.contents(folder / "many") == projects.contents(project / "many")
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[Path, int], None]]:
-    """Put a folder on a disk of so many MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    mounted: list[Path] = []
-
-    def mount(folder: Path, size_mb: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        argv = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}M,mode=700", "tmpfs", str(folder)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"this machine cannot mount a small disk: {done.stderr.strip()}")
-        mounted.append(folder)
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Use up a disk to the last byte."""
-    filler = folder / ".filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return filler
 
 
 def test_full_disk_of_the_spool(make_site: Callable[..., Site], small_disk: Callable[[Path, int], None]) -> None:

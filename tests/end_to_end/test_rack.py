@@ -103,6 +103,17 @@ def wishes() -> list[dict[str, Any]]:
     return found
 
 
+def test_doctor_from_a_laptop_of_somebody_who_is_no_operator(rig: Rig) -> None:
+    found = json.loads(rig.cli("racksack", "doctor", "r2", "--json").stdout)
+    told = {(one["part"], one["what"]): one for one in found}
+    assert told["client", "login"]["verdict"] == told["client", "connection"]["verdict"] == "ok"
+    for node in SIZES:
+        assert told["nodes", node]["sentence"].startswith("up for"), found
+    [refused] = [one for one in found if one["verdict"] == "not_looked_at"]
+    assert (refused["part"], refused["what"]) == ("nodes", "r2 check")
+    assert "only an operator" in refused["sentence"]
+
+
 def test_60_mixed_jobs(rig: Rig, tmp_path: Path) -> None:
     plain = projects.make(tmp_path / "plain", stamped(projects.MIXED), data__input=b"")
     (plain / "data/input.bin").write_bytes(bytes(range(256)) * 64)

@@ -45,7 +45,7 @@ def status(as_json: bool, controller: str | None) -> int:
         if client.target.home is not None and not is_listening(client.target):
             say(f"no embedded controller is running in {client.target.home}; the next command that needs one starts it")
             return ExitCode.UNREACHABLE
-        facts = client.status().controller
+        facts = client.controller()
         if as_json:
             print_json({"target": str(client.target), **facts})
             return ExitCode.OK

@@ -116,6 +116,7 @@ class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
     ram_used_bytes: int
     disk_free_bytes: int
     logins: int = 0
+    clock_s: float | None = None  # the node's own time when it answered
     attempts: dict[str, AttemptStats] = {}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from racksack_controller.checks.doctor import Doctor
 from racksack_controller.connector import Connector
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.loop import Loop
@@ -47,6 +48,7 @@ class Context(msgspec.Struct):
     web_address: str
     version: str
     started_at_s: float
+    doctor: Doctor
     stop: Callable[[], None]
     reload: Callable[[], Any]
 

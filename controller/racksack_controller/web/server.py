@@ -20,6 +20,7 @@ from aiohttp.typedefs import Middleware
 from racksack_controller.store import StoreError
 from racksack_controller.web import (
     api_controller,
+    api_doctor,
     api_jobs,
     api_logs,
     api_power,
@@ -49,7 +50,18 @@ def build_app(context: Context, *, read_only: bool, hosts: frozenset[str] = froz
     doors = [_read_only(hosts)] if read_only else []
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[*doors, _one_sentence])
     app[CONTEXT] = context
-    for module in (api_jobs, api_sweeps, api_logs, api_power, api_usage, api_controller, pages, sweep_pages, metrics):
+    for module in (
+        api_jobs,
+        api_sweeps,
+        api_logs,
+        api_power,
+        api_usage,
+        api_controller,
+        api_doctor,
+        pages,
+        sweep_pages,
+        metrics,
+    ):
         app.add_routes(module.routes)
     app.on_response_prepare.append(_add_security_headers)
     return app
