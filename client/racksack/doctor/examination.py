@@ -66,7 +66,10 @@ def _beyond(target: Target, nodes: Sequence[str]) -> Iterator[Finding]:
 def _no_answer(target: Target, error: RacksackError) -> Finding:
     if not isinstance(error, UnreachableError):
         return failed("connection", f"{error}; is the controller another version?")
-    return failed("connection", str(error) if target.home is not None else f"{error}; {START_IT}")
+    if target.home is None:
+        return failed("connection", f"{error}; {START_IT}")
+    log = str(target.home / "controller.log")
+    return failed("connection", str(error) if log in str(error) else f"{error}; what it did last is in {log}")
 
 
 def _asked(client: Client, nodes: Sequence[str]) -> Iterator[Finding]:

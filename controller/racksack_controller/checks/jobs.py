@@ -74,7 +74,7 @@ def look_at_active(attempts: Mapping[str, Attempt], now: float) -> list[Finding]
 def _stuck(attempt: Attempt, now: float) -> str:
     again = f"again in {format_duration(attempt.retry_at_s - now)}" if attempt.retry_at_s > now else "again just now"
     times = "once" if attempt.failures == 1 else f"{attempt.failures} times"
+    problem = named(attempt, attempt.problem).rstrip(".")
     return (
-        f"job {attempt.job} on {attempt.node}: {named(attempt, attempt.problem)}; failed {times}, tried {again}, "
-        "and nothing is lost meanwhile"
+        f"job {attempt.job} on {attempt.node}: {problem}; failed {times}, tried {again}, and nothing is lost meanwhile"
     )

@@ -43,7 +43,7 @@ def _new(name: str) -> Finding:
 def _known(state: State, node: Node, connector: Connector, now: float) -> Finding:
     shown = state.node_state(node)
     verdicts = [_VERDICTS[shown]]
-    said = [f"{shown.replace('_', ' ')}{_since(state, node, now)}", why_node(state, node, now)]
+    said = [f"{shown.replace('_', ' ')}{_since(state, node, now)}", why_node(state, node, now).rstrip(".")]
     if node.cool_until_s > now:
         verdicts.append(Verdict.WARNING)
     if node.connected:
