@@ -64,6 +64,16 @@ def test_a_node_that_there_is_none_of(shared_site: Site) -> None:
     assert "there is no node 'elsewhere'; there are: here" in done.stderr
 
 
+def test_an_embedded_controller_that_cannot_start(make_site: Callable[..., Site]) -> None:
+    site = make_site("nodes: nonsense\n")
+    found = doctor(site, code=1)
+    verdict, sentence = told(found, "client", "connection")
+    assert verdict == "failed"
+    assert "did not start" in sentence
+    assert str(site.home / "controller.log") in sentence
+    assert [one["verdict"] for one in found if one["part"] != "client"] == ["not_looked_at"] * 3
+
+
 def test_the_configuration_on_disk_against_the_one_in_use(make_site: Callable[..., Site]) -> None:
     site = started(make_site())
     file = site.home / "racksack.yaml"
