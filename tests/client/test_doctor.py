@@ -14,6 +14,7 @@ from tests.client.conftest import Cli, Ended
 from tests.client.stand_in import StandIn
 
 from racksack import connection
+from racksack.client import Client
 from racksack.doctor import programs
 from racksack.target import config_file
 
@@ -133,6 +134,15 @@ def test_a_controller_that_knows_no_doctor(cli: Cli, controller: StandIn) -> Non
     assert names(ended, "failed") == [("controller", "all")]
     assert "another version" in finding(ended, "all", "controller")["sentence"]
     assert names(ended, "not_looked_at") == NOT_ASKED[1:]
+
+
+def test_an_answer_of_something_else(cli: Cli, controller: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller.garbage_next = b"welcome to my router"
+    ended = cli("racksack", "doctor", "--json")
+    assert ended.code == 1
+    assert "cannot be understood" in finding(ended, "connection")["sentence"]
+    monkeypatch.setattr(Client, "controller", lambda _self: {"version": "0.1.0"})
+    assert "lacks its time" in finding(cli("racksack", "doctor", "--json"), "connection")["sentence"]
 
 
 def test_no_such_node(cli: Cli, controller: StandIn) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end import projects
-from tests.end_to_end.rig import SIZES, SPOOL, Rig
+from tests.end_to_end.rig import BIN, SIZES, SPOOL, Rig, python_path
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
@@ -112,6 +112,21 @@ def test_doctor_from_a_laptop_of_somebody_who_is_no_operator(rig: Rig) -> None:
     [refused] = [one for one in found if one["verdict"] == "not_looked_at"]
     assert (refused["part"], refused["what"]) == ("nodes", "r2 check")
     assert "only an operator" in refused["sentence"]
+
+
+def test_only_an_operator_is_shown_what_is_wrong_in_the_configuration(rig: Rig) -> None:
+    path = "/etc/racksack.yaml"
+    before = rig.host.exec(["cat", path]).stdout
+    rig.host.install(path, before + "secret: 4711\n")
+    try:
+        others = rig.cli("racksack", "doctor", "--json", code=1).stdout
+        argv = [str(BIN / "racksack"), "doctor", "--controller", SPOOL, "--json"]
+        operators = rig.host.exec(argv, user="racksack", env=python_path(), check=False).stdout
+    finally:
+        rig.host.install(path, before)
+    assert "racksack.yaml has a mistake" in others
+    assert "secret" not in others
+    assert "secret" in operators
 
 
 def test_60_mixed_jobs(rig: Rig, tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def test_a_bad_question_gets_one_sentence(page: Page, path: str, status: int) ->
         assert json.loads(text)["error"]
 
 
+def test_nobody_in_particular_has_the_controller_look_through_its_store(page: Page) -> None:
+    status, _, text = get(page, "/api/v1/doctor")
+    assert status == 403
+    assert "racksack doctor" in json.loads(text)["error"]
+    assert page.site.ask("doctor")
+
+
 def test_the_address_only_reads(page: Page) -> None:
     request = urllib.request.Request(f"{page.address}api/v1/jobs/{page.waiting}/cancel", data=b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:

@@ -41,7 +41,7 @@ def examine(option: str | None, nodes: Sequence[str]) -> Iterator[Finding]:
 
 def _not_reached(reason: str, *steps: str) -> Iterator[Finding]:
     yield from of_part("client", [not_looked_at(step, reason) for step in steps])
-    yield from _unasked(("controller", "nodes", "jobs"), "the controller cannot be asked")
+    yield from _unasked(_ASKED_OF_CONTROLLER, "the controller cannot be asked")
 
 
 def _unasked(parts: Sequence[str], reason: str) -> Iterator[Finding]:
@@ -79,5 +79,6 @@ def _asked(client: Client, nodes: Sequence[str]) -> Iterator[Finding]:
     except NotFoundError:
         raise
     except RacksackError as error:
-        yield from of_part("controller", [failed("all", str(error))])
-        yield from _unasked(("nodes", "jobs"), "the controller did not answer")
+        first, *others = _ASKED_OF_CONTROLLER
+        yield from of_part(first, [failed("all", str(error))])
+        yield from _unasked(others, "the controller did not answer")

@@ -26,7 +26,10 @@ def look_at_settings(option: str | None) -> tuple[Target | None, Finding]:
 
 def _outdone(named_by: str) -> str:
     """What else names one and is not heard."""
-    others = [name for name in ("RACKSACK_CONTROLLER",) if name != named_by and os.environ.get(name)]
-    if named_by != str(config_file()) and config_file().exists():
-        others.append(str(config_file()))
+    file = str(config_file())
+    others = []
+    if named_by == "--controller" and os.environ.get("RACKSACK_CONTROLLER"):
+        others.append("RACKSACK_CONTROLLER")
+    if named_by != file and config_file().exists():
+        others.append(file)
     return f", which wins over {' and '.join(others)}" if others else ""

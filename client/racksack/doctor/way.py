@@ -15,7 +15,7 @@ LOGIN_S = 60.0
 _MARK = "racksack-doctor "
 _NEEDED = ("python3", "rsync")
 _PROBE = f"for program in {' '.join(_NEEDED)}; do "
-_PROBE += f'if found=$(command -v "$program"); then echo "{_MARK}$program $found"; fi; done; echo "{_MARK}end"'
+_PROBE += f'if command -v "$program" >/dev/null; then echo "{_MARK}$program"; fi; done; echo "{_MARK}end"'
 
 
 def look_at_login(host: str) -> list[Finding]:
@@ -30,8 +30,7 @@ def look_at_login(host: str) -> list[Finding]:
     if f"{_MARK}end" not in lines:
         return [failed("login", f"the login on {host} runs no commands: it said {_short(said)}")]
     findings = [ok("login", f"ssh to {host} took {took_s:.2f} s")]
-    found = dict(line.removeprefix(_MARK).partition(" ")[::2] for line in lines if line.startswith(_MARK))
-    missing = [program for program in _NEEDED if program not in found]
+    missing = [program for program in _NEEDED if f"{_MARK}{program}" not in lines]
     if missing:
         names = " and ".join(missing)
         findings.append(failed("programs there", f"{host} has no {names} in the PATH of a login; install them there"))
@@ -62,7 +61,10 @@ def ask_controller(client: Client) -> tuple[dict[str, Any], float, float]:
     took_s = time.monotonic() - began
     before = time.time()
     facts = client.controller()
-    return facts, took_s, float(facts["now_s"]) - (before + time.time()) / 2
+    there_s = facts.get("now_s")
+    if not isinstance(there_s, int | float):
+        raise RacksackError("the controller's answer lacks its time")
+    return facts, took_s, there_s - (before + time.time()) / 2
 
 
 def look_at_answer(facts: dict[str, Any], took_s: float, skew_s: float) -> list[Finding]:

@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 from racksack_controller.nodes.uv_push import controller_uv
-from racksack_jobspecs.findings import Finding, failed, not_looked_at, ok, warning
+from racksack_jobspecs.findings import Finding, not_looked_at, ok, warning
 
 UV_S = 10.0
+_WITHOUT_UV = "so nodes without one make venvs in seconds, not tenths; `pip install 'racksack[controller]'` brings it"
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _LIMITS = ("max_user_instances", "max_user_watches")
 
@@ -18,15 +19,13 @@ def look_at_uv() -> list[Finding]:
     """Whether there is a uv that nodes without one can be given."""
     binary = controller_uv()
     if binary is None:
-        return [
-            warning("uv", "not installed beside the controller: nodes without uv make venvs in seconds, not tenths")
-        ]
+        return [warning("uv", f"not installed beside the controller, {_WITHOUT_UV}")]
     try:
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=UV_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return [failed("uv", f"{binary} does not run: {error}; install it again")]
+        return [warning("uv", f"{binary} does not run ({error}), {_WITHOUT_UV}")]
     if said.returncode != 0:
-        return [failed("uv", f"{binary} does not run: {said.stderr.strip()[-200:]}; install it again")]
+        return [warning("uv", f"{binary} does not run ({said.stderr.strip()[-200:]}), {_WITHOUT_UV}")]
     return [ok("uv", f"{said.stdout.strip()} ({binary})")]
 
 
@@ -57,6 +56,8 @@ def look_at_open_files() -> list[Finding]:
     """How near the controller is to its limit of open files."""
     limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    if limit == resource.RLIM_INFINITY:
+        return [ok("open files", f"{used} open, without a limit")]
     told = f"{used} of {limit} open"
     if used * 2 > limit:
         return [warning("open files", f"{told}; raise LimitNOFILE of the unit (or `ulimit -n`, at most {hard} now)")]
