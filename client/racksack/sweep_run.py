@@ -39,6 +39,7 @@ class SweepWish:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     yes: bool
+    trial: bool
     dry_run: bool
     follow: bool | None  # None: when there is a terminal
     as_json: bool
@@ -47,6 +48,8 @@ class SweepWish:
 
 def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
     """Read the options. Raises UsageError."""
+    if options["trial"] and options["hold"]:
+        raise UsageError("--try begins at once and --hold does not; give one of the two")
     entrypoint, function = wishes.split_target(options["entrypoint"]) if options["entrypoint"] else (None, None)
     follow = True if options["wait"] else False if options["detach"] else None
     return SweepWish(
@@ -56,6 +59,7 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
         include=options["include"],
         exclude=options["exclude"],
         yes=options["yes"],
+        trial=options["trial"],
         dry_run=options["dry_run"],
         follow=follow,
         as_json=options["as_json"],
@@ -136,6 +140,10 @@ def run(client: Client, wish: SweepWish) -> int:
     with transfer_bar("sending", prepared.selection.size_bytes, quiet=wish.quiet) as bar:
         done = submission.submit(client, prepared, plan, submission.Progress(on_sent=bar))
     [number] = done.job_ids
+    if wish.trial and plan.sweep is not None:
+        from racksack.sweep_trial import tried
+
+        tried(client, number, prepared.spec, plan.sweep.workers, yes=wish.yes, quiet=wish.quiet)
     if wish.as_json:
         print_json({**msgspec.to_builtins(client.sweep(number)), "plan": msgspec.to_builtins(plan.sweep)})
     else:
@@ -185,6 +193,10 @@ def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{text}; nobody is there to be asked whether to start, so add --yes")
+    if wish.trial:
+        return
+    if plan.sweep.duration_s is None and not wish.quiet:
+        say("`--try` would compute a point for each worker first, and then say how long all of them take")
     click.confirm("Start?", abort=True, err=True)
 
 

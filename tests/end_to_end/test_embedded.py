@@ -164,6 +164,13 @@ def test_dry_run_submits_nothing(shared_site: Site, traced: Path) -> None:
     assert len(site.ask("jobs?all=1")) == before
 
 
+def test_the_first_plan_knows_the_node_that_is_being_connected(make_site: Callable[..., Site]) -> None:
+    """The command starts the controller, which calls its nodes for the first time."""
+    site = make_site()
+    project = projects.make(site.work / "p", projects.TRACED)
+    assert "fits on here" in site.cli("submit", project, "main.py", "--dry-run").stdout
+
+
 @pytest.mark.parametrize("extra", [("--cpus", "99"), ("--ram", "99G"), ("--gpus", "1")])
 def test_what_no_node_can_hold_is_said_at_submit(shared_site: Site, traced: Path, extra: tuple[str, str]) -> None:
     before = len(shared_site.ask("jobs?all=1"))

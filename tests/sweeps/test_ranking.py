@@ -102,6 +102,15 @@ def test_a_wrong_expression_gets_a_sentence(connection: sqlite3.Connection, made
         ranking.rank(connection, made, progress(made), by=text)
 
 
+def test_a_metric_that_no_point_tells_gets_a_sentence(connection: sqlite3.Connection) -> None:
+    """Such as the default one, where --metric was left out."""
+    made = sweep(spec=sweep_spec(axes=GRID.axes, metrics=(Metric("value", "max"),)))
+    ledger.add_sweep(connection, made, progress(made))
+    ledger.add_segments(connection, 1, 0, 0, [segment([0], [measured(params_of(GRID, 0))])])
+    with pytest.raises(ValueError, match=re.escape("no metric value; they tell score, cost, note: rank by one")):
+        ranking.rank(connection, made, progress(made))
+
+
 def test_the_control_run_stands_beside(connection: sqlite3.Connection, made: Sweep) -> None:
     best = by(lambda p, m: m["score"], count=3)
     results = [{"score": float(place)} for place in range(3)]

@@ -123,6 +123,7 @@ def own_options(function: F) -> F:
         click.option("--dry-run", is_flag=True, help="Say what it would be; send nothing."),
         click.option("--detach", is_flag=True, help="Do not show progress."),
         click.option("--wait", is_flag=True, help="Show progress until it is over, also without a terminal."),
+        click.option("--try", "trial", is_flag=True, help="Compute the first points, say how long all take, and ask."),
         click.option("-y", "--yes", is_flag=True, help="Do not ask before it starts."),
         _many("--include", metavar="PATTERN", help="Send this although a rule leaves it out."),
         _many("--exclude", metavar="PATTERN", help="Do not send this (a .gitignore pattern)."),
