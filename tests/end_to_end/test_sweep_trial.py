@@ -47,7 +47,7 @@ class Asked:
         return self._ended()
 
     def interrupt(self) -> int:
-        """The exit code after Ctrl-C. One between the question and the reading of the answer is lost, as Python goes."""
+        """The exit code after Ctrl-C, which Python loses in the moment between the question and the reading."""
         for _ in range(3):
             self._run.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
