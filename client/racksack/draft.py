@@ -26,6 +26,7 @@ Value = (
     | yamltext.Mapping
 )
 
+_JOB_FILE_SUFFIXES = (".yaml", ".yml")
 _OPTION_OF_KEY = {
     "gang": "--nodes",
     "oom_factor": "--oom-factor",
@@ -71,6 +72,25 @@ def spec_of_file(path: Path, overrides: Mapping[str, Value | None]) -> tuple[Job
         raise UsageError("\n".join(f"{path}: {problem}" for problem in error.problems)) from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def is_job_file(path: Path) -> bool:
+    """Whether a path on the command line means a job file and not a project's folder."""
+    return path.suffix in _JOB_FILE_SUFFIXES
+
+
+def spec_of_command(
+    project: Path, entrypoint: str | None, values: Mapping[str, Value | None], otherwise: str
+) -> tuple[JobSpec, Path]:
+    """The spec of `PROJECT ENTRYPOINT [options]` or `JOB.yaml [options]`, and the folder that is sent.
+
+    Raises UsageError; with the sentence `otherwise` where there is neither an entrypoint nor a job file.
+    """
+    if entrypoint is not None:
+        return spec_of_options({**values, "project": "local", "entrypoint": entrypoint}), project
+    if not is_job_file(project):
+        raise UsageError(otherwise)
+    return spec_of_file(project, values)
 
 
 def spec_of_text(text: str, overrides: Mapping[str, Value]) -> JobSpec:

@@ -1,4 +1,4 @@
-"""Job ids as people write them: `42`, `12-20`, a name where it is unique, `last`."""
+"""Ids of jobs and sweeps as people write them: `42`, `12-20`, a name where it is unique, `last`."""
 
 from __future__ import annotations
 
@@ -63,3 +63,13 @@ def _named(client: Client, name: str) -> int:
         more = ", ..." if len(candidates) > _NAMES_SHOWN_MAX else ""
         raise RefusedError(f"{len(candidates)} jobs are called {clean(name)} ({ids}{more}); name one by its id")
     return candidates[0].id
+
+
+def sweep_id(client: Client, word: str) -> int:
+    """The number of a sweep: as a number, a name, or `last`. Raises NotFoundError."""
+    if word.isascii() and word.isdecimal() and len(word) < 16:
+        return int(word)
+    found = client.sweeps(owner="me", limit=1) if word == "last" else client.sweeps(name=word, limit=1)
+    if not found:
+        raise NotFoundError(f"there is no sweep {clean(word)}; `racksack sweep status` lists them")
+    return found[0].id

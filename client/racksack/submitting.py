@@ -11,48 +11,37 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from racksack import receipt, submission
+from racksack import receipt, sending, submission
 from racksack.client import Client
-from racksack.draft import Value, spec_of_file, spec_of_options
-from racksack.errors import UsageError
-from racksack.progress import reading_bar, transfer_bar
+from racksack.draft import Value, spec_of_command
+from racksack.option_values import job_values, moment
 from racksack.project import Selection
+from racksack.sending import Wish
 from racksack.submission import Prepared, Submitted
 from racksack.text import clean, print_json, say
 from racksack.views import Plan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
-from racksack_jobspecs.units import format_cpus, format_memory, parse_duration
-
-_JOB_FILE_SUFFIXES = (".yaml", ".yml")
+from racksack_jobspecs.units import format_cpus, format_memory
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What the command line asks for."""
+@dataclass(frozen=True, kw_only=True)
+class JobWish(Wish):
+    """What the command line of `submit` asks for."""
 
-    project: Path  # a folder, or a job file
-    entrypoint: str | None
-    values: dict[str, Value | None]  # keys of a job file
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    dry_run: bool
     parsable: bool
-    as_json: bool
-    quiet: bool
     wait: bool
     follow: bool
     pass_exit_code: bool
     fetch: Path | None
 
 
-def wishes(options: Mapping[str, Any], arguments: Sequence[str]) -> Wishes:
+def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> JobWish:
     """Read the options. Raises UsageError."""
-    return Wishes(
+    return JobWish(
         project=Path(options["project"]).expanduser(),
         entrypoint=options["entrypoint"],
         values=_values(options, arguments),
@@ -69,24 +58,15 @@ def wishes(options: Mapping[str, Any], arguments: Sequence[str]) -> Wishes:
     )
 
 
-def run(client: Client, wish: Wishes) -> int:
+def run(client: Client, wish: JobWish) -> int:
     """Submit, and whatever was asked for after it. Returns the exit code."""
     spec, project = _spec(client, wish)
-    with reading_bar("reading", quiet=wish.quiet) as on_read:
-        prepared = submission.prepare(
-            spec,
-            project,
-            include=wish.include,
-            exclude=wish.exclude,
-            on_selected=lambda found: _tell(found, wish),
-            progress=submission.Progress(on_read=on_read),
-        )
+    prepared = sending.read(spec, project, wish, lambda found: _tell(found, wish))
     if wish.dry_run:
         return _dry_run(client, prepared, wish)
     plan = submission.planned(client, prepared)
     _advise(plan, wish)
-    with transfer_bar("sending", prepared.selection.size_bytes, quiet=wish.quiet) as bar:
-        done = submission.submit(client, prepared, plan, submission.Progress(on_sent=bar))
+    done = sending.send(client, prepared, plan, wish)
     _report(done, prepared, wish)
     if not (wish.wait or wish.follow):
         return ExitCode.OK
@@ -102,16 +82,15 @@ def run(client: Client, wish: Wishes) -> int:
     )
 
 
-def _spec(client: Client, wish: Wishes) -> tuple[JobSpec, Path]:
+def _spec(client: Client, wish: JobWish) -> tuple[JobSpec, Path]:
     values = {**wish.values, "after": _after(client, wish.values.get("after"))}
-    if wish.entrypoint is None:
-        if wish.project.suffix not in _JOB_FILE_SUFFIXES:
-            raise UsageError(
-                f"name the file in {clean(wish.project)} that is to run: submit DIR ENTRY, or submit job.yaml"
-            )
-        return spec_of_file(wish.project, values)
-    entrypoint = inside(wish.project, wish.entrypoint)
-    return spec_of_options({**values, "project": "local", "entrypoint": entrypoint}), wish.project
+    entrypoint = None if wish.entrypoint is None else inside(wish.project, wish.entrypoint)
+    return spec_of_command(
+        wish.project,
+        entrypoint,
+        values,
+        f"name the file in {clean(wish.project)} that is to run: submit DIR ENTRY, or submit job.yaml",
+    )
 
 
 def inside(project: Path, entrypoint: str) -> str:
@@ -132,89 +111,28 @@ def _after(client: Client, after: Value | None) -> Value | None:
 
 def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
     """The keys of a job file that the options stand for; None where an option was not given."""
-    plain = ("name", "priority", "cpus", "ram", "disk", "time_limit", "retries", "max_output", "python", "requirements")
-    values: dict[str, Value | None] = {
-        key: options[key] for key in (*plain, "array", "gang", "oom_factor", "partition", "submission")
-    }
-    for key in ("after", "labels", "nodes", "retry_on"):
-        values[key] = ",".join(options[key]) or None
-    values |= {
-        "args": list(arguments) or None,
-        "gpus": gpu_value(options["gpus"], options["vram"], options["gpu_share"]),
-        "env": environment(options["env"], options["env_file"]) or None,
-        "environment": "none" if options["no_venv"] else None,
+    plain = ("time_limit", "retries", "max_output", "array", "gang", "oom_factor", "partition")
+    return job_values(options, arguments) | {
+        **{key: options[key] for key in plain},
+        "after": ",".join(options["after"]) or None,
+        "retry_on": ",".join(options["retry_on"]) or None,
         "outputs": list(options["outputs"]) or None,
-        "exclude": ",".join(options["exclude_node"]) or None,
-        "stage_in_ram": list(options["ramdisk"]) or None,
-        "hold": True if options["hold"] else None,
-        "no_wake": True if options["no_wake"] else None,
         "preemptible": True if options["preemptible"] else None,
         "deadline": moment(options["deadline"]) if options["deadline"] else None,
         "begin": moment(options["begin"]) if options["begin"] else None,
     }
-    return values
 
 
-def gpu_value(gpus: str | None, vram: str | None, share: str | None) -> Value | None:
-    """What stands under `gpus` in a job file."""
-    if vram is None and share is None:
-        return gpus
-    value: dict[str, Value] = {}
-    if gpus is not None:
-        model, colon, count = gpus.rpartition(":")
-        if not colon and not re.fullmatch(r"[0-9.-]+", gpus):
-            model, count = gpus, ""
-        value |= {key: word for key, word in (("model", model), ("count", count)) if word}
-    return value | {key: word for key, word in (("vram", vram), ("share", share)) if word is not None}
-
-
-def environment(pairs: Sequence[str], file: str | None) -> dict[str, str]:
-    """Variables of --env-file and --env, the latter winning. Raises UsageError."""
-    lines = [(line, str(file)) for line in _env_lines(file)] + [(pair, "--env") for pair in pairs]
-    found: dict[str, str] = {}
-    for line, source in lines:
-        name, equals, value = line.partition("=")
-        if not equals and name not in os.environ:
-            raise UsageError(f"{source}: {name} has no value and is not set here; write {name}=VALUE")
-        found[name] = value if equals else os.environ[name]
-    return found
-
-
-def _env_lines(file: str | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        lines = Path(file).expanduser().read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--env-file {file} cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-
-
-def moment(text: str) -> str:
-    """A time as a job file wants it: ISO 8601 with a zone. Local time, time of day and `+2h` are understood."""
-    now = datetime.now().astimezone()
-    try:
-        if text.startswith("+"):
-            return (now + timedelta(seconds=parse_duration(text[1:]))).isoformat(timespec="seconds")
-        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}", text):
-            hour, minute = map(int, text.split(":"))
-            then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            return (then if then > now else then + timedelta(days=1)).isoformat(timespec="seconds")
-        return datetime.fromisoformat(text).astimezone().isoformat(timespec="seconds")
-    except (ValueError, OverflowError):
-        raise UsageError(f"--begin: {text!r} is not a time; write 20:00, 2026-08-01T20:00 or +2h") from None
-
-
-def _tell(selection: Selection, wish: Wishes) -> None:
+def _tell(selection: Selection, wish: JobWish) -> None:
     """The receipt, before the work starts; warnings even when it is not wanted."""
-    for line in receipt.lines(selection) if not wish.quiet else []:
-        say(line)
-    if wish.quiet and not wish.as_json:
+    if not wish.quiet:
+        sending.say_receipt(selection)
+    elif not wish.as_json:
         for warning in receipt.warnings(selection):
             say(f"warning: {warning}")
 
 
-def _dry_run(client: Client, prepared: Prepared, wish: Wishes) -> int:
+def _dry_run(client: Client, prepared: Prepared, wish: JobWish) -> int:
     plan = submission.planned(client, prepared)
     has_it = client.has_snapshot(prepared.digest)
     if wish.as_json:
@@ -231,13 +149,13 @@ def _dry_run(client: Client, prepared: Prepared, wish: Wishes) -> int:
     return ExitCode.OK
 
 
-def _advise(plan: Plan, wish: Wishes) -> None:
+def _advise(plan: Plan, wish: JobWish) -> None:
     """Say what earlier runs did not need."""
     for sentence in plan.advice if not wish.quiet else []:
         say(f"note: {clean(sentence)}")
 
 
-def _report(done: Submitted, prepared: Prepared, wish: Wishes) -> None:
+def _report(done: Submitted, prepared: Prepared, wish: JobWish) -> None:
     if wish.as_json:
         print_json(_facts(done, prepared))
     elif wish.parsable:

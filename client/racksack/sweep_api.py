@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict, Unpack
 
 from racksack import sweep_wishes as wishes
-from racksack.api import connect
+from racksack.api import connect, submit_spec
 from racksack.client import Client
 from racksack.draft import Value, spec_of_options
 from racksack.views import FailedPoint, RankedPoint, SweepView
@@ -146,7 +146,9 @@ def sweep(
         if key in _OF_JOB:
             job[_OF_JOB[key]] = value  # type: ignore[assignment]  # what kinds these are stands in SweepOptions
     job["sweep"] = _inner(function, values, options)
-    return _submit(connect(controller), job, Path(project), include, exclude)
+    client = connect(controller)
+    [made] = submit_spec(spec_of_options(job), Path(project), include=include, exclude=exclude, controller=client)
+    return Sweep(made.id, client)
 
 
 _OF_JOB = {"ramdisk": "stage_in_ram"} | {
@@ -188,19 +190,9 @@ def _several(value: str | Sequence[str] | None) -> Value | None:
     return [value] if isinstance(value, str) and value else list(value or ())
 
 
-def _submit(
-    client: Client, job: Mapping[str, Value | None], project: Path, include: Sequence[str], exclude: Sequence[str]
-) -> Sweep:
-    from racksack import submission
-
-    prepared = submission.prepare(spec_of_options(job), project, include=include, exclude=exclude)
-    [number] = submission.submit(client, prepared, submission.planned(client, prepared)).job_ids
-    return Sweep(number, client)
-
-
 def find_sweep(number: int | str, controller: str | Client | None = None) -> Sweep:
     """A sweep by number, name or `last`. Raises NotFoundError."""
-    from racksack.commands.sweep_look import sweep_id
+    from racksack.ids import sweep_id
 
     client = connect(controller)
     return Sweep(client.sweep(sweep_id(client, str(number))).id, client)

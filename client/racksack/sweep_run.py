@@ -11,39 +11,29 @@ from typing import Any
 import click
 import msgspec
 
-from racksack import receipt, submission
+from racksack import sending, submission
 from racksack import sweep_wishes as wishes
 from racksack.client import Client
-from racksack.draft import Value, spec_of_file, spec_of_options
+from racksack.draft import Value, is_job_file, spec_of_command
 from racksack.errors import UsageError
-from racksack.progress import reading_bar, transfer_bar
+from racksack.option_values import job_values
 from racksack.project import Selection
+from racksack.sending import Wish
 from racksack.submission import Prepared
-from racksack.submitting import environment, gpu_value
 from racksack.sweep_text import plan_text
 from racksack.text import clean, print_json, say
 from racksack.views import Plan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
 
-_PLAIN = ("name", "priority", "cpus", "ram", "disk", "python", "requirements", "submission")
 
+@dataclass(frozen=True, kw_only=True)
+class SweepWish(Wish):
+    """What the command line of `sweep run` asks for."""
 
-@dataclass(frozen=True)
-class SweepWish:
-    """What the command line asks for."""
-
-    project: Path
-    entrypoint: str | None
-    values: dict[str, Value | None]  # keys of a job file
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
     yes: bool
     trial: bool
-    dry_run: bool
     follow: bool | None  # None: when there is a terminal
-    as_json: bool
-    quiet: bool
 
 
 def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
@@ -55,7 +45,7 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
     return SweepWish(
         project=Path(options["project"]).expanduser(),
         entrypoint=entrypoint,
-        values=_job_values(options, arguments) | {"sweep": _sweep_value(options, function) or None},
+        values=job_values(options, arguments) | {"sweep": _sweep_value(options, function) or None},
         include=options["include"],
         exclude=options["exclude"],
         yes=options["yes"],
@@ -65,22 +55,6 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
         as_json=options["as_json"],
         quiet=options["quiet"] or options["as_json"],
     )
-
-
-def _job_values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
-    values: dict[str, Value | None] = {key: options[key] for key in _PLAIN}
-    return values | {
-        "args": list(arguments) or None,
-        "gpus": gpu_value(options["gpus"], options["vram"], None),
-        "env": environment(options["env"], options["env_file"]) or None,
-        "environment": "none" if options["no_venv"] else None,
-        "labels": ",".join(options["labels"]) or None,
-        "nodes": ",".join(options["nodes"]) or None,
-        "exclude": ",".join(options["exclude_node"]) or None,
-        "stage_in_ram": list(options["ramdisk"]) or None,
-        "hold": True if options["hold"] else None,
-        "no_wake": True if options["no_wake"] else None,
-    }
 
 
 def _sweep_value(options: Mapping[str, Any], function: str | None) -> dict[str, Value]:
@@ -124,21 +98,12 @@ def run(client: Client, wish: SweepWish) -> int:
     spec, project = _spec(wish)
     if spec.sweep is None:
         raise UsageError("this job file has no sweep; `submit` runs it as a job")
-    with reading_bar("reading", quiet=wish.quiet) as on_read:
-        prepared = submission.prepare(
-            spec,
-            project,
-            include=wish.include,
-            exclude=wish.exclude,
-            on_selected=lambda found: _tell(found, wish),
-            progress=submission.Progress(on_read=on_read),
-        )
+    prepared = sending.read(spec, project, wish, lambda found: _tell(found, wish))
     plan = submission.planned(client, prepared)
     if wish.dry_run:
         return _dry_run(prepared, plan, wish)
     _ask(plan, spec, wish)
-    with transfer_bar("sending", prepared.selection.size_bytes, quiet=wish.quiet) as bar:
-        done = submission.submit(client, prepared, plan, submission.Progress(on_sent=bar))
+    done = sending.send(client, prepared, plan, wish)
     [number] = done.job_ids
     if wish.trial and plan.sweep is not None:
         from racksack.sweep_trial import tried
@@ -157,20 +122,19 @@ def run(client: Client, wish: SweepWish) -> int:
 
 
 def _spec(wish: SweepWish) -> tuple[JobSpec, Path]:
-    if wish.entrypoint is None:
-        if wish.project.suffix not in (".yaml", ".yml"):
-            raise UsageError(
-                f"name what is to run in {clean(wish.project)}: racksack sweep run DIR FILE.py:FUNCTION, or a job file"
-            )
-        if wish.values["sweep"]:
-            raise UsageError("with a job file, what the sweep is stands in it; leave out --param and the like")
-        return spec_of_file(wish.project, wish.values)
-    return spec_of_options({**wish.values, "project": "local", "entrypoint": wish.entrypoint}), wish.project
+    if wish.entrypoint is None and is_job_file(wish.project) and wish.values["sweep"]:
+        raise UsageError("with a job file, what the sweep is stands in it; leave out --param and the like")
+    return spec_of_command(
+        wish.project,
+        wish.entrypoint,
+        wish.values,
+        f"name what is to run in {clean(wish.project)}: racksack sweep run DIR FILE.py:FUNCTION, or a job file",
+    )
 
 
 def _tell(selection: Selection, wish: SweepWish) -> None:
-    for line in receipt.lines(selection) if not wish.quiet else []:
-        say(line)
+    if not wish.quiet:
+        sending.say_receipt(selection)
 
 
 def _dry_run(prepared: Prepared, plan: Plan, wish: SweepWish) -> int:

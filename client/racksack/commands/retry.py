@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.commands import shared
 from racksack.commands.submit import resource_options
 from racksack.text import clean, print_json
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 @click.command("retry", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @resource_options
-@click.option("-w", "--node", "--nodelist", "nodes", multiple=True, metavar="NODE", help="Only this node.")
-@click.option("-x", "--exclude-node", multiple=True, metavar="NODE", help="Not this node.")
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="One more environment variable.")
-@click.option("--priority", metavar="N", help="-1000 to 1000, higher goes first.")
+@shared.NODE
+@shared.EXCLUDE_NODE
+@shared.many("-e", "--env", metavar="NAME=VALUE", help="One more environment variable.")
+@shared.PRIORITY
 @click.option("--edit", is_flag=True, help="Change its job file in $EDITOR first.")
 @json_option
 @controller_option
@@ -30,7 +31,7 @@ def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | N
 
     With anything changed it is a new job of the same content, and the old one stays as it is.
     """
-    from racksack.submitting import environment, gpu_value
+    from racksack.option_values import environment, gpu_value
 
     keys = ("cpus", "ram", "time_limit", "disk", "gang", "priority")
     changes: dict[str, Value | None] = {key: options[key] for key in keys}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from racksack.cli import F, Lazy, LazyGroup, controller_option, json_option, open_client
-from racksack.commands.submit import SubmitCommand
+from racksack.cli import Lazy, LazyGroup, controller_option, json_option, open_client
+from racksack.commands import shared
 
 if TYPE_CHECKING:
     from racksack.sweep_run import SweepWish
@@ -39,100 +39,75 @@ def group() -> None:
     """
 
 
-def _many(*names: str, **settings: Any) -> Any:  # noqa: ANN401 - click's decorators are untyped here
-    return click.option(*names, multiple=True, **settings)
+space_options = shared.together(  # what is computed
+    shared.many("-p", "--param", metavar="NAME=VALUES", help="20:80:2, a,b,c, log:1e-5:1e-1:9, or ... if EXPR."),
+    shared.many("--where", metavar="EXPR", help='Only combinations for which this holds: "fast < slow".'),
+    shared.many("--fixed", metavar="NAME=VALUE", help="An argument that every point gets."),
+    click.option("--range", metavar="NAME=FIRST:END[:PART]", help="Numbers in parts: the function gets start, end."),
+    click.option("--jobs", metavar="FILE", help="A JSON list of jobs: job_id, script, args; or groups of them."),
+    click.option("--space", metavar="FILE", help="Parameters, where and search from a YAML or JSON file."),
+    click.option("--search", metavar="KIND", help="grid, random, lhs, sobol, tpe, cmaes, ga. [grid]"),
+    click.option("--random", metavar="N", type=int, help="N random combinations, none twice."),
+    click.option("--count", metavar="N", type=int, help="How many points a search draws."),
+    click.option("--seed", metavar="N", type=int, help="The same seed draws the same points. [0]"),
+    click.option("--population", metavar="N", type=int, help="Points of a generation, of cmaes and ga."),
+)
+
+judging_options = shared.together(  # what points are judged by, and what becomes of those that fail
+    shared.many("-m", "--metric", metavar="NAME[:max|:min]", help="What points are judged by; the first one ranks."),
+    click.option(
+        "--per-point-timeout", "--timeout", "point_timeout", metavar="TIME", help="The time limit of one point."
+    ),
+    click.option("--retries", metavar="N", help="How often a failed point is tried again. [1]"),
+    click.option("--backoff", metavar="TIME", help="The wait before the first retry, then doubled. [2s]"),
+    click.option("--max-fails", metavar="N|P%", help="End the sweep when more points fail for good."),
+    click.option("--control", metavar="K", help="The best K (or all) run again, on other data."),
+    shared.many("--control-arg", metavar="NAME=VALUE", help="An argument that the control run gets."),
+    shared.many("--control-env", metavar="NAME=VALUE", help="A variable that the control run gets."),
+    shared.many("--notify", metavar="NAME", help="Tell this of `notify:` in racksack.yaml when it ends."),
+)
+
+running_options = shared.together(  # where and how it runs
+    click.option("-c", "--cpus", "cpus", metavar="N", help="CPU cores of a runner, a worker for each. [1]"),
+    click.option("--ram", "--mem", "--memory", "ram", metavar="SIZE", help="Main memory of a runner. [1G]"),
+    click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs of a runner; each worker has one of them."),
+    shared.VRAM,
+    shared.DISK,
+    click.option("--slots", "--per-node", "slots", metavar="N", help="Workers of a runner. [a GPU or CPU each]"),
+    click.option("--max-runners", "--max-parallel", "max_runners", metavar="N", help="Runners at once, at most."),
+    click.option("--chunk", metavar="auto|N", help="Points that a runner gets at once. [auto]"),
+    click.option("--chunk-target", metavar="TIME", help="How long a chunk lasts at most. [300s]"),
+    click.option("--chunk-min", metavar="N", type=int, help="The smallest chunk, but at the end."),
+    click.option("--chunk-max", metavar="N", type=int, help="The largest chunk."),
+    click.option("-J", "-n", "--name", "name", metavar="NAME", help="Name of the sweep."),
+    shared.PRIORITY,
+    shared.many("-e", "--env", metavar="NAME=VALUE", help="An environment variable of the workers."),
+    shared.ENV_FILE,
+    shared.many("-w", "--node", "nodes", metavar="NODE", help="Only this node."),
+    shared.EXCLUDE_NODE,
+    shared.many("-C", "--constraint", "labels", metavar="LABEL", help="A label the node must have."),
+    shared.PYTHON,
+    shared.REQUIREMENTS,
+    shared.NO_VENV,
+    shared.many("--ramdisk", metavar="PATH", help="This part of the project lies in RAM on the node."),
+    click.option("--hold", is_flag=True, help="Wait until it is resumed."),
+    shared.NO_WAKE,
+    click.option("--submission-key", "submission", metavar="KEY", help="The same key twice is one sweep."),
+)
+
+own_options = shared.together(  # what this command does
+    shared.EXCLUDE,
+    shared.INCLUDE,
+    click.option("-y", "--yes", is_flag=True, help="Do not ask before it starts."),
+    click.option("--try", "trial", is_flag=True, help="Compute the first points, say how long all take, and ask."),
+    click.option("--wait", is_flag=True, help="Show progress until it is over, also without a terminal."),
+    click.option("--detach", is_flag=True, help="Do not show progress."),
+    click.option("--dry-run", is_flag=True, help="Say what it would be; send nothing."),
+    shared.QUIET,
+)
 
 
-def space_options(function: F) -> F:
-    """What is computed."""
-    for option in (
-        click.option("--population", metavar="N", type=int, help="Points of a generation, of cmaes and ga."),
-        click.option("--seed", metavar="N", type=int, help="The same seed draws the same points. [0]"),
-        click.option("--count", metavar="N", type=int, help="How many points a search draws."),
-        click.option("--random", metavar="N", type=int, help="N random combinations, none twice."),
-        click.option("--search", metavar="KIND", help="grid, random, lhs, sobol, tpe, cmaes, ga. [grid]"),
-        click.option("--space", metavar="FILE", help="Parameters, where and search from a YAML or JSON file."),
-        click.option("--jobs", metavar="FILE", help="A JSON list of jobs: job_id, script, args; or groups of them."),
-        click.option(
-            "--range", metavar="NAME=FIRST:END[:PART]", help="Numbers in parts: the function gets start, end."
-        ),
-        _many("--fixed", metavar="NAME=VALUE", help="An argument that every point gets."),
-        _many("--where", metavar="EXPR", help='Only combinations for which this holds: "fast < slow".'),
-        _many("-p", "--param", metavar="NAME=VALUES", help="20:80:2, a,b,c, log:1e-5:1e-1:9, or ... if EXPR."),
-    ):
-        function = option(function)
-    return function
-
-
-def judging_options(function: F) -> F:
-    """What points are judged by, and what becomes of those that fail."""
-    for option in (
-        _many("--notify", metavar="NAME", help="Tell this of `notify:` in racksack.yaml when it ends."),
-        _many("--control-env", metavar="NAME=VALUE", help="A variable that the control run gets."),
-        _many("--control-arg", metavar="NAME=VALUE", help="An argument that the control run gets."),
-        click.option("--control", metavar="K", help="The best K (or all) run again, on other data."),
-        click.option("--max-fails", metavar="N|P%", help="End the sweep when more points fail for good."),
-        click.option("--backoff", metavar="TIME", help="The wait before the first retry, then doubled. [2s]"),
-        click.option("--retries", metavar="N", help="How often a failed point is tried again. [1]"),
-        click.option(
-            "--per-point-timeout", "--timeout", "point_timeout", metavar="TIME", help="The time limit of one point."
-        ),
-        _many("-m", "--metric", metavar="NAME[:max|:min]", help="What points are judged by; the first one ranks."),
-    ):
-        function = option(function)
-    return function
-
-
-def running_options(function: F) -> F:
-    """Where and how it runs."""
-    for option in (
-        click.option("--submission-key", "submission", metavar="KEY", help="The same key twice is one sweep."),
-        click.option("--no-wake", is_flag=True, help="Do not switch a node on for it."),
-        click.option("--hold", is_flag=True, help="Wait until it is resumed."),
-        _many("--ramdisk", metavar="PATH", help="This part of the project lies in RAM on the node."),
-        click.option("--no-venv", is_flag=True, help="Make no venv."),
-        click.option("--requirements", metavar="FILE", help="The requirements file, inside the project."),
-        click.option("--python", metavar="VERSION", help="Python version of the venv."),
-        _many("-C", "--constraint", "labels", metavar="LABEL", help="A label the node must have."),
-        _many("-x", "--exclude-node", metavar="NODE", help="Not this node."),
-        _many("-w", "--node", "nodes", metavar="NODE", help="Only this node."),
-        click.option("--env-file", metavar="FILE", help="NAME=VALUE lines."),
-        _many("-e", "--env", metavar="NAME=VALUE", help="An environment variable of the workers."),
-        click.option("--priority", metavar="N", help="-1000 to 1000, higher goes first."),
-        click.option("-J", "-n", "--name", "name", metavar="NAME", help="Name of the sweep."),
-        click.option("--chunk-max", metavar="N", type=int, help="The largest chunk."),
-        click.option("--chunk-min", metavar="N", type=int, help="The smallest chunk, but at the end."),
-        click.option("--chunk-target", metavar="TIME", help="How long a chunk lasts at most. [300s]"),
-        click.option("--chunk", metavar="auto|N", help="Points that a runner gets at once. [auto]"),
-        click.option("--max-runners", "--max-parallel", "max_runners", metavar="N", help="Runners at once, at most."),
-        click.option("--slots", "--per-node", "slots", metavar="N", help="Workers of a runner. [a GPU or CPU each]"),
-        click.option("--disk", metavar="SIZE", help="Free disk space the node must have."),
-        click.option("--vram", metavar="SIZE", help="The least memory of each GPU."),
-        click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs of a runner; each worker has one of them."),
-        click.option("--ram", "--mem", "--memory", "ram", metavar="SIZE", help="Main memory of a runner. [1G]"),
-        click.option("-c", "--cpus", "cpus", metavar="N", help="CPU cores of a runner, a worker for each. [1]"),
-    ):
-        function = option(function)
-    return function
-
-
-def own_options(function: F) -> F:
-    """What this command does."""
-    for option in (
-        click.option("-q", "--quiet", is_flag=True, help="No receipt, no progress."),
-        click.option("--dry-run", is_flag=True, help="Say what it would be; send nothing."),
-        click.option("--detach", is_flag=True, help="Do not show progress."),
-        click.option("--wait", is_flag=True, help="Show progress until it is over, also without a terminal."),
-        click.option("--try", "trial", is_flag=True, help="Compute the first points, say how long all take, and ask."),
-        click.option("-y", "--yes", is_flag=True, help="Do not ask before it starts."),
-        _many("--include", metavar="PATTERN", help="Send this although a rule leaves it out."),
-        _many("--exclude", metavar="PATTERN", help="Do not send this (a .gitignore pattern)."),
-    ):
-        function = option(function)
-    return function
-
-
-@click.command("run", cls=SubmitCommand, context_settings=_HELP)
+@click.command("run", cls=shared.SubmitCommand, context_settings=_HELP)
 @click.argument("project", metavar="DIR")
 @click.argument("entrypoint", metavar="FILE.py:FUNCTION", required=False)
 @space_options

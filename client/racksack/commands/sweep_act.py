@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from racksack.cli import controller_option, json_option, open_client
-from racksack.commands.sweep_look import sweep_id
+from racksack.ids import sweep_id
 from racksack.text import clean, print_json
 
 _HELP = {"help_option_names": ["-h", "--help"]}

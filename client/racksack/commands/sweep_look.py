@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from racksack.cli import controller_option, json_option, open_client
-from racksack.errors import NotFoundError, UsageError
+from racksack.errors import UsageError
+from racksack.ids import sweep_id
 from racksack.text import clean, print_json, say
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _RUN = click.option("--run", type=click.Choice(["main", "control"]), default="main", help="Of which run. [main]")
-
-
-def sweep_id(client: Client, word: str) -> int:
-    """The number of a sweep: as a number, a name, or `last`. Raises NotFoundError."""
-    if word.isascii() and word.isdecimal() and len(word) < 16:
-        return int(word)
-    found = client.sweeps(owner="me", limit=1) if word == "last" else client.sweeps(name=word, limit=1)
-    if not found:
-        raise NotFoundError(f"there is no sweep {clean(word)}; `racksack sweep status` lists them")
-    return found[0].id
 
 
 @click.command("status", context_settings=_HELP)
