@@ -171,9 +171,8 @@ class _Watch:
         started = [job for job in jobs.values() if job["node"] and self._jobs.get(job["id"]) != job["node"]]
         for job in sorted(started, key=lambda one: one["id"]):
             self._jobs[job["id"]] = job["node"]
-            print(
-                f"{time.time() - self._began_s:6.1f} s  job {job['id']} ({job['cpus']:g} cores) goes to {job['node']}"
-            )
+            cores = f"{job['cpus']:g} core{'' if job['cpus'] == 1 else 's'}"
+            print(f"{time.time() - self._began_s:6.1f} s  job {job['id']} ({cores}) goes to {job['node']}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,16 @@ def test_what_will_be(cli: Cli, controller: StandIn, words: list[str], wish: str
     controller.nodes = [node(wish=wish)]
     assert cli("racksack", "power", *words, "r1").out == f"r1 is up, {told}\n"
     controller.nodes = [node(wish=wish, waits_for=["far", "further"])]
-    assert cli("racksack", "power", *words, "r1").out == f"r1 is up, {told} after far, further, reached through it\n"
+    assert (
+        cli("racksack", "power", *words, "r1").out
+        == f"r1 is up, {told} when far and further are off, reached through it\n"
+    )
+
+
+@pytest.mark.parametrize(("act", "phase"), [("on", "booting"), ("off", "stopping")])
+def test_what_is_under_way(cli: Cli, controller: StandIn, act: str, phase: str) -> None:
+    controller.nodes = [node("r1", phase, wish=act)]
+    assert cli("racksack", "power", act, "r1").out == f"r1 is {phase}\n"
 
 
 def test_a_busy_node_is_refused(cli: Cli, controller: StandIn) -> None:

@@ -37,6 +37,17 @@ def test_it_begins_where_something_is_known() -> None:
     assert picture.bars[0].x < LEFT + 20
 
 
+def test_a_bar_that_has_only_begun_is_as_high_as_what_is_drawn() -> None:
+    """100 W for five minutes, and for ten seconds of the next five; of another server only those seconds are known."""
+    begun = Slice(start_s=300, joules=1000, always_j=1000, known_s=10)
+    picture = chart({"r1": [row(0, 30_000, 30_000), begun], "r2": [begun]}, 0, 310)
+    assert picture is not None
+    first, second = picture.bars
+    assert first.jobs_height == pytest.approx((HEIGHT - TOP - BOTTOM) * 0.1 / picture.scale[-1].value)
+    assert second.jobs_height == pytest.approx(2 * first.jobs_height)
+    assert second.kwh == pytest.approx(2000 / 3.6e6)
+
+
 @pytest.mark.parametrize("days", [1, 7, 30, 365])
 def test_however_long_there_are_not_too_many_bars(days: int) -> None:
     rows = [row(at, 1e5, 2e5, span_s=3600) for at in range(0, days * 86400, 3600)]

@@ -116,8 +116,11 @@ def _will_be(node: NodeView, act: str) -> str:
     if power is None or not power.wish:
         return f"is {node.state} already"
     words = {"on": "on", "off": "off", "cycle": "off and on again"}[power.wish]
-    others = ", ".join(map(clean, power.waits_for))
-    after = f" after {others}, reached through it" if others else ""
+    if (power.wish, power.phase) in (("on", "booting"), ("off", "stopping")):
+        return f"is {node.state}"
+    others = power.waits_for
+    names = " and ".join(map(clean, others))
+    after = f" when {names} {'is' if len(others) == 1 else 'are'} off, reached through it" if others else ""
     return f"is {node.state}, and will be switched {words}{after}"
 
 

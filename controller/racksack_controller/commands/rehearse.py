@@ -111,7 +111,7 @@ async def _off_and_on(controller: _Controller, before: dict[str, Any], say: Say)
     boot_s = await _switch(controller, "on", _is_on)
     say(f"{name} took jobs after {format_duration(boot_s)}")
     return [
-        ok("rehearsal", f"off after {format_duration(off_s)}, on and connected after {boot_s:.1f} s"),
+        ok("rehearsal", f"off after {format_duration(off_s)}, on and connected after {format_duration(boot_s)}"),
         ok("rehearsal", "both are remembered, and the controller reckons with them from now on"),
     ]
 

@@ -98,6 +98,11 @@ def split(machine: Machine, joules: float, span_s: float, used: Mapping[int, flo
     return Split(jobs, joules - sum(jobs.values()))
 
 
+def is_estimate(joules: float, sensor_j: float) -> bool:
+    """Whether any noteworthy part of these joules was not measured; where nothing was measured nothing was."""
+    return sensor_j <= 0.0 or sensor_j < 0.99 * joules
+
+
 def kwh(joules: float) -> float:
     """Kilowatt-hours."""
     return joules / 3.6e6

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from racksack_controller.core.state import Job
-from racksack_controller.energy.joules import kwh
+from racksack_controller.energy.joules import is_estimate, kwh
 from racksack_controller.energy.store import JobEnergy, Slice
 
 View = dict[str, Any]
@@ -45,7 +45,7 @@ def _node(name: str, rows: Sequence[Slice], price: float | None) -> View:
         "idle_kwh": kwh(idle_j),
         "jobs_kwh": kwh(joules - idle_j),
         "measured_kwh": kwh(sensor_j),
-        "is_estimate": sensor_j < 0.99 * joules,
+        "is_estimate": is_estimate(joules, sensor_j),
         "always_on_kwh": kwh(always_j),
         "saved_kwh": kwh(always_j - joules),
         "on_s": sum(row.on_s for row in rows),

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from racksack_controller.energy.joules import is_estimate
+
 FRESH_SPAN_S = 300
 OLD_SPAN_S = 3600
 FRESH_FOR_S = 3 * 86400.0
@@ -40,7 +42,7 @@ class JobEnergy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_estimate(self) -> bool:
         """Whether any noteworthy part of it was not measured."""
-        return self.sensor_j < 0.99 * self.joules
+        return is_estimate(self.joules, self.sensor_j)
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """The energy of the rack as a picture: bars by time, made on the server. Plain numbers in, numbers of an SVG out.
 
-A bar is what was drawn in its time, split into what jobs used and what nobody did; the line above it is what servers
-that are always on would have drawn. Where nothing is known there is no bar.
+A bar is the average draw in its time, split into what jobs used and what nobody did; the line above it is what servers
+that are always on would have drawn. Of each server the average is that of the time about which something is known, so
+that a bar that has only begun is not low. Where nothing is known there is no bar.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from racksack_controller.energy.joules import kwh
+from racksack_controller.energy.joules import is_estimate, kwh
 from racksack_controller.energy.store import Slice
 
 WIDTH, HEIGHT = 720, 150
-LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 22
+LEFT, RIGHT, TOP, BOTTOM = 70, 6, 14, 24
 _STEPS_S = (300, 900, 3600, 3 * 3600, 6 * 3600, 86400)
 BARS_MAX = 60
-LABEL_WIDTH = 45
+LABEL_WIDTH = 95  # in the large letters of a narrow screen
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -59,8 +60,28 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class _Sum:
+    """What is known about a bar; the `whole` figures are what it would be if all of its time were known."""
+
     def __init__(self) -> None:
-        self.joules = self.idle_j = self.always_j = self.sensor_j = 0.0
+        self.joules = self.idle_j = self.always_j = self.sensor_j = self.known_s = 0.0
+        self.whole_j = self.whole_idle_j = self.whole_always_j = 0.0
+
+    def add_row(self, row: Slice) -> None:
+        self.joules += row.joules
+        self.idle_j += row.idle_j
+        self.always_j += row.always_j
+        self.sensor_j += row.sensor_j
+        self.known_s += row.known_s
+
+    def add_node(self, one: _Sum, step_s: float) -> None:
+        part = step_s / one.known_s if one.known_s else 0.0
+        self.joules += one.joules
+        self.idle_j += one.idle_j
+        self.always_j += one.always_j
+        self.sensor_j += one.sensor_j
+        self.whole_j += one.joules * part
+        self.whole_idle_j += one.idle_j * part
+        self.whole_always_j += one.always_j * part
 
 
 def chart(slices: Mapping[str, Sequence[Slice]], since_s: float, until_s: float) -> Chart | None:
@@ -73,13 +94,17 @@ def chart(slices: Mapping[str, Sequence[Slice]], since_s: float, until_s: float)
     step_s = next((step for step in _STEPS_S if (until_s - since_s) / step <= BARS_MAX), _STEPS_S[-1])
     first = int(since_s // step_s)
     count = int(until_s // step_s) - first + 1
-    sums = _summed((row for rows in slices.values() for row in rows), step_s, first, count)
-    most_j = max((max(one.joules, one.always_j) for one in sums.values()), default=0.0)
+    sums: dict[int, _Sum] = {}
+    for rows in slices.values():
+        for at, one in _summed(rows, step_s, first, count).items():
+            sums.setdefault(at, _Sum()).add_node(one, step_s)
+    most_j = max((max(one.whole_j, one.whole_always_j) for one in sums.values()), default=0.0)
     if most_j <= 0:
         return None
     top_kw = _round_up(most_j / step_s / 1000.0)
     width = (WIDTH - LEFT - RIGHT) / count
-    bars = tuple(_bar(one, at, width, top_kw * step_s * 1000.0, (first + at) * step_s) for at, one in sums.items())
+    top_j = top_kw * step_s * 1000.0
+    bars = tuple(_bar(one, at, width, top_j, (first + at) * step_s) for at, one in sorted(sums.items()))
     scale = tuple(Mark(_y(part), top_kw * part) for part in (0.0, 0.5, 1.0))
     every = max(1, count // 6)
     places = [at for at in range(0, count, every) if at * width <= WIDTH - LEFT - RIGHT - LABEL_WIDTH]
@@ -92,16 +117,12 @@ def _summed(rows: Iterable[Slice], step_s: int, first: int, count: int) -> dict[
     for row in rows:
         at = row.start_s // step_s - first
         if 0 <= at < count:
-            one = sums.setdefault(at, _Sum())
-            one.joules += row.joules
-            one.idle_j += row.idle_j
-            one.always_j += row.always_j
-            one.sensor_j += row.sensor_j
-    return dict(sorted(sums.items()))
+            sums.setdefault(at, _Sum()).add_row(row)
+    return sums
 
 
 def _bar(one: _Sum, at: int, width: float, top_j: float, start_s: int) -> Bar:
-    idle, whole = one.idle_j / top_j, one.joules / top_j
+    idle, whole = one.whole_idle_j / top_j, one.whole_j / top_j
     plot = HEIGHT - TOP - BOTTOM
     return Bar(
         x=LEFT + at * width + 0.5,
@@ -110,12 +131,12 @@ def _bar(one: _Sum, at: int, width: float, top_j: float, start_s: int) -> Bar:
         idle_height=idle * plot,
         jobs_y=_y(whole),
         jobs_height=(whole - idle) * plot,
-        always_y=_y(one.always_j / top_j),
+        always_y=_y(one.whole_always_j / top_j),
         start_s=start_s,
         kwh=kwh(one.joules),
         jobs_kwh=kwh(one.joules - one.idle_j),
         always_kwh=kwh(one.always_j),
-        estimated=one.sensor_j < 0.99 * one.joules,
+        estimated=is_estimate(one.joules, one.sensor_j),
     )
 
 

@@ -219,7 +219,7 @@ def _idle(state: State, power: NodePower, now: float) -> str:
     drain = state.nodes[power.node].drain
     if drain is not None:
         return f"it is drained and to be off then: {drain.reason}"
-    return f"idle for {format_duration(now - (power.idle_since_s or now))}"
+    return f"it was idle for {format_duration(now - (power.idle_since_s or now))}"
 
 
 def _left_on(state: State, now: float, wakes: list[float]) -> list[Decision]:
