@@ -10,12 +10,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.end_to_end import projects
 from tests.end_to_end.rig import BIN, SPOOL, Rig, python_path
 from tests.end_to_end.site import until
 from tests.rack import Rack, ServerSpec
@@ -97,16 +99,21 @@ class PowerRig(Rig):
 
     def start(self) -> None:
         """Start the controller and wait until it answers."""
-        self._log += 1
-        log = (self.rack.directory / f"racksack-{self._log}.log").open("w")
-        argv = [sys.executable, "-P", "-m", "racksack_controller", "--config", "/etc/racksack.yaml"]
-        self.process = self.host.popen(argv, user="racksack", env=python_path(), stdout=log, stderr=log)
-        log.close()
+        self._launch()
         try:
             until(lambda: self.process.poll() is not None or self.ask("nodes"), "the controller answers", 60)
             assert self.process.poll() is None, "the controller ended"
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log()}") from None
+
+    @contextmanager
+    def running(self) -> Iterator[PowerRig]:
+        """With the controller started, which is ended after it."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.close()
 
     def ask(self, call: str) -> Any:
         """GET from the API, None when there is no answer."""
@@ -147,6 +154,12 @@ class PowerRig(Rig):
         done = self.host.exec([sys.executable, "-c", SUBMIT], user="ann", env=env, stdin=json.dumps(asked))
         ids: list[int] = json.loads(done.stdout)
         return ids
+
+    def submit_traced(self, name: str, nodes: Sequence[str], until_: str = "1") -> int:
+        """Submit a job that traces its start on its node, and ends when a file is there or after its time (seconds)."""
+        project = self.project("traced", projects.TRACED)
+        wish = {"nodes": list(nodes), "name": name, "cpus": 1, "ram": "200M", "args": [until_]}
+        return self.submit_all([(project, {**wish, "env": {"TRACE": f"/home/racksack/trace-{name}"}})])[0]
 
     def ended(self, ids: Sequence[int], timeout_s: float = 120.0) -> list[Any]:
         """The jobs once all are done."""
@@ -191,6 +204,10 @@ class PowerRig(Rig):
     def events(self, name: str | None = None) -> list[PowerEvent]:
         """What the rack itself recorded since `began_s`."""
         return [event for event in self.rack.events(name) if event.time_s >= self.began_s]
+
+    def count(self, name: str, event: str) -> int:
+        """How often the rack recorded an event of a server since `began_s`."""
+        return [one.event for one in self.events(name)].count(event)
 
     def booted(self) -> list[str]:
         """The nodes that were switched on since `began_s`, each as often as it was."""

@@ -63,12 +63,16 @@ class Rig:
 
     def start(self) -> None:
         """Start the controller and wait until all nodes are up."""
+        self._launch()
+        until(lambda: self._up(), "all nodes are up", 60)
+
+    def _launch(self) -> None:
+        """Start the controller, with a log of its own."""
         self._log += 1
         log = (self.rack.directory / f"racksack-{self._log}.log").open("w")
         argv = [sys.executable, "-P", "-m", "racksack_controller", "--config", "/etc/racksack.yaml"]
         self.process = self.host.popen(argv, user="racksack", env=python_path(), stdout=log, stderr=log)
         log.close()
-        until(lambda: self._up(), "all nodes are up", 60)
 
     def _up(self) -> bool:
         done = self.cli("racksack", "nodes", "--json", user="ann", code=None)

@@ -45,11 +45,8 @@ def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
         },
         SIZES,
     )
-    try:
-        rig.start()
+    with rig.running():
         yield rig
-    finally:
-        rig.close()
 
 
 def wishes() -> list[dict[str, Any]]:

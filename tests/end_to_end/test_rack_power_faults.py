@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end import projects
 from tests.end_to_end.power_rig import CONTROLLER, PowerRig, node
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
@@ -43,37 +41,19 @@ def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
         dict.fromkeys(NAMES, SIZE),
         idle_off="2s",
     )
-    try:
-        rig.start()
+    with rig.running():
         yield rig
-    finally:
-        rig.close()
 
 
-@pytest.fixture(scope="module")
-def waits(rig: PowerRig) -> str:
-    """A project whose job traces its start on its node, and ends when a file is there or after its time."""
-    return rig.project("waits", projects.TRACED)
-
-
-def submit(rig: PowerRig, project: str, name: str, nodes: Sequence[str], seconds: str = "1") -> int:
-    wish: dict[str, Any] = {"nodes": list(nodes), "name": name, "cpus": 1, "ram": "200M", "args": [seconds]}
-    return rig.submit_all([(project, {**wish, "env": {"TRACE": f"/home/racksack/trace-{name}"}})])[0]
-
-
-def count(rig: PowerRig, name: str, event: str) -> int:
-    return [one.event for one in rig.events(name)].count(event)
-
-
-def test_jobs_get_done_whatever_is_wrong_with_the_way_to_their_server(rig: PowerRig, waits: str) -> None:
+def test_jobs_get_done_whatever_is_wrong_with_the_way_to_their_server(rig: PowerRig) -> None:
     rig.rack["r3"].set_faults(no_ssh=True)
     rig.rack["r4"].set_faults(magic_packets_ignored=2)
-    late = submit(rig, waits, "late", ["r1"])
-    wrong_password = submit(rig, waits, "password", ["r2"])
-    no_ssh = submit(rig, waits, "nossh", ["r3", "r5"])
-    lost_packets = submit(rig, waits, "packets", ["r4"])
+    late = rig.submit_traced("late", ["r1"])
+    wrong_password = rig.submit_traced("password", ["r2"])
+    no_ssh = rig.submit_traced("nossh", ["r3", "r5"])
+    lost_packets = rig.submit_traced("packets", ["r4"])
     rig.ended([late, wrong_password, no_ssh, lost_packets], timeout_s=120.0 + 10 * SLOW_S)
-    assert count(rig, "r2", "power-on") == 1
+    assert rig.count("r2", "power-on") == 1
     assert "wake-on-LAN" in [event.detail for event in rig.events("r2")]
     assert [event.event for event in rig.events("r4")][:4] == [
         "magic-dropped",
@@ -86,11 +66,9 @@ def test_jobs_get_done_whatever_is_wrong_with_the_way_to_their_server(rig: Power
     rig.all_off("r1", timeout_s=60.0 + 10 * SLOW_S)
 
 
-def test_a_server_that_comes_up_without_ssh_is_switched_off_and_set_aside_until_it_is_mended(
-    rig: PowerRig, waits: str
-) -> None:
+def test_a_server_that_comes_up_without_ssh_is_switched_off_and_set_aside_until_it_is_mended(rig: PowerRig) -> None:
     rig.rack["r3"].set_faults(no_ssh=True)
-    job = submit(rig, waits, "mended", ["r3"])
+    job = rig.submit_traced("mended", ["r3"])
     rig.wait_phase("r3", "set_aside")
     assert not rig.rack["r3"].running, "it does not burn on"
     assert "did not come up within 6 s" in rig.why("r3")
@@ -103,9 +81,9 @@ def test_a_server_that_comes_up_without_ssh_is_switched_off_and_set_aside_until_
     rig.all_off("r3")
 
 
-def test_power_lost_in_mid_job(rig: PowerRig, waits: str) -> None:
+def test_power_lost_in_mid_job(rig: PowerRig) -> None:
     """The outlet says that the server is off, so its job need not wait until it counts as lost."""
-    job = submit(rig, waits, "outage", ["r5", "r6"], "/home/racksack/go-outage")
+    job = rig.submit_traced("outage", ["r5", "r6"], "/home/racksack/go-outage")
     where = rig.wait_for(job, "running")["node"]
     rig.rack[where].power_cut("outage")
     other = {"r5": "r6", "r6": "r5"}[where]
@@ -117,8 +95,8 @@ def test_power_lost_in_mid_job(rig: PowerRig, waits: str) -> None:
 
 
 @pytest.mark.skipif(not FULL, reason="test_rack.py cuts nodes off in mid-job; RACKSACK_FULL_SIZE=1 runs it here too")
-def test_a_partition_in_mid_job(rig: PowerRig, waits: str) -> None:
-    job = submit(rig, waits, "cut", ["r5", "r6"], "/home/racksack/go-cut")
+def test_a_partition_in_mid_job(rig: PowerRig) -> None:
+    job = rig.submit_traced("cut", ["r5", "r6"], "/home/racksack/go-cut")
     where = rig.wait_for(job, "running")["node"]
     other = {"r5": "r6", "r6": "r5"}[where]
     rig.rack[where].partition()
@@ -133,29 +111,29 @@ def test_a_partition_in_mid_job(rig: PowerRig, waits: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["r1", "r4", "r5"] if FULL else ["r4"])
-def test_controller_killed_while_a_server_boots_and_while_it_goes_down(rig: PowerRig, waits: str, name: str) -> None:
+def test_controller_killed_while_a_server_boots_and_while_it_goes_down(rig: PowerRig, name: str) -> None:
     """It goes on with the time that is left, and resets nothing twice."""
     rig.rack[name].set_faults(boot_delay_s=4.0)
-    before = {event: count(rig, name, event) for event in ("magic-packet", "power-on", "stopping")}
-    job = submit(rig, waits, f"boots-{name}", [name])
-    until(lambda: count(rig, name, "power-on") > before["power-on"], "it has been switched on", 60)
+    before = {event: rig.count(name, event) for event in ("magic-packet", "power-on", "stopping")}
+    job = rig.submit_traced(f"boots-{name}", [name])
+    until(lambda: rig.count(name, "power-on") > before["power-on"], "it has been switched on", 60)
     until(lambda: rig.ask(f"nodes/{name}")["power"]["way"], "it is recorded which way has accepted", 60)
     rig.kill()
     rig.start()
     rig.ended([job])
-    assert count(rig, name, "power-on") == before["power-on"] + 1
-    assert count(rig, name, "magic-packet") - before["magic-packet"] <= 6, "three of each controller"
+    assert rig.count(name, "power-on") == before["power-on"] + 1
+    assert rig.count(name, "magic-packet") - before["magic-packet"] <= 6, "three of each controller"
     rig.rack[name].set_faults(boot_delay_s=1.5)
-    until(lambda: count(rig, name, "stopping") > before["stopping"], "it goes down", 60)
+    until(lambda: rig.count(name, "stopping") > before["stopping"], "it goes down", 60)
     rig.kill()
     rig.start()
     rig.all_off(name)
     rig.wait_phase(name, "off")
 
 
-def test_controller_killed_before_anybody_was_asked_to_shut_down(rig: PowerRig, waits: str) -> None:
+def test_controller_killed_before_anybody_was_asked_to_shut_down(rig: PowerRig) -> None:
     """r6 has ten minutes for a shutdown; a shutdown that nobody heard of does not take them."""
-    rig.ended([submit(rig, waits, "unasked", ["r6"])])
+    rig.ended([rig.submit_traced("unasked", ["r6"])])
     listener = rig.rack["r6"].exec(["pgrep", "-o", "-x", "sshd"], user="root").stdout.strip()
     rig.rack["r6"].exec(["kill", "-STOP", listener], user="root")  # whoever calls now is not answered
     try:
@@ -163,7 +141,7 @@ def test_controller_killed_before_anybody_was_asked_to_shut_down(rig: PowerRig, 
         rig.kill()
     finally:
         rig.rack["r6"].exec(["kill", "-CONT", listener], user="root")
-    assert not count(rig, "r6", "stopping"), "nobody has asked it"
+    assert not rig.count("r6", "stopping"), "nobody has asked it"
     rig.start()
     rig.all_off("r6", timeout_s=120)
     rig.wait_phase("r6", "off")
@@ -175,11 +153,11 @@ def story_of(rig: PowerRig, name: str) -> str:
     return "\n".join(line["sentence"] for line in rig.ask(f"power?since_s={rig.began_s}&node={name}") or [])
 
 
-def test_a_server_whose_bmc_refuses_its_password_is_off_when_it_is_silent(rig: PowerRig, waits: str) -> None:
+def test_a_server_whose_bmc_refuses_its_password_is_off_when_it_is_silent(rig: PowerRig) -> None:
     rig.all_off("r2")
     rig.wait_phase("r2", "off")
     assert "no device could say more" in story_of(rig, "r2")
-    job = submit(rig, waits, "unwitnessed", ["r2"], "/home/racksack/go-unwitnessed")
+    job = rig.submit_traced("unwitnessed", ["r2"], "/home/racksack/go-unwitnessed")
     rig.wait_for(job, "running")
     (rig.rack["r2"].home() / "go-unwitnessed").touch()
     rig.rack["r2"].power_cut("outage")

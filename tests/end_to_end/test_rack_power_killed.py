@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.end_to_end import projects
 from tests.end_to_end.power_rig import CONTROLLER, PowerRig, node
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
@@ -56,17 +55,8 @@ def rig(build_module_rack: BuildRack) -> Iterator[PowerRig]:
         dict.fromkeys(NAMES, SIZE),
         idle_off="3s",
     )
-    try:
-        rig.start()
+    with rig.running():
         yield rig
-    finally:
-        rig.close()
-
-
-@pytest.fixture(scope="module")
-def waits(rig: PowerRig) -> str:
-    """A project whose job ends when a file is there, or after its time."""
-    return rig.project("waits", projects.TRACED)
 
 
 @pytest.fixture(autouse=True)
@@ -78,31 +68,22 @@ def off_before_and_after(rig: PowerRig) -> Iterator[None]:
     rig.no_power_was_taken_from_jobs()
 
 
-def submit(rig: PowerRig, project: str, name: str, server: str, until_: str = "1") -> int:
-    wish = {"nodes": [server], "name": name, "cpus": 1, "ram": "200M", "args": [until_]}
-    return rig.submit_all([(project, {**wish, "env": {"TRACE": f"/home/racksack/trace-{name}"}})])[0]
-
-
 def kill_and_start(rig: PowerRig) -> None:
     rig.kill()
     rig.start()
 
 
-def count(rig: PowerRig, name: str, event: str) -> int:
-    return [one.event for one in rig.events(name)].count(event)
-
-
 def switched_on(rig: PowerRig, name: str) -> int:
-    return count(rig, name, "power-on")
+    return rig.count(name, "power-on")
 
 
-def test_off(rig: PowerRig, waits: str) -> None:
+def test_off(rig: PowerRig) -> None:
     before = rig.booted()
     kill_and_start(rig)
     rig.all_off()
     assert all(rig.phases()[name] == "off" for name in NAMES), rig.phases()
     assert rig.booted() == before
-    rig.ended([submit(rig, waits, "after-off", "r1")])
+    rig.ended([rig.submit_traced("after-off", ["r1"])])
 
 
 Moment = Callable[[PowerRig, str, int], object]
@@ -115,9 +96,9 @@ MOMENTS: dict[str, Moment] = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", WAYS)
-def test_booting(rig: PowerRig, waits: str, name: str, moment: str) -> None:
+def test_booting(rig: PowerRig, name: str, moment: str) -> None:
     before = switched_on(rig, name)
-    job = submit(rig, waits, f"boots-{name}-{moment}", name)
+    job = rig.submit_traced(f"boots-{name}-{moment}", [name])
     until(lambda: MOMENTS[moment](rig, name, before), f"{name}: {moment}", 60)
     kill_and_start(rig)
     done = rig.ended([job])[0]
@@ -126,10 +107,10 @@ def test_booting(rig: PowerRig, waits: str, name: str, moment: str) -> None:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_running_idle_and_stopping(rig: PowerRig, waits: str, name: str) -> None:
+def test_running_idle_and_stopping(rig: PowerRig, name: str) -> None:
     go = f"/home/racksack/go-{name}"
     before = switched_on(rig, name)
-    job = submit(rig, waits, f"runs-{name}", name, go)
+    job = rig.submit_traced(f"runs-{name}", [name], go)
     rig.wait_for(job, "running")
     kill_and_start(rig)
     rig.wait_for(job, "running")
@@ -148,17 +129,17 @@ def test_running_idle_and_stopping(rig: PowerRig, waits: str, name: str) -> None
 
 
 @pytest.mark.parametrize("moment", ["grace", "cut"])
-def test_hard_off(rig: PowerRig, waits: str, moment: str) -> None:
+def test_hard_off(rig: PowerRig, moment: str) -> None:
     go = f"/home/racksack/go-hard-{moment}"
-    job = submit(rig, waits, f"hard-{moment}", STUBBORN, go)
+    job = rig.submit_traced(f"hard-{moment}", [STUBBORN], go)
     rig.wait_for(job, "running")
     server = rig.rack[STUBBORN]
     with server.popen(["python3", "-c", WILL_NOT_END], user="root") as hangs:
         (server.home() / f"go-hard-{moment}").touch()
         rig.ended([job])
         awaited = {"grace": "stopping", "cut": "power-cut"}[moment]
-        before = count(rig, STUBBORN, awaited)
-        until(lambda: count(rig, STUBBORN, awaited) > before, f"{awaited} is recorded", 60)
+        before = rig.count(STUBBORN, awaited)
+        until(lambda: rig.count(STUBBORN, awaited) > before, f"{awaited} is recorded", 60)
         kill_and_start(rig)
         rig.all_off(STUBBORN)
         rig.wait_phase(STUBBORN, "off")
@@ -166,11 +147,11 @@ def test_hard_off(rig: PowerRig, waits: str, moment: str) -> None:
     assert [event.event for event in rig.events(STUBBORN)][-1] == "power-cut"
 
 
-def test_set_aside_and_the_next_try(rig: PowerRig, waits: str) -> None:
+def test_set_aside_and_the_next_try(rig: PowerRig) -> None:
     """What failed is tried again by itself after a minute."""
     rig.rack[FAILS].set_faults(no_ssh=True)
     before = switched_on(rig, FAILS)
-    job = submit(rig, waits, "tried-again", FAILS)
+    job = rig.submit_traced("tried-again", [FAILS])
     rig.wait_phase(FAILS, "set_aside")
     kill_and_start(rig)
     rig.wait_phase(FAILS, "set_aside")

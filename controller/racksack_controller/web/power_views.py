@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.off import off_at_s
-from racksack_controller.core.power.records import Wish
+from racksack_controller.core.power.records import Phase, Wish
 from racksack_controller.core.state import State
 from racksack_controller.energy.joules import Draw
 from racksack_controller.web.views import View
@@ -16,6 +16,7 @@ def power_view(state: State, name: str, draw: Draw | None, now: float) -> View |
     if power is None or traits is None:
         return None
     off_at = off_at_s(state, power, now)
+    idle_since_s = power.idle_since_s if power.phase is Phase.ON else None
     hold = power.hold if power.held(now) else None
     return {
         "phase": str(power.phase),
@@ -24,7 +25,7 @@ def power_view(state: State, name: str, draw: Draw | None, now: float) -> View |
         "way": power.way,
         "watts": None if draw is None else round(draw.watts, 1),
         "watts_from": None if draw is None else str(draw.source),
-        "idle_for_s": None if power.idle_since_s is None else max(0.0, now - power.idle_since_s),
+        "idle_for_s": None if idle_since_s is None else max(0.0, now - idle_since_s),
         "off_in_s": None if off_at is None else max(0.0, off_at - now),
         "last_boot_s": power.boots.last_s if power.boots.count else None,
         "boot_mean_s": power.boots.mean_s if power.boots.count else None,
