@@ -103,7 +103,7 @@ class PowerView(msgspec.Struct, frozen=True, kw_only=True):
     held_by: str | None = None
     held_for_s: float | None = None
     wish: str = ""  # what an operator asked for that is still to be done: on | off | cycle
-    waits_for: list[str] = []  # nodes that are reached through this one and go off before it
+    on_behind: list[str] = []  # nodes that are reached through this one and are on: it goes off after them
     logins: int = 0
     switches_off: bool = True
 

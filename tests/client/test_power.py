@@ -65,7 +65,7 @@ def test_what_is_asked_for(cli: Cli, controller: StandIn, words: list[str], body
 def test_what_will_be(cli: Cli, controller: StandIn, words: list[str], wish: str, told: str) -> None:
     controller.nodes = [node(wish=wish)]
     assert cli("racksack", "power", *words, "r1").out == f"r1 is up, {told}\n"
-    controller.nodes = [node(wish=wish, waits_for=["far", "further"])]
+    controller.nodes = [node(wish=wish, on_behind=["far", "further"])]
     assert (
         cli("racksack", "power", *words, "r1").out
         == f"r1 is up, {told} when far and further are off, reached through it\n"

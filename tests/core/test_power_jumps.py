@@ -125,7 +125,7 @@ def test_one_that_lost_its_power_is_woken_for_what_is_on_behind_it() -> None:
 
 def wish(bench: PowerBench, name: str, what: Wish, *, force: bool = False) -> None:
     """As the API does it."""
-    assert objection(bench.state, name, what, force=force) is None
+    assert objection(bench.state, name, what, bench.now, force=force) is None
     bench.happen(*wished(bench.state, name, what, "ann", force=force))
 
 
@@ -145,7 +145,7 @@ def test_an_operators_off_of_a_busy_way_needs_force() -> None:
     bench = rack(on=True)
     bench.submit(job(1, request(8)))
     key = bench.run(1)
-    refused = objection(bench.state, "gate", Wish.OFF, force=False)
+    refused = objection(bench.state, "gate", Wish.OFF, bench.now, force=False)
     assert refused is not None
     assert "far, which is reached through gate, is busy with job 1; drain far with --then-off" in refused
     wish(bench, "gate", Wish.OFF, force=True)
@@ -183,18 +183,30 @@ def test_what_speaks_against_an_operators_off() -> None:
     bench = rack(on=True)
     bench.happen(pev.PowerHeld("far", None, "bob"))
     assert "far, which is reached through gate, is held" in (
-        objection(bench.state, "gate", Wish.OFF, force=False) or ""
+        objection(bench.state, "gate", Wish.OFF, bench.now, force=False) or ""
     )
-    assert objection(bench.state, "gate", Wish.OFF, force=True) is None
-    assert objection(bench.state, "far", Wish.OFF, force=False) is None, "the last word counts"
+    assert objection(bench.state, "gate", Wish.OFF, bench.now, force=True) is None
+    assert objection(bench.state, "far", Wish.OFF, bench.now, force=False) is None, "the last word counts"
     bench = rack(on=True)
     bench.happen(pev.LoginsSeen("far", 1))
-    assert "logged in on far" in (objection(bench.state, "gate", Wish.CYCLE, force=False) or "")
+    assert "logged in on far" in (objection(bench.state, "gate", Wish.CYCLE, bench.now, force=False) or "")
     bench = PowerBench({})
     bench.add("gate", 2, on=True, behind=("stays",))
     bench.add("stays", 2, on=True, through=("gate",), can_switch_off=False)
-    assert "shut it down by hand" in (objection(bench.state, "gate", Wish.OFF, force=True) or "")
-    assert objection(bench.state, "gate", Wish.ON, force=False) is None
+    assert "shut it down by hand" in (objection(bench.state, "gate", Wish.OFF, bench.now, force=True) or "")
+    assert objection(bench.state, "gate", Wish.ON, bench.now, force=False) is None
+
+
+def test_what_cannot_be_reached_is_not_promised_to_come_on() -> None:
+    bench = rack()
+    assert objection(bench.state, "far", Wish.ON, bench.now, force=False) is None
+    bench.happen(pev.PowerHeld("gate", None, "ann", "a new switch"))
+    assert objection(bench.state, "far", Wish.ON, bench.now, force=True) == (
+        "far is reached through gate, and gate is off and held by ann: a new switch; see to gate first"
+    )
+    bench = rack(on=True)
+    bench.happen(pev.PowerRequested("gate", Wish.OFF, "ann"))
+    assert "gate is to go off" in (objection(bench.state, "far", Wish.CYCLE, bench.now, force=False) or "")
 
 
 def test_a_node_behind_a_way_that_is_off_says_so() -> None:

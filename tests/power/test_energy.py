@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from racksack_controller.core.records import Allocation, Attempt, Ending, Job, Node
 from racksack_controller.core.state import Changes, State
+from racksack_controller.energy import meter
 from racksack_controller.energy import store as energy_store
 from racksack_controller.energy.joules import Machine, Source, draw, kwh, split
 from racksack_controller.energy.meter import Meter, Senses
@@ -282,6 +285,25 @@ async def test_a_long_gap_of_a_node_that_ran_on_is_an_estimate_and_its_jobs_bear
     assert used is not None
     assert used.is_estimate
     assert used.joules > 7200 * 100
+
+
+async def test_an_unforeseen_failure_does_not_end_the_metering(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[str] = []
+
+    def fails_once(node: str) -> bool:
+        failed.append(node)
+        if len(failed) == 1:
+            raise ZeroDivisionError("a fault of ours")
+        return True
+
+    monkeypatch.setattr(meter, "TICK_S", 0.01)
+    bench.meter._senses = replace(bench.meter._senses, is_on=fails_once)
+    task = asyncio.create_task(bench.meter.run())
+    async with asyncio.timeout(20):
+        while bench.meter.watts("r1") is None:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert len(failed) >= 2
 
 
 async def test_a_long_gap_is_left_open_until_it_is_known_what_happened_in_it(bench: Bench) -> None:

@@ -6,11 +6,15 @@ import asyncio
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pe
 from racksack_controller.core.power.records import Phase
 from racksack_controller.loop import Loop
+from racksack_controller.power import poll
+from racksack_controller.power.driver import PowerReading
 from racksack_controller.power.poll import Poller
 from tests.power.test_ladder import Way, World
 from tests.power.test_power_edge import Scene
@@ -76,3 +80,22 @@ async def test_a_silence_that_was_taken_for_off_ends_when_the_bmc_can_be_asked_a
     await poller.look()
     assert scene.phase is Phase.SET_ASIDE
     assert "it was silent after its shutdown, but redfish says on" in scene.loop.state.power["r1"].problem
+
+
+async def test_an_unforeseen_failure_does_not_end_the_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Way):
+        async def status(self, timeout_s: float | None = None) -> PowerReading:
+            looks.append(len(looks))
+            if looks == [0]:
+                raise ZeroDivisionError("a fault of the driver's own")
+            return await super().status(timeout_s)
+
+    looks: list[int] = []
+    monkeypatch.setattr(poll, "POLL_SOON_S", 0.01)
+    scene, poller = polled(Broken("redfish", World(on=False)))
+    task = asyncio.create_task(poller.run())
+    async with asyncio.timeout(20):
+        while not seen(scene):
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert len(looks) >= 2

@@ -118,7 +118,7 @@ def _will_be(node: NodeView, act: str) -> str:
     words = {"on": "on", "off": "off", "cycle": "off and on again"}[power.wish]
     if (power.wish, power.phase) in (("on", "booting"), ("off", "stopping")):
         return f"is {node.state}"
-    others = power.waits_for
+    others = power.on_behind if power.wish in ("off", "cycle") else []
     names = " and ".join(map(clean, others))
     after = f" when {names} {'is' if len(others) == 1 else 'are'} off, reached through it" if others else ""
     return f"is {node.state}, and will be switched {words}{after}"

@@ -90,7 +90,10 @@ def _check(node: dict[str, Any]) -> None:
     if power is None:
         raise RefusedError(f"{name} has no power block, so there is nothing to rehearse")
     if not power["switches_off"]:
-        raise RefusedError(f"{name} is never switched off: it has no `off`, or other nodes are reached through it")
+        raise RefusedError(f"{name} is never switched off: its power block has no `off`")
+    if power["on_behind"]:
+        other = power["on_behind"][0]
+        raise RefusedError(f"{other} is on and is reached through {name}; switch it off first")
     if node["jobs"]:
         jobs = ", ".join(map(str, node["jobs"]))
         raise RefusedError(f"{name} is busy with job {jobs}; a rehearsal needs an empty node")

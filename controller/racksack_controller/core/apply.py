@@ -15,6 +15,7 @@ from racksack_controller.core import gang_apply
 from racksack_controller.core.gang import attempts_of, is_over
 from racksack_controller.core.postpone import delay, effect_failed
 from racksack_controller.core.power import apply as power_apply
+from racksack_controller.core.power import wishes as power_wishes
 from racksack_controller.core.reported import outcome_of, take_report
 from racksack_controller.core.requeue import backoff_s, end_attempt, end_ranks, release_dependents, requeue_now
 from racksack_controller.core.state import Attempt, Drain, Node, State, Stop
@@ -346,4 +347,5 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.Removed: _removed,
     ev.RemoveFailed: _remove_failed,
     **power_apply.HANDLERS,
+    **power_wishes.HANDLERS,
 }

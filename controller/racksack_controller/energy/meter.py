@@ -116,6 +116,8 @@ class Meter:
                     await self._store.write(lambda connection: table.roll_up(connection, self._clock()))
             except StoreError as error:
                 log.error("energy is kept in memory until it can be saved: %s", error)
+            except Exception:  # what is wrong with one sample must not end the metering
+                log.exception("unforeseen failure of the meter")
 
     async def tick(self) -> None:
         """Close every node's span and save. Raises StoreError; nothing is forgotten then."""

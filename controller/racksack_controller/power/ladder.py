@@ -15,7 +15,8 @@ before it is done (`ASKING`): from there on the server may go down whatever beco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from racksack_controller.power.boot import Boot
@@ -104,22 +105,29 @@ async def switch_off(
         yield step
         if step.outcome is Outcome.DONE:
             return
-    for act, wait_s in ((Act.SOFT_OFF, limits.grace_s), (Act.HARD_OFF, limits.confirm_s)):
-        if act is Act.HARD_OFF and not hard:
-            break
-        for way in ways:
-            yield Step(way.name, act, Outcome.ASKING, f"asking {way.name}", 0.0)
-            step = await ask(way, act)
-            yield step
-            if step.outcome is not Outcome.ACCEPTED:
-                continue
-            step = await waits_for(way).end(wait_s)
+    async with aclosing(_ask_to_go_off(ways, hard, limits, waits_for)) as steps:
+        async for step in steps:
             yield step
             if step.outcome is Outcome.DONE:
                 return
     seen = await witness(devices)
     allowed = "" if hard else "; cutting the power is not allowed (hard_off: false)"
     yield Step("", Act.CONFIRM, Outcome.STUCK, f"the server is not known to be off: {seen.words}{allowed}", 0.0)
+
+
+async def _ask_to_go_off(
+    ways: Sequence[PowerDriver], hard: bool, limits: Limits, waits_for: Callable[[PowerDriver], Shutdown]
+) -> AsyncGenerator[Step, None]:
+    """Ask the ways one after the other, first softly; each that accepts is waited for."""
+    for act, wait_s in ((Act.SOFT_OFF, limits.grace_s), (Act.HARD_OFF, limits.confirm_s)):
+        if act is Act.HARD_OFF and not hard:
+            return
+        for way in ways:
+            yield Step(way.name, act, Outcome.ASKING, f"asking {way.name}", 0.0)
+            step = await ask(way, act)
+            yield step
+            if step.outcome is Outcome.ACCEPTED:
+                yield await waits_for(way).end(wait_s)
 
 
 async def _cancel(task: asyncio.Future[None]) -> None:

@@ -73,7 +73,10 @@ class Poller:
         """Look until cancelled."""
         devices = self._powered.drivers.devices
         while True:
-            await (self.look() if devices else self.listen())
+            try:
+                await (self.look() if devices else self.listen())
+            except Exception:  # whatever one node's device does, it must go on being looked at
+                log.exception("node=%s: unforeseen failure while looking at its power", self._name)
             every_s = POLL_SOON_S if self._is_unclear() else POLL_EVERY_S
             await self._pause(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - not to ask all at once
 

@@ -68,7 +68,6 @@ class PowerSide:
         self.meter.machines[name] = self._machine(name, wanted)
         poller = self.pollers[name] = Poller(self._loop, name, powered, connector)
         self._polling[name] = asyncio.create_task(poller.run(), name=f"poll {name}")
-        self._polling[name].add_done_callback(self._poll_ended)
 
     async def refresh(self, nodes: Mapping[str, NodeConfig]) -> None:
         """Tell the core what other nodes' settings have changed for a node: who is reached through whom."""
@@ -116,6 +115,7 @@ class PowerSide:
             await asyncio.gather(polling, return_exceptions=True)
         await self.edge.forget(name)
         self.pollers.pop(name, None)
+        self._phases.pop(name, None)
         self._connectors.pop(name, None)
         self.meter.machines.pop(name, None)
 
@@ -131,10 +131,6 @@ class PowerSide:
             await self.meter.flush()
         except StoreError as error:
             log.error("the last half minute of energy is lost: %s", error)
-
-    def _poll_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.error("%s ended, nothing looks at that node's BMC any more", task.get_name(), exc_info=task.exception())
 
     def _noticed(self, changes: Changes) -> None:
         for node in changes.nodes:

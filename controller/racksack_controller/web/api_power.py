@@ -86,7 +86,7 @@ def _check(context: Context, record: NodePower, wish: Wish, *, force: bool) -> N
         raise refusal(f"{name} has no way to be switched on; see `on` of its power block", ExitCode.REFUSED)
     if wish is not Wish.ON and not powered.settings.off:
         raise refusal(f"{name} has no way to be switched off; see `off` of its power block", ExitCode.REFUSED)
-    against = objection(context.state, name, wish, force=force)
+    against = objection(context.state, name, wish, time.time(), force=force)
     if against is not None:
         raise refusal(against, ExitCode.REFUSED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.off import off_at_s
-from racksack_controller.core.power.records import Phase, Wish
+from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import State
 from racksack_controller.energy.joules import Draw
 from racksack_controller.web.views import View
@@ -37,7 +37,7 @@ def power_view(state: State, name: str, draw: Draw | None, now: float) -> View |
         "held_by": hold.by if hold else None,
         "held_for_s": max(0.0, hold.until_s - now) if hold and hold.until_s is not None else None,
         "wish": str(power.wish),
-        "waits_for": lit_behind(state, name) if power.wish in (Wish.OFF, Wish.CYCLE) else [],
+        "on_behind": lit_behind(state, name),
         "logins": power.logins,
         "switches_off": traits.can_switch_off,
     }

@@ -16,16 +16,14 @@ from racksack_controller.core.power import events as ev
 from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.policy import DEFAULT_POWER
 from racksack_controller.core.power.records import (
-    WISHES,
     NodePower,
     Phase,
-    PowerHold,
     PowerLine,
     PowerTraits,
     Wish,
     boot_limit_s,
 )
-from racksack_controller.core.requeue import backoff_s, end_attempt, requeue_now
+from racksack_controller.core.requeue import backoff_s, end_attempt
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
@@ -279,40 +277,6 @@ def _silent_but_on(state: State, power: NodePower, words: str, now: float) -> No
     )
 
 
-def _requested(state: State, event: ev.PowerRequested, now: float) -> None:
-    power = state.power.get(event.node)
-    if power is None:
-        return
-    reason = f": {event.reason}" if event.reason else ""
-    tell(state, now, power, "request", f"{event.by} wants it {WISHES[event.wish]}{reason}")
-    dark = power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is not True
-    wish = Wish.ON if event.wish is Wish.CYCLE and dark else event.wish
-    done = (wish is Wish.OFF and dark) or (wish is Wish.ON and power.phase is Phase.ON)
-    wish = Wish.NONE if done else wish
-    state.put_power(replace(power, wish=wish, wish_by=event.by if wish else "", retry_at_s=0.0))
-    for attempt in state.on_node(event.node) if event.force and wish in (Wish.OFF, Wish.CYCLE) else ():
-        requeue_now(state, attempt, f"{event.by} wants {event.node} {WISHES[event.wish]}", now)
-
-
-def _held(state: State, event: ev.PowerHeld, now: float) -> None:
-    power = state.power.get(event.node)
-    if power is None:
-        return
-    until = "" if event.until_s is None else f" for {format_duration(max(0.0, event.until_s - now))}"
-    reason = f": {event.reason}" if event.reason else ""
-    tell(state, now, power, "hold", f"is neither switched on nor off{until}, by {event.by}{reason}")
-    hold = PowerHold(event.until_s, event.by, event.reason)
-    wish = Wish.ON if power.wish is Wish.ON else Wish.NONE  # it is to stay on, or as it is: the last word counts
-    state.put_power(replace(power, hold=hold, wish=wish, wish_by=power.wish_by if wish else ""))
-
-
-def _released(state: State, event: ev.PowerReleased, now: float) -> None:
-    power = state.power.get(event.node)
-    if power is not None and power.hold is not None:
-        tell(state, now, power, "release", f"its power is no longer held, by {event.by}")
-        state.put_power(replace(power, hold=None))
-
-
 def _logins_seen(state: State, event: ev.LoginsSeen, now: float) -> None:
     power = state.power.get(event.node)
     if power is not None and power.logins != event.count:
@@ -353,9 +317,6 @@ HANDLERS: dict[type[Event], Handler] = {
     ev.PowerStepped: _stepped,
     ev.PowerSwitched: _switched,
     ev.PowerSeen: _seen,
-    ev.PowerRequested: _requested,
-    ev.PowerHeld: _held,
-    ev.PowerReleased: _released,
     ev.LoginsSeen: _logins_seen,
     ev.WattsRead: _watts_read,
     ev.BootRehearsed: _rehearsed,

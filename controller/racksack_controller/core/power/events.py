@@ -36,7 +36,7 @@ class SwitchWithdrawn(Event, frozen=True):
 
 
 class PowerStepped(Event, frozen=True):
-    """One step of the ladder is over: posted before the next begins. Acts and outcomes as in `power.ladder`."""
+    """One step of the ladder is over: posted before the next begins. Acts and outcomes as in `power.steps`."""
 
     node: str
     way: str

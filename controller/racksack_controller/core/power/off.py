@@ -87,7 +87,8 @@ def burns_for_nothing(state: State, power: NodePower, now: float) -> bool:
     if power.held(now) or (power.stops_failed and power.retry_at_s > now):
         return False
     left = state.attempts_on(power.node)
-    silent_s = now - state.nodes[power.node].connection_since_s
+    since_s = state.nodes[power.node].connection_since_s
+    silent_s = now - since_s if since_s else 0.0  # 0: not yet called since the controller started
     given_up = traits.hard_off and silent_s >= GIVEN_UP_S and all(attempt.state in FINAL for attempt in left)
     return not left or given_up
 

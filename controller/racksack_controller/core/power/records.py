@@ -93,7 +93,7 @@ class NodePower(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float = 0.0  # of the phase
     why: str = ""  # the reason of the phase
     lit: bool | None = None  # what the node itself or a device last said; None also where only silence speaks for off
-    way: str = ""  # the way that was asked and has accepted, while booting or stopping
+    way: str = ""  # the way that was asked last, while booting or stopping
     asked_at_s: float | None = None  # when that was; a restart goes on with the time that is left
     boot_began_s: float | None = None  # of the boot under way
     on_since_s: float | None = None
@@ -128,7 +128,7 @@ class PowerLine(msgspec.Struct, frozen=True):
 
     at_s: float
     node: str
-    kind: str  # on | off | step | switched | seen | hold | release | request | watts
+    kind: str  # on | off | step | switched | seen | hold | release | request
     way: str
     sentence: str
 

@@ -72,9 +72,9 @@ def why_waits(state: State, job: Job, able: Bools, now: float) -> str:
         return f"{', '.join(going[:NAMED_MAX])} is just being switched off" if going else ""
     if job.spec.no_wake:
         return "no_wake: waits until a node is on anyway"
-    free = [power for power in dark if _why_not(state, power, now) is None]
+    free = [power for power in dark if why_not_woken(state, power, now) is None]
     if not free:
-        return "; ".join(f"{power.node} {_why_not(state, power, now)}" for power in dark[:NAMED_MAX])
+        return "; ".join(f"{power.node} {why_not_woken(state, power, now)}" for power in dark[:NAMED_MAX])
     opening = [(power, way) for power in free for way in shut(state, power.node) if way.phase is Phase.BOOTING]
     if opening:
         power, way = opening[0]
@@ -112,8 +112,8 @@ def _held(power: NodePower, now: float) -> str:
     return f"; held{left} by {power.hold.by}" + (f": {power.hold.reason}" if power.hold.reason else "")
 
 
-def _why_not(state: State, power: NodePower, now: float) -> str | None:
-    """Why a dark node may not be switched on by the queue, or None."""
+def why_not_woken(state: State, power: NodePower, now: float) -> str | None:
+    """Why a dark node may not be switched on by the queue, as what follows its name; None when it may."""
     traits = state.power_traits.get(power.node)
     node = state.nodes[power.node]
     if traits is None or not traits.can_switch_on:

@@ -1,4 +1,4 @@
-"""What an operator's wish for a node means for the nodes behind it, and what speaks against it.
+"""What operators want of a node's power: what it means for the nodes behind it, what speaks against it, what changes.
 
 A jump host that goes off takes along what is reached through it, since that could be neither used nor switched any
 more: the wish goes to those nodes first, and the jump host follows when they are off.
@@ -6,11 +6,20 @@ more: the wish goes to those nodes first, and the jump host follows when they ar
 
 from __future__ import annotations
 
-from racksack_controller.core.power.apply import has_work
-from racksack_controller.core.power.dark import always_on_behind, lit_behind
-from racksack_controller.core.power.events import PowerRequested
-from racksack_controller.core.power.records import Wish
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from racksack_controller.core.events import Event
+from racksack_controller.core.power.apply import has_work, tell
+from racksack_controller.core.power.dark import always_on_behind, blocked_by, lit_behind
+from racksack_controller.core.power.events import PowerHeld, PowerReleased, PowerRequested
+from racksack_controller.core.power.records import WISHES, Phase, PowerHold, Wish
+from racksack_controller.core.power.why import why_not_woken
+from racksack_controller.core.requeue import requeue_now
 from racksack_controller.core.state import State
+from racksack_jobspecs.units import format_duration
 
 
 def wished(state: State, name: str, wish: Wish, by: str, *, force: bool) -> list[PowerRequested]:
@@ -23,10 +32,16 @@ def wished(state: State, name: str, wish: Wish, by: str, *, force: bool) -> list
     ]
 
 
-def objection(state: State, name: str, wish: Wish, *, force: bool) -> str | None:
+def objection(state: State, name: str, wish: Wish, now: float, *, force: bool) -> str | None:
     """Why a node and what is behind it cannot be switched as an operator wishes, as a sentence; None when it can."""
-    if wish is Wish.ON:
-        return None
+    way = blocked_by(state, name, now) if wish is not Wish.OFF else None
+    if way is not None:
+        why = why_not_woken(state, state.power[way], now) or "is to go off"
+        return f"{name} is reached through {way}, and {way} {why}; see to {way} first"
+    return None if wish is Wish.ON else _objection_to_off(state, name, force=force)
+
+
+def _objection_to_off(state: State, name: str, *, force: bool) -> str | None:
     for other in lit_behind(state, name):
         traits = state.power_traits.get(other)
         if traits is None or not traits.can_switch_off:
@@ -48,3 +63,44 @@ def objection(state: State, name: str, wish: Wish, *, force: bool) -> str | None
 
 def _called(other: str, name: str) -> str:
     return other if other == name else f"{other}, which is reached through {name},"
+
+
+def _requested(state: State, event: PowerRequested, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    reason = f": {event.reason}" if event.reason else ""
+    tell(state, now, power, "request", f"{event.by} wants it {WISHES[event.wish]}{reason}")
+    dark = power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is not True
+    wish = Wish.ON if event.wish is Wish.CYCLE and dark else event.wish
+    done = (wish is Wish.OFF and dark) or (wish is Wish.ON and power.phase is Phase.ON)
+    wish = Wish.NONE if done else wish
+    state.put_power(replace(power, wish=wish, wish_by=event.by if wish else "", retry_at_s=0.0))
+    for attempt in state.on_node(event.node) if event.force and wish in (Wish.OFF, Wish.CYCLE) else ():
+        requeue_now(state, attempt, f"{event.by} wants {event.node} {WISHES[event.wish]}", now)
+
+
+def _held(state: State, event: PowerHeld, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is None:
+        return
+    until = "" if event.until_s is None else f" for {format_duration(max(0.0, event.until_s - now))}"
+    reason = f": {event.reason}" if event.reason else ""
+    tell(state, now, power, "hold", f"is neither switched on nor off{until}, by {event.by}{reason}")
+    hold = PowerHold(event.until_s, event.by, event.reason)
+    wish = Wish.ON if power.wish is Wish.ON else Wish.NONE  # it is to stay on, or as it is: the last word counts
+    state.put_power(replace(power, hold=hold, wish=wish, wish_by=power.wish_by if wish else ""))
+
+
+def _released(state: State, event: PowerReleased, now: float) -> None:
+    power = state.power.get(event.node)
+    if power is not None and power.hold is not None:
+        tell(state, now, power, "release", f"its power is no longer held, by {event.by}")
+        state.put_power(replace(power, hold=None))
+
+
+HANDLERS: dict[type[Event], Callable[[State, Any, float], None]] = {
+    PowerRequested: _requested,
+    PowerHeld: _held,
+    PowerReleased: _released,
+}
