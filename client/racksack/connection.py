@@ -213,16 +213,17 @@ def _no_answer(target: Target, method: str, said: str) -> errors.UnreachableErro
 
 
 def _no_socket(target: Target, number: int, sentence: str) -> errors.UnreachableError:
-    where = str(target)
+    where, kind = str(target), errors.UnreachableError
     if number in (errno.ENOENT, errno.ECONNREFUSED):
         reason = f"no controller is running there (nothing listens on {target.socket})"
     elif number == errno.EAGAIN:
         reason = f"the controller takes nobody in any more at {target.socket}; it hangs, or is stopped"
     elif number in (errno.EACCES, errno.EPERM):
         reason = f"you may not use {target.socket}; ask for membership in the group of the spool"
+        kind = errors.NotAllowedError
     else:
         reason = f"{target.socket}: {sentence}"
-    return errors.UnreachableError(f"cannot reach the controller at {where}: {reason}; nothing was changed")
+    return kind(f"cannot reach the controller at {where}: {reason}; nothing was changed")
 
 
 def _read_greeting(link: socket.socket, limit_s: float | None = None) -> bytes | None:

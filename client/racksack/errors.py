@@ -37,6 +37,10 @@ class UnreachableError(RacksackError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class NotAllowedError(UnreachableError):
+    """The controller is there, and this user may not talk to it."""
+
+
 class RefusedError(RacksackError):
     """The state of the job or node does not allow it, or it belongs to somebody else."""
 

@@ -15,7 +15,7 @@ from tests.client.stand_in import StandIn
 
 from racksack import connection
 from racksack.client import Client
-from racksack.doctor import programs
+from racksack.doctor import programs, settings
 from racksack.target import config_file
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
@@ -73,6 +73,21 @@ def test_which_controller_and_why(cli: Cli, controller: StandIn, monkeypatch: py
     monkeypatch.delenv("RACKSACK_CONTROLLER")
     told = finding(cli("racksack", "doctor", "--json"), "configuration")["sentence"]
     assert told.endswith(f"named by {config_file()}")
+
+
+def test_on_the_controllers_own_machine_the_embedded_one_is_hardly_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "REMOTE_SPOOL", str(tmp_path / "none"))
+    target, found = settings.look_at_settings(None)
+    assert found.verdict == "ok"
+    assert target is not None
+    assert str(target.home) in found.sentence
+    monkeypatch.setattr(settings, "REMOTE_SPOOL", str(tmp_path))
+    assert settings.look_at_settings(str(tmp_path))[1].verdict == "ok"
+    _, found = settings.look_at_settings(None)
+    assert found.verdict == "warning"
+    assert f"--controller {tmp_path} names it" in found.sentence
 
 
 def test_what_depends_on_a_bad_configuration_is_not_looked_at(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

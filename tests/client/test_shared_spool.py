@@ -55,13 +55,12 @@ class Shared:
     def spool(self) -> Path:
         return self.folder / "spool"
 
-    def run(self, user: str, *argv: str, code: int = 0) -> str:
+    def run(self, user: str, *argv: str, code: int = 0, group: str = GROUP) -> str:
         """Run one of our commands as a user, in that user's home; returns stdout and stderr."""
         name, *rest = argv
         text = f"import sys; from racksack.main import {name} as run; sys.argv[0] = {name!r}; sys.exit(run())"
-        done = as_user(
-            self.folder, user, [sys.executable, "-P", "-c", text, *rest], RACKSACK_CONTROLLER=str(self.spool)
-        )
+        command = [sys.executable, "-P", "-c", text, *rest]
+        done = as_user(self.folder, user, command, group, RACKSACK_CONTROLLER=str(self.spool))
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -69,12 +68,14 @@ class Shared:
         return as_user(self.folder, user, ["sh", "-c", script])
 
 
-def as_user(folder: Path, user: str, argv: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+def as_user(
+    folder: Path, user: str, argv: list[str], group: str = GROUP, **more: str
+) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(folder / user), "PATH": os.environ["PATH"], **more}
     return subprocess.run(
         argv,
         user=user,
-        group=GROUP,
+        group=group,
         extra_groups=[],
         cwd=folder / user,
         env=environment,
@@ -162,6 +163,16 @@ def test_others_see_that_it_exists_and_no_more(shared: Shared, alices_job: int) 
     assert "belongs to games" in shared.run(BOB, "racksack", "retry", number, code=5)
     shared.run(BOB, "fetch_results", number, code=7)
     assert shared.run(BOB, "fetch_results") == "nothing new\n"
+
+
+def test_doctor_tells_who_is_not_in_the_group(shared: Shared) -> None:
+    found = json.loads(shared.run(BOB, "racksack", "doctor", "--json"))
+    assert {"controller", "nodes", "jobs"} <= {one["part"] for one in found}
+    found = json.loads(shared.run(BOB, "racksack", "doctor", "--json", code=1, group="nogroup"))
+    [failed] = [one for one in found if one["verdict"] == "failed"]
+    assert failed["what"] == "connection"
+    assert "ask for membership in the group" in failed["sentence"]
+    assert "systemctl" not in failed["sentence"], "it runs"
 
 
 def test_others_cannot_read_files(shared: Shared, alices_job: int) -> None:

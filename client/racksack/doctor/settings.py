@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from racksack.errors import UsageError
-from racksack.target import Target, choose_and_say, config_file
-from racksack_jobspecs.findings import Finding, failed, ok
+from racksack.target import REMOTE_SPOOL, Target, choose_and_say, config_file
+from racksack_jobspecs.findings import Finding, failed, ok, warning
 
 
 def look_at_settings(option: str | None) -> tuple[Target | None, Finding]:
@@ -16,12 +17,19 @@ def look_at_settings(option: str | None) -> tuple[Target | None, Finding]:
     except UsageError as error:
         return None, failed("configuration", str(error))
     if not named_by:
-        return target, ok(
-            "configuration",
-            f"nothing names a controller (neither --controller, nor RACKSACK_CONTROLLER, nor {config_file()}), so it "
-            f"is the embedded one of {target}",
-        )
+        return target, _embedded(target)
     return target, ok("configuration", f"the controller is {target}, named by {named_by}{_outdone(named_by)}")
+
+
+def _embedded(target: Target) -> Finding:
+    """Nothing names a controller. Where the usual spool is on this machine, that is likely to be a mistake."""
+    told = (
+        f"nothing names a controller (neither --controller, nor RACKSACK_CONTROLLER, nor {config_file()}), so it is "
+        f"the embedded one of {target}"
+    )
+    if Path(REMOTE_SPOOL).is_dir():
+        return warning("configuration", f"{told}, and not that of {REMOTE_SPOOL}; --controller {REMOTE_SPOOL} names it")
+    return ok("configuration", told)
 
 
 def _outdone(named_by: str) -> str:
@@ -30,6 +38,6 @@ def _outdone(named_by: str) -> str:
     others = []
     if named_by == "--controller" and os.environ.get("RACKSACK_CONTROLLER"):
         others.append("RACKSACK_CONTROLLER")
-    if named_by != file and config_file().exists():
+    if named_by != file and os.access(file, os.F_OK):
         others.append(file)
     return f", which wins over {' and '.join(others)}" if others else ""
