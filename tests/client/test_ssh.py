@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -124,6 +125,23 @@ def remote(sshd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_
     ssh.argv.cache_clear()
 
 
+@contextlib.contextmanager
+def rewritten(path: Path, text: str) -> Iterator[None]:
+    """A file with another text for a while."""
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+def with_another_key(sshd: Path) -> str:
+    """What known_hosts says of a server that had another host key before."""
+    other = (sshd / "user_key.pub").read_text().rsplit(" ", 1)[0]
+    return (sshd / "known_hosts").read_text().rsplit(" ", 2)[0] + " " + other + "\n"
+
+
 def test_submit_status_and_fetch_over_ssh(
     cli: Cli, remote: StandIn, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,14 +209,8 @@ def test_an_unreachable_host_is_exit_four(cli: Cli, remote: StandIn, project: Pa
 
 
 def test_a_changed_host_key_is_refused(cli: Cli, sshd: Path, remote: StandIn) -> None:
-    known = sshd / "known_hosts"
-    before = known.read_text()
-    other = (sshd / "user_key.pub").read_text().rsplit(" ", 1)[0]
-    known.write_text(before.rsplit(" ", 2)[0] + " " + other + "\n")
-    try:
+    with rewritten(sshd / "known_hosts", with_another_key(sshd)):
         ended = cli("racksack", "status")
-    finally:
-        known.write_text(before)
     assert ended.code == 4
     assert "Host key verification failed" in ended.err
 
@@ -226,14 +238,8 @@ def test_doctor_over_ssh(cli: Cli, remote: StandIn) -> None:
 def test_doctor_tells_a_failed_login_from_a_controller_that_is_not_there(
     cli: Cli, remote: StandIn, sshd: Path, tmp_path: Path
 ) -> None:
-    known = sshd / "known_hosts"
-    before = known.read_text()
-    other = (sshd / "user_key.pub").read_text().rsplit(" ", 1)[0]
-    known.write_text(before.rsplit(" ", 2)[0] + " " + other + "\n")
-    try:
+    with rewritten(sshd / "known_hosts", with_another_key(sshd)):
         ended = cli("racksack", "doctor", "--json")
-    finally:
-        known.write_text(before)
     found = findings(ended)
     assert ended.code == 1
     assert found["login"][0] == "failed"
@@ -248,29 +254,21 @@ def test_doctor_tells_a_failed_login_from_a_controller_that_is_not_there(
     assert "no controller is running there" in found["connection"][1]
 
 
-def test_doctor_names_what_the_login_lacks(
-    cli: Cli, remote: StandIn, sshd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_names_what_the_login_lacks(cli: Cli, remote: StandIn, sshd: Path, tmp_path: Path) -> None:
     """What the login finds is what its PATH and its start files make of it."""
-    wrapper = sshd / "bin/ssh"
-    before = wrapper.read_text()
     (tmp_path / "bin").mkdir()
     for name in ("sh", "python3"):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     # The last word is the command for the other side.
-    wrapper.write_text(
-        f"""#!/bin/bash
+    ssh_to_a_bare_login = f"""#!/bin/bash
 last="${{@: -1}}"
 case "$last" in
     *racksack-doctor*) set -- "${{@:1:$#-1}}" "echo; echo Welcome to rack; PATH={tmp_path}/bin; $last" ;;
 esac
 exec /usr/bin/ssh -F {sshd}/ssh_config "$@"
 """
-    )
-    try:
+    with rewritten(sshd / "bin/ssh", ssh_to_a_bare_login):
         ended = cli("racksack", "doctor", "--json")
-    finally:
-        wrapper.write_text(before)
     found = findings(ended)
     assert ended.code == 1
     assert found["login"][0] == "ok"
@@ -300,14 +298,10 @@ def test_doctor_does_not_wait_for_ever(
 ) -> None:
     """A login that never gets as far as its command, once at each step that logs in."""
     monkeypatch.setattr(f"racksack.doctor.{module}.LOGIN_S", 1.0)
+    hang = f'case "$*" in *{hanging}*) exec sleep 600; esac\nexec /usr/bin/ssh'
     wrapper = sshd / "bin/ssh"
-    before = wrapper.read_text()
-    hang = f'case "$*" in *{hanging}*) exec sleep 600; esac\n'
-    wrapper.write_text(before.replace("exec /usr/bin/ssh", f"{hang}exec /usr/bin/ssh"))
-    try:
+    with rewritten(wrapper, wrapper.read_text().replace("exec /usr/bin/ssh", hang)):
         ended = cli("racksack", "doctor", "--json")
-    finally:
-        wrapper.write_text(before)
     found = findings(ended)
     assert ended.code == 1
     assert found[what][0] == "failed"
@@ -338,17 +332,10 @@ def test_a_job_file_cut_short_is_never_handed_in(remote: StandIn, sshd: Path) ->
 
 def test_a_talkative_shell_profile_does_no_harm(cli: Cli, remote: StandIn, sshd: Path) -> None:
     """Lines that a profile prints before the relay starts are skipped."""
+    welcome = 'case "$*" in *python3*) echo "Welcome to rack!"; echo; esac\nexec /usr/bin/ssh'
     wrapper = sshd / "bin/ssh"
-    before = wrapper.read_text()
-    wrapper.write_text(
-        before.replace(
-            "exec /usr/bin/ssh", 'case "$*" in *python3*) echo "Welcome to rack!"; echo; esac\nexec /usr/bin/ssh'
-        )
-    )
-    try:
+    with rewritten(wrapper, wrapper.read_text().replace("exec /usr/bin/ssh", welcome)):
         assert cli("racksack", "status").code == 0
-    finally:
-        wrapper.write_text(before)
 
 
 def test_a_relay_that_dies_mid_answer_is_unreachable_not_a_hang(remote: StandIn) -> None:
