@@ -23,10 +23,10 @@ from tests.nodes.sshd import Sshd, why_not
 
 @pytest.fixture
 def hanging(tmp_path: Path) -> Iterator[Sshd]:
-    """A server that lets one log in and then says nothing."""
+    """A server that lets one log in and then says nothing, for as long as the connection lasts."""
     if reason := why_not():
         pytest.skip(reason)
-    server = Sshd(tmp_path / "sshd", command="exec sleep 600")
+    server = Sshd(tmp_path / "sshd", command="exec cat >/dev/null")
     server.start()
     yield server
     server.stop()
