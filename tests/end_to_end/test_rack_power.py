@@ -122,6 +122,11 @@ def test_by_hand_held_and_rehearsed(rig: PowerRig) -> None:
     rig.cli("racksack", "power", "release", "r1")
     rig.cli("racksack", "drain", "r1", "--reason", "new disk", "--then-off")
     rig.all_off("r1")
+    found = {one["what"]: one for one in json.loads(rig.cli("racksack", "doctor", "r1", "--json").stdout)}
+    assert found["r1"]["verdict"] == "ok", found  # off is no fault
+    assert found["r1"]["sentence"].startswith("off for ")
+    assert (found["r1 reach"]["verdict"], "it is off" in found["r1 reach"]["sentence"]) == ("warning", True)
+    assert any("ForceOff" in one["sentence"] for one in found.values())
     assert rig.ask("nodes/r1")["draining_reason"] is not None
     rig.cli("racksack", "resume", "r1")
 

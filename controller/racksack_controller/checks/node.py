@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from racksack_controller.checks.power import check_power
@@ -18,10 +19,11 @@ NO_UV = "not found: venvs are made by venv and pip, which takes seconds instead 
 
 
 async def check_node(config: Config, name: str) -> list[Finding]:
-    """Node and power. A node that is known to be off is no fault, so a device's word comes first."""
-    power = await check_power(config, name)
+    """Node and power, both at once. A node that is known to be off is no fault, so a device's word comes first."""
+    async with asyncio.TaskGroup() as group:
+        asking, reaching = group.create_task(check_power(config, name)), group.create_task(_reach(config.nodes[name]))
+    power, reach = asking.result(), reaching.result()
     is_off = any("the server is off" in finding.sentence for finding in power)
-    reach = await _check_reach(config.nodes[name])
     if is_off and reach[0].verdict is Verdict.FAILED:
         reach = [warning("reach", "it is off, so nothing on it could be looked at")]
         power = [_not_now(finding) if finding.what == "ssh" else finding for finding in power]
@@ -33,7 +35,7 @@ def _not_now(finding: Finding) -> Finding:
     return finding if finding.verdict is Verdict.OK else warning(finding.what, finding.sentence)
 
 
-async def _check_reach(config: NodeConfig) -> list[Finding]:
+async def _reach(config: NodeConfig) -> list[Finding]:
     """Everything found out about a node over one connection."""
     node = make_node(config.name, config.reach)
     started = time.monotonic()
