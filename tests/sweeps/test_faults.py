@@ -72,6 +72,23 @@ async def test_too_many_failures_end_it(rig: Rig) -> None:
     await rig.until(lambda: not rig.app.state.jobs, "its runners have ended")
 
 
+async def test_chunks_grow_where_every_point_fails(rig: Rig) -> None:
+    """A speed is learnt from failures until the first result; else chunks would stay as small as the first one."""
+    fails = rig.root / "fails"
+    fails.touch()
+    code = f"import os\ndef f(x):\n    if os.path.exists({str(fails)!r}): raise RuntimeError('not yet')\n    return x\n"
+    number = await rig.submit(code, over(20_000, retries=0))
+    progress = await rig.ended(number)
+    assert (progress.done, progress.failed) == (0, 20_000)
+    assert progress.chunks < 200
+    told = progress.speeds
+    fails.unlink()
+    assert await rig.app.sweeps.retry_failed(number, "retried by ann") == 20_000
+    progress = await rig.ended(number)
+    assert (progress.done, progress.failed) == (20_000, 0)
+    assert progress.speeds != told, "what failures told is forgotten with the first result"
+
+
 async def test_a_target_that_cannot_be_used_ends_it_with_the_reason(rig: Rig) -> None:
     number = await rig.submit("import nothing_like_this\n", over(10))
     progress = await rig.ended(number, SweepState.FAILED)

@@ -68,7 +68,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     speeds: dict[str, float] = {}  # points a second of one slot, by node and by GPU model
     faults: int = 0  # runners that ended badly since the last result
     started_at_s: float | None = None  # the first chunk was handed out
-    ready_at_s: float | None = None  # the workers of the first runner were up
+    ready_at_s: float | None = None  # the workers of the first runner were up, or one had a result before that
     ended_at_s: float | None = None
     main_failed: int = 0  # of the main run, once the control run goes on
     in_ram: dict[str, InRam] = {}  # by node, as its latest runner told

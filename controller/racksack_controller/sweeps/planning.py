@@ -53,7 +53,7 @@ def _earlier_speed(connection: sqlite3.Connection, spec: JobSpec, owner: str) ->
     """Points a second of one worker, as the latest sweep of this owner with the same target measured it."""
     assert spec.sweep is not None  # noqa: S101
     for earlier, progress in ledger.sweeps_where(connection, "owner = ?", (owner,), EARLIER_MAX):
-        if earlier.sweep.target == spec.sweep.target and progress.speeds:
+        if earlier.sweep.target == spec.sweep.target and progress.done and progress.speeds:
             return sum(progress.speeds.values()) / len(progress.speeds)
     return None
 

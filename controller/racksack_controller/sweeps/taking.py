@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from racksack_controller.core import sweep_rules, sweep_sizes
-from racksack_controller.core.sweep_records import Failure, InRam, Progress
+from racksack_controller.core.sweep_records import MAIN, Failure, InRam, Progress
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import ledger
 from racksack_controller.sweeps.active import Active, Lease, Runner
@@ -170,10 +170,10 @@ def _take_results(active: Active, lease: Lease, segment: Segment, taken: Taken) 
 
 
 def _failed_before(active: Active, segment: Segment) -> list[int]:
-    if segment.first is not None:
-        span = range(segment.first, segment.first + segment.points)
-        return [point for point in active.tries if point in span]
-    return [point for point in segment.numbers().tolist() if point in active.tries]
+    points = segment.numbers().tolist()
+    if len(points) <= len(active.tries):
+        return [point for point in points if point in active.tries]
+    return sorted(active.tries.keys() & points)
 
 
 def _take_failures(
@@ -206,19 +206,31 @@ def _outcomes(active: Active, taken: Taken) -> list[Outcome]:
     return found + [(failure.point, None) for failure in taken.failures if failure.retry_at_s is None]
 
 
+def _speeds(progress: Progress, runner: Runner, taken: Taken) -> dict[str, float]:
+    """What is known of speeds now. Failures, which may be quicker than results, tell one only before the first result:
+    without any, chunks would stay as small as the first one.
+    """
+    is_first = not progress.done and progress.run == MAIN
+    if taken.done:
+        known = {} if is_first else progress.speeds
+        return sweep_sizes.learn(known, runner.names, taken.done / max(taken.seconds, SECONDS_MIN * taken.done))
+    if not taken.failures or not is_first:
+        return progress.speeds
+    count, seconds = len(taken.failures), sum(failure.seconds for failure in taken.failures)
+    return sweep_sizes.learn(progress.speeds, runner.names, count / max(seconds, SECONDS_MIN * count))
+
+
 def _progress(active: Active, runner: Runner, taken: Taken, now: float) -> Progress:
     progress = active.progress
-    speeds = progress.speeds
-    ready_at_s = progress.ready_at_s or (now if runner.is_ready else None)
-    if taken.done:
-        rate = taken.done / max(taken.seconds, SECONDS_MIN * taken.done)
-        speeds = sweep_sizes.learn(speeds, runner.names, rate)
+    # A worker may have computed everything before the last one of its runner was up.
+    is_up = runner.is_ready or taken.done or taken.failures
+    ready_at_s = progress.ready_at_s or (now if is_up else None)
     for_good = sum(1 for failure in taken.failures if failure.retry_at_s is None)
     faults = 0 if taken.done or taken.failures else progress.faults
     return active.snapshot(
         done=progress.done + taken.done,
         failed=progress.failed + for_good,
-        speeds=speeds,
+        speeds=_speeds(progress, runner, taken),
         faults=faults,
         ready_at_s=ready_at_s,
         in_ram=progress.in_ram if taken.in_ram is None else progress.in_ram | {runner.node: taken.in_ram},
