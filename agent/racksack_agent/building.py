@@ -16,7 +16,7 @@ from typing import Any, Dict, Sequence
 from racksack_agent import processes, records, venvs
 from racksack_agent.ending import StopRequest
 from racksack_agent.home import AttemptFolder
-from racksack_agent.problems import PrepareError
+from racksack_agent.problems import NodeAtFaultError, PrepareError
 from racksack_agent.venvs import Base, Made
 
 Order = Dict[str, Any]
@@ -110,7 +110,7 @@ def find_base(builder: Builder, wanted: str | None) -> Base:
     asks = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     version = _first_line(answer) if found and builder.run([found, "-I", "-S", "-c", asks], output=answer) else ""
     if not found or not f"{version}.".startswith(wanted.rstrip(".") + "."):
-        raise PrepareError(f"this node has no Python {wanted}, and it could not be got: {last_line(builder.log)}")
+        raise NodeAtFaultError(f"this node has no Python {wanted}, and it could not be got: {last_line(builder.log)}")
     return Base(os.path.realpath(found), version)
 
 
@@ -179,7 +179,8 @@ def _with_lock(builder: Builder, base: Base, file: str) -> bool:
 def _with_pip(builder: Builder, base: Base, kind: str, file: str) -> bool:
     """Raises PrepareError for a uv.lock, which pip cannot read."""
     if kind == "lock":
-        raise PrepareError(f"{file} needs uv, and this node has none; add a requirements.txt or put uv on the node")
+        sentence = f"{file} needs uv, and this node has none; add a requirements.txt or put uv on the node"
+        raise NodeAtFaultError(sentence)
     python = builder.folder.venv + "/bin/python"
     install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     what = ["-r", file] if kind == "requirements" else [os.path.join(".", os.path.dirname(file))]

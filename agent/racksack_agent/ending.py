@@ -22,13 +22,21 @@ DEFAULT_GRACE_S = 10.0
 class End:
     """The result of an attempt: one of the outcomes of an AttemptReport and what goes with it."""
 
-    __slots__ = ("exit_code", "outcome", "reason", "signal")
+    __slots__ = ("at_fault", "exit_code", "outcome", "reason", "signal")
 
-    def __init__(self, outcome: str, reason: str, exit_code: int | None = None, signal: int | None = None) -> None:
+    def __init__(
+        self,
+        outcome: str,
+        reason: str,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        at_fault: str = "job",
+    ) -> None:
         self.outcome = outcome
         self.reason = reason
         self.exit_code = exit_code
         self.signal = signal
+        self.at_fault = at_fault
 
 
 class StopRequest:

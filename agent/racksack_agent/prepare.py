@@ -8,7 +8,7 @@ from typing import Any, Dict
 from racksack_agent import copying, environment, ram_shared, ramdisk, records, variables
 from racksack_agent.ending import StopRequest
 from racksack_agent.home import AttemptFolder
-from racksack_agent.problems import PrepareError
+from racksack_agent.problems import NodeAtFaultError, PrepareError
 from racksack_agent.sweep_runner import plan
 
 Order = Dict[str, Any]
@@ -30,7 +30,7 @@ def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
         return _prepare(folder, order, stop)
     except OSError as problem:
         if records.is_full(problem):
-            raise PrepareError("the node's disk was full while the attempt was prepared") from problem
+            raise NodeAtFaultError("the node's disk was full while the attempt was prepared") from problem
         raise PrepareError(f"the attempt could not be prepared: {problem}") from problem
 
 

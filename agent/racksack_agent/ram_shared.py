@@ -48,12 +48,14 @@ def _root(home: Home) -> str:
 def stage(folder: AttemptFolder, paths: Sequence[str], stop: StopRequest) -> Shared:
     """Have the paths in memory, copied by us unless another attempt did it already; checked in either case.
 
-    Raises PrepareError when memory is full, a path is missing or a stop comes meanwhile; OSError.
+    A copy that differs stays, for those who read it, until there is room for a good one beside it.
+    Raises NodeAtFaultError when memory is full or fails, PrepareError when a path is missing or a stop comes meanwhile,
+    OSError.
     """
     ramdisk.check(folder.work, paths)
     wanted = ramdisk.checksum(folder.work, paths, stop)
     sweep(folder.home)
-    with _joined(folder.home, wanted, stop) as key:
+    with ramdisk.memory_may_be_full(folder.work, paths), _joined(folder.home, wanted, stop) as key:
         with open(f"{key}/users/{folder.name}", "wb"):
             pass
         if not _is_whole(key, paths, wanted, stop):

@@ -16,7 +16,7 @@ from typing import Iterator, Sequence, Tuple
 from racksack_agent import copying, records
 from racksack_agent.ending import StopRequest
 from racksack_agent.home import AttemptFolder, Home
-from racksack_agent.problems import PrepareError
+from racksack_agent.problems import NodeAtFaultError, PrepareError
 
 _RAM = "/dev/shm"  # noqa: S108 - made with mode 0700 below
 _BLOCK_BYTES = 1 << 20
@@ -31,7 +31,7 @@ def home_folder(home: Home) -> str:
 def make_folder(home: Home, name: str) -> str:
     """Make a folder in the home's, which is closed to others; returns it. Whoever ends meanwhile may remove empty ones.
 
-    Raises PrepareError when somebody else made the home's folder before us, OSError.
+    Raises NodeAtFaultError when somebody else made the home's folder before us, OSError.
     """
     while True:
         try:
@@ -50,7 +50,7 @@ def _make_home_folder(home: Home) -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
     if not _is_ours(path):
-        raise PrepareError(f"{path} belongs to somebody else")
+        raise NodeAtFaultError(f"{path} belongs to somebody else")
     os.chmod(path, 0o700)
     return path
 
@@ -77,32 +77,41 @@ def ram_folder(folder: AttemptFolder) -> str:
 def stage(folder: AttemptFolder, paths: Sequence[str], stop: StopRequest) -> str:
     """Copy the paths for this attempt alone and compare checksums; returns the folder. Raises PrepareError, OSError."""
     check(folder.work, paths)
-    target = make_folder(folder.home, folder.name)
-    copy(folder.work, paths, target, checksum(folder.work, paths, stop), stop)
+    wanted = checksum(folder.work, paths, stop)
+    with memory_may_be_full(folder.work, paths):
+        target = make_folder(folder.home, folder.name)
+        copy(folder.work, paths, target, wanted, stop)
     return target
 
 
 def copy(work: str, paths: Sequence[str], target: str, wanted: str, stop: StopRequest) -> None:
     """Copy paths of a project into the folder `target`, and look at what arrived: memory without ECC is a reason to.
 
-    Raises PrepareError when memory is full, when the copy's checksum is not `wanted`, or when a stop comes meanwhile.
+    Raises NodeAtFaultError when the copy's checksum is not `wanted`, PrepareError when a stop comes meanwhile, OSError
+    (memory is full, among others).
     """
-    try:
-        for path in outermost(paths):
-            source, there = os.path.join(work, path), os.path.join(target, path)
-            os.makedirs(os.path.dirname(there), exist_ok=True)
-            if os.path.isdir(source):
-                copying.copy_tree(source, there, stop)
-            else:
-                copying.copy_file(source, there)
-    except OSError as problem:
-        if records.is_full(problem):
-            needed = size_bytes(work, paths) >> 20
-            sentence = f"{_RAM} was full while {', '.join(paths)} ({needed} MiB) was copied to memory"
-            raise PrepareError(f"{sentence}; free some of it, or copy less") from problem
-        raise
+    for path in outermost(paths):
+        source, there = os.path.join(work, path), os.path.join(target, path)
+        os.makedirs(os.path.dirname(there), exist_ok=True)
+        if os.path.isdir(source):
+            copying.copy_tree(source, there, stop)
+        else:
+            copying.copy_file(source, there)
     if checksum(target, paths, stop) != wanted:
-        raise PrepareError(f"the copy of {', '.join(paths)} in memory differs from the project's files")
+        raise NodeAtFaultError(f"the copy of {', '.join(paths)} in memory differs from the project's files")
+
+
+@contextlib.contextmanager
+def memory_may_be_full(work: str, paths: Sequence[str]) -> Iterator[None]:
+    """Raises NodeAtFaultError in place of the OSError of a full memory: there is no room for the paths."""
+    try:
+        yield
+    except OSError as problem:
+        if not records.is_full(problem):
+            raise
+        needed = size_bytes(work, paths) >> 20
+        sentence = f"{_RAM} was full while {', '.join(paths)} ({needed} MiB) was copied to memory"
+        raise NodeAtFaultError(f"{sentence}; free some of it, or copy less") from problem
 
 
 def check(work: str, paths: Sequence[str]) -> None:

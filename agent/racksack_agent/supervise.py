@@ -94,7 +94,7 @@ class Supervisor:
             prepared = prepare.prepare(self.folder, self.order, self.stop)
             self.stop.check()
         except PrepareError as problem:
-            return self.stop.end() or End("prepare_failed", str(problem))
+            return self.stop.end() or End("prepare_failed", str(problem), at_fault=problem.at_fault)
         finally:
             self.report["prepare_s"] = round(time.monotonic() - began_s, 4)
         if self.order["go_within_s"] is not None:
@@ -136,7 +136,7 @@ class Supervisor:
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
         report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
-        report.update(exit_code=end.exit_code, signal=end.signal, dropped=gathered.dropped)
+        report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault, dropped=gathered.dropped)
         report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
         is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
         records.replace_at_last(folder.exit, records.encode(report), room_makers(folder), sync=is_long)

@@ -112,6 +112,8 @@ def sweep_story(sweep: SweepView, best: Ranking | None) -> str:
         lines += ["", table(("NODE", "WORKERS", "RATE", "UNDER WAY", "CHUNKS"), list(map(_node_row, sweep.nodes)))]
         held = [(node.node, node.ram.sentence) for node in sweep.nodes if node.ram is not None]
         lines += ["", table(("NODE", "RAM DISK"), [list(map(clean, row)) for row in held])] if held else []
+        resting = [(node.node, node.rest.sentence) for node in sweep.nodes if node.rest is not None]
+        lines += ["", table(("NODE", "NO NEW RUNNER"), [list(map(clean, row)) for row in resting])] if resting else []
     if best is not None and best.rows:
         lines += ["", f"best by {clean(best.by)}:", ranking_table(best)]
     if sweep.events:

@@ -263,11 +263,20 @@ class MetricName(msgspec.Struct, frozen=True):
 
 
 class SweepRam(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies in a node's memory for a sweep. `state`: checked, copying, failed."""
+    """What lies in a node's memory for a sweep. `state`: checked, copying."""
 
     state: str
     bytes: int = 0
     checksum: str | None = None
+    sentence: str = ""
+
+
+class SweepRest(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a node gets no runner of a sweep, and until when (Unix seconds)."""
+
+    reason: str
+    failures: int = 1
+    until_s: float = 0.0
     sentence: str = ""
 
 
@@ -280,7 +289,8 @@ class SweepNode(msgspec.Struct, frozen=True, kw_only=True):
     under_way: int = 0
     chunks: list[dict[str, Any]] = []
     rate_points_s: float = 0.0
-    ram: SweepRam | None = None  # None: its runners read nothing from memory
+    ram: SweepRam | None = None  # None: nothing of the sweep is read from memory there
+    rest: SweepRest | None = None  # a runner could not be prepared there
 
 
 class SweepView(msgspec.Struct, frozen=True, kw_only=True):

@@ -221,3 +221,52 @@ def test_memory_that_is_full_is_told_in_a_sentence(home):
     assert done.stdout.strip() == (
         "/dev/shm was full while data (3 MiB) was copied to memory; free some of it, or copy less"
     )
+
+
+REPLACE = """
+import os, sys
+sys.path[:0] = sys.argv[2:]
+from racksack_agent import ram_shared
+from racksack_agent.home import Home
+from racksack_agent.problems import NodeAtFaultError
+class Never:
+    def check(self, wait_s=0.0): pass
+def stage(name):
+    return ram_shared.stage(Home(sys.argv[1]).attempt(name), ["data"], Never()).folder + "/data/x"
+def is_good(path):
+    with open(path, "rb") as file:
+        return file.read() == b"x" * (3 << 20)
+def copies(path):
+    return [name for name in os.listdir(path.partition("/copy/")[0]) if name.startswith("copy-")]
+path = stage("1.1")
+os.chmod(path, 0o600)
+with open(path, "r+b") as file:
+    file.write(b"spoilt")
+with open("/dev/shm/other", "wb") as file:
+    file.write(b"y" * (2 << 20))
+try:
+    stage("2.1")
+    print("a copy for which there was no room")
+except NodeAtFaultError as problem:
+    print(problem)
+print(is_good(path), len(copies(path)))
+os.unlink("/dev/shm/other")
+print(stage("2.1") == path, is_good(path), len(copies(path)))
+for name in ("1.1", "2.1"):
+    ram_shared.leave(Home(sys.argv[1]).attempt(name))
+print(os.listdir("/dev/shm"))
+"""
+
+
+def test_a_copy_that_is_to_be_replaced_while_memory_is_full_stays_until_there_is_room(home):
+    for name in ("1.1", "2.1"):
+        attempt_of(home, name, b"x" * 3 * MIB)
+    small = 'mount -t tmpfs -o size=7m tmpfs /dev/shm && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", small, "sh", sys.executable, "-c", REPLACE, str(home), *sys.path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "/dev/shm was full while data (3 MiB) was copied to memory; free some of it, or copy less",
+        "False 1",  # nobody takes it for good, and the half of a new one went
+        "True True 1",
+        "[]",
+    ]

@@ -58,6 +58,7 @@ class Ending(msgspec.Struct, frozen=True):
     output_files: int = 0
     gpu_uuids: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    at_fault: str = "job"  # job | node
 
 
 def attempt_key(job: int, number: int, rank: int = 0) -> str:

@@ -26,3 +26,4 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes: int = 0
     output_files: int = 0
     dropped: tuple[str, ...] = ()
+    at_fault: str = "job"  # job | node: of a prepare_failed, whether another node may do better

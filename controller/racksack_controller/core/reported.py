@@ -97,6 +97,7 @@ def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
         output_files=report.output_files if comes_back else 0,
         gpu_uuids=report.gpu_uuids or attempt.allocation.gpus,
         dropped=report.dropped,
+        at_fault=report.at_fault,
     )
 
 

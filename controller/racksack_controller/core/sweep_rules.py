@@ -60,7 +60,10 @@ def too_many_failed(spec: SweepSpec, progress: Progress) -> str:
 
 
 def ended_badly(progress: Progress, state: JobState, reason: str, was_ready: bool) -> str:
-    """The sentence for a sweep whose runners cannot run; empty when another one is tried."""
+    """The sentence for a sweep whose runners cannot run; empty when another one is tried.
+
+    Not for a runner that could not be prepared for its node's want of something while another node is left.
+    """
     if state in (JobState.FAILED, JobState.PREPARE_FAILED) and not was_ready and progress.done == progress.reused:
         return reason
     if progress.faults >= (FAULTS_MAX_LATER if was_ready else FAULTS_MAX):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from racksack_controller.core import sweep_rests
+from racksack_controller.core.records import Attempt, Job
 from racksack_controller.core.sweep_ranges import Ranges
 from racksack_controller.core.sweep_records import Chunk, Failure, Progress, Suspects, Sweep
 from racksack_controller.sweeps import ledger
@@ -40,6 +42,20 @@ class Lease:
     def record(self) -> Chunk:
         """As it is saved."""
         return replace(self.chunk, ranges=self.left.pairs())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A runner job that is over, with how its last attempt ended on its node; None where it never had one."""
+
+    job: Job
+    attempt: Attempt | None
+
+    @property
+    def is_node_at_fault(self) -> bool:
+        """Whether another node may do better."""
+        ending = self.attempt.ending if self.attempt is not None else None
+        return ending is not None and ending.at_fault == "node"
 
 
 @dataclass
@@ -129,6 +145,11 @@ class Active:
     def uses_ram(self) -> bool:
         """Whether its runners read paths of the project from memory."""
         return bool(self.spec.ramdisk or self.sweep.spec.stage_in_ram)
+
+    def wakes_at_s(self, now: float) -> list[float]:
+        """When something is due by itself (Unix times): a retry, the end of a node's rest."""
+        found = [self.next_retry_s(), sweep_rests.next_end_s(self.progress.rests, now)]
+        return [at_s for at_s in found if at_s is not None]
 
     # Retries
 

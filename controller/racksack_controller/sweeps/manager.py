@@ -21,7 +21,7 @@ from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import handing, ledger, reuse, runner_jobs
-from racksack_controller.sweeps.active import Active, Runner, load
+from racksack_controller.sweeps.active import Active, Ended, Runner, load
 from racksack_controller.sweeps.drawing import Drawer, MakeDrawer
 from racksack_controller.sweeps.following import Follower
 from racksack_controller.sweeps.numbers import is_drawn
@@ -68,7 +68,7 @@ class Sweeps:
         self._follower = Follower(nodes, store, self._changed)
         self._follower.on_nonsense = self._give_up
         self._jobs: dict[int, dict[int, Job]] = {}  # runner jobs that are not over, by sweep
-        self._ended: dict[int, list[Job]] = {}
+        self._ended: dict[int, list[Ended]] = {}
         self._told_end: set[int] = set()
         self._wake = asyncio.Event()
         loop.listen(self._saved)
@@ -112,8 +112,9 @@ class Sweeps:
     def _delay_s(self) -> float | None:
         if not self.active and not self._jobs:
             return None
-        due = [at_s for active in self.active.values() if (at_s := active.next_retry_s()) is not None]
-        return min([WAKE_S, *(max(0.0, at_s - time.time()) for at_s in due)])
+        now = time.time()
+        due = [at_s for active in self.active.values() for at_s in active.wakes_at_s(now)]
+        return min([WAKE_S, *(max(0.0, at_s - now) for at_s in due)])
 
     async def _step(self, active: Active) -> None:
         try:
@@ -245,6 +246,7 @@ class Sweeps:
     def _saved(self, changes: Changes) -> None:
         """A listener of the loop."""
         wakes = False
+        attempts = {attempt.key: attempt for attempt in changes.attempts}  # the state may have forgotten them
         for job in changes.jobs:
             number = job.spec.runner_of
             if number is None:
@@ -253,7 +255,7 @@ class Sweeps:
             live = self._jobs.setdefault(number, {})
             if job.state in FINAL:
                 live.pop(job.id, None)
-                self._ended.setdefault(number, []).append(job)
+                self._ended.setdefault(number, []).append(Ended(job, attempts.get(job.attempt_key)))
                 if not live:
                     del self._jobs[number]
             else:
@@ -368,7 +370,7 @@ def _again(connection: sqlite3.Connection, number: int, sentence: str, retries_f
         count = len(failures)
         progress = replace(progress, failed=progress.failed - count)
     progress = replace(
-        progress, state=SweepState.RUNNING, reason="", ended_at_s=None, faults=0, pending=pending.pairs()
+        progress, state=SweepState.RUNNING, reason="", ended_at_s=None, faults=0, rests={}, pending=pending.pairs()
     )
     ledger.save_progress(connection, number, progress)
     ledger.tell(connection, number, time.time(), sentence)

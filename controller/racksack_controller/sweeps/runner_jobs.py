@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from racksack_controller.core.records import Allocation, Job, Node
@@ -12,19 +14,24 @@ from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 
 
-def runner_job(sweep: Sweep, number: int, now: float) -> Job:
-    """A runner job with the id `number`, in the name of the sweep's owner."""
+def draft(sweep: Sweep, now: float, exclude: Sequence[str] = (), only: str = "") -> Job:
+    """A runner job without a number, in the name of the sweep's owner, for the sweep's nodes less some, or for one."""
     return Job(
-        id=number,
+        id=0,
         owner=sweep.owner,
-        spec=runner_spec(sweep, number),
+        spec=runner_spec(sweep, exclude, only),
         snapshot=sweep.snapshot,
         submitted_at_s=now,
         waits_for=sweep.waits_for,
     )
 
 
-def runner_spec(sweep: Sweep, number: int) -> JobSpec:
+def numbered(job: Job, number: int) -> Job:
+    """A draft as the runner job with the id `number`."""
+    return replace(job, id=number, spec=replace(job.spec, submission=f"sweep-{job.spec.runner_of}-{number}"))
+
+
+def runner_spec(sweep: Sweep, exclude: Sequence[str] = (), only: str = "") -> JobSpec:
     """The sweep's own spec, less what the sweep itself sees to: limits of time, retries, its begin."""
     spec = sweep.spec
     return replace(
@@ -37,8 +44,9 @@ def runner_spec(sweep: Sweep, number: int) -> JobSpec:
         after=(),
         array=None,
         hold=False,
+        nodes=(only,) if only else spec.nodes,
+        exclude=tuple(dict.fromkeys((*spec.exclude, *exclude))),
         stage_in_ram=tuple(dict.fromkeys((*spec.stage_in_ram, *sweep.sweep.ramdisk))),
-        submission=f"sweep-{sweep.id}-{number}",
     )
 
 

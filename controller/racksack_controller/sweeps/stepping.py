@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import sweep_rules
+from racksack_controller.core import sweep_rests, sweep_rules
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import Attempt, State
 from racksack_controller.core.sweep_ranges import ranges_of
-from racksack_controller.core.sweep_records import CONTROL, MAIN, InRam
+from racksack_controller.core.sweep_records import CONTROL, MAIN
 from racksack_controller.loop import Loop
 from racksack_controller.store import Store, StoreError
-from racksack_controller.sweeps import handing, ledger, reading, runner_jobs, taking
-from racksack_controller.sweeps.active import Active, Runner
+from racksack_controller.sweeps import handing, keeping, ledger, reading, runner_jobs, taking
+from racksack_controller.sweeps.active import Active, Ended, Runner
 from racksack_controller.sweeps.drawing import Drawer
 from racksack_controller.sweeps.samplers import SearchError
 from racksack_jobspecs.states import FINAL, JobState
@@ -28,7 +28,6 @@ from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
 log = logging.getLogger("racksack.sweeps")
 
-SOON_S = 30.0  # a retry that is due within this keeps a runner
 _LOSSES = frozenset({JobState.LOST, JobState.OOM, JobState.FAILED, JobState.TIMEOUT})
 _FAULTS = _LOSSES | {JobState.PREPARE_FAILED, JobState.STAGE_FAILED}
 
@@ -49,7 +48,9 @@ class Stepper:
     def _state(self) -> State:
         return self._loop.state
 
-    async def step(self, active: Active, jobs: Mapping[int, Job], ended: Sequence[Job], drawer: Drawer | None) -> None:
+    async def step(
+        self, active: Active, jobs: Mapping[int, Job], ended: Sequence[Ended], drawer: Drawer | None
+    ) -> None:
         """`jobs`: its runner jobs that are not over; `ended`: those that ended since the last step.
 
         Raises StoreError.
@@ -67,9 +68,9 @@ class Stepper:
             runner.news.set()
 
     async def _run(
-        self, active: Active, jobs: Mapping[int, Job], ended: Sequence[Job], drawer: Drawer | None, now: float
+        self, active: Active, jobs: Mapping[int, Job], ended: Sequence[Ended], drawer: Drawer | None, now: float
     ) -> None:
-        reason = self._judge(active, ended)
+        reason = await self._judge(active, ended, now)
         if reason:
             await self._end(active, SweepState.FAILED, reason, now)
             return
@@ -125,23 +126,36 @@ class Stepper:
         if back:
             log.info("sweep=%s runner=%s ended with %s points, which wait again", active.id, runner.attempt, back)
 
-    def _judge(self, active: Active, ended: Sequence[Job]) -> str:
+    async def _judge(self, active: Active, ended: Sequence[Ended], now: float) -> str:
         """Why the sweep ends now; empty when it goes on."""
-        for job in ended:
-            if job.state in _FAULTS:
-                active.snapshot(faults=active.progress.faults + 1, in_ram=self._in_ram(active, job))
-                log.warning("sweep=%s runner=%s ended as %s: %s", active.id, job.id, job.state, job.reason)
-                reason = sweep_rules.ended_badly(active.progress, job.state, job.reason, was_ready=active.was_ready)
-                if reason:
-                    return reason
+        faults = [one for one in ended if one.job.state in _FAULTS]
+        for one in faults:
+            job = one.job
+            log.warning("sweep=%s runner=%s ended as %s: %s", active.id, job.id, job.state, job.reason)
+            reason = self._judge_fault(active, one, now)
+            if reason:
+                return reason
+        if faults:
+            await self._save_progress(active)
         return sweep_rules.too_many_failed(active.spec, active.progress)
 
-    def _in_ram(self, active: Active, job: Job) -> dict[str, InRam]:
-        """What lies in memory on each node, once a runner has ended badly."""
-        attempt = self._state.attempts.get(job.attempt_key)
-        if attempt is None or job.state is not JobState.PREPARE_FAILED or not active.uses_ram:
-            return active.progress.in_ram
-        return active.progress.in_ram | {attempt.node: InRam(problem=job.reason)}
+    def _judge_fault(self, active: Active, one: Ended, now: float) -> str:
+        """Why a runner that ended badly ends the sweep; empty when others are tried, on other nodes if need be."""
+        job, reason = one.job, one.job.reason
+        if job.state is JobState.PREPARE_FAILED and one.attempt is not None:
+            active.snapshot(rests=sweep_rests.after_failure(active.progress.rests, one.attempt.node, reason, now))
+            if one.is_node_at_fault:
+                if keeping.has_node(active, self._state, now):
+                    return ""
+                reason = sweep_rests.sentence(active.progress.rests)
+        active.snapshot(faults=active.progress.faults + 1)
+        return sweep_rules.ended_badly(active.progress, job.state, reason, was_ready=active.was_ready)
+
+    async def _save_progress(self, active: Active) -> None:
+        progress = active.progress
+        await handing.written(
+            active, self._store, lambda connection: ledger.save_progress(connection, active.id, progress)
+        )
 
     # Points
 
@@ -191,10 +205,8 @@ class Stepper:
     async def _begin_control(self, active: Active, points: list[int]) -> None:
         active.pending = ranges_of(points)
         failed = active.progress.failed
-        progress = active.snapshot(run=CONTROL, points=len(points), done=0, failed=0, reused=0, main_failed=failed)
-        await handing.written(
-            active, self._store, lambda connection: ledger.save_progress(connection, active.id, progress)
-        )
+        active.snapshot(run=CONTROL, points=len(points), done=0, failed=0, reused=0, main_failed=failed)
+        await self._save_progress(active)
 
     async def _end(self, active: Active, state: SweepState, reason: str, now: float) -> None:
         """The folder first: when it is there the sweep is over, and a crash between the two writes it again."""
@@ -212,7 +224,7 @@ class Stepper:
 
     def _make_room(self, active: Active, ready: Sequence[Runner], now: float) -> None:
         """Runners take no more chunks where a job of higher priority waits for their place."""
-        draft = runner_jobs.runner_job(active.sweep, 0, now)
+        draft = runner_jobs.draft(active.sweep, now)
         attempts = [self._state.attempts[runner.attempt] for runner in ready if not runner.is_told_to_yield]
         given = sum(1 for runner in ready if runner.is_told_to_yield)
         for key in sweep_rules.yields(self._state, draft, attempts, now)[given:]:
@@ -224,7 +236,7 @@ class Stepper:
 
     def _finish_idle(self, active: Active, ready: Sequence[Runner], now: float) -> None:
         """A runner for whom nothing is left ends, so that others can have its place."""
-        if active.waiting or active.to_draw or active.retries_before(now + SOON_S):
+        if active.waiting or active.to_draw or active.retries_before(now + keeping.SOON_S):
             return
         if any(lease.may_give_back(active.slots) for lease in active.leases.values()):
             return  # it can be shared
@@ -242,23 +254,15 @@ class Stepper:
                 runner.heard_s = now_s
 
     async def _keep_runners(self, active: Active, jobs: Mapping[int, Job], now: float) -> None:
-        """Submit runner jobs that are missing, cancel those that are not needed and have not started."""
-        draft = runner_jobs.runner_job(active.sweep, 0, now)
-        finishing = {int(one.attempt.partition(".")[0]) for one in active.runners.values() if one.finish}
-        live = [number for number in jobs if number not in finishing]
-        wanted = sweep_rules.runners_wanted(
-            active.spec,
-            waiting=active.waiting + active.retries_before(now + SOON_S) + active.to_draw + handing.to_share(active),
-            slots=active.slots,
-            rack_places=sweep_rules.places(draft, self._state.nodes.values()),
-            working=len({lease.chunk.attempt for lease in active.leases.values()}),
-        )
-        if len(live) < wanted:
-            first = self._take_ids(wanted - len(live))
-            new = [runner_jobs.runner_job(active.sweep, first + index, now) for index in range(wanted - len(live))]
+        """Submit runner jobs that are missing, cancel those that are not wanted and have not started."""
+        runners = keeping.Runners(active, self._state, jobs, now)
+        if runners.missing:
+            first = self._take_ids(len(runners.missing))
+            new = [runner_jobs.numbered(draft, first + index) for index, draft in enumerate(runners.missing)]
             await self._loop.submit_all([ev.JobAccepted(job) for job in new])
-        queued = [number for number in live if jobs[number].state is JobState.QUEUED]
-        for number in queued[: max(0, len(live) - wanted)]:
+        for number in runners.outdated:
+            self._loop.post(ev.CancelRequested(number, "the sweep wants other nodes"))
+        for number in runners.needless:
             self._loop.post(ev.CancelRequested(number, "the sweep needs no more runners"))
 
     def _dismiss(self, active: Active, jobs: Mapping[int, Job]) -> None:
@@ -282,7 +286,7 @@ class Stepper:
             if state in SWEEP_FINAL:
                 await self._end(active, state, reason, now)
                 return
-            progress = active.snapshot(state=state, reason=reason, ended_at_s=None, faults=0)
+            progress = active.snapshot(state=state, reason=reason, ended_at_s=None, faults=0, rests={})
 
             def save(connection: sqlite3.Connection) -> None:
                 ledger.save_progress(connection, active.id, progress)

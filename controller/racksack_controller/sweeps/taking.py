@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from racksack_controller.core import sweep_rules, sweep_sizes
+from racksack_controller.core import sweep_rests, sweep_rules, sweep_sizes
 from racksack_controller.core.sweep_records import MAIN, Failure, InRam, Progress
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import ledger
@@ -37,6 +37,7 @@ class Taken:
     touched: dict[int, Lease] = field(default_factory=dict)
     done: int = 0
     seconds: float = 0.0
+    has_come_up: bool = False  # a worker says that it is ready
     in_ram: InRam | None = None
 
 
@@ -122,7 +123,7 @@ def _read(active: Active, runner: Runner, told: list[Told], now: float) -> Taken
     for one in told:
         number = one.header.c
         if one.header.k == "ready":
-            runner.is_ready = active.was_ready = True
+            runner.is_ready = active.was_ready = taken.has_come_up = True
             taken.in_ram = one.header.ram
             continue
         lease = active.leases.get(number)
@@ -234,6 +235,7 @@ def _progress(active: Active, runner: Runner, taken: Taken, now: float) -> Progr
         faults=faults,
         ready_at_s=ready_at_s,
         in_ram=progress.in_ram if taken.in_ram is None else progress.in_ram | {runner.node: taken.in_ram},
+        rests=sweep_rests.without(progress.rests, runner.node) if taken.has_come_up else progress.rests,
     )
 
 

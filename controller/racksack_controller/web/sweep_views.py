@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from racksack_controller.core.sweep_records import CONTROL, InRam, Progress, Sweep
+from racksack_controller.core.sweep_records import CONTROL, InRam, Progress, Rest, Sweep
 from racksack_controller.sweeps.active import Active, Runner, slots_of
 from racksack_controller.sweeps.numbers import is_drawn
 from racksack_controller.web.views import View, gpu_text
@@ -64,7 +64,7 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "workers": slots * len(ready),
         "runners": len(runners),
         "chunks": progress.chunks,
-        "nodes": _nodes(active, progress, slots) if active is not None else [],
+        "nodes": _nodes(active, progress, slots, now) if active is not None else [],
         "cpus": wants.cpus,
         "ram_bytes": wants.ram_bytes,
         "gpus": gpu_text(wants),
@@ -93,12 +93,10 @@ def rate_points_s(progress: Progress, ready: list[Runner], slots: int) -> float:
     return found
 
 
-def _nodes(active: Active, progress: Progress, slots: int) -> list[View]:
-    """What each node does for a sweep."""
-    views: dict[str, View] = {}
-    if active.uses_ram:
-        failed = [name for name, one in progress.in_ram.items() if one.problem]
-        views = {name: _node_view(name) for name in (*active.preparing, *failed)}
+def _nodes(active: Active, progress: Progress, slots: int, now: float) -> list[View]:
+    """What each node does for a sweep, or why it does nothing."""
+    names = (*progress.rests, *(active.preparing if active.uses_ram else ()))
+    views: dict[str, View] = {name: _node_view(name) for name in names}
     for runner in active.runners.values():
         view = views.setdefault(runner.node, _node_view(runner.node))
         view["runners"] += 1
@@ -110,11 +108,11 @@ def _nodes(active: Active, progress: Progress, slots: int) -> list[View]:
             view["chunks"].append(
                 {"chunk": lease.chunk.number, "left": lease.left.size, "handed_at_s": lease.chunk.handed_at_s}
             )
-    if active.uses_ram:
-        for name, view in views.items():
-            view["ram"] = _ram_view(
-                progress.in_ram.get(name), is_up=view["workers"] > 0, is_new=name in active.preparing
-            )
+    for name, view in views.items():
+        if active.uses_ram and (view["runners"] or name in active.preparing):
+            view["ram"] = _ram_view(progress.in_ram.get(name), is_up=view["workers"] > 0)
+        if name in progress.rests:
+            view["rest"] = _rest_view(progress.rests[name], now)
     return sorted(views.values(), key=lambda view: str(view["node"]))
 
 
@@ -127,17 +125,25 @@ def _node_view(name: str) -> View:
         "chunks": [],
         "rate_points_s": 0.0,
         "ram": None,
+        "rest": None,
     }
 
 
-def _ram_view(told: InRam | None, *, is_up: bool, is_new: bool) -> View:
-    """What lies in a node's memory. `is_up`: a runner works there; `is_new`: one is being prepared."""
+def _ram_view(told: InRam | None, *, is_up: bool) -> View:
+    """What lies in the memory of a node with runners. `is_up`: one of them works already."""
     if is_up and told is not None and told.checksum:
         sentence = f"in RAM, checked ({format_memory(told.size_bytes)})"
         return {"state": "checked", "bytes": told.size_bytes, "checksum": told.checksum, "sentence": sentence}
-    if told is not None and told.problem and not is_new:
-        return {"state": "failed", "bytes": 0, "checksum": None, "sentence": told.problem}
     return {"state": "copying", "bytes": 0, "checksum": None, "sentence": "being copied"}
+
+
+def _rest_view(rest: Rest, now: float) -> View:
+    """Why a node has no runner, and when it is tried again."""
+    left_s = rest.until_s - now
+    again = f"tried again in {format_duration(left_s)}" if left_s > 0 else "being tried again"
+    tries = f" (failed {rest.failures} times in a row)" if rest.failures > 1 else ""
+    said = f"{rest.reason}; {again}{tries}"
+    return {"reason": rest.reason, "failures": rest.failures, "until_s": rest.until_s, "sentence": said}
 
 
 def target_text(target: Target) -> str:
@@ -180,6 +186,8 @@ def sentence(view: Mapping[str, Any]) -> str:
         parts.append(f"about {format_duration(view['eta_s'])} left")
     elif view["state"] == SweepState.RUNNING:
         parts.append("speed not measured yet" if view["workers"] else "waits for room on a node")
+    if view["state"] == SweepState.RUNNING:
+        parts += [f"{one['node']}: {one['rest']['sentence']}" for one in view["nodes"] if one["rest"]]
     if view["reason"]:
         parts.append(view["reason"])
     return ", ".join(parts)
