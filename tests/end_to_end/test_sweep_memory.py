@@ -45,7 +45,7 @@ def begin(rig: Rig, points: int) -> int:
     rig.laptop.exec(["mkdir", "-p", PROJECT], user="ann")
     rig.laptop.exec(["sh", "-c", f"cat > {PROJECT}/f.py"], user="ann", stdin=CODE)
     rig.laptop.exec(["sh", "-c", f"head -c {3 << 20} /dev/zero > {PROJECT}/data"], user="ann")
-    wanted = ("--param", f"x=1:{points}", "--cpus", "2", "--ram", "256M", "--no-venv", "--ramdisk", "data", "--yes")
+    wanted = ("--param", f"x=1:{points}:1", "--cpus", "2", "--ram", "256M", "--no-venv", "--ramdisk", "data", "--yes")
     rig.cli("racksack", "sweep", "run", PROJECT, "f.py:f", *wanted)
     return int(status(rig)[0]["id"])
 
@@ -71,7 +71,7 @@ def test_a_full_memory_is_tried_again_while_other_nodes_compute(rig: Rig) -> Non
     rig.laptop.exec(["sh", "-c", "cat > /home/ann/busy/main.py"], user="ann", stdin="import time\ntime.sleep(1000)\n")
     busy = rig.submit("/home/ann/busy", "--node", "r2", "--cpus", 5)
     rig.wait_for(busy, "running")
-    number = begin(rig, 1_000_000)
+    number = begin(rig, 100_000)
     until(lambda: reasons(rig, number) == {"r1": FULL, "r3": FULL}, "both are known to be full")
     assert status(rig, number)["state"] == "running"
     shown = rig.cli("racksack", "sweep", "status", number).stdout
