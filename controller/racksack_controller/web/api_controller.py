@@ -9,8 +9,7 @@ import time
 from aiohttp import web
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.power.records import Phase
-from racksack_controller.core.state import Node, State
+from racksack_controller.core.state import Node
 from racksack_controller.core.why import why_node
 from racksack_controller.store import jobs_where, story
 from racksack_controller.web import sweep_jobs
@@ -25,7 +24,6 @@ LAST_FINISHED = 10
 STATUS_JOBS_MAX = 1000
 KEEPALIVE_S = 15.0
 DEADLINE_S_MAX = 366 * 86400.0
-FIRST_ANSWER_S = 2.0  # a plan waits so long for nodes that are called for the first time
 
 routes = web.RouteTableDef()
 
@@ -175,14 +173,8 @@ async def plan(request: web.Request) -> web.Response:
     """What would become of a job file: its mistakes, the nodes that fit, and what it would wait for."""
     context = request.app[CONTEXT]
     owner = context.caller(request).name
-    await context.news.until(lambda: None if _is_calling_first(context.state) else True, FIRST_ANSWER_S)
+    await context.nodes_called()
     return web.json_response(await context.intake.plan_sweep(await request.text(), owner, time.time()))
-
-
-def _is_calling_first(state: State) -> bool:
-    """Whether a node that may be on has neither answered nor failed to since the start of the controller."""
-    off = {name for name, power in state.power.items() if power.phase not in (Phase.ON, Phase.UNKNOWN)}
-    return any(not node.connection_since_s for name, node in state.nodes.items() if name not in off)
 
 
 @routes.get("/api/v1/snapshots/{digest}")

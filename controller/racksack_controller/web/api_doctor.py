@@ -31,5 +31,6 @@ async def doctor(request: web.Request) -> web.Response:
     if unknown:
         known = ", ".join(sorted(context.nodes)) or "none"
         raise refusal(f"there is no node {unknown[0][:40]!r}; there are: {known}", ExitCode.NOT_FOUND)
+    await context.nodes_called()
     findings = await context.doctor.examine(list(dict.fromkeys(names)), is_operator=caller.is_operator)
     return web.json_response([msgspec.to_builtins(finding) for finding in findings])

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from racksack_controller.checks.doctor import Doctor
 from racksack_controller.connector import Connector
+from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
@@ -26,6 +27,7 @@ from racksack_controller.web.views import View, job_view
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ACTIVE, ExitCode
 
+FIRST_CALL_S = 2.0  # a node that answers for the first time since the controller's start is waited for so long
 WHY_FOR = 50  # waiting jobs whose reason is worked out for a list; the others are explained when asked for
 
 
@@ -56,6 +58,16 @@ class Context(msgspec.Struct):
     def state(self) -> State:
         """What is known."""
         return self.loop.state
+
+    async def nodes_called(self) -> None:
+        """Wait for a moment until each node that may be on has answered, or failed to, since the controller's start."""
+
+        def all_called() -> bool | None:
+            off = {name for name, power in self.state.power.items() if power.phase not in (Phase.ON, Phase.UNKNOWN)}
+            nodes = self.state.nodes.items()
+            return all(node.connection_since_s for name, node in nodes if name not in off) or None
+
+        await self.news.until(all_called, FIRST_CALL_S)
 
     def caller(self, request: web.Request) -> Caller:
         """Who asks."""
