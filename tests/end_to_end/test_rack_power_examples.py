@@ -95,6 +95,7 @@ def test_an_example_switches_its_servers_on_for_jobs_and_off_after_them(rig: Pow
         assert rig.rack["gateway"].running
         if example == "behind-a-node":
             assert_the_way_outlasts_what_lies_behind_it(rig)
+            assert_an_operator_switches_the_way_off_with_what_lies_behind_it(rig)
     finally:
         rig.close()
 
@@ -107,3 +108,19 @@ def assert_the_way_outlasts_what_lies_behind_it(rig: PowerRig) -> None:
     rig.all_off("hop", "far")
     switched = [(event.server, event.event) for event in rig.events() if event.event in ("power-on", "off")]
     assert switched == [("hop", "power-on"), ("far", "power-on"), ("far", "off"), ("hop", "off")]
+
+
+def assert_an_operator_switches_the_way_off_with_what_lies_behind_it(rig: PowerRig) -> None:
+    """Not while a job runs behind it, unless by force; the job is queued again and has both switched on once more."""
+    rig.began_s = max(event.time_s for event in rig.rack.events()) + 1e-6
+    job = rig.submit_traced("forced", ["far"], "/home/racksack/go-forced")
+    rig.wait_for(job, "running")
+    refused = rig.cli("racksack", "power", "off", "hop", code=5)
+    assert f"far, which is reached through hop, is busy with job {job}" in refused.stderr
+    told = rig.cli("racksack", "power", "off", "hop", "--force").stdout
+    assert "will be switched off when far is off, reached through it" in told
+    (rig.rack["far"].home() / "go-forced").touch()
+    assert rig.ended([job])[0]["attempt"] == 2
+    rig.all_off("hop", "far")
+    switched = [(event.server, event.event) for event in rig.events() if event.event in ("power-on", "off")]
+    assert switched == 2 * [("hop", "power-on"), ("far", "power-on"), ("far", "off"), ("hop", "off")]

@@ -356,10 +356,12 @@ async def test_a_shutdown_that_nobody_was_asked_for_is_asked_for_as_soon_as_that
     world = World(on=True)
     bmc = Way("redfish", world)
 
-    async def is_up() -> bool:
+    async def runs_on() -> bool:
         return world.on
 
-    steps = await taken(switch_off([bmc], [bmc], never, hard=False, limits=PATIENT, resume=(bmc, 3600.0), is_up=is_up))
+    steps = await taken(
+        switch_off([bmc], [bmc], never, hard=False, limits=PATIENT, resume=(bmc, 3600.0), runs_on=runs_on)
+    )
     assert steps == [
         ("redfish", Act.CONFIRM, Outcome.NOT_CONFIRMED),
         ("redfish", Act.SOFT_OFF, Outcome.ASKING),
@@ -382,7 +384,7 @@ async def test_a_system_that_goes_down_is_not_asked_again_although_it_still_answ
             await asyncio.sleep(0.01)
 
     steps = await taken(
-        switch_off([ssh], [ssh], silent, hard=False, limits=PATIENT, resume=(ssh, 3600.0), is_up=goes_down)
+        switch_off([ssh], [ssh], silent, hard=False, limits=PATIENT, resume=(ssh, 3600.0), runs_on=goes_down)
     )
     assert steps == [("ssh", Act.VERIFY, Outcome.DONE)]
     assert world.asked == []

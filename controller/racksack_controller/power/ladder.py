@@ -84,24 +84,24 @@ async def switch_off(
     hard: bool,
     limits: Limits = Limits(),
     resume: tuple[PowerDriver, float] | None = None,
-    is_up: Callable[[], Awaitable[bool]] | None = None,
+    runs_on: Callable[[], Awaitable[bool]] | None = None,
 ) -> AsyncIterator[Step]:
     """Switch a node off; the last step is DONE or STUCK.
 
     `silent` returns once the node has not answered for long enough to be taken as off; it counts only where no device
     can say its state. `hard` allows the power to be cut. With `resume` a way was asked before (by a controller that
-    ended meanwhile) and has so many seconds left; it ends early if `is_up` says that no shutdown is under way.
+    ended meanwhile) and has so many seconds left; it ends early if `runs_on` says that no shutdown is under way.
     """
 
-    def waits_for(way: PowerDriver, is_up: Callable[[], Awaitable[bool]] | None = None) -> Shutdown:
-        return Shutdown(way, devices, silent, poll_s=limits.poll_s, silent_s=limits.silent_s, is_up=is_up)
+    def waits_for(way: PowerDriver, runs_on: Callable[[], Awaitable[bool]] | None = None) -> Shutdown:
+        return Shutdown(way, devices, silent, poll_s=limits.poll_s, silent_s=limits.silent_s, runs_on=runs_on)
 
     seen = await witness(devices)
     if seen.state is PowerState.OFF:
         yield Step("", Act.CONFIRM, Outcome.DONE, f"it is off already ({seen.words})", 0.0)
         return
     if resume is not None:
-        step = await waits_for(resume[0], is_up).end(resume[1])
+        step = await waits_for(resume[0], runs_on).end(resume[1])
         yield step
         if step.outcome is Outcome.DONE:
             return

@@ -13,8 +13,8 @@ from racksack_controller.power.ssh import Run
 LOOK_EVERY_S = 0.2
 SILENT_LOOKS_MIN = 3
 # What systemd says while it neither goes down nor is gone. Where there is no systemd nothing is known.
-UP_WORDS = ("initializing", "starting", "running", "degraded", "maintenance")
-UP_COMMAND = ("sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running")
+RUNNING_WORDS = ("initializing", "starting", "running", "degraded", "maintenance")
+RUNNING_COMMAND = ("sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running")
 
 
 async def until_up(state: State, node: str, old_boot_id: str) -> None:
@@ -47,8 +47,8 @@ async def silence(answers: Answers, quiet_s: float, poll_s: float) -> None:
 async def runs_on(run: Run, boot_id: str) -> bool:
     """Whether a node runs in this boot and no shutdown is under way there. False: not so, or not known."""
     try:
-        _, stdout, _ = await run(UP_COMMAND)
+        _, stdout, _ = await run(RUNNING_COMMAND)
     except OSError:
         return False
     words = stdout.split()
-    return len(words) == 2 and words[0] == boot_id and words[1] in UP_WORDS
+    return len(words) == 2 and words[0] == boot_id and words[1] in RUNNING_WORDS

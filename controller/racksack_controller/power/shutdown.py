@@ -8,23 +8,23 @@ shutdown that the system itself has accepted, and when all the time that a shutd
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from time import monotonic
 
 from racksack_controller.power.driver import PowerDriver, PowerState
-from racksack_controller.power.steps import Act, Outcome, Step, pauses, witness
+from racksack_controller.power.steps import Act, Outcome, Step, Witness, pauses, witness
 
 Verify = Callable[[], Awaitable[None]]
 """Returns once the node has proven to be up (or silent); may be cancelled at any time. Must not raise for 'not yet'."""
 
-UP_LOOK_EVERY_S = 5.0
-UP_LOOKS_MIN = 2  # a system that has accepted a shutdown may take a moment until it is seen to go down
+RUNNING_LOOK_EVERY_S = 5.0
+RUNNING_LOOKS_MIN = 2  # a system that has accepted a shutdown may take a moment until it is seen to go down
 
 
 class Shutdown:
     """A shutdown of `way` under way. `silent` returns once the server has not answered for long enough.
 
-    `silent_s` is how long `silent` may take when it is asked last of all, in seconds. `is_up` says whether the system
+    `silent_s` is how long `silent` may take when it is asked last of all, in seconds. `runs_on` says whether the system
     runs on in the boot that was to end, with no shutdown under way; given for one that nobody may have been asked for.
     """
 
@@ -36,36 +36,45 @@ class Shutdown:
         *,
         poll_s: float,
         silent_s: float,
-        is_up: Callable[[], Awaitable[bool]] | None = None,
+        runs_on: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._way = way
         self._devices = [device for device in devices if device.knows_state]
         self._silent = silent
         self._poll_s = poll_s
         self._silent_s = silent_s
-        self._is_up = is_up
+        self._runs_on = runs_on
         self._began_s = monotonic()
 
     async def end(self, limit_s: float) -> Step:
-        """Wait for the end, `limit_s` seconds at most: DONE, or NOT_CONFIRMED with what is known."""
-        self._began_s = monotonic()
-        silent = None if self._devices else asyncio.ensure_future(self._silent())
-        up = None if self._is_up is None else asyncio.ensure_future(_until_up(self._is_up))
-        tasks: set[asyncio.Future[None]] = {task for task in (silent, up) if task is not None}
-        try:
-            return await self._watched(limit_s, silent, up, tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """Wait for the end: DONE, or NOT_CONFIRMED with what is known.
 
-    async def _watched(
-        self,
-        limit_s: float,
-        silent: asyncio.Future[None] | None,
-        up: asyncio.Future[None] | None,
-        tasks: set[asyncio.Future[None]],
-    ) -> Step:
+        It takes `limit_s` seconds at most, and then `silent_s` more where silence is all there is.
+        """
+        self._began_s = monotonic()
+        proofs = self._proofs()
+        try:
+            return await self._watched(limit_s, proofs)
+        finally:
+            for task in proofs:
+                task.cancel()
+            await asyncio.gather(*proofs, return_exceptions=True)
+
+    def _proofs(self) -> dict[asyncio.Future[None], tuple[Act, Outcome, str]]:
+        """What ends the wait beside the devices, each with the step that it makes."""
+        proofs: dict[asyncio.Future[None], tuple[Act, Outcome, str]] = {}
+        if not self._devices:
+            proofs[asyncio.ensure_future(self._silent())] = (Act.VERIFY, Outcome.DONE, "it is silent")
+        if self._runs_on is not None:
+            detail = "it runs on as before and no shutdown is under way, so it is asked again"
+            proofs[asyncio.ensure_future(_until_seen_running(self._runs_on))] = (
+                Act.CONFIRM,
+                Outcome.NOT_CONFIRMED,
+                detail,
+            )
+        return proofs
+
+    async def _watched(self, limit_s: float, proofs: dict[asyncio.Future[None], tuple[Act, Outcome, str]]) -> Step:
         waits, heard = pauses(self._poll_s), False
         while True:
             seen = await witness(self._devices)
@@ -73,21 +82,21 @@ class Shutdown:
             took_s = monotonic() - self._began_s
             if seen.state is PowerState.OFF:
                 return self._step(Act.CONFIRM, Outcome.DONE, seen.words)
-            if silent is not None and silent.done():
-                await silent
-                return self._step(Act.VERIFY, Outcome.DONE, "it is silent")
-            if up is not None and up.done():
-                await up
-                detail = "it runs on as before and no shutdown is under way, so it is asked again"
-                return self._step(Act.CONFIRM, Outcome.NOT_CONFIRMED, detail)
+            proof = next((task for task in proofs if task.done()), None)
+            if proof is not None:
+                await proof
+                return self._step(*proofs[proof])
             if took_s >= limit_s:
-                break
-            await _pause(tasks, min(next(waits), max(0.01, limit_s - took_s)))
+                return await self._late(seen, took_s, heard=heard)
+            await _pause(proofs, min(next(waits), max(0.01, limit_s - took_s)))
+
+    async def _late(self, seen: Witness, took_s: float, *, heard: bool) -> Step:
+        """All the time is over that a shutdown may take, and no device has said off."""
         if self._devices and self._way.from_inside and not heard and await self._is_silent():
-            took_s = monotonic() - self._began_s
-            detail = f"it is silent {took_s:.0f} s after its shutdown, and no device could say more ({seen.words})"
+            since_s = monotonic() - self._began_s
+            detail = f"it is silent {since_s:.0f} s after its shutdown, and no device could say more ({seen.words})"
             return self._step(Act.VERIFY, Outcome.DONE, detail)
-        detail = f"after {took_s:.0f} s {seen.words}" if self._devices else f"it still answers after {limit_s:.0f} s"
+        detail = f"after {took_s:.0f} s {seen.words}" if self._devices else f"it still answers after {took_s:.0f} s"
         return self._step(Act.CONFIRM, Outcome.NOT_CONFIRMED, detail)
 
     async def _is_silent(self) -> bool:
@@ -103,17 +112,17 @@ class Shutdown:
         return Step(self._way.name, act, outcome, detail, monotonic() - self._began_s)
 
 
-async def _until_up(is_up: Callable[[], Awaitable[bool]]) -> None:
+async def _until_seen_running(runs_on: Callable[[], Awaitable[bool]]) -> None:
     """Return once the system was seen to run on several times in a row."""
     looks = 0
     while True:
-        looks = looks + 1 if await is_up() else 0
-        if looks >= UP_LOOKS_MIN:
+        looks = looks + 1 if await runs_on() else 0
+        if looks >= RUNNING_LOOKS_MIN:
             return
-        await asyncio.sleep(UP_LOOK_EVERY_S)
+        await asyncio.sleep(RUNNING_LOOK_EVERY_S)
 
 
-async def _pause(tasks: set[asyncio.Future[None]], delay_s: float) -> None:
+async def _pause(tasks: Collection[asyncio.Future[None]], delay_s: float) -> None:
     if tasks:
         await asyncio.wait(tasks, timeout=delay_s, return_when=asyncio.FIRST_COMPLETED)
     else:

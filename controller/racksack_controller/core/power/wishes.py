@@ -38,17 +38,17 @@ def objection(state: State, name: str, wish: Wish, now: float, *, force: bool) -
     if way is not None:
         why = why_not_woken(state, state.power[way], now) or "is to go off"
         return f"{name} is reached through {way}, and {way} {why}; see to {way} first"
-    return None if wish is Wish.ON else _objection_to_off(state, name, force=force)
+    return None if wish is Wish.ON else _objection_to_off(state, name, now, force=force)
 
 
-def _objection_to_off(state: State, name: str, *, force: bool) -> str | None:
+def _objection_to_off(state: State, name: str, now: float, *, force: bool) -> str | None:
     for other in lit_behind(state, name):
         traits = state.power_traits.get(other)
         if traits is None or not traits.can_switch_off:
             return f"{_called(other, name)} is on and nothing here can switch it off; shut it down by hand first"
     if force:
         return None
-    held = [other for other in lit_behind(state, name) if state.power[other].hold is not None]
+    held = [other for other in lit_behind(state, name) if state.power[other].held(now)]
     if held:
         return f"{_called(held[0], name)} is held; release it first, or use --force"
     for other in (name, *lit_behind(state, name), *always_on_behind(state, name)):
