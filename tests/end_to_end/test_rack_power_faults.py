@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -133,30 +134,31 @@ def test_controller_killed_while_a_server_boots_and_while_it_goes_down(rig: Powe
 
 def test_controller_killed_before_anybody_was_asked_to_shut_down(rig: PowerRig) -> None:
     """r6 has ten minutes for a shutdown; a shutdown that nobody heard of does not take them."""
+    began_s, before = time.time(), rig.count("r6", "stopping")
     rig.ended([rig.submit_traced("unasked", ["r6"])])
     listener = rig.rack["r6"].exec(["pgrep", "-o", "-x", "sshd"], user="root").stdout.strip()
     rig.rack["r6"].exec(["kill", "-STOP", listener], user="root")  # whoever calls now is not answered
     try:
-        until(lambda: "soft off asking" in story_of(rig, "r6"), "it is about to be asked", 60)
+        until(lambda: "soft off asking" in story_of(rig, "r6", began_s), "it is about to be asked", 60)
         rig.kill()
     finally:
         rig.rack["r6"].exec(["kill", "-CONT", listener], user="root")
-    assert not rig.count("r6", "stopping"), "nobody has asked it"
+    assert rig.count("r6", "stopping") == before, "nobody has asked it"
     rig.start()
     rig.all_off("r6", timeout_s=120)
     rig.wait_phase("r6", "off")
-    assert "runs on as before and no shutdown is under way" in story_of(rig, "r6")
+    assert "runs on as before and no shutdown is under way" in story_of(rig, "r6", began_s)
 
 
-def story_of(rig: PowerRig, name: str) -> str:
-    """What happened to the power of a server lately."""
-    return "\n".join(line["sentence"] for line in rig.ask(f"power?since_s={rig.began_s}&node={name}") or [])
+def story_of(rig: PowerRig, name: str, since_s: float) -> str:
+    """What happened to the power of a server since then (Unix seconds)."""
+    return "\n".join(line["sentence"] for line in rig.ask(f"power?since_s={since_s}&node={name}") or [])
 
 
 def test_a_server_whose_bmc_refuses_its_password_is_off_when_it_is_silent(rig: PowerRig) -> None:
     rig.all_off("r2")
     rig.wait_phase("r2", "off")
-    assert "no device could say more" in story_of(rig, "r2")
+    assert "no device could say more" in story_of(rig, "r2", rig.began_s)
     job = rig.submit_traced("unwitnessed", ["r2"], "/home/racksack/go-unwitnessed")
     rig.wait_for(job, "running")
     (rig.rack["r2"].home() / "go-unwitnessed").touch()
