@@ -285,6 +285,14 @@ SINCE_S = 20.0
             ],
             None,
         ),
+        (
+            [
+                ev.NodeConnected("r1", "new", Inventory(cpus=4, ram_bytes=2**32, disk_bytes=2**40), ()),
+                pe.SwitchOffDecided("r1", "it was idle for long enough while the controller was off"),
+            ],
+            SINCE_S,
+        ),
+        ([pe.PowerSeen("r1", True, "On"), pe.SwitchOffDecided("r1", "of no use")], math.inf),
         ([pe.SwitchOnDecided("r1", "a job")], math.inf),
     ],
 )

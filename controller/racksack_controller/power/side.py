@@ -174,6 +174,9 @@ class PowerSide:
         node = self._loop.state.nodes[name]
         if record is None or record.phase is Phase.UNKNOWN:
             return None
+        # One that has been idle for long goes down in the very step in which it answers.
+        if record.phase is Phase.STOPPING and node.connected and node.connection_since_s <= record.since_s:
+            return record.on_since_s
         if record.phase is Phase.ON:
             return record.on_since_s if node.connected else None
         if record.phase is not Phase.OFF:
