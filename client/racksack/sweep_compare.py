@@ -38,7 +38,7 @@ def _key(params: Mapping[str, Any]) -> str:
 def comparison_table(rows: Sequence[Mapping[str, Any]], by: str, one: int, other: int) -> str:
     """The rows for people."""
     if not rows:
-        return "no point has a value yet"
+        return f"so far no point of sweep {one} has a number for {clean(by)}"
     names = list(dict.fromkeys(name for row in rows for name in row["params"]))
     header = ["rank", f"in {other}", *map(clean, names), f"{clean(by)} ({one})", f"({other})", "difference"]
     lines = []

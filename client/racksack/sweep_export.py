@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def kind_of(target: str, kind: str | None) -> str:
 
 
 def write(client: Client, number: int, run: str, kind: str, path: Path | None) -> int:
-    """Write the results; how many points. Raises RacksackError where a library is missing, OSError."""
+    """Write the results; how many points. Raises RacksackError where a library is missing or it cannot be written."""
     if kind == "parquet":
         if path is None:
             raise UsageError("Parquet is not written to a terminal or pipe; name a file with -o")
@@ -41,18 +43,26 @@ def write(client: Client, number: int, run: str, kind: str, path: Path | None) -
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
         return rows
-    _replace(path, data)
+    with _whole(path) as beside:
+        beside.write_bytes(data)
     return rows
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Beside, then in place: a full disk leaves no half file under the name."""
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place in the end: a full disk leaves no half file under the name.
+
+    Raises RacksackError where it cannot be written.
+    """
     beside = path.with_name(f".{path.name}.partial")
     try:
-        beside.write_bytes(data)
+        yield beside
         beside.replace(path)
+    except OSError as error:
+        raise RacksackError(f"{clean(path)} cannot be written: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def _rows(data: bytes) -> list[dict[str, Any]]:
@@ -73,12 +83,8 @@ def _parquet(rows: list[dict[str, Any]], path: Path) -> int:
         table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
     except pyarrow.ArrowInvalid:  # a column of numbers and texts
         table = pyarrow.table({name: pyarrow.array(_alike(values)) for name, values in columns.items()})
-    beside = path.with_name(f".{path.name}.partial")
-    try:
+    with _whole(path) as beside:
         pyarrow.parquet.write_table(table, beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     return len(rows)
 
 

@@ -21,7 +21,7 @@ from racksack.project import Selection
 from racksack.sending import Wish
 from racksack.submission import Prepared
 from racksack.sweep_text import plan_text
-from racksack.text import clean, print_json, say
+from racksack.text import clean, counted, print_json, say
 from racksack.views import Plan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
@@ -41,11 +41,14 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
     if options["trial"] and options["hold"]:
         raise UsageError("--try begins at once and --hold does not; give one of the two")
     entrypoint, function = wishes.split_target(options["entrypoint"]) if options["entrypoint"] else (None, None)
+    jobs = wishes.jobs_text(Path(options["jobs"])) if options["jobs"] else None
+    if entrypoint is None and jobs is not None and not is_job_file(Path(options["project"])):
+        entrypoint = wishes.first_script(jobs)
     follow = True if options["wait"] else False if options["detach"] else None
     return SweepWish(
         project=Path(options["project"]).expanduser(),
         entrypoint=entrypoint,
-        values=job_values(options, arguments) | {"sweep": _sweep_value(options, function) or None},
+        values=job_values(options, arguments) | {"sweep": _sweep_value(options, function, jobs) or None},
         include=options["include"],
         exclude=options["exclude"],
         yes=options["yes"],
@@ -57,7 +60,7 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
     )
 
 
-def _sweep_value(options: Mapping[str, Any], function: str | None) -> dict[str, Value]:
+def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | None) -> dict[str, Value]:
     kind, count = options["search"], options["count"]
     if options["random"] is not None:
         if kind not in (None, "random") or count is not None:
@@ -69,7 +72,7 @@ def _sweep_value(options: Mapping[str, Any], function: str | None) -> dict[str, 
             "params": wishes.assignments("--param", options["param"]),
             "where": wishes.where_value(options["where"]),
             "range": options["range"],
-            "jobs": wishes.jobs_text(Path(options["jobs"])) if options["jobs"] else None,
+            "jobs": jobs,
             "fixed": wishes.assignments("--fixed", options["fixed"]),
             "search": wishes.search_value(kind, count, options["seed"], options["population"]),
             "metric": ",".join(options["metric"]) or None,
@@ -167,6 +170,6 @@ def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
 def _report(client: Client, number: int, wish: SweepWish) -> None:
     view = client.sweep(number)
     reused = f"; {view.reused:,} of them are known from an earlier sweep" if view.reused else ""
-    print(f"Submitted sweep {number} ({clean(view.name)}): {view.points:,} points{reused}")
+    print(f"Submitted sweep {number} ({clean(view.name)}): {counted(view.points, 'point')}{reused}")
     if not wish.quiet:
         say(f"racksack sweep status {number} | top {number} | stop {number}")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from racksack.text import clean, iso_local, paint, short_local, state_colour, table
+from racksack.text import clean, counted, iso_local, paint, short_local, state_colour, table
 from racksack.views import FailedPoint, Ranking, SweepPlan, SweepView
 from racksack_jobspecs.units import format_duration
 
@@ -16,13 +16,14 @@ _RIGHT = ("ID", "POINTS", "DONE", "FAILED", "RATE", "LEFT")
 
 def plan_text(plan: SweepPlan, space: str) -> str:
     """`31 x 17 = 527 points, 9 chunks, about 38 min on 24 workers`."""
+    points = counted(plan.points, "point")
     product = " x ".join(map(str, plan.factors)) + " = " if len(plan.factors) > 1 and not plan.left_out else ""
-    parts = [f"{product}{plan.points:,} points" if product or not space else f"{space}: {plan.points:,} points"]
+    parts = [f"{product}{points}" if product or not space else f"{space}: {points}"]
     if plan.left_out:
-        parts[0] = f"{' x '.join(map(str, plan.factors))} less {plan.left_out:,} = {plan.points:,} points"
+        parts[0] = f"{' x '.join(map(str, plan.factors))} less {plan.left_out:,} = {points}"
     if plan.chunks is not None:
-        parts.append(f"{plan.chunks:,} chunk{'' if plan.chunks == 1 else 's'}")
-    workers = f"{plan.workers} worker{'' if plan.workers == 1 else 's'}"
+        parts.append(counted(plan.chunks, "chunk"))
+    workers = counted(plan.workers, "worker")
     if plan.duration_s is None:
         parts.append(f"{workers}; how long it takes is known when the first points are done")
     else:
@@ -57,18 +58,21 @@ def sweeps_table(sweeps: Sequence[SweepView]) -> str:
 
 def _row(sweep: SweepView) -> list[str]:
     left = format_duration(sweep.eta_s) if sweep.eta_s is not None else "-"
+    is_control = sweep.run == "control"
+    points, failed = (sweep.points_total, sweep.main_failed) if is_control else (sweep.points, sweep.failed)
+    control = f"control run {sweep.done + sweep.failed:,}/{sweep.points:,}" if is_control else ""
     return [
         str(sweep.id),
         sweep.name,
         sweep.owner,
         sweep.state.upper(),
-        f"{sweep.points:,}",
-        f"{sweep.done:,}",
-        f"{sweep.failed:,}",
+        f"{points:,}",
+        f"{points - failed:,}" if is_control else f"{sweep.done:,}",
+        f"{failed:,}",
         rate_text(sweep.rate_points_s),
         left,
         short_local(sweep.submitted_at_s),
-        f"{sweep.target} {sweep.reason}".strip(),
+        " ".join(filter(None, (sweep.target, control, sweep.reason))),
     ]
 
 
@@ -84,7 +88,7 @@ def sweep_line(sweep: SweepView) -> str:
     if sweep.to_retry:
         parts.append(f"{sweep.to_retry:,} to try again")
     if sweep.rate_points_s:
-        parts.append(f"{rate_text(sweep.rate_points_s)} on {sweep.workers} workers")
+        parts.append(f"{rate_text(sweep.rate_points_s)} on {counted(sweep.workers, 'worker')}")
     if sweep.eta_s is not None:
         parts.append(f"{long_duration(sweep.eta_s)} left")
     return ", ".join(parts)
@@ -161,7 +165,7 @@ def _names(dicts: Sequence[dict[str, Any]]) -> list[str]:
 def ranking_table(ranking: Ranking) -> str:
     """The best points."""
     if not ranking.rows:
-        return "no point has a value yet"
+        return f"no point has a number for {clean(ranking.by)} so far"
     header, rows = ranking_columns(ranking)
     return table([clean(name) for name in header], [[number_text(cell) for cell in row] for row in rows], right=header)
 

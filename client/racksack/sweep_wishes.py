@@ -87,6 +87,23 @@ def jobs_text(path: Path) -> str:
     return json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
 
 
+def first_script(jobs: str) -> str:
+    """The first program that a list of jobs names: the entrypoint of a command that names none. Raises UsageError."""
+    from racksack_jobspecs.sweep.scripts import scripts_of
+
+    try:
+        scripts = scripts_of(json.loads(jobs))
+    except ValueError as error:
+        raise UsageError(f"--jobs: {error}") from None
+    without = [one.job_id for one in scripts if not one.script]
+    if without or not scripts:
+        which = f"job {clean(without[0])}" if without else "it"
+        raise UsageError(
+            f"--jobs: {which} names no script; add one, or name the program: racksack sweep run DIR PROGRAM"
+        )
+    return scripts[0].script
+
+
 def space_of_file(path: Path) -> dict[str, Value]:
     """The keys of `sweep` in a YAML or JSON file: a mapping of parameters alone, or with `params:`, `where:`, ...
 

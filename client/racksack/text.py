@@ -148,6 +148,11 @@ def kwh_text(kwh: float | None) -> str:
     return f"{kwh:.2f} kWh" if abs(kwh) >= 0.1 else f"{1000 * kwh:.2f} Wh"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 point`, `2,331 points`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """A line on stderr: for the person, not for the next program in a pipe."""
     print(text, file=sys.stderr, flush=True)

@@ -163,11 +163,21 @@ def check_spec(root: Path, spec: JobSpec) -> None:
     problems = [
         _missing(root, "the entrypoint", spec.entrypoint),
         *(_missing(root, "the requirements file", name) for name in _requirement_files(spec.environment)),
-        *(f"stage_in_ram: there is no {shown(path)}" for path in spec.stage_in_ram if not (root / path).exists()),
+        *(_missing(root, "the script", name) for name in sorted(scripts_of(spec))),
+        *(
+            f"there is no {shown(path)}, which stage_in_ram (--ramdisk) names"
+            for path in spec.stage_in_ram
+            if not (root / path).exists()
+        ),
     ]
     found = [problem for problem in problems if problem]
     if found:
         raise IngestError("; ".join(found))
+
+
+def scripts_of(spec: JobSpec) -> set[str]:
+    """The programs of a sweep over a list of jobs, by their names in the project."""
+    return {script.script for script in spec.sweep.scripts} if spec.sweep is not None else set()
 
 
 def _requirement_files(environment: Environment) -> list[str]:

@@ -80,7 +80,8 @@ class Projects:
         root = ingest.refer(self._spool, digest)  # each time: it keeps the content from being removed as unused
         if root is None:
             raise ingest.IngestError(f"snapshot {digest[:12]} is no longer kept; send the project again")
-        mark = msgspec.msgpack.encode((digest, spec.entrypoint, spec.environment, spec.stage_in_ram))
+        named = (spec.entrypoint, spec.environment, spec.stage_in_ram, sorted(ingest.scripts_of(spec)))
+        mark = msgspec.msgpack.encode((digest, *named))
         if mark not in self._checked:
             await asyncio.to_thread(ingest.check_spec, root, spec)
             self._checked[mark] = None

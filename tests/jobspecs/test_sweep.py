@@ -172,7 +172,7 @@ def test_long_axes_stay_short_text() -> None:
         ("{function: f, jobs: [{job_id: a}]}", "has no use with jobs"),
         ("{jobs: []}", "names no job"),
         ('{jobs: \'[{"script": "/bin/rm"}]\'}', "is not a path inside the project"),
-        ("{params: {a: 1,2}, search: tpe}", "says not how many points"),
+        ("{params: {a: 1,2}, search: tpe}", "tpe draws points; say how many"),
         ("{params: {a: 1,2}, search: {kind: grid, count: 3}}", "a grid has no count"),
         ("{params: {a: 'x,y'}, search: {kind: cmaes, count: 3}}", "needs a parameter that is a range of numbers"),
         ("{params: {a: 1,2}, metric: a:up}", "is not a metric"),
@@ -181,10 +181,21 @@ def test_long_axes_stay_short_text() -> None:
         ("{params: {a: 1,2}, timeout: 3s}", "did you mean point_timeout?"),
         ("{function: f, params: {a: 1,2}, fixed: {a: 3}}", "is a parameter too"),
         ("{range: 5:5}", "is empty"),
+        ("{range: 0:10:0}", "has parts of 0 numbers; write a third number above zero, or none"),
+        ("{params: {a: 3:1}}", "3:1 goes down; write 1:3, or 3:1:-1 for that order"),
+        ("{params: {a: 1:1000000}}", "is an interval, having more than 100000 values, of which there is no grid"),
+        ("{params: {a: 1,2}, where: b}", "b is not known; there are a"),
+        ('{jobs: \'{"g": [{"args": ""}, {"n": 1}]}\'}', "entry 1 of the group g has n"),
+        ('{jobs: \'{"g": {"n": 1}}\'}', "the group g has n"),
+        ('{jobs: \'[{"args": "\\"a"}]\'}', "entry 0 of the jobs: args has a quote that is not closed"),
     ],
 )
 def test_mistakes(text: str, sentence: str) -> None:
     assert sentence in problems(text)
+
+
+def test_a_count_that_is_wrong_is_not_missing_as_well() -> None:
+    assert problems("{params: {a: [1, 2]}, search: {kind: tpe, count: 0}}").count("\n") == 0
 
 
 def test_what_does_not_go_with_a_sweep() -> None:

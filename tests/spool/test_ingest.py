@@ -161,7 +161,7 @@ def test_an_odd_name_is_quoted_on_one_line(spool: Spool, upload: Path) -> None:
         ("entrypoint: data", "the entrypoint data is a folder; name the file in it"),
         ("requirements: req.txt", "the requirements file req.txt is not in the project; send it too"),
         ("environment: lock", "the requirements file uv.lock is not in the project; send it too"),
-        ("stage_in_ram: [data, gone.bin]", "stage_in_ram: there is no gone.bin"),
+        ("stage_in_ram: [data, gone.bin]", "there is no gone.bin, which stage_in_ram (--ramdisk) names"),
         (
             "entrypoint: x.py\nrequirements: y.txt",
             "the entrypoint x.py is not in the project; send it too; "

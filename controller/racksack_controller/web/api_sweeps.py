@@ -138,7 +138,7 @@ async def results(request: web.Request) -> web.StreamResponse:
             lambda connection: ranking.rank(connection, *found, by=by, count=count, run=run)
         )
     except ValueError as error:
-        raise refusal(str(error), ExitCode.USAGE) from None
+        raise refusal(f"sweep {found[0].id}: {error}", ExitCode.USAGE) from None
     return web.Response(body=msgspec.json.encode(ranked), content_type="application/json")
 
 
@@ -228,6 +228,8 @@ async def change(context: Context, found: Found, verb: str, who: str, reason: st
     past = {"stop": "stopped", "resume": "resumed", "cancel": "cancelled", "retry": "failed points retried"}[verb]
     sentence = f"{past} by {who}" + (f": {reason}" if reason else "")
     count = None
+    if verb == "stop" and progress.state in SWEEP_FINAL:
+        raise refusal(f"sweep {sweep.id} is {progress.state}; there is nothing to stop", ExitCode.REFUSED)
     try:
         if verb == "stop" and progress.state is not SweepState.STOPPED:
             await context.sweeps.stop(sweep.id, sentence)

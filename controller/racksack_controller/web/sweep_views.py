@@ -170,6 +170,10 @@ def axis_text(axis: Axis) -> str:
     return ", ".join(values) if len(values) <= 6 else f"{values[0]} to {values[-1]}, {len(values)} values"
 
 
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
 def sentence(view: Mapping[str, Any]) -> str:
     """How far a sweep is, for people."""
     settled = f"{view['done'] + view['failed']:,} of {view['points']:,} points"
@@ -182,7 +186,7 @@ def sentence(view: Mapping[str, Any]) -> str:
     if view["reused"]:
         parts.append(f"{view['reused']:,} from an earlier sweep")
     if view["rate_points_s"]:
-        parts.append(f"{view['rate_points_s']:,.3g} points/s on {view['workers']} workers")
+        parts.append(f"{view['rate_points_s']:,.3g} points/s on {view['workers']} worker{_s(view['workers'])}")
         parts.append(f"about {format_duration(view['eta_s'])} left")
     elif view["state"] == SweepState.RUNNING:
         parts.append("speed not measured yet" if view["workers"] else "waits for room on a node")

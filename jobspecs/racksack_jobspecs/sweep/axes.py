@@ -85,7 +85,9 @@ def _progression(name: str, start: str, stop: str, step: str | None, only_if: st
     if not width:
         raise ValueError("the step is 0; write one above zero")
     if (last - first) / width < 0:
-        raise ValueError(f"{start}:{stop}:{step or 1} never gets from {start} to {stop}; turn the step's sign")
+        if step is None:
+            raise ValueError(f"{start}:{stop} goes down; write {stop}:{start}, or {start}:{stop}:-1 for that order")
+        raise ValueError(f"{start}:{stop}:{step} never gets from {start} to {stop}; turn the step's sign")
     count = int((last - first) // width) + 1
     _check_count(count)
     values = [first + width * index for index in range(count)]
@@ -131,5 +133,5 @@ def _decimal(text: str) -> Decimal:
 def _check_count(count: int) -> None:
     if count > AXIS_VALUES_MAX:
         raise ValueError(
-            f"this makes {count} values, more than {AXIS_VALUES_MAX}; write a larger step, or range in place of params"
+            f"this makes {count} values, more than {AXIS_VALUES_MAX}; write a larger step, or a range in its place"
         )

@@ -170,7 +170,8 @@ def check(text: str, known: Collection[str]) -> Expression:
         if name not in known:
             close = closest(name, known)
             hint = f"did you mean {close}?" if close else f"there are {either(sorted(known)) if known else 'none'}"
-            raise ValueError(f"{shown(name)} in {shown(text)} is not known; {hint}")
+            where = "" if name == text.strip() else f" in {shown(text)}"
+            raise ValueError(f"{shown(name)}{where} is not known; {hint}")
     return expression
 
 

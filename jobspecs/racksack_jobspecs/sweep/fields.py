@@ -114,7 +114,9 @@ def _range(node: Node, _path: str, _report: Report) -> Range:
     first, last = int(match[2]), int(match[3])
     if last <= first:
         raise ValueError(f"{shown(word)} is empty; write the first number and, larger, the one after the last")
-    step = int(match[4] or 0) or max(1, -(-(last - first) // RANGE_PARTS))
+    step = int(match[4]) if match[4] else max(1, -(-(last - first) // RANGE_PARTS))
+    if not step:
+        raise ValueError(f"{shown(word)} has parts of 0 numbers; write a third number above zero, or none")
     if (last - first) / step > POINTS_MAX:
         raise ValueError(f"{shown(word)} has more than {POINTS_MAX} parts; write a larger third number")
     return Range(match[1] or "range", first, last, step)

@@ -10,6 +10,7 @@ import msgspec
 
 from racksack_jobspecs.readers import Report, either, read_fields
 from racksack_jobspecs.sweep import expressions
+from racksack_jobspecs.sweep.axes import AXIS_VALUES_MAX
 from racksack_jobspecs.sweep.fields import FAMILIAR_KEYS, POINTS_MAX, SWEEP_FIELDS
 from racksack_jobspecs.sweep.spec import (
     Axis,
@@ -75,7 +76,7 @@ def entrypoint_fault(sweep: SweepSpec, entrypoint: str, args: Sequence[str]) -> 
         return None
     if posixpath.splitext(entrypoint)[1] not in (".py", ".pyw"):
         return "entrypoint", "is not a Python file, and sweep.function names a function of it"
-    return ("args", "are for programs; write sweep.fixed for arguments of a function") if args else None
+    return ("args", "are for programs; write sweep.fixed (--fixed) for arguments of a function") if args else None
 
 
 def _target(values: Values) -> Target:
@@ -119,7 +120,7 @@ class _Checked:
         if len(given) > 1:
             self._add(given[1], f"stands beside {given[0]}; keep one of {either(given)}")
         if not given:
-            self._add("params", "is missing; write the parameters, or range or jobs in their place")
+            self._add("params", "is missing; write the parameters, or a range or a list of jobs in their place")
         if "jobs" in self._values and "function" in self._values:
             self._add("function", "has no use with jobs, which name programs; remove one of the two")
         for key in ("where", "search"):
@@ -166,11 +167,14 @@ class _Checked:
         if kind == "grid":
             for one in self.params:
                 if isinstance(one, Domain):
-                    self._add(f"params.{one.name}", f"is an interval, of which there is no grid; {_FINITE}")
+                    many = f", having more than {AXIS_VALUES_MAX} values" if one.is_whole else ""
+                    self._add(f"params.{one.name}", f"is an interval{many}, of which there is no grid; {_FINITE}")
             if self._search.count is not None:
                 self._add("search", "a grid has no count; it is every combination, or choose random")
         elif self._search.count is None:
-            self._add("search", f"says not how many points; write {{kind: {kind}, count: 500}}")
+            if not any(problem.path == f"{self._path}.search.count" for problem in self._report.problems):
+                example = f"{{kind: {kind}, count: 500}} (--count 500)"
+                self._add("search", f"{kind} draws points; say how many, such as {example}")
         elif kind in ("cmaes", "sobol") and self.params and not any(map(_is_number_line, self.params)):
             self._add("search", f"{kind} needs a parameter that is a range of numbers; choose random or tpe")
 

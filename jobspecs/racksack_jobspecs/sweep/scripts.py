@@ -41,18 +41,18 @@ def scripts_of(entries: object) -> list[Script]:
         entries = inner
     if not isinstance(entries, list):
         raise ValueError("this is not a list of jobs; write objects with job_id, script and args")
-    return [_script(entry, at) for at, entry in enumerate(entries)]
+    return [_script(entry, at, f"entry {at} of the jobs") for at, entry in enumerate(entries)]
 
 
 def _group(name: str, group: object) -> list[Script]:
     """A group is one job, or a list of them whose names begin with the group's."""
     if isinstance(group, list) and all(isinstance(item, dict) for item in group) and group:
-        inner = [_script(item, at) for at, item in enumerate(group)]
+        inner = [_script(item, at, f"entry {at} of the group {shown(name)}") for at, item in enumerate(group)]
         return [msgspec.structs.replace(one, job_id=f"{name}/{one.job_id}") for one in inner]
     if isinstance(group, dict):
-        return [_script({"job_id": name, **group}, 0)]
+        return [_script({"job_id": name, **group}, 0, f"the group {shown(name)}")]
     if isinstance(group, (list, str)):
-        return [_script({"job_id": name, "args": group}, 0)]
+        return [_script({"job_id": name, "args": group}, 0, f"the group {shown(name)}")]
     raise ValueError(f"the group {shown(name)} is neither a job nor a list of jobs")
 
 
@@ -64,42 +64,46 @@ _SCRIPT_KEYS = {
 }  # fmt: skip
 
 
-def _script(entry: object, at: int) -> Script:
+def _script(entry: object, at: int, where: str) -> Script:
+    """One job. `at`: its name where it has none; `where`: how a sentence names it."""
     if not isinstance(entry, dict):
-        raise ValueError(f"entry {at} of the jobs is not an object; write job_id, script and args")
+        raise ValueError(f"{where} is not an object; write job_id, script and args")
     unknown = [key for key in entry if key not in _SCRIPT_KEYS]
     if unknown:
-        raise ValueError(f"entry {at} of the jobs has {shown(str(unknown[0]))}; use job_id, script, args and gpu_id")
+        raise ValueError(f"{where} has {shown(str(unknown[0]))}; use job_id, script, args and gpu_id")
     values = {_SCRIPT_KEYS[key]: value for key, value in entry.items()}
     gpu = values.get("gpu_id")
     if gpu is not None and (not isinstance(gpu, int) or isinstance(gpu, bool) or not 0 <= gpu < 1024):
-        raise ValueError(f"entry {at} of the jobs: gpu_id is not the number of a device")
+        raise ValueError(f"{where}: gpu_id is not the number of a device")
     name = values.get("job_id", at)
     if not isinstance(name, (str, int)) or not 0 < len(str(name)) <= 100:
-        raise ValueError(f"entry {at} of the jobs: job_id is not a short text or a number")
+        raise ValueError(f"{where}: job_id is not a short text or a number")
     script = values.get("script", "")
     if not isinstance(script, str) or script.startswith(("/", "~")) or ".." in script.split("/"):
-        raise ValueError(f"entry {at} of the jobs: script is not a path inside the project")
-    return Script(job_id=str(name), script=script, args=_arguments(values.get("args", []), at), gpu_id=gpu)
+        raise ValueError(f"{where}: script is not a path inside the project")
+    return Script(job_id=str(name), script=script, args=_arguments(values.get("args", []), where), gpu_id=gpu)
 
 
-def _arguments(args: object, at: int) -> tuple[str, ...]:
+def _arguments(args: object, where: str) -> tuple[str, ...]:
     """A list of words, a line as a shell would split it, or a mapping of options."""
     if isinstance(args, str):
-        return tuple(shlex.split(args))
+        try:
+            return tuple(shlex.split(args))
+        except ValueError:
+            raise ValueError(f"{where}: args has a quote that is not closed; close it") from None
     if isinstance(args, dict):
-        return tuple(word for name, value in args.items() for word in (f"--{name}", _word(value, at)))
+        return tuple(word for name, value in args.items() for word in (f"--{name}", _word(value, where)))
     if isinstance(args, list):
-        return tuple(_word(value, at) for value in args)
-    raise ValueError(f"entry {at} of the jobs: args is not a list of words")
+        return tuple(_word(value, where) for value in args)
+    raise ValueError(f"{where}: args is not a list of words")
 
 
-def _word(value: object, at: int) -> str:
+def _word(value: object, where: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
         return str(value)
-    raise ValueError(f"entry {at} of the jobs: an argument is neither a text nor a number")
+    raise ValueError(f"{where}: an argument is neither a text nor a number")
 
 
 def _job(node: Node, path: str, report: Report) -> Script:
