@@ -304,7 +304,7 @@ class Sweeps:
             taken = progress if drawn else reuse.take_over(connection, sweep, progress)
             if taken.reused:
                 ledger.save_progress(connection, sweep.id, taken)
-            ledger.tell(connection, sweep.id, sweep.submitted_at_s, f"submitted by {owner}: {pending.size} points")
+            ledger.tell(connection, sweep.id, sweep.submitted_at_s, f"submitted by {owner}: {pending.size:,} points")
 
         await self._store.write(save)
         await self._load(sweep.id)

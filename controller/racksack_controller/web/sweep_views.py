@@ -158,7 +158,7 @@ def space_text(spec: SweepSpec) -> str:
     if spec.range is not None:
         return f"{spec.range.name} from {spec.range.first} to {spec.range.last} in parts of {spec.range.step}"
     if spec.scripts:
-        return f"{len(spec.scripts)} jobs"
+        return f"{len(spec.scripts)} job{_s(len(spec.scripts))}"
     if is_drawn(spec):
         return f"{spec.search.count} points by {spec.search.kind}"
     return " x ".join(str(len(axis.values)) for axis in spec.axes)
