@@ -352,6 +352,19 @@ async def test_a_shutdown_that_was_under_way_is_waited_for_before_anything_is_as
     assert world.asked == []
 
 
+async def test_a_shutdown_with_a_moment_left_after_a_restart_has_the_time_to_prove_silence() -> None:
+    """Nobody asks a server that is off to go off: it would not answer, and count as not switched off."""
+    world = World(on=True)
+    ssh = Way("ssh", world, knows_state=False)
+
+    async def silent() -> None:
+        await asyncio.sleep(0.3)
+
+    steps = await taken(switch_off([ssh], [ssh], silent, hard=False, limits=PATIENT, resume=(ssh, 0.01)))
+    assert steps == [("ssh", Act.VERIFY, Outcome.DONE)]
+    assert world.asked == []
+
+
 async def test_a_shutdown_that_nobody_was_asked_for_is_asked_for_as_soon_as_that_is_seen() -> None:
     world = World(on=True)
     bmc = Way("redfish", world)

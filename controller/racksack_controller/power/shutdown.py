@@ -49,9 +49,11 @@ class Shutdown:
     async def end(self, limit_s: float) -> Step:
         """Wait for the end: DONE, or NOT_CONFIRMED with what is known.
 
-        It takes `limit_s` seconds at most, and then `silent_s` more where silence is all there is.
+        It takes `limit_s` seconds at most, and where silence is all there is `silent_s` more, or at least.
         """
         self._began_s = monotonic()
+        if not self._devices:  # with a moment left after a restart, a server that is off could not prove it
+            limit_s = max(limit_s, self._silent_s)
         proofs = self._proofs()
         try:
             return await self._watched(limit_s, proofs)
