@@ -1,4 +1,4 @@
-"""Writes all results of a sweep to a file: CSV, JSON, JSON lines, or Parquet (for which pyarrow is needed)."""
+"""Writes all results of a sweep to a file: CSV, JSON, JSON lines, SQLite, or Parquet (for which pyarrow is needed)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from racksack.client import Client
 from racksack.errors import RacksackError, UsageError
 from racksack.text import clean
 
-KINDS = ("csv", "json", "jsonl", "parquet")
+KINDS = ("csv", "json", "jsonl", "parquet", "sqlite")
+_ENDINGS = {"pq": "parquet", "ndjson": "jsonl", "db": "sqlite", "sqlite3": "sqlite"}
 
 
 def kind_of(target: str, kind: str | None) -> str:
@@ -23,18 +24,21 @@ def kind_of(target: str, kind: str | None) -> str:
     ending = Path(target).suffix.lstrip(".").lower()
     if target == "-" or not ending:
         return "csv"
-    ending = {"pq": "parquet", "ndjson": "jsonl"}.get(ending, ending)
+    ending = _ENDINGS.get(ending, ending)
     if ending not in KINDS:
-        raise UsageError(f"{clean(target)}: .{clean(ending)} is no format; use --format csv, json, jsonl or parquet")
+        raise UsageError(
+            f"{clean(target)}: .{clean(ending)} is no format; use --format csv, json, jsonl, parquet or sqlite"
+        )
     return ending
 
 
 def write(client: Client, number: int, run: str, kind: str, path: Path | None) -> int:
     """Write the results; how many points. Raises RacksackError where a library is missing or it cannot be written."""
-    if kind == "parquet":
+    if kind in ("parquet", "sqlite"):
         if path is None:
-            raise UsageError("Parquet is not written to a terminal or pipe; name a file with -o")
-        return _parquet(_rows(client.sweep_results(number, run=run)), path)
+            raise UsageError(f"{kind} is not written to a terminal or pipe; name a file with -o")
+        lines = client.sweep_results(number, run=run).splitlines()
+        return _parquet([json.loads(line) for line in lines], path) if kind == "parquet" else _sqlite(lines, path)
     data = client.sweep_results(number, run=run, as_csv=kind == "csv")
     rows = data.count(b"\n") - (kind == "csv")
     if kind == "json":
@@ -65,8 +69,12 @@ def _whole(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def _rows(data: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in data.splitlines()]
+def _sqlite(lines: list[bytes], path: Path) -> int:
+    from racksack.sweep_sqlite import write_sqlite
+
+    with _whole(path) as beside:
+        beside.unlink(missing_ok=True)
+        return write_sqlite(lines, beside)
 
 
 def _parquet(rows: list[dict[str, Any]], path: Path) -> int:

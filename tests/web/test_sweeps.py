@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import shutil
 import socket
+import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -143,10 +145,16 @@ def test_results_are_fetched_and_exported(sweeps: Sweeps, tmp_path: Path) -> Non
     assert f"{number} " in fetched
     [folder] = (tmp_path / "results").iterdir()
     assert {"results.csv", "control.csv", "best.json", "summary.json"} <= {path.name for path in folder.iterdir()}
-    for kind in ("csv", "json", "jsonl", "parquet"):
+    for kind in ("csv", "json", "jsonl", "parquet", "db"):
         cli("racksack", "sweep", "export", number, "-o", tmp_path / f"all.{kind}")
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 23
     assert len(json.loads((tmp_path / "all.json").read_text())) == 22
+    with contextlib.closing(sqlite3.connect(tmp_path / "all.db")) as points:
+        rows = points.execute("SELECT point, a, kind FROM points WHERE failure IS NULL ORDER BY score DESC").fetchall()
+    assert [row[0] for row in rows] == [
+        row["point"] for row in sweeps.site.ask(f"sweeps/{number}/results?n=99")["rows"]
+    ]
+    assert {row[2] for row in rows} == {"x", HOSTILE}
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(tmp_path / "all.parquet")
     assert table.num_rows == 22

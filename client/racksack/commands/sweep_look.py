@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from racksack.views import Ranking
 
 _HELP = {"help_option_names": ["-h", "--help"]}
+_FORMATS = click.Choice(["csv", "json", "jsonl", "parquet", "sqlite"])
 _RUN = click.option("--run", type=click.Choice(["main", "control"]), default="main", help="Of which run. [main]")
 
 
@@ -149,7 +150,9 @@ def points(
 @click.command("export", context_settings=_HELP)
 @click.argument("sweep", metavar="ID")
 @click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.csv]")
-@click.option("--format", "kind", type=click.Choice(["csv", "json", "jsonl", "parquet"]), help="[by FILE's ending]")
+@click.option(
+    "--format", "kind", type=click.Choice(["csv", "json", "jsonl", "parquet", "sqlite"]), help="[by FILE's ending]"
+)
 @_RUN
 @controller_option
 def export(sweep: str, output: str | None, kind: str | None, run: str, controller: str | None) -> int:
