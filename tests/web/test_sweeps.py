@@ -150,7 +150,9 @@ def test_results_are_fetched_and_exported(sweeps: Sweeps, tmp_path: Path) -> Non
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 23
     assert len(json.loads((tmp_path / "all.json").read_text())) == 22
     with contextlib.closing(sqlite3.connect(tmp_path / "all.db")) as points:
-        rows = points.execute("SELECT point, a, kind FROM points WHERE failure IS NULL ORDER BY score DESC").fetchall()
+        rows = points.execute(
+            "SELECT point, a, kind FROM points WHERE failure IS NULL ORDER BY score DESC, point"
+        ).fetchall()
     assert [row[0] for row in rows] == [
         row["point"] for row in sweeps.site.ask(f"sweeps/{number}/results?n=99")["rows"]
     ]
