@@ -78,8 +78,10 @@ async def test_chunks_grow_where_every_point_fails(rig: Rig) -> None:
     fails.touch()
     code = f"import os\ndef f(x):\n    if os.path.exists({str(fails)!r}): raise RuntimeError('not yet')\n    return x\n"
     number = await rig.submit(code, over(20_000, retries=0))
-    progress = await rig.ended(number)
+    progress = await rig.ended(number, SweepState.FAILED)
     assert (progress.done, progress.failed) == (0, 20_000)
+    assert progress.reason.startswith("all 20,000 points failed, point ")
+    assert " with: RuntimeError: not yet" in progress.reason
     assert progress.chunks < 200
     told = progress.speeds
     fails.unlink()

@@ -200,7 +200,16 @@ class Stepper:
             if points:
                 await self._begin_control(active, points)
                 return
+        if active.progress.run == MAIN and active.progress.failed and not active.progress.done:
+            await self._end(active, SweepState.FAILED, await self._why_all_failed(active), now)
+            return
         await self._end(active, SweepState.DONE, "", now)
+
+    async def _why_all_failed(self, active: Active) -> str:
+        [first] = await self._store.read(lambda connection: ledger.failures_of(connection, active.id, MAIN, limit=1))
+        points = active.progress.failed
+        all_of_them = f"all {points:,} points" if points > 1 else "its only point"
+        return f"{all_of_them} failed, point {first.point} with: {first.sentence}"
 
     async def _begin_control(self, active: Active, points: list[int]) -> None:
         active.pending = ranges_of(points)
