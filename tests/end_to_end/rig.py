@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,18 @@ class Rig:
     def returned(self, job_id: int) -> Path:
         """The return folder as a path of the machine."""
         return self.host.disk / f"upper{SPOOL}/returns/{job_id}"
+
+
+@contextlib.contextmanager
+def running(rack: Rack) -> Iterator[Rig]:
+    """A rig on a rack of SERVERS whose nodes are all up; its controller ends afterwards."""
+    rig = Rig(rack)
+    rig.prepare()
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
 
 
 def python_path() -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end import projects
-from tests.end_to_end.rig import BIN, SIZES, SPOOL, Rig, python_path
+from tests.end_to_end.rig import BIN, SERVERS, SIZES, SPOOL, Rig, python_path, running
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
@@ -64,15 +64,8 @@ def wheel() -> bytes:
 
 @pytest.fixture(scope="module")
 def rig(build_module_rack: BuildRack) -> Iterator[Rig]:
-    from tests.end_to_end.rig import SERVERS
-
-    rig = Rig(build_module_rack(*SERVERS))
-    rig.prepare()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.close()
+    with running(build_module_rack(*SERVERS)) as one:
+        yield one
 
 
 def put(rig: Rig, project: Path, user: str = "ann") -> str:

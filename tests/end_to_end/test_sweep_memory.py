@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.rig import SERVERS, Rig
+from tests.end_to_end.rig import SERVERS, Rig, running
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
@@ -27,13 +27,8 @@ FULL = "/dev/shm was full while data (3 MiB) was copied to memory; free some of 
 
 @pytest.fixture
 def rig(build_rack: BuildRack) -> Iterator[Rig]:
-    rig = Rig(build_rack(*SERVERS))
-    rig.prepare()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.close()
+    with running(build_rack(*SERVERS)) as one:
+        yield one
 
 
 def give_memory(rig: Rig, node: str, size: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.rig import SERVERS, SIZES, SPOOL, Rig
+from tests.end_to_end.rig import SERVERS, SIZES, SPOOL, Rig, running
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
@@ -74,13 +74,8 @@ print(json.dumps([json.loads(row[0]) for row in rows]))
 
 @pytest.fixture
 def rig(build_rack: BuildRack) -> Iterator[Rig]:
-    rig = Rig(build_rack(*SERVERS))
-    rig.prepare()
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.close()
+    with running(build_rack(*SERVERS)) as one:
+        yield one
 
 
 def drop(rig: Rig) -> None:

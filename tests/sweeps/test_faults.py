@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import pytest
 
 from racksack_agent.sweep_runner import frames
+from racksack_controller.core.sweep_ranges import Ranges
 from racksack_controller.store import Store, StoreError
+from racksack_controller.sweeps import searches
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.states import JobState
+from racksack_jobspecs.sweep.spec import Search
 from racksack_jobspecs.sweep.states import SweepState
 from tests.sweeps.builders import ok_frame
 from tests.sweeps.rig import MIB, Rig, over
-from tests.sweeps.test_running import SLOW
+from tests.sweeps.test_running import PLAIN, SLOW
 
 FAULTS = """
 import ctypes, os
@@ -200,6 +204,80 @@ async def test_a_store_that_cannot_be_written_for_a_while(rig: Rig, monkeypatch:
     assert (await rig.ended(number)).done == 300
     assert failing == [0]
     assert set(await rig.results(number)) == set(range(300))
+
+
+async def test_a_sweep_that_cannot_be_loaded_again_for_a_while_is_not_forgotten(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = await rig.submit(SLOW, over(300))
+    await rig.reached(number, 20)
+    real, failing = Store.read, [1]
+
+    async def read(self: Store, work: Any) -> Any:
+        if failing[0] and work.__qualname__.startswith("Sweeps._load."):
+            failing[0] -= 1
+            raise StoreError("the disk does not answer")
+        return await real(self, work)
+
+    monkeypatch.setattr(Store, "read", read)
+    rig.app.sweeps.active[number].is_stale = True
+    assert (await rig.ended(number)).done == 300
+    assert failing == [0]
+
+
+async def test_points_that_cannot_be_read_for_a_while(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters of drawn points are read when they are sent: it is tried again, and soon."""
+    real, failing = Store.read, [3]
+
+    async def read(self: Store, work: Any) -> Any:
+        if failing[0] and work.__qualname__.startswith("_message."):
+            failing[0] -= 1
+            raise StoreError("the disk does not answer")
+        return await real(self, work)
+
+    monkeypatch.setattr(Store, "read", read)
+    number = await rig.submit(SLOW, over(200, search=Search(kind="random", count=100)), Ranges([(0, 100)]))
+    assert (await rig.ended(number)).done == 100
+    assert failing == [0]
+
+
+async def test_results_that_cannot_be_written_for_a_while(rig: Rig) -> None:
+    """The sweep is over only when its folder is there; the controller lives on, and other sweeps go on."""
+    beside = rig.app.spool.returns / ".receiving-sweep-1"
+    beside.parent.mkdir(exist_ok=True)
+    beside.touch()  # a file where the folder would be
+    number = await rig.submit(SLOW, over(20))
+    assert number == 1
+    await rig.reached(number, 20)
+    other = await rig.submit(SLOW, over(20))
+    await rig.ended(other)
+    assert (await rig.progress(number)).state is SweepState.RUNNING
+    with pytest.raises(StoreError, match="the results of sweep 1 cannot be written"):
+        await cancelled(rig, number)
+    beside.unlink()
+    assert (await rig.ended(number)).done == 20
+    assert len((rig.app.spool.returned(number) / "results.csv").read_text().splitlines()) == 21
+
+
+async def cancelled(rig: Rig, number: int) -> None:
+    """Cancel it between two tries to end it, when it is in memory."""
+    while True:
+        try:
+            return await rig.app.sweeps.cancel(number, "cancelled by ann")
+        except StoreError as error:
+            if "loaded again" not in str(error):
+                raise
+        await asyncio.sleep(0.01)
+
+
+async def test_a_search_whose_library_fails_ends_the_sweep(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: searches.Tpe, outcomes: Any) -> None:
+        raise ZeroDivisionError("a division")
+
+    monkeypatch.setattr(searches.Tpe, "tell", fail)
+    number = await rig.submit(PLAIN, over(30, search=Search(kind="tpe", count=20)), Ranges([(0, 20)]))
+    progress = await rig.ended(number, SweepState.FAILED)
+    assert progress.reason == "the search failed: ZeroDivisionError: a division"
 
 
 async def test_a_runner_that_a_person_cancels_is_replaced(rig: Rig) -> None:

@@ -89,6 +89,9 @@ async def test_the_best_run_again_on_other_data(rig: Rig) -> None:
     assert set(again) == {6, 7, 8}
     assert {(row["until"], row["p"]) for row in again.values()} == {(2026, "out")}
     assert len((rig.app.spool.returned(number) / "control.csv").read_text().splitlines()) == 4
+    summary = json.loads((rig.app.spool.returned(number) / "summary.json").read_text())
+    assert (summary["points"], summary["done"], summary["failed"]) == (50, 50, 0)
+    assert summary["control"] == {"points": 3, "done": 3, "failed": 0}
 
 
 async def test_what_was_computed_before_is_not_computed_again(rig: Rig) -> None:

@@ -132,9 +132,10 @@ def _sentence(sweep: Sweep, progress: Progress, best: dict[str, Any] | None, too
     took = f" in {format_duration(took_s)}" if took_s is not None else ""
     failed = f", {progress.failed:,} failed" if progress.failed else ""
     reason = f": {progress.reason}" if progress.reason else ""
-    text = (
-        f"sweep {sweep.id} ({sweep.spec.name}) {progress.state}{took}: {progress.done:,} of {progress.points:,} points"
-    )
+    points = f"{progress.done:,} of {progress.points:,} points"
+    if progress.run == CONTROL:
+        points = f"all {sweep.points_total:,} points, control run {points}"
+    text = f"sweep {sweep.id} ({sweep.spec.name}) {progress.state}{took}: {points}"
     if best is not None:
         params = ", ".join(f"{name}={value}" for name, value in best["params"].items())
         failed += f"; best {sweep.sweep.metrics[0].name} {best['value']:.6g} at {params}"

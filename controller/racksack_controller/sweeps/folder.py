@@ -52,6 +52,9 @@ def write_folder(spool: Spool, sweep: Sweep, progress: Progress) -> None:
 
 def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
     """What became of it, without its points."""
+    is_control = progress.run == CONTROL
+    failed = progress.main_failed if is_control else progress.failed
+    control = {"points": progress.points, "done": progress.done, "failed": progress.failed}
     return {
         "sweep": sweep.id,
         "name": sweep.spec.name,
@@ -59,9 +62,9 @@ def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
         "state": str(progress.state),
         "reason": progress.reason,
         "points": sweep.points_total,
-        "done": progress.done,
-        "failed": progress.failed,
-        "run": "control" if progress.run == CONTROL else "main",
+        "done": sweep.points_total - failed if is_control else progress.done,
+        "failed": failed,
+        "control": control if is_control else None,
         "reused": progress.reused,
         "submitted_at_s": sweep.submitted_at_s,
         "started_at_s": progress.started_at_s,

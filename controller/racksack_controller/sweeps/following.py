@@ -49,6 +49,7 @@ class Follower:
                 runner.news.set()
             except StoreError as error:
                 log.error("sweep=%s: %s", active.id, error)
+                active.is_stale = True  # loaded again, it is followed again
                 self._changed(active)
                 return
             except FrameError as error:

@@ -144,12 +144,11 @@ class Sweeps:
             self.on_end(active.sweep, active.progress)
 
     async def _reload(self, active: Active) -> None:
-        """Begin again from what is stored."""
+        """Begin again from what is stored. Raises StoreError, and then the stale memory stays, to be loaded later."""
         async with active.lock:  # nobody is between a write and what follows from it
             for runner in active.runners.values():
                 if runner.following is not None:
                     runner.following.cancel()
-            self.active.pop(active.id, None)
             await self._load(active.id)
         self._wake.set()
 

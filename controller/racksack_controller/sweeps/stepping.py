@@ -18,12 +18,14 @@ from racksack_controller.core.state import Attempt, State
 from racksack_controller.core.sweep_ranges import ranges_of
 from racksack_controller.core.sweep_records import CONTROL, MAIN
 from racksack_controller.loop import Loop
+from racksack_controller.returns import ReturnsError
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import handing, keeping, ledger, reading, runner_jobs, taking
 from racksack_controller.sweeps.active import Active, Ended, Runner
-from racksack_controller.sweeps.drawing import Drawer
+from racksack_controller.sweeps.drawing import Drawer, Outcome
 from racksack_controller.sweeps.samplers import SearchError
 from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.spec import Params
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
 log = logging.getLogger("racksack.sweeps")
@@ -166,15 +168,13 @@ class Stepper:
         if active.spec.is_adaptive is False:
             most, outstanding = max(most, active.to_draw), active.waiting
         count = min(active.to_draw, most - outstanding)
-        if active.outcomes:
-            told, active.outcomes = active.outcomes, []
-            await asyncio.to_thread(drawer.tell, told)
-        if count <= 0:
-            return
+        told, active.outcomes = active.outcomes, []
         try:
-            drawn = await asyncio.to_thread(drawer.draw, count)
+            drawn = await asyncio.to_thread(_drawn, drawer, told, count)
         except SearchError as error:
             await self._end(active, SweepState.FAILED, str(error), self._clock())
+            return
+        if not drawn:
             return
         first = active.progress.drawn
         active.pending.add(first, first + len(drawn))
@@ -184,8 +184,7 @@ class Stepper:
             ledger.add_params(connection, active.id, first, drawn)
             ledger.save_progress(connection, active.id, progress)
 
-        if drawn:
-            await handing.written(active, self._store, save)
+        await handing.written(active, self._store, save)
 
     async def _complete(self, active: Active, now: float) -> None:
         """Every point of the run has an outcome: the control run begins, or the sweep is done."""
@@ -218,15 +217,23 @@ class Stepper:
         await self._save_progress(active)
 
     async def _end(self, active: Active, state: SweepState, reason: str, now: float) -> None:
-        """The folder first: when it is there the sweep is over, and a crash between the two writes it again."""
+        """The folder first: when it is there the sweep is over, and a crash between the two writes it again.
+
+        Raises StoreError where either cannot be written; then the sweep is not over.
+        """
+        before = active.progress
         progress = active.snapshot(state=state, reason=reason, ended_at_s=now)
-        await asyncio.to_thread(self._finish(active))
 
         def save(connection: sqlite3.Connection) -> None:
             ledger.save_progress(connection, active.id, progress)
             ledger.tell(connection, active.id, now, f"{state}: {reason}" if reason else str(state))
 
-        await handing.written(active, self._store, save)
+        try:
+            await asyncio.to_thread(self._finish(active))
+            await self._store.write(save)
+        except (OSError, sqlite3.Error, ReturnsError, StoreError) as error:
+            active.progress, active.is_stale = before, True
+            raise StoreError(f"the results of sweep {active.id} cannot be written: {error}") from error
         log.info("sweep=%s %s done=%s failed=%s %s", active.id, state, progress.done, progress.failed, reason)
 
     # Runners
@@ -302,6 +309,19 @@ class Stepper:
                 ledger.tell(connection, active.id, now, sentence)
 
             await handing.written(active, self._store, save)
+
+
+def _drawn(drawer: Drawer, told: Sequence[Outcome], count: int) -> list[Params]:
+    """Tell a search what came of its points and draw others. Raises SearchError, whatever its library raises."""
+    try:
+        if told:
+            drawer.tell(told)
+        return drawer.draw(count) if count > 0 else []
+    except SearchError:
+        raise
+    except Exception as error:
+        log.exception("the search failed")
+        raise SearchError(f"the search failed: {type(error).__name__}: {error}") from error
 
 
 def _outcome(attempt: Attempt) -> JobState:

@@ -16,7 +16,7 @@ from racksack_controller.energy.report import job_energy_view
 from racksack_controller.energy.store import energy_of_job
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.store import attempts_of, jobs_where, story
-from racksack_controller.web import sweep_jobs
+from racksack_controller.web import list_query, sweep_jobs
 from racksack_controller.web.caller import body_of, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_controller.web.views import View, attempt_view
@@ -32,42 +32,23 @@ routes = web.RouteTableDef()
 async def list_jobs(request: web.Request) -> web.Response:
     """Jobs by state, owner, name and whether they were fetched; newest first."""
     context = request.app[CONTEXT]
-    conditions, values = _conditions(request, context)
-    limit = int(min(number(request.query, "limit", 1000), LIST_MAX))
+    query, owner = request.query, _owner(request, context)
+    states = _states(query["state"]) if "state" in query else None
+    condition, values = list_query.condition(query, owner, states)
+    conditions = f"{condition} AND {sweep_jobs.NO_RUNNERS}"
+    limit = _limit(request)
     found = await context.store.read(lambda connection: jobs_where(connection, conditions, values, limit))
     current = [context.state.jobs.get(job.id, job) for job in found]
-    owner = _owner(request, context)
     sweeps = await sweep_jobs.listed(context, request, owner, limit)
     return web.json_response(sweep_jobs.merged(await context.job_views(current), sweeps, limit))
 
 
 def _owner(request: web.Request, context: Context) -> str | None:
-    owner = request.query.get("owner")
-    return context.caller(request).name if owner == "me" else owner
+    return list_query.owner_of(request.query, context.caller(request).name)
 
 
-def _conditions(request: web.Request, context: Context) -> tuple[str, list[object]]:
-    query = request.query
-    conditions, values = [sweep_jobs.NO_RUNNERS], list[object]()
-    if "state" in query:
-        states = _states(query["state"])
-        conditions.append(f"state IN ({', '.join('?' * len(states))})")
-        values += states
-    elif query.get("all") != "1" and "name" not in query and "fetched" not in query:
-        conditions.append("ended_at_s IS NULL")
-    if "owner" in query:
-        conditions.append("owner = ?")
-        values.append(_owner(request, context))
-    if "name" in query:
-        conditions.append("name = ?")
-        values.append(query["name"])
-    if "fetched" in query:
-        conditions.append("fetched = ? AND ended_at_s IS NOT NULL")
-        values.append(int(query["fetched"] == "1"))
-    if "before" in query:
-        conditions.append("id < ?")
-        values.append(int(number(query, "before", 0)))
-    return " AND ".join(conditions), values
+def _limit(request: web.Request) -> int:
+    return int(min(max(1, number(request.query, "limit", 1000)), LIST_MAX))
 
 
 def _states(text: str) -> list[str]:
@@ -82,7 +63,7 @@ def _states(text: str) -> list[str]:
 async def history(request: web.Request) -> web.Response:
     """Finished jobs since a time, newest first."""
     context = request.app[CONTEXT]
-    since, limit = number(request.query, "since_s", 0), int(min(number(request.query, "limit", 1000), LIST_MAX))
+    since, limit = number(request.query, "since_s", 0), _limit(request)
     condition, values = f"ended_at_s >= ? AND {sweep_jobs.NO_RUNNERS}", [since]
     owner = _owner(request, context)
     if owner is not None:

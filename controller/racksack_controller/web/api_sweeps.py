@@ -14,7 +14,7 @@ from racksack_controller.sweeps import ledger, ranking, reading
 from racksack_controller.sweeps.exporting import Export
 from racksack_controller.sweeps.manager import SweepError
 from racksack_controller.sweeps.reading import params_of_points
-from racksack_controller.web import sweeps
+from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.sweep_posts import job_file_of
@@ -41,28 +41,22 @@ def sweep_number(request: web.Request) -> int:
 
 @routes.get("/api/v1/sweeps")
 async def list_sweeps(request: web.Request) -> web.Response:
-    """Sweeps, newest first: `state`, `owner`, `name`, `limit`, `before`."""
+    """Sweeps, newest first: `state`, `owner`, `name`, `fetched`, `limit`, `before`."""
     context, query = request.app[CONTEXT], request.query
-    conditions, values = ["1"], list[object]()
-    if "state" in query:
-        states = [word.strip() for word in query["state"].lower().split(",")]
-        unknown = [word for word in states if word not in set(SweepState)]
-        if unknown:
-            raise refusal(f"state {unknown[0][:40]!r} is unknown; use {', '.join(SweepState)}", ExitCode.USAGE)
-        conditions.append(f"state IN ({', '.join('?' * len(states))})")
-        values += states
-    if "owner" in query:
-        conditions.append("owner = ?")
-        values.append(context.caller(request).name if query["owner"] == "me" else query["owner"])
-    if "name" in query:
-        conditions.append("name = ?")
-        values.append(query["name"])
-    if "before" in query:
-        conditions.append("id < ?")
-        values.append(int(number(query, "before", 0)))
+    states = _states(query["state"]) if "state" in query else None
+    owner = list_query.owner_of(query, context.caller(request).name)
+    condition, values = list_query.condition(query, owner, states, also_over=True)
     limit = int(min(max(1, number(query, "limit", 100)), LIST_MAX))
-    found = await sweeps.sweeps_where(context, " AND ".join(conditions), values, limit)
+    found = await sweeps.sweeps_where(context, condition, values, limit)
     return web.json_response([sweeps.view_of(context, one) for one in found])
+
+
+def _states(text: str) -> list[str]:
+    states = [word.strip() for word in text.lower().split(",")]
+    unknown = [word for word in states if word not in set(SweepState)]
+    if unknown:
+        raise refusal(f"state {unknown[0][:40]!r} is unknown; use {', '.join(SweepState)}", ExitCode.USAGE)
+    return states
 
 
 @routes.post("/api/v1/sweeps")

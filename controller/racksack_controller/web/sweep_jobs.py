@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.records import Job
-from racksack_controller.web import sweeps
+from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.api_sweeps import change, sweep_story
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
@@ -53,30 +53,12 @@ def for_sweep(handle: ForSweep) -> Callable[[Handler], Handler]:
 async def listed(context: Context, request: web.Request, owner: str | None, limit: int) -> list[View]:
     """The sweeps that belong into a list of jobs with this query."""
     query = request.query
-    conditions, values = ["1"], list[object]()
-    wanted: set[str] = set()
-    if "state" in query:
-        wanted = {word.strip().lower() for word in query["state"].split(",")}
-        states = sorted({sweeps.STATES[word] for word in wanted if word in sweeps.STATES})
-        conditions.append(f"state IN ({', '.join('?' * len(states))})")
-        values += states
-    elif query.get("all") != "1" and "name" not in query and "fetched" not in query:
-        conditions.append("ended_at_s IS NULL")
-    if owner is not None:
-        conditions.append("owner = ?")
-        values.append(owner)
-    if "name" in query:
-        conditions.append("name = ?")
-        values.append(query["name"])
-    if "fetched" in query:
-        conditions.append("fetched = ? AND ended_at_s IS NOT NULL")
-        values.append(int(query["fetched"] == "1"))
-    if "before" in query:
-        conditions.append("id < ?")
-        values.append(int(number(query, "before", 0)))
-    found = await sweeps.sweeps_where(context, " AND ".join(conditions), values, limit)
+    wanted = {word.strip().lower() for word in query.get("state", "").split(",")}
+    states = sorted({sweeps.STATES[word] for word in wanted if word in sweeps.STATES})
+    condition, values = list_query.condition(query, owner, states if "state" in query else None)
+    found = await sweeps.sweeps_where(context, condition, values, limit)
     views = await sweeps.as_jobs(context, found)
-    return [view for view in views if not wanted or view["state"] in wanted]
+    return [view for view in views if "state" not in query or view["state"] in wanted]
 
 
 async def ended_since(context: Context, since_s: float, owner: str | None, limit: int) -> list[View]:

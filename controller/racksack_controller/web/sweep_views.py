@@ -192,9 +192,7 @@ def sentence(view: Mapping[str, Any]) -> str:
         parts.append("speed not measured yet" if view["workers"] else "waits for room on a node")
     if view["state"] == SweepState.RUNNING:
         parts += [f"{one['node']}: {one['rest']['sentence']}" for one in view["nodes"] if one["rest"]]
-    if view["reason"]:
-        parts.append(view["reason"])
-    return ", ".join(parts)
+    return ", ".join(parts) + (f": {view['reason']}" if view["reason"] else "")
 
 
 def as_job(sweep: Sweep, progress: Progress, view: View, spool: Spool, *, fetched: bool) -> View:
