@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from racksack_agent import limit_choice, sessions
 from racksack_agent.home import Home
+from tests.agent.processes import wait_until
 from tests.agent.serving import Serve
 
 BIN = str(Path(sys.executable).parent)
@@ -43,8 +45,21 @@ def end_everything(path: Path) -> None:
         subprocess.run(["tmux", "-S", f"{socket}.tmux", "kill-server"], capture_output=True, check=False)
     Path(f"{socket}.tmux").unlink(missing_ok=True)
     if mount := limit_choice.memory_mount():
-        with suppress(FileNotFoundError):
-            Path(f"{mount}/racksack-{os.getuid()}-{sessions.home_key(home)}").rmdir()
+        ours = Path(f"{mount}/racksack-{os.getuid()}-{sessions.home_key(home)}")
+        wait_until(lambda: is_removed(ours))
+
+
+def is_removed(cgroup: Path) -> bool:
+    """Remove a cgroup; False while it is busy with what has just ended in it."""
+    try:
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 @pytest.fixture
