@@ -47,7 +47,7 @@ async def test_it_goes_on_elsewhere_and_comes_back(root: Path) -> None:
             progress = rig.app.sweeps.active[number].progress
             assert (progress.state, progress.done, progress.faults) == (SweepState.RUNNING, 0, 0)
             seen = view(rig, number)
-            assert f"waits for room on a node, b: {why}; " in sentence(seen)
+            assert f"waits for room on a node, no new runner on b: {why}; " in sentence(seen)
             assert "NO NEW RUNNER" in sweep_story(view_of(seen), None)
             assert f"b     {why}; " in sweep_story(view_of(seen), None)
         finally:

@@ -191,7 +191,7 @@ def sentence(view: Mapping[str, Any]) -> str:
     elif view["state"] == SweepState.RUNNING:
         parts.append("speed not measured yet" if view["workers"] else "waits for room on a node")
     if view["state"] == SweepState.RUNNING:
-        parts += [f"{one['node']}: {one['rest']['sentence']}" for one in view["nodes"] if one["rest"]]
+        parts += [f"no new runner on {one['node']}: {one['rest']['sentence']}" for one in view["nodes"] if one["rest"]]
     return ", ".join(parts) + (f": {view['reason']}" if view["reason"] else "")
 
 
