@@ -190,6 +190,19 @@ def test_plots_are_bounded_and_inside(connection: sqlite3.Connection, made: Swee
     assert heights == sorted(heights)
 
 
+def test_the_heat_map_of_a_sweep_that_runs_has_a_place_for_each_value(connection: sqlite3.Connection) -> None:
+    """Only points of a=5 and a=6 are done: they are drawn where they are on the whole axis."""
+    made = sweep(spec=GRID)
+    ledger.add_sweep(connection, made, progress(made))
+    done = range(24, 36)
+    ledger.add_segments(connection, 1, 0, 0, [segment(done, [measured(params_of(GRID, point)) for point in done])])
+    drawn = plots(connection, made, ranking.results_of(connection, made), pair=("a", "b"))
+    assert drawn is not None
+    assert drawn.heat is not None
+    assert (drawn.heat.columns, drawn.heat.rows) == (8, 3)
+    assert {column for column, *_ in drawn.heat.cells} == {4, 5}
+
+
 def test_plots_of_drawn_points(connection: sqlite3.Connection) -> None:
     spec = sweep_spec(
         axes=(Axis("k", (1, 2, 3), "x > 0.5"),),

@@ -14,12 +14,12 @@ import numpy as np
 from racksack_controller.core.sweep_records import Sweep
 from racksack_controller.sweeps import ranking, reading
 from racksack_controller.sweeps.numbers import is_drawn
-from racksack_controller.sweeps.scales import Column, Scale, places, text_of
+from racksack_controller.sweeps.scales import PLACES_DIGITS, SOME, Column, Scale, places, text_of
 
 DOTS_MAX = 400
 LINES_MAX = 160
 BEST_LINES = 20
-CELLS_MAX = 32
+CELLS_MAX = SOME
 BINS = 60  # places at which the best and the mean are drawn
 LEVELS = 10
 STEPS_MAX = 300
@@ -183,8 +183,8 @@ def _heat(
         return None
     (across, x), (up, y) = named[pair[0]], named[pair[1]]
     has = ~(np.isnan(x) | np.isnan(y))
-    columns, i = _cells(x[has])
-    rows, j = _cells(y[has])
+    columns, i = _cells(across, x[has])
+    rows, j = _cells(up, y[has])
     cells = np.full(columns * rows, -np.inf)
     np.maximum.at(cells, i * rows + j, worth[has])
     filled = np.flatnonzero(np.isfinite(cells))
@@ -205,11 +205,12 @@ def _heat(
     )
 
 
-def _cells(places: Column) -> tuple[int, Column]:
-    """Which cell each place falls into: one for each value where there are few."""
-    distinct, index = np.unique(np.round(places, 9), return_inverse=True)
-    if len(distinct) <= CELLS_MAX:
-        return max(1, len(distinct)), index
+def _cells(scale: Scale, places: Column) -> tuple[int, Column]:
+    """Which cell each place falls into: one for each value of the scale where it has few, also for one that no point
+    has yet.
+    """
+    if scale.places:
+        return len(scale.places), np.searchsorted(scale.places, np.round(places, PLACES_DIGITS))
     return CELLS_MAX, np.minimum((places * CELLS_MAX).astype(np.int64), CELLS_MAX - 1)
 
 

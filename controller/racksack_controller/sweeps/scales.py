@@ -17,6 +17,9 @@ from racksack_jobspecs.sweep.spec import Axis, Domain
 
 Column = Any
 
+SOME = 32  # values of a parameter that are told one by one
+PLACES_DIGITS = 9  # places that agree in so many are one
+
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """One parameter as a line from 0 to 1, with the words at its ends."""
@@ -25,6 +28,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     low: str
     high: str
     ticks: list[tuple[float, str]] = []  # of few values: where each is
+    places: list[float] = []  # of all its values, in order, where it has but some; an interval has none
 
 
 def places(connection: sqlite3.Connection, sweep: Sweep, points: Column) -> tuple[list[Scale], list[Column]]:
@@ -49,12 +53,13 @@ def places(connection: sqlite3.Connection, sweep: Sweep, points: Column) -> tupl
 def _scale(one: Axis | Domain) -> Scale:
     if isinstance(one, Domain):
         return Scale(name=one.name, low=text_of(one.low), high=text_of(one.high))
-    values = one.values
+    values, at = one.values, _on_axis(one)
+    found = np.unique(np.round(at, PLACES_DIGITS)).tolist() if len(values) <= SOME else []
     if is_ordered(one):
-        return Scale(name=one.name, low=text_of(min(values)), high=text_of(max(values)))  # type: ignore[type-var]
-    at = _on_axis(one)
+        low, high = min(values), max(values)  # type: ignore[type-var]
+        return Scale(name=one.name, low=text_of(low), high=text_of(high), places=found)
     ticks = [(float(at[index]), str(value)) for index, value in enumerate(values)] if len(values) <= 8 else []
-    return Scale(name=one.name, low=str(values[0]), high=str(values[-1]), ticks=ticks)
+    return Scale(name=one.name, low=str(values[0]), high=str(values[-1]), ticks=ticks, places=found)
 
 
 def _on_axis(axis: Axis) -> Column:
