@@ -185,7 +185,8 @@ def test_http_with_a_token(sweeps: Sweeps) -> None:
                        {"name": "kind", "values": ["x"]}],
         "optimization_type": "random", "max_iterations": 12, "metric": "score:max",
     }  # fmt: skip
-    assert sweeps.http("api/v1/sweeps", body)[0] == 403
+    status, told = sweeps.http("api/v1/sweeps", body)
+    assert (status, "Authorization: Bearer TOKEN" in told["error"]) == (403, True)
     assert sweeps.http("api/v1/sweeps", body, "wrong-token-of-a-test")[0] == 403
     assert sweeps.http("api/v1/sweeps", body, "another-token-of-a-test")[0] == 403, "nobody of that name is here"
     status, view = sweeps.http("api/v1/sweeps", body, TOKEN)

@@ -99,7 +99,7 @@ def _read_only(hosts: frozenset[str]) -> Middleware:
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Foreign host names are refused, so that no web page can reach this one by DNS rebinding."""
         if request.method not in ("GET", "HEAD") and not _may_write(request):
-            return _error("this address is for reading; use the racksack command", 403, ExitCode.REFUSED)
+            return _error(_refused_sentence(request), 403, ExitCode.REFUSED)
         origin = request.headers.get("Origin")
         if not _is_ours(request.host, hosts) or (origin is not None and not _is_ours(urlsplit(origin).netloc, hosts)):
             return _error("this host name is not one of this controller; see web.hosts", 403, ExitCode.REFUSED)
@@ -110,9 +110,21 @@ def _read_only(hosts: frozenset[str]) -> Middleware:
 
 def _may_write(request: web.Request) -> bool:
     """Whoever has a token may submit and change sweeps, and ask for servers; nothing else is done over TCP."""
+    return _is_for_tokens(request) and request.app[CONTEXT].caller(request).uid is not None
+
+
+def _is_for_tokens(request: web.Request) -> bool:
     path = request.path
-    is_open = path in ("/api/v1/sweeps", "/api/v1/scale") or path.startswith("/api/v1/sweeps/")
-    return is_open and request.app[CONTEXT].caller(request).uid is not None
+    return path in ("/api/v1/sweeps", "/api/v1/scale") or path.startswith("/api/v1/sweeps/")
+
+
+def _refused_sentence(request: web.Request) -> str:
+    if not _is_for_tokens(request):
+        return "this address is for reading; use the racksack command"
+    return (
+        "this needs a token of web.token_file, sent as `Authorization: Bearer TOKEN`; without one this address is for "
+        "reading, and the racksack command needs none"
+    )
 
 
 def _is_ours(netloc: str, hosts: frozenset[str]) -> bool:
