@@ -312,16 +312,12 @@ class Sweeps:
 
     async def stop(self, number: int, sentence: str) -> None:
         """Compute nothing more until it is resumed. Raises SweepError, StoreError."""
-        active = self._live(number)
-        if active.progress.state is SweepState.RUNNING:
-            await self._stepper.change(active, SweepState.STOPPED, sentence, sentence)
+        await self._stepper.change(self._live(number), SweepState.STOPPED, sentence, sentence)
         self._wake.set()
 
     async def cancel(self, number: int, sentence: str) -> None:
         """End it; what was computed stays. Raises SweepError, StoreError."""
-        active = self._live(number)
-        if active.progress.state not in SWEEP_FINAL:
-            await self._stepper.change(active, SweepState.CANCELLED, sentence, sentence)
+        await self._stepper.change(self._live(number), SweepState.CANCELLED, sentence, sentence)
         self._wake.set()
 
     async def resume(self, number: int, sentence: str) -> None:

@@ -294,10 +294,12 @@ class Stepper:
                 self._loop.post(ev.CancelRequested(number, f"the sweep is {active.progress.state}"))
 
     async def change(self, active: Active, state: SweepState, reason: str, sentence: str) -> None:
-        """An owner's wish: stop, resume or cancel. Raises StoreError."""
+        """An owner's wish: stop or cancel; nothing for a sweep that is over or so already. Raises StoreError."""
         async with active.lock:
             if active.is_stale:
                 raise StoreError(f"sweep {active.id} is about to be loaded again; ask once more")
+            if active.progress.state in SWEEP_FINAL or active.progress.state is state:
+                return
             now = self._clock()
             if state in SWEEP_FINAL:
                 await self._end(active, state, reason, now)

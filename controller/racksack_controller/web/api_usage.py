@@ -6,7 +6,7 @@ import time
 
 from aiohttp import web
 
-from racksack_controller.store import ended_attempts, last_attempts
+from racksack_controller.store import ended_attempts
 from racksack_controller.web.caller import number
 from racksack_controller.web.context import CONTEXT, job_id_of
 from racksack_controller.web.usage import job_usage, program_usage
@@ -21,10 +21,7 @@ async def usage_of_job(request: web.Request) -> web.Response:
     """What a job's latest attempt used of what it asked for."""
     context = request.app[CONTEXT]
     job = await context.job(job_id_of(request))
-    current = context.state.attempts.get(job.attempt_key)
-    ranks = context.state.ranks(current) if current is not None else []
-    if not ranks and job.attempt:
-        ranks = (await context.store.read(lambda connection: last_attempts(connection, [job])))[job.id]
+    ranks = (await context.ranks_of([job]))[job.id]
     return web.json_response(job_usage(job, ranks, context.state.history, time.time()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -102,18 +102,29 @@ class Context(msgspec.Struct):
 
     async def job_views(self, jobs: list[Job]) -> list[View]:
         """Views of jobs with their latest attempts; the first waiting ones with the reason."""
-        stored = [job for job in jobs if job.attempt and job.attempt_key not in self.state.attempts]
-        attempts: dict[int, list[Attempt]] = {}
-        if stored:
-            attempts = await self.store.read(lambda connection: last_attempts(connection, stored))
+        ranks = await self.ranks_of(jobs)
         now, explained, views = time.time(), 0, []
         for job in jobs:
-            current = self.state.attempts.get(job.attempt_key)
-            ranks = self.state.ranks(current) if current is not None else attempts.get(job.id, [])
             explain = job.state in ACTIVE or explained < WHY_FOR
             explained += job.state not in ACTIVE
-            views.append(job_view(job, ranks, self.state, self.spool, now, self.loop.policy if explain else None))
+            views.append(
+                job_view(job, ranks[job.id], self.state, self.spool, now, self.loop.policy if explain else None)
+            )
         return views
+
+    async def ranks_of(self, jobs: Sequence[Job]) -> dict[int, list[Attempt]]:
+        """The ranks of the latest attempt of each job, by job id; none before the first."""
+        ranks = {job.id: self._ranks_in_memory(job) for job in jobs}
+        stored = [job for job in jobs if job.attempt and not ranks[job.id]]
+        if stored:
+            ranks |= await self.store.read(lambda connection: last_attempts(connection, stored))
+        return ranks
+
+    def _ranks_in_memory(self, job: Job) -> list[Attempt]:
+        """None where one has left memory: those of an ended gang go in turn."""
+        current = self.state.attempts.get(job.attempt_key)
+        ranks = self.state.ranks(current) if current is not None else []
+        return ranks if current is not None and len(ranks) == current.ranks else []
 
 
 CONTEXT = web.AppKey("context", Context)
