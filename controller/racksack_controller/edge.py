@@ -20,6 +20,7 @@ from racksack_controller.job_env import job_env
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import GpuGrant, LaunchOrder, Node
+from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
 
 log = logging.getLogger("racksack.edge")
@@ -93,7 +94,7 @@ class NodeEdge:
                 await self._remove(node, group)
             else:
                 await self._stop(node, group)
-        except NodeError as error:
+        except (NodeError, StoreError) as error:
             self._failed(group, str(error))
         except Exception as error:  # an action must end in an event, or it would stay under way for ever
             log.exception("%s on %s failed in an unforeseen way", kind.__name__, node_name)
