@@ -266,6 +266,18 @@ async def test_a_long_gap_of_a_node_that_was_off_all_the_while_is_an_estimate(be
     assert row.always_j == pytest.approx(7230 * 100)
 
 
+async def test_what_a_sensor_taught_before_a_long_gap_counts_in_it(bench: Bench) -> None:
+    """After a start the sensor has not been read yet, when the gap is filled."""
+    bench.sensor, bench.unchanged_since = 140.0, START_S - 60
+    await bench.after(0)
+    await bench.after(30)
+    bench.sensor = None
+    await after_a_gap(bench, 7200)
+    row = await bench.row()
+    assert row.joules == pytest.approx(7230 * 140)
+    assert row.sensor_j == pytest.approx(30 * 140)
+
+
 async def test_a_long_gap_of_a_node_that_ran_on_is_an_estimate_and_its_jobs_bear_their_part(bench: Bench) -> None:
     bench.sensor, bench.unchanged_since = 200.0, START_S - 60
     bench.begin(1, cpus=16)

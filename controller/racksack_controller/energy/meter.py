@@ -16,6 +16,7 @@ from functools import partial
 from time import time
 
 import msgspec
+from msgspec.structs import replace
 
 from racksack_controller.core.state import Attempt, Changes, State
 from racksack_controller.energy import store as table
@@ -200,8 +201,8 @@ class Meter:
         idle = self._idle_after(before, machine, seen, idle=not used and was_on and is_on)
         if known and before is not None:
             watts = (before.watts + seen.watts) / 2 if seen.source is Source.SENSOR else seen.watts
-            if gap and not was_on:
-                watts = before.watts  # what it drew while it was off
+            if gap and seen.is_estimate:
+                watts = _gap_watts(before, machine, sum(used.values()), was_on=was_on)
             self._account(node, machine, Span(since, now, watts, gap or seen.is_estimate, was_on), used)
         if span_s >= 0 or before is None:
             now_draw = draw(machine, is_on=is_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
@@ -292,6 +293,16 @@ class Meter:
             earlier = before or Pace(0.0, began, 0.0)
             cores = max(0.0, use.cpu_s - earlier.cpu_s) / max(0.1, at_s - earlier.at_s)
             self._paces[key] = Pace(use.cpu_s, at_s, cores)
+
+
+def _gap_watts(before: Reading, machine: Machine, used: float, *, was_on: bool) -> float:
+    """What a node drew in a long gap, as far as a sensor taught before it: off, or idle and with so many cores busy."""
+    if not was_on:
+        return before.watts
+    if before.idle_watts is None:
+        return machine.watts_at(used)
+    most = before.idle_watts + machine.most - machine.idle
+    return replace(machine, idle_watts=before.idle_watts, max_watts=most).watts_at(used)
 
 
 def _sum(first: JobEnergy | None, second: JobEnergy) -> JobEnergy:
