@@ -44,6 +44,7 @@ class Fetched:
     size_bytes: int = 0
     kept: list[str] = field(default_factory=list)  # local files that differ and were not replaced
     error: str | None = None
+    deleted: bool = False  # the error is that the controller's copy was deleted after an earlier fetch
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,10 @@ def _place(client: Client, job: JobView, arrived: Path, wish: Wish, missing: str
     """Put one arrived folder where the user wants it and tell the controller."""
     result = Fetched(job, wish.into / folder_name(job))
     if missing is not None or not arrived.is_dir():
+        result.deleted = job.fetched and client.job(job.id).results_deleted
         result.error = missing or "there is no return folder on the controller"
+        if result.deleted:
+            result.error = "its results were fetched before, and the controller's copy was deleted then"
         return result
     result.files, result.size_bytes = _measure(arrived)
     try:

@@ -64,6 +64,7 @@ class JobDetails(JobView, frozen=True, kw_only=True):
     events: list[dict[str, Any]] = []
     result: dict[str, Any] | None = None
     energy: Energy | None = None
+    results_deleted: bool = False  # by `fetch-results --delete-after`; also the logs are gone then
 
 
 class Used(msgspec.Struct, frozen=True):

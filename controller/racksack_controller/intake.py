@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import time
 import uuid
 from collections import OrderedDict
@@ -24,6 +23,7 @@ from racksack_controller.core.place import could_ever_hold
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
 from racksack_controller.dropped import Identity
+from racksack_controller.garbage import remove_tree
 from racksack_controller.ingest import IngestError, IngestPostponed
 from racksack_controller.loop import Loop
 from racksack_controller.partitions import settled
@@ -328,10 +328,10 @@ class Intake:
         return self._projects.may_refer(digest, owner)
 
     async def mark_fetched(self, job: Job, *, delete: bool) -> None:
-        """The owner has the results; with `delete` the controller's copy goes."""
+        """The owner has the results; with `delete` the controller's copy goes, also when this is asked twice."""
         await self._store.write(lambda connection: save_fetched(connection, job))
         if delete:
-            await asyncio.to_thread(shutil.rmtree, self._spool.returned(job.id), ignore_errors=False)
+            await asyncio.to_thread(remove_tree, self._spool.returned(job.id))
 
 
 def _discard_all(files: list[DroppedFile]) -> None:

@@ -22,11 +22,16 @@ from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.core.gang import named, spokesman
 from racksack_controller.core.state import Attempt, Job
 from racksack_jobspecs.layout import Spool
-from racksack_jobspecs.states import JobState
+from racksack_jobspecs.states import FINAL, JobState
 
 RESULT = "result.json"
 HISTORY = "attempts"
 RANK_FOLDER = re.compile(r"rank-[0-9]+")
+
+
+def are_deleted(spool: Spool, job: Job) -> bool:
+    """Whether a finished job's results are gone because its owner, who has them, had the controller's copy deleted."""
+    return job.state in FINAL and job.fetched and not spool.returned(job.id).exists()
 
 
 class ReturnsError(Exception):

@@ -121,6 +121,31 @@ def test_cancelling(cli: Cli, work: Path, tmp_path: Path) -> None:
     assert (tmp_path / f"results/{number}-main/model.bin").exists()
 
 
+def test_results_that_were_deleted_are_said_to_be(cli: Cli, work: Path, home: Path) -> None:
+    number = cli("submit", work, "main.py", "--no-venv", "--parsable", "--wait").out.split()[0]
+    assert cli("fetch-results", number, "--delete-after").code == 0
+    for command in (("fetch-results", number), ("racksack", "logs", number)):
+        again = cli(*command)
+        assert again.code == 3, again.err
+        assert "deleted" in again.err
+    assert json.loads(cli("racksack", "status", number, "--json").out)["results_deleted"] is True
+    with Client(Target(str(home / "spool"), home=home)) as client:
+        client.act(int(number), "fetched", delete=True)  # as after an answer that was lost
+
+
+def test_logs_of_attempts_that_were_and_were_not(cli: Cli, work: Path) -> None:
+    (work / "count.sh").write_text("#!/bin/sh\necho this is $RACKSACK_ATTEMPT\nexit 1\n")
+    (work / "count.sh").chmod(0o755)
+    number = cli("submit", work, "count.sh", "--retries", "1", "--parsable", "-q").out.strip()
+    assert cli("racksack", "wait", number, "--timeout", "120s").code == 10
+    assert cli("racksack", "logs", number, "--attempt", "1").out == f"this is {number}.1\n"
+    assert cli("racksack", "logs", number, "--attempt", "2").out == f"this is {number}.2\n"
+    never = cli("racksack", "logs", number, "--attempt", "3")
+    assert never.code == 3, never.err
+    assert "has no attempt 3; its last one is 2" in never.err
+    assert not never.out
+
+
 def test_never_runnable_and_bad_specs_send_nothing(cli: Cli, work: Path, home: Path) -> None:
     before = sorted((home / "spool/snapshots").iterdir())
     (work / "new").write_text("new content")

@@ -169,5 +169,5 @@ def _code(results: Sequence[Fetched]) -> ExitCode:
     if not failed and not conflicts:
         return ExitCode.OK
     if len(failed) == len(results):
-        return ExitCode.TRANSFER
+        return ExitCode.NOT_FOUND if all(result.deleted for result in failed) else ExitCode.TRANSFER
     return ExitCode.REFUSED if len(conflicts) == len(results) else ExitCode.PARTIAL

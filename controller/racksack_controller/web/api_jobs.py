@@ -15,6 +15,7 @@ from racksack_controller.core.why import why_job
 from racksack_controller.energy.report import job_energy_view
 from racksack_controller.energy.store import energy_of_job
 from racksack_controller.nodes.errors import NodeError
+from racksack_controller.returns import are_deleted
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web import list_query, sweep_jobs
 from racksack_controller.web.caller import body_of, number, refusal, text_of
@@ -107,6 +108,7 @@ async def job_story(context: Context, job: Job, *, private: bool) -> View:
         "attempts": [attempt_view(attempt) for attempt in current],
         "events": [{"at_s": line.at_s, "sentence": line.sentence, "node": line.node} for line in lines],
         "energy": await _energy(context, job),
+        "results_deleted": are_deleted(context.spool, job),
     }
 
 

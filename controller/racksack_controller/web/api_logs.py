@@ -10,10 +10,10 @@ from aiohttp import web
 from racksack_controller.core.records import attempt_key
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.nodes.errors import AgentError, NodeError
-from racksack_controller.returns import ready_rank
+from racksack_controller.returns import are_deleted, ready_rank
 from racksack_controller.web.caller import forbidden, number, refusal
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
-from racksack_jobspecs.states import ACTIVE, WAITING, ExitCode
+from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode
 
 STREAMS = ("stdout", "stderr", "env", "times")
 CHUNK_BYTES_MAX = 1024**2
@@ -46,6 +46,11 @@ async def logs(request: web.Request) -> web.Response:
     which = Which(stream, int(number(request.query, "attempt", 0)) or None, int(number(request.query, "rank", 0)))
     if which.rank and which.rank >= job.spec.gang:
         raise refusal(f"job {job.id} has no rank {which.rank}; its last one is {job.spec.gang - 1}", ExitCode.NOT_FOUND)
+    if which.attempt is not None and which.attempt > job.attempt:
+        last = f"its last one is {job.attempt}" if job.attempt else "it was not started yet"
+        raise refusal(f"job {job.id} has no attempt {which.attempt}; {last}", ExitCode.NOT_FOUND)
+    if are_deleted(context.spool, job):
+        raise refusal(f"the logs of job {job.id} were deleted after its results were fetched", ExitCode.NOT_FOUND)
     data, after, ended = await _until_something(context, job, which, offset, limit, wait_s)
     headers = {"Racksack-Offset": str(after), "Racksack-Ended": str(int(ended)), "X-Content-Type-Options": "nosniff"}
     return web.Response(body=data, headers=headers, content_type="text/plain", charset="utf-8")
@@ -96,8 +101,12 @@ def _current(context: Context, job: Job, which: Which) -> Attempt | None:
 
 def _folder(context: Context, job: Job, which: Which) -> Path:
     final = context.spool.returned(job.id)
-    earlier = final / "attempts" / str(which.attempt)
-    folder = earlier if which.attempt is not None and earlier.is_dir() else final
+    folder = final
+    if which.attempt is not None:
+        earlier = final / "attempts" / str(which.attempt)
+        # Until a later attempt has come back, the folder is that of the one before it.
+        is_earlier = which.attempt != job.attempt and job.state in FINAL
+        folder = earlier if is_earlier or earlier.is_dir() else final
     return folder / f"rank-{which.rank}" if which.rank else folder
 
 
