@@ -62,6 +62,10 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
 
 def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | None) -> dict[str, Value]:
     kind, count = options["search"], options["count"]
+    if options["grid"]:
+        if kind not in (None, "grid") or options["random"] is not None:
+            raise UsageError("--grid stands for --search grid; give one search")
+        kind = "grid"
     if options["random"] is not None:
         if kind not in (None, "random") or count is not None:
             raise UsageError("--random N stands for --search random --count N; give one of the two")

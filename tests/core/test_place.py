@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -160,3 +161,16 @@ def test_begin_times_are_kept() -> None:
     assert [placed.job for placed in bench.place()] == [1]
     bench.now = 12_000.0
     assert [placed.job for placed in bench.place()] == [2]
+
+
+@pytest.mark.parametrize(("one", "other"), [("n1", "n10"), ("n10", "n1"), ("r1", "r1.local"), ("gpu-1", "gpu")])
+def test_a_name_that_begins_like_another_is_another_node(one: str, other: str) -> None:
+    bench = filled([node(one, labels=("fast",)), node(other, labels=("faster",))], [])
+    bench.submit(job(1, nodes=(one,)), job(2, exclude=(one,)), job(3, labels=("fast",)), job(4, labels=("faster",)))
+    assert {placed.job: placed.node for placed in bench.place()} == {1: one, 2: other, 3: one, 4: other}
+    bench.happen(ev.DrainRequested(one, "new disk"))
+    bench.submit(job(5), job(6, nodes=(one,)))
+    assert [(placed.job, placed.node) for placed in bench.place()] == [(5, other)]
+    assert bench.state.nodes[other].drain is None
+    bench.happen(ev.ResumeRequested(one))
+    assert [(placed.job, placed.node) for placed in bench.place()] == [(6, one)]

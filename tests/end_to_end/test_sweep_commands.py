@@ -62,6 +62,8 @@ def test_programs_that_are_not_there_are_refused_each_time(site: Site, project: 
 def test_wishes_that_cannot_be_met_are_told_by_the_words_that_were_typed(site: Site, project: Path) -> None:
     said = run(site, project, "f.py:double", "-p", "x=1:3", "--ramdisk", "gone", code=2).stderr
     assert "there is no gone, which stage_in_ram (--ramdisk) names" in said
+    said = run(site, project, "f.py:double", "-p", "x=1:3", "--grid", "--random", "2", code=2).stderr
+    assert said.endswith("--grid stands for --search grid; give one search\n")
     said = run(site, project, "f.py:double", "-p", "x=1:3", "--search", "tpe", code=2).stderr
     assert said == "--search: tpe draws points; say how many, such as {kind: tpe, count: 500} (--count 500)\n"
 

@@ -47,6 +47,7 @@ space_options = shared.together(  # what is computed
     click.option("--jobs", metavar="FILE", help="A JSON list of jobs: job_id, script, args; or groups of them."),
     click.option("--space", metavar="FILE", help="Parameters, where and search from a YAML or JSON file."),
     click.option("--search", metavar="KIND", help="grid, random, lhs, sobol, tpe, cmaes, ga. [grid]"),
+    click.option("--grid", is_flag=True, help="All combinations: --search grid, which is the default."),
     click.option("--random", metavar="N", type=int, help="N random combinations, none twice."),
     click.option("--count", metavar="N", type=int, help="How many points a search draws."),
     click.option("--seed", metavar="N", type=int, help="The same seed draws the same points. [0]"),
