@@ -92,3 +92,11 @@ def test_points_without_a_number(site: Site, project: Path) -> None:
     assert "1 point\n" in said.stdout
     assert "1 point, 1 worker; " in said.stderr
     assert sweep(site, "top", "last").stdout == "no point has a number for v so far\n"
+
+
+def test_results_that_were_deleted_are_said_to_be(site: Site, project: Path) -> None:
+    run(site, project, "f.py:double", "-p", "x=1:3", "--metric", "v", "--name", "brought")
+    site.cli("fetch-results", "brought", "-o", "got", "--delete-after")
+    again = site.cli("fetch-results", "brought", "-o", "got", code=3)
+    assert "the controller's copy was deleted" in again.stderr
+    assert "3 of 3 points" in sweep(site, "top", "brought").stderr

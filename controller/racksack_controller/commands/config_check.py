@@ -14,10 +14,17 @@ from racksack_jobspecs.states import ExitCode
 
 
 @click.command("check", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_CONFIG)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--config", type=click.Path(path_type=Path), help="The same as FILE, as of `racksack controller`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(file: Path, as_json: bool) -> int:
+def command(file: Path | None, config: Path | None, as_json: bool) -> int:
     """Check a configuration file; exit code 2 when it has mistakes."""
+    if file is not None and config is not None:
+        raise click.UsageError("the file is given twice; write FILE or --config FILE")
+    return _check(file or config or Path(DEFAULT_CONFIG), as_json)
+
+
+def _check(file: Path, as_json: bool) -> int:
     try:
         config = load_config(file)
     except ConfigError as error:

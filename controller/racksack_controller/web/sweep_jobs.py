@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from aiohttp import web
 
 from racksack_controller.core.records import Job
+from racksack_controller.garbage import remove_tree
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.api_sweeps import change, sweep_story
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
@@ -93,7 +93,8 @@ async def show(context: Context, request: web.Request, found: Found) -> web.Resp
     story = await sweep_story(context, found, is_private=may_read)
     spec = sweep.spec if may_read else msgspec.structs.replace(sweep.spec, env={}, args=())
     shown = {"spec": msgspec.to_builtins(spec), "attempts": [], "events": story["events"], "energy": None}
-    return web.json_response({**view, **shown})
+    is_deleted = view["fetched"] and found[1].state in SWEEP_FINAL and not context.spool.returned(sweep.id).exists()
+    return web.json_response({**view, **shown, "results_deleted": is_deleted})
 
 
 def _moved(context: Context, before: Found) -> bool | None:
@@ -135,7 +136,7 @@ async def fetched(context: Context, request: web.Request, found: Found) -> web.R
         raise refusal(f"sweep {sweep.id} is {progress.state}; its results are not complete", ExitCode.REFUSED)
     await context.store.write(lambda connection: sweeps.save_fetched(connection, sweep.id, fetched=True))
     if (await body_of(request)).get("delete") is True:
-        await asyncio.to_thread(shutil.rmtree, context.spool.returned(sweep.id), ignore_errors=True)
+        await asyncio.to_thread(remove_tree, context.spool.returned(sweep.id))
     return await _answer(context, sweep.id)
 
 
