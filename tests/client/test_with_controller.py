@@ -293,3 +293,13 @@ def test_usage_of_jobs_and_programs_and_what_submit_says_of_it(cli: Cli, work: P
     assert "at most of 2d0h allowed; with --time-limit " in again.err
     assert cli("racksack", "usage", "1", "--project", "x").code == 2
     assert cli("racksack", "usage", "999999").code == 3
+
+
+def test_what_git_ignores_is_there_for_the_job(cli: Cli, work: Path) -> None:
+    (work / ".gitignore").write_text("data/\n")
+    (work / "data").mkdir()
+    (work / "data/table.csv").write_text("1,2\n")
+    (work / "reads.py").write_text("print(open('data/table.csv').read())\n")
+    ended = cli("submit", work, "reads.py", "--no-venv", "--follow")
+    assert ended.code == 0, ended.err
+    assert "1,2\n" in ended.out
