@@ -58,6 +58,7 @@ async def test_stop_and_resume(rig: Rig) -> None:
     await rig.reached(number, 20)
     await rig.app.sweeps.stop(number, "stopped by ann")
     await rig.until(lambda: not rig.app.state.jobs, "its runners have ended")
+    await rig.until(lambda: not rig.app.sweeps.active[number].leases, "their points are free again")
     stopped = await rig.progress(number)
     assert stopped.state is SweepState.STOPPED
     assert stopped.done < 400
