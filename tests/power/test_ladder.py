@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from racksack_controller.power import shutdown
 from racksack_controller.power.driver import (
     ONCE,
     Asks,
@@ -365,6 +366,13 @@ async def test_a_shutdown_with_a_moment_left_after_a_restart_has_the_time_to_pro
     assert world.asked == []
 
 
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at what runs on follow each other fast."""
+    monkeypatch.setattr(shutdown, "RUNNING_LOOK_EVERY_S", 0.05)
+
+
+@pytest.mark.usefixtures("looks_often")
 async def test_a_shutdown_that_nobody_was_asked_for_is_asked_for_as_soon_as_that_is_seen() -> None:
     world = World(on=True)
     bmc = Way("redfish", world)
@@ -383,6 +391,7 @@ async def test_a_shutdown_that_nobody_was_asked_for_is_asked_for_as_soon_as_that
     ]
 
 
+@pytest.mark.usefixtures("looks_often")
 async def test_a_system_that_goes_down_is_not_asked_again_although_it_still_answers() -> None:
     world = World(on=True)
     ssh = Way("ssh", world, knows_state=False)
