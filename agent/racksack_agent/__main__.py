@@ -8,12 +8,12 @@ if not __package__:  # started by its path: the package is found beside this fol
     sys.path.insert(0, __file__.rpartition("/")[0] + "/..")
 
 if sys.argv[1:2] == ["forkserver"]:
-    from racksack_agent.forkserver import main
+    from racksack_agent.supervisor.forkserver import main
 elif sys.argv[1:2] == ["sweep"]:
     from racksack_agent.sweep_runner.runner import main
 elif sys.argv[1:2] == ["shell"]:
-    from racksack_agent.shell import main
+    from racksack_agent.supervisor.shell import main
 else:
-    from racksack_agent.serve import main
+    from racksack_agent.serve.serve import main
 
 main(sys.argv[2:])

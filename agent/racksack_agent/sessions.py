@@ -16,7 +16,7 @@ import time
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from racksack_agent.home import AttemptFolder, Home
-from racksack_agent.panes import Pane, keeper
+from racksack_agent.supervisor.panes import Pane, keeper
 
 Started = Tuple[Dict[str, Pane], Dict[str, str]]
 

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from racksack.errors import UnreachableError as UnreachableError
     from racksack.errors import UsageError as UsageError
     from racksack.errors import WaitTimeoutError as WaitTimeoutError
-    from racksack.sweep_api import Sweep as Sweep
-    from racksack.sweep_api import find_sweep as find_sweep
-    from racksack.sweep_api import sweep as sweep
-    from racksack.sweep_api import sweeps as sweeps
+    from racksack.sweep_client.api import Sweep as Sweep
+    from racksack.sweep_client.api import find_sweep as find_sweep
+    from racksack.sweep_client.api import sweep as sweep
+    from racksack.sweep_client.api import sweeps as sweeps
     from racksack.views import FailedPoint as FailedPoint
     from racksack.views import JobDetails as JobDetails
     from racksack.views import JobView as JobView
@@ -55,7 +55,7 @@ _HOMES = {
         "UsageError",
         "WaitTimeoutError",
     ),
-    "racksack.sweep_api": ("Sweep", "find_sweep", "sweep", "sweeps"),
+    "racksack.sweep_client.api": ("Sweep", "find_sweep", "sweep", "sweeps"),
     "racksack.views": ("FailedPoint", "JobDetails", "JobView", "NodeView", "RankedPoint", "SweepView"),
 }
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from racksack.client import Client
-from racksack.draft import Value, spec_of_options
 from racksack.errors import RefusedError
+from racksack.submission.draft import Value, spec_of_options
 from racksack.views import JobDetails, JobView, NodeView
 from racksack_jobspecs.spec import JobSpec
 
@@ -165,7 +165,7 @@ def submit_spec(
     controller: str | Client | None = None,
 ) -> list[Job]:
     """Submit a job spec; an array has a job for each index. Raises as `submit`."""
-    from racksack import submission
+    from racksack.submission import submission
 
     client = connect(controller)
     prepared = submission.prepare(spec, project, include=include, exclude=exclude)

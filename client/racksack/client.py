@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from racksack import errors
-from racksack.connection import ANSWER_TIMEOUT_S, Answer, Connection
-from racksack.target import Target, choose
+from racksack.transport.connection import ANSWER_TIMEOUT_S, Answer, Connection
+from racksack.transport.target import Target, choose
 from racksack.views import (
     Accepted,
     Attach,
@@ -89,7 +89,7 @@ class Client:
         self, method: str, path: str, query: Mapping[str, object] | None, body: bytes | None, wait_s: float
     ) -> Answer:
         if not self._is_ready:
-            from racksack.embedded import ensure_running
+            from racksack.transport.embedded import ensure_running
 
             ensure_running(self.target)
             self._is_ready = True

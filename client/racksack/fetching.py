@@ -19,9 +19,9 @@ from typing import Literal
 
 from racksack.client import Client
 from racksack.errors import PartialTransferError, RacksackError
-from racksack.rsync import Progress, differing, transfer
-from racksack.target import Target
 from racksack.text import clean
+from racksack.transport.rsync import Progress, differing, transfer
+from racksack.transport.target import Target
 from racksack.views import JobView
 
 LOGS = ("stdout.log", "stderr.log", "env.log", "times.log", "result.json")

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from racksack.rsync import Progress
 from racksack.text import use_colour
+from racksack.transport.rsync import Progress
 
 _SHOWN_FROM_BYTES = 8 * 1024**2  # smaller transfers are over before a bar is read
 

@@ -20,28 +20,28 @@ from aiohttp import web
 from racksack_controller import returns
 from racksack_controller.checks.configuration import Loaded
 from racksack_controller.checks.doctor import Doctor
-from racksack_controller.config import Config, ConfigError, NodeConfig
-from racksack_controller.connector import Connector
+from racksack_controller.config.config import Config, ConfigError, NodeConfig
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
-from racksack_controller.edge import NodeEdge
+from racksack_controller.effects.attempts import NodeEdge
+from racksack_controller.effects.connector import Connector
+from racksack_controller.effects.power_nodes import PowerSide, answers_of
 from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
-from racksack_controller.intake import Intake
+from racksack_controller.intake.accept import Intake
+from racksack_controller.intake.projects import Projects
+from racksack_controller.intake.spool import SpoolLock, Watcher
 from racksack_controller.loop import Loop
+from racksack_controller.news import News
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.notify.notifier import Notifier
-from racksack_controller.power.side import PowerSide, answers_of
-from racksack_controller.projects import Projects
-from racksack_controller.spool import SpoolLock, Watcher
 from racksack_controller.store import Store, unfetched_finished
-from racksack_controller.sweeps.folder import finisher
 from racksack_controller.sweeps.manager import Sweeps
-from racksack_controller.sweeps.pace import Paces
-from racksack_controller.sweeps.searches import make_drawer
-from racksack_controller.web.changes import News
+from racksack_controller.sweeps.rate import Paces
+from racksack_controller.sweeps.results.return_folder import finisher
+from racksack_controller.sweeps.search.optuna_search import make_drawer
 from racksack_controller.web.context import Context
 from racksack_controller.web.server import address_of, own_hosts, serve_tcp, serve_unix
 from racksack_controller.web.tokens import Tokens

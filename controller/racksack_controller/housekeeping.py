@@ -7,8 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from racksack_controller.config import Keep
-from racksack_controller.ingest import collect_garbage
+from racksack_controller.config.config import Keep
+from racksack_controller.intake.ingest import collect_garbage
 from racksack_controller.store import Store, forget_snapshots, snapshots_in_use
 from racksack_jobspecs.layout import Spool
 

@@ -16,12 +16,12 @@ from racksack_controller.core import apply as applying
 from racksack_controller.core.actions import Action, AttemptAction, SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.events import Event
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.placing.preempt import preemptions
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power.apply import note_idle
 from racksack_controller.core.power.plan import plan_power
 from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy
-from racksack_controller.core.preempt import preemptions
 from racksack_controller.core.state import Changes, State
 from racksack_controller.store import Store, StoreError
 

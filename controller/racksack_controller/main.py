@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from racksack_controller.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
+from racksack_controller.config.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
+from racksack_controller.intake.spool import SpoolError, prepare
 from racksack_controller.memory import give_large_blocks_back
 from racksack_controller.nodes.settings import LocalSettings
-from racksack_controller.spool import SpoolError, prepare
 from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ExitCode

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
-from racksack_controller.core.gang import named, spokesman
+from racksack_controller.core.jobs.gang import named, spokesman
 from racksack_controller.core.state import Attempt, Job
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState

@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from racksack_controller.core.history import RunHistory
 from racksack_controller.core.power.records import NodePower, PowerLine
-from racksack_controller.core.share import OwnerUse
+from racksack_controller.core.queue.fair_share import OwnerUse
+from racksack_controller.core.queue.history import RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_jobspecs.states import FINAL
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import limit_choice, sessions
+from racksack_agent import sessions
 from racksack_agent.home import Home
+from racksack_agent.serve import limit_choice
 from tests.agent.processes import wait_until
 from tests.agent.serving import Serve
 

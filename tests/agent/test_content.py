@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import content, copying
-from racksack_agent.echo import Echo
-from racksack_agent.ending import StopRequest
 from racksack_agent.home import Home
 from racksack_agent.problems import PrepareError
-from racksack_agent.snapshots import Snapshots
+from racksack_agent.serve import digest as content
+from racksack_agent.serve.snapshots import Snapshots
+from racksack_agent.supervisor import copying
+from racksack_agent.supervisor.end import StopRequest
+from racksack_agent.supervisor.terminal_echo import Echo
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 from tests.agent.processes import listed
 

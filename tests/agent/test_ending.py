@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import limit_choice
+from racksack_agent.serve import limit_choice
 from tests.agent.processes import wait_until, with_word
 from tests.agent.serving import Refused, order
 

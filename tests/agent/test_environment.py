@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import building, environment, venvs
+from racksack_agent.supervisor import building, environment, venvs
 from tests.agent.conftest import BIN
 from tests.agent.processes import listed
 from tests.agent.serving import order

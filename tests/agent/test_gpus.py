@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import gpus
+from racksack_agent.serve import gpus
 
 DATA = Path(__file__).parent / "data"
 MIB = 1 << 20

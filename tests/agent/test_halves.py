@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import halves
 from racksack_agent.home import Home
+from racksack_agent.serve import unfinished
 from tests.agent.processes import wait_until
 from tests.agent.serving import Serve
 
@@ -45,11 +45,11 @@ def test_what_was_left_goes_when_one_begins_to_serve(home: Path, start_serve: Ca
 
 
 def test_what_a_living_process_is_at_stays(attempts: Path, home: Path) -> None:
-    mine = Path(halves.half_of(Home(str(home)).attempt("8.1")).path)
+    mine = Path(unfinished.half_of(Home(str(home)).attempt("8.1")).path)
     mine.mkdir()
     left = made_by(os.getpid(), 1, attempts)
     wait_until(lambda: not left.exists())
-    assert halves.left_behind(Home(str(home))) == []
+    assert unfinished.left_behind(Home(str(home))) == []
     assert mine.is_dir()
     mine.rmdir()
 
@@ -65,5 +65,5 @@ def test_a_folder_that_two_remove_at_once_is_no_mistake(tmp_path: Path, monkeypa
         real(path, **options)
 
     monkeypatch.setattr(os, "rmdir", rmdir)
-    halves.remove_tree(str(tmp_path / "tree"))
+    unfinished.remove_tree(str(tmp_path / "tree"))
     assert not (tmp_path / "tree").exists()

@@ -10,8 +10,9 @@ import os
 
 import pytest
 
-from racksack_agent import limit_choice, limits, starting
 from racksack_agent.home import Home
+from racksack_agent.serve import fork_client, limit_choice
+from racksack_agent.supervisor import limits
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_the_fork_server_is_started_in_a_scope(tmp_path):
     assert {"--scope", "--quiet", "--collect", "--property=Delegate=yes"} <= set(command)
     assert command[-3:] == ["--", "python3", "x"]
     assert any(word.startswith("--unit=racksack-") for word in command)
-    assert starting.command(choice)[-2:] == ["forkserver", "--scope"]
+    assert fork_client.command(choice)[-2:] == ["forkserver", "--scope"]
     assert limit_choice.scope_command("u", user=True)[1] == "--user"
 
 
@@ -115,5 +116,5 @@ def test_nothing_works(tmp_path, monkeypatch):
     choice = limit_choice.choose(Home(str(tmp_path)), None)
     assert choice.kind == "watch"
     assert choice.wrap(["x"]) == ["x"]
-    assert starting.command(choice)[-1] == "forkserver"
+    assert fork_client.command(choice)[-1] == "forkserver"
     assert choice.of("1.1") == {"kind": "watch", "path": ""}

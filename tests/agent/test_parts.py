@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import copying, cores, fetching, logins, records, sessions, signals
-from racksack_agent.echo import Echo
-from racksack_agent.ending import StopRequest
+from racksack_agent import records, sessions
 from racksack_agent.home import Home
 from racksack_agent.problems import PrepareError
+from racksack_agent.serve import cores, fetching, logins
+from racksack_agent.supervisor import copying, signals
+from racksack_agent.supervisor.end import StopRequest
+from racksack_agent.supervisor.terminal_echo import Echo
 from tests.agent.processes import listed
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import ram_shared, ramdisk
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.problems import PrepareError
+from racksack_agent.supervisor import ram_shared, ramdisk
 from tests.agent.processes import wait_until
 from tests.agent.serving import Serve
 from tests.agent.sweeps import Sweep, function, grid

@@ -17,10 +17,10 @@ import numpy as np
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
-from racksack_controller.core.fit import COSTS
-from racksack_controller.core.pack import Ints, dot_product, fewest_nodes, greedy, least_nodes
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.bin_packing import Ints, dot_product, fewest_nodes, greedy, least_nodes
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import Backfill, Policy, Rule
+from racksack_controller.core.rack.node_rules import COSTS
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.resources import Gpu, GpuRequest, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec

@@ -20,7 +20,7 @@ import numpy as np
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import Job, Node, State

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from racksack_controller.core.sweep_records import Progress, Sweep
+from racksack_controller.core.sweeps.records import Progress, Sweep
 from racksack_controller.store import Store, open_database
-from racksack_controller.sweeps import ledger, ranking
-from racksack_controller.sweeps.plots import plots
-from racksack_controller.sweeps.segments import POINTS_MAX, build
+from racksack_controller.sweeps.results import ledger, ranking
+from racksack_controller.sweeps.results.plots import plots
+from racksack_controller.sweeps.results.segments import POINTS_MAX, build
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import Axis, Metric, SweepSpec, Target
 

@@ -12,9 +12,9 @@ import pytest
 from racksack_controller.checks import doctor
 from racksack_controller.checks.configuration import Loaded
 from racksack_controller.checks.doctor import Doctor
-from racksack_controller.config import Config, NodeConfig
+from racksack_controller.config.config import Config, NodeConfig
+from racksack_controller.intake.spool import Watcher, prepare
 from racksack_controller.loop import Loop
-from racksack_controller.spool import Watcher, prepare
 from racksack_controller.store import Store
 from racksack_jobspecs.findings import Finding, Verdict
 from racksack_jobspecs.layout import Spool

@@ -14,7 +14,7 @@ from tests.client.stand_in import StandIn, serve
 from racksack.client import Client
 from racksack.errors import RacksackError, RefusedError, UnreachableError, WaitTimeoutError
 from racksack.following import Patience, follow_log, wait_for
-from racksack.target import Target
+from racksack.transport.target import Target
 
 
 def test_no_controller_is_exit_four(cli: Cli, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_mute_controller_is_given_up(controller: StandIn, tmp_path: Path) -> N
         (tmp_path / "mute").mkdir()
         mute.bind(str(tmp_path / "mute/controller.sock"))
         mute.listen()
-        from racksack.connection import Connection
+        from racksack.transport.connection import Connection
 
         connection = Connection(Target(str(tmp_path / "mute")))
         with pytest.raises(UnreachableError, match="silent for too long"):
@@ -174,7 +174,7 @@ def test_an_embedded_controller_that_cannot_start_says_why(
 def test_without_the_controllers_part_the_extra_is_named(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import racksack.embedded as embedded
+    import racksack.transport.embedded as embedded
 
     monkeypatch.setattr(embedded, "_NEEDED", ("a_package_that_nobody_has",))
     monkeypatch.setenv("RACKSACK_HOME", str(tmp_path / "home"))

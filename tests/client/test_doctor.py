@@ -13,10 +13,10 @@ import pytest
 from tests.client.conftest import Cli, Ended
 from tests.client.stand_in import StandIn
 
-from racksack import connection
 from racksack.client import Client
 from racksack.doctor import programs, settings
-from racksack.target import config_file
+from racksack.transport import connection
+from racksack.transport.target import config_file
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
 

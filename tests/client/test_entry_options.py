@@ -9,9 +9,9 @@ import pytest
 from tests.client.conftest import Cli
 from tests.client.stand_in import StandIn
 
-from racksack.draft import spec_of_options
-from racksack.entry_options import words_of
 from racksack.errors import UsageError
+from racksack.submission.draft import spec_of_options
+from racksack.submission.entry_options import words_of
 
 
 def test_only_the_comments_at_the_top_count(tmp_path: Path) -> None:

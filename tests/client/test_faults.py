@@ -14,7 +14,7 @@ import pytest
 from tests.client.conftest import Cli
 from tests.client.stand_in import StandIn
 
-from racksack.target import cache_folder
+from racksack.transport.target import cache_folder
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 NOBODY = 65534
@@ -46,8 +46,8 @@ def test_a_broken_upload_goes_on_where_it_stopped(
 
 
 def test_two_submissions_of_one_content_do_not_share_an_upload(project: Path) -> None:
-    from racksack.target import Target
-    from racksack.upload import upload_name
+    from racksack.submission.upload import upload_name
+    from racksack.transport.target import Target
 
     target = Target("/srv/spool")
     with upload_name(target, "d") as first, upload_name(target, "d") as second:
@@ -108,7 +108,7 @@ def test_unreadable_files_are_named_to_a_user_who_is_not_root() -> None:
         (folder / "closed").mkdir(mode=0)
         text = (
             "import os, sys; from pathlib import Path\n"
-            "from racksack.project import select; from racksack.errors import ProjectError\n"
+            "from racksack.submission.project import select; from racksack.errors import ProjectError\n"
             f"os.setuid({NOBODY})\n"
             "try: select(Path(sys.argv[1]))\n"
             "except ProjectError as error: print(error)\n"
@@ -123,7 +123,7 @@ def test_unreadable_files_are_named_to_a_user_who_is_not_root() -> None:
 def test_a_file_that_vanishes_while_it_is_read_is_one_sentence(
     cli: Cli, controller: StandIn, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from racksack import hash_cache
+    from racksack.submission import hash_cache
 
     original = hash_cache.read_entries
 
@@ -165,8 +165,8 @@ def test_a_cache_that_cannot_be_used_costs_time_only(
 
 def test_the_cache_notices_every_change(project: Path) -> None:
     """Also one that keeps size and modification time, and one right after the file was read."""
-    from racksack import hash_cache
-    from racksack.project import select
+    from racksack.submission import hash_cache
+    from racksack.submission.project import select
     from racksack_jobspecs.snapshot import digest_of, manifest_of
 
     known = hash_cache.Remembered()
@@ -180,8 +180,8 @@ def test_the_cache_notices_every_change(project: Path) -> None:
 
 
 def test_what_did_not_change_is_not_read_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from racksack import hash_cache
-    from racksack.project import select
+    from racksack.submission import hash_cache
+    from racksack.submission.project import select
 
     monkeypatch.setattr(hash_cache, "_RACY_NS", -(10**12))  # files of this moment count as settled
     known = hash_cache.Remembered()

@@ -16,10 +16,10 @@ import pytest
 from tests.client.conftest import Cli, Ended
 from tests.client.stand_in import StandIn, serve
 
-from racksack import ssh
 from racksack.client import Client
-from racksack.target import Target
-from racksack.upload import hand_in
+from racksack.submission.upload import hand_in
+from racksack.transport import ssh
+from racksack.transport.target import Target
 
 pytestmark = [
     pytest.mark.ssh,
@@ -322,7 +322,7 @@ def test_a_job_file_cut_short_is_never_handed_in(remote: StandIn, sshd: Path) ->
     target = Target(str(remote.spool), "rack")
     hand_in(target, "whole.yaml", "x" * 100)
     assert (remote.spool / "jobs/whole.yaml").read_text() == "x" * 100
-    from racksack import upload
+    from racksack.submission import upload
 
     argv = ["sh", "-c", upload._REMOTE_SCRIPT, "sh", str(remote.spool / "jobs"), ".cut.tmp", "cut.yaml", "100"]
     with pytest.raises(Exception, match="on rack"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from racksack.errors import RacksackError
-from racksack.sweep_sqlite import write_sqlite
+from racksack.sweep_client.sqlite import write_sqlite
 
 
 def line(point: int, params: dict[str, Any], metrics: dict[str, Any], failure: str | None = None) -> bytes:

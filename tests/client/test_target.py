@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from racksack.errors import UsageError
-from racksack.target import Target, choose, config_file, parse
+from racksack.transport.target import Target, choose, config_file, parse
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tests.client.conftest import Cli
 
 import racksack
 from racksack.client import Client
-from racksack.target import Target
+from racksack.transport.target import Target
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("tmux") is None and shutil.which("screen") is None, reason="needs tmux or screen"),

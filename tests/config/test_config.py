@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.config import (
+from racksack_controller.config.config import (
     Config,
     ConfigError,
     Defaults,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from racksack_controller import config_fields
-from racksack_controller.config import parse_config
-from racksack_controller.config_fields import (
+from racksack_controller.config import fields as config_fields
+from racksack_controller.config.config import parse_config
+from racksack_controller.config.fields import (
     CONFIG_FIELDS,
     DEFAULTS_FIELDS,
     GPU_FIELDS,
@@ -22,8 +22,8 @@ from racksack_controller.config_fields import (
     WATCH_FIELDS,
     WEB_FIELDS,
 )
-from racksack_controller.config_notify import NOTIFY_FIELDS
-from racksack_controller.config_partitions import PARTITION_FIELDS
+from racksack_controller.config.notify import NOTIFY_FIELDS
+from racksack_controller.config.partitions import PARTITION_FIELDS
 from racksack_jobspecs.schema import field_table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()

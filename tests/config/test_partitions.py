@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from racksack_controller.config import ConfigError, parse_config
+from racksack_controller.config.config import ConfigError, parse_config
 
 NODES = "nodes:\n  r1: {local: {}}\n  r2: {ssh: {host: h, user: u}, labels: [epyc], address: 10.0.0.2}\n"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.config import load_config
-from racksack_controller.config_power import JumpNodes, jump_nodes
+from racksack_controller.config.config import load_config
+from racksack_controller.config.power_nodes import JumpNodes, jump_nodes
 from racksack_controller.power.settings import IloSettings, IpmiSettings, SshSettings, WolSettings
 
 # c is reached through b and a, d wakes only by packets from b; e names the host of a instead of the node.

@@ -6,7 +6,7 @@ from typing import Any
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import Job, Node, State

@@ -6,8 +6,8 @@ import pytest
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.advice import advise
-from racksack_controller.core.history import History
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.queue.history import History
 from racksack_controller.core.why import why_job
 from racksack_controller.web.usage import job_usage, program_usage
 from racksack_jobspecs.states import JobState

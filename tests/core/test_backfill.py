@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.amounts import GPUS
-from racksack_controller.core.devices import GpuKind
-from racksack_controller.core.place import schedule
-from racksack_controller.core.plan import Plan
+from racksack_controller.core.placing.conservative_plan import Plan
+from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.placing.reserve import Outlook
+from racksack_controller.core.placing.room import Room
 from racksack_controller.core.policy import TEXTBOOK_EASY, Backfill, Policy
-from racksack_controller.core.reserve import Outlook
-from racksack_controller.core.room import Room
+from racksack_controller.core.rack.amounts import GPUS
+from racksack_controller.core.rack.devices import GpuKind
 from racksack_jobspecs.resources import GpuRequest
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import place
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing import place
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import DEFAULT, TEXTBOOK_EASY, Backfill, Policy
-from racksack_controller.core.profile import Profile
+from racksack_controller.core.rack.profile import Profile
 from racksack_controller.core.state import State
 from racksack_controller.simulate.invariants import check
 from racksack_jobspecs.resources import GpuRequest

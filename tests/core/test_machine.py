@@ -14,7 +14,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Action
 from racksack_controller.core.apply import apply, lose_unreachable, requeue_unstaged
 from racksack_controller.core.decide import decide, next_wake_s
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.simulate import invariants
 from racksack_jobspecs.spec import Dependency

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from racksack_controller.config_partitions import Partition
+from racksack_controller.config.partitions import Partition
 from racksack_controller.core import events as ev
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.why import never, why_job
-from racksack_controller.partitions import settled
+from racksack_controller.intake.partition_rules import settled
 from racksack_jobspecs.spec import JobSpec
 from tests.core.builders import Bench, job, node, report, request
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.place import capacity, demand, schedule
+from racksack_controller.core.placing.place import capacity, demand, schedule
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.state import Drain, Job, Node, State
 from racksack_controller.simulate import invariants

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.operator import objection, wished
 from racksack_controller.core.power.records import Phase, Wish
-from racksack_controller.core.power.wishes import objection, wished
 from racksack_controller.core.why import why_job, why_node
 from racksack_jobspecs.states import JobState
 from tests.core.builders import inventory, job, node, report, request

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racksack_controller.core.pack import Ints
-from racksack_controller.core.power.set import Bin, cheapest, holds
+from racksack_controller.core.placing.bin_packing import Ints
+from racksack_controller.core.power.cheapest_set import Bin, cheapest, holds
 
 
 def packs(items: list[tuple[int, int]], bins: list[Bin]) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.placing.preempt import PREEMPTIONS_MAX, preemptions
 from racksack_controller.core.policy import Backfill, Policy
-from racksack_controller.core.preempt import PREEMPTIONS_MAX, preemptions
 from racksack_controller.core.state import State
 from racksack_controller.core.why import why_job
 from racksack_controller.simulate import invariants

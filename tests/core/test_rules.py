@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.history import History, history_key
 from racksack_controller.core.policy import Policy, Rule
+from racksack_controller.core.queue.fair_share import Usage
+from racksack_controller.core.queue.history import History, history_key
 from racksack_controller.core.records import Ending
-from racksack_controller.core.share import Usage
 from racksack_controller.simulate import invariants
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request

@@ -2,7 +2,7 @@
 
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.records import Phase, Wish
-from racksack_controller.core.scale import scaled
+from racksack_controller.core.power.scale import scaled
 from tests.core.power_bench import PowerBench
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racksack_controller.core import sweep_rules, sweep_sizes
-from racksack_controller.core.sweep_ranges import Ranges, ranges_of
-from racksack_controller.core.sweep_records import Progress
+from racksack_controller.core.sweeps import rules
+from racksack_controller.core.sweeps import sizes as sweep_sizes
+from racksack_controller.core.sweeps.ranges import Ranges, ranges_of
+from racksack_controller.core.sweeps.records import Progress
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.sweep.spec import Chunking, SweepSpec, Target
 from tests.core.builders import inventory, job, node, request
@@ -86,41 +87,41 @@ def spec(**changes: Any) -> SweepSpec:
 def test_retries_wait_longer_each_time_and_end() -> None:
     waits = []
     for tries in range(1, 6):
-        failure = sweep_rules.after_failure(spec(retries=4, backoff_s=2.0), 7, tries, "error", "no", 0.1, "r1", 100.0)
+        failure = rules.after_failure(spec(retries=4, backoff_s=2.0), 7, tries, "error", "no", 0.1, "r1", 100.0)
         waits.append(failure.retry_at_s)
     assert waits == [102.0, 104.0, 108.0, 116.0, None]
 
 
 def test_a_point_that_ends_its_runners_is_found_and_given_up() -> None:
     points, losses = 1000, 1
-    while not sweep_rules.lost_for_good(spec(), losses, points):
-        points = sweep_rules.suspect_points(losses, points)
+    while not rules.lost_for_good(spec(), losses, points):
+        points = rules.suspect_points(losses, points)
         losses += 1
     assert points == 1
     assert losses <= 8
 
 
 def test_too_many_failures() -> None:
-    assert sweep_rules.too_many_failed(spec(), Progress(points=10, failed=10)) == ""
-    assert sweep_rules.too_many_failed(spec(fails_max=3), Progress(points=10, failed=3)) == ""
-    assert "more than the 3" in sweep_rules.too_many_failed(spec(fails_max=3), Progress(points=10, failed=4))
-    assert "10%" in sweep_rules.too_many_failed(spec(fails_share_max=0.1), Progress(points=10, failed=2))
+    assert rules.too_many_failed(spec(), Progress(points=10, failed=10)) == ""
+    assert rules.too_many_failed(spec(fails_max=3), Progress(points=10, failed=3)) == ""
+    assert "more than the 3" in rules.too_many_failed(spec(fails_max=3), Progress(points=10, failed=4))
+    assert "10%" in rules.too_many_failed(spec(fails_share_max=0.1), Progress(points=10, failed=2))
 
 
 def test_runners_that_end_badly() -> None:
-    assert sweep_rules.ended_badly(Progress(), JobState.FAILED, "no module x", was_ready=False) == "no module x"
-    assert sweep_rules.ended_badly(Progress(faults=1), JobState.OOM, "", was_ready=True) == ""
-    assert "3 runners in a row" in sweep_rules.ended_badly(Progress(faults=3), JobState.OOM, "", was_ready=False)
-    assert "20 runners in a row" in sweep_rules.ended_badly(Progress(faults=20), JobState.OOM, "", was_ready=True)
+    assert rules.ended_badly(Progress(), JobState.FAILED, "no module x", was_ready=False) == "no module x"
+    assert rules.ended_badly(Progress(faults=1), JobState.OOM, "", was_ready=True) == ""
+    assert "3 runners in a row" in rules.ended_badly(Progress(faults=3), JobState.OOM, "", was_ready=False)
+    assert "20 runners in a row" in rules.ended_badly(Progress(faults=20), JobState.OOM, "", was_ready=True)
 
 
 def test_as_many_runners_as_fit_and_are_needed() -> None:
     draft = job(resources=request(cpus=4))
     rack = [node("a"), node("b", inventory=inventory(cpus=9), connected=False), node("c", inventory=inventory(cpus=2))]
-    assert sweep_rules.places(draft, rack) == 4
+    assert rules.places(draft, rack) == 4
 
     def wanted(waiting: int, working: int = 0, **changes: Any) -> int:
-        return sweep_rules.runners_wanted(spec(**changes), waiting=waiting, slots=4, rack_places=4, working=working)
+        return rules.runners_wanted(spec(**changes), waiting=waiting, slots=4, rack_places=4, working=working)
 
     assert wanted(1000) == 4
     assert wanted(1000, runners_max=2) == 2

@@ -12,9 +12,9 @@ from racksack_controller.core.power import events as pe
 from racksack_controller.core.power.records import PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
+from racksack_controller.effects.proof import silence, until_up
 from racksack_controller.nodes.answering import answers
 from racksack_controller.nodes.settings import SshSettings
-from racksack_controller.power.proof import silence, until_up
 from racksack_jobspecs.resources import Inventory
 
 

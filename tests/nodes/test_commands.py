@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from racksack_controller.commands.node_add import NotAddedError, with_node
-from racksack_controller.config import load_config
+from racksack_controller.config.config import load_config
 from racksack_controller.nodes.settings import SshSettings
 from tests.nodes.sshd import Sshd
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from racksack_controller.config.power import parse_power
 from racksack_controller.power.build import Means, build_power
-from racksack_controller.power.config import parse_power
 from racksack_controller.power.ipmi_helper import IpmiHelper
 from racksack_controller.power.secret import Secret, SecretError
 from racksack_controller.power.settings import (

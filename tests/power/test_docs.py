@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from racksack_controller.power import fields
-from racksack_controller.power.config import parse_power
-from racksack_controller.power.config_drivers import KINDS
+from racksack_controller.config import plain_fields
+from racksack_controller.config.power import parse_power
+from racksack_controller.config.power_drivers import KINDS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "power-drivers.md"
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -28,8 +28,8 @@ def test_an_example(example: str) -> None:
 def test_every_setting_of_a_driver_is_documented(kind: str) -> None:
     section = PAGE.read_text().split(f"\n## {kind}\n")[1].split("\n## ")[0]
     common = PAGE.read_text().split("\n## redfish\n")[0]
-    mistakes: fields.Mistakes = []
-    block = fields.Fields({"host": "h", "url": "https://h", "mac": "52:54:00:77:00:01"}, kind, mistakes)
+    mistakes: plain_fields.Mistakes = []
+    block = plain_fields.Fields({"host": "h", "url": "https://h", "mac": "52:54:00:77:00:01"}, kind, mistakes)
     settings = KINDS[kind](block)
     assert dataclasses.is_dataclass(settings)
     for key in block._known:

@@ -8,14 +8,14 @@ from typing import cast
 
 import pytest
 
-from racksack_controller.connector import Connector
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pe
 from racksack_controller.core.power.records import Phase
+from racksack_controller.effects import bmc_poll
+from racksack_controller.effects.bmc_poll import Poller
+from racksack_controller.effects.connector import Connector
 from racksack_controller.loop import Loop
-from racksack_controller.power import poll
 from racksack_controller.power.driver import PowerReading
-from racksack_controller.power.poll import Poller
 from tests.power.test_ladder import Way, World
 from tests.power.test_power_edge import Scene
 
@@ -91,7 +91,7 @@ async def test_an_unforeseen_failure_does_not_end_the_looking(monkeypatch: pytes
             return await super().status(timeout_s)
 
     looks: list[int] = []
-    monkeypatch.setattr(poll, "POLL_SOON_S", 0.01)
+    monkeypatch.setattr(bmc_poll, "POLL_SOON_S", 0.01)
     scene, poller = polled(Broken("redfish", World(on=False)))
     task = asyncio.create_task(poller.run())
     async with asyncio.timeout(20):

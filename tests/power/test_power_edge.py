@@ -12,8 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from racksack_controller.config import load_config
-from racksack_controller.connector import Connector
+from racksack_controller.config.config import load_config
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Action, SwitchOff, SwitchOn
 from racksack_controller.core.apply import apply
@@ -22,11 +21,12 @@ from racksack_controller.core.power import events as pe
 from racksack_controller.core.power.records import Phase, PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
+from racksack_controller.effects.connector import Connector
+from racksack_controller.effects.power import Powered, PowerEdge
+from racksack_controller.effects.power_nodes import PowerSide
 from racksack_controller.loop import Loop
 from racksack_controller.power.build import NodePower
-from racksack_controller.power.edge import Powered, PowerEdge
 from racksack_controller.power.settings import PowerSettings
-from racksack_controller.power.side import PowerSide
 from racksack_controller.store import Store
 from racksack_jobspecs.resources import Inventory
 from tests.power import rigs

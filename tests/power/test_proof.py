@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from racksack_controller.power.proof import runs_on
+from racksack_controller.effects.proof import runs_on
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import json
 import sys
 from collections.abc import Sequence
 
+from racksack_controller.config.plain_fields import Mistakes
+from racksack_controller.config.power import parse_power
 from racksack_controller.power.build import Means, build_power
-from racksack_controller.power.config import parse_power
 from racksack_controller.power.driver import PowerDriver, PowerError, PowerReading
-from racksack_controller.power.fields import Mistakes
 from racksack_controller.power.ipmi_helper import IpmiHelper
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from racksack_controller.core.pack import UNPLACED, Ints, dot_product, fewest_nodes, greedy, least_nodes, place_most
+from racksack_controller.core.placing.bin_packing import (
+    UNPLACED,
+    Ints,
+    dot_product,
+    fewest_nodes,
+    greedy,
+    least_nodes,
+    place_most,
+)
 
 STEPS = 6000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.spool import DroppedFile, Watcher, prepare
+from racksack_controller.intake.spool import DroppedFile, Watcher, prepare
 from racksack_jobspecs.layout import Spool
 
 GOOD = "project: up1\nentrypoint: main.py\n"

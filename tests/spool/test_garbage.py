@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller import garbage
-from racksack_controller.config import Keep
-from racksack_controller.garbage import collect_garbage, remove_tree
+from racksack_controller.config.config import Keep
+from racksack_controller.intake import garbage
+from racksack_controller.intake.garbage import collect_garbage, remove_tree
 from racksack_jobspecs.layout import Spool
 from tests.spool.conftest import needs_root
 from tests.spool.test_ingest import make_project, take

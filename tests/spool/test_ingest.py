@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.copying import Faults, copy_tree
-from racksack_controller.ingest import Content, IngestError, IngestPostponed, check_spec, examine, keep, refer
-from racksack_controller.spool import prepare
+from racksack_controller.intake.copy_untrusted import Faults, copy_tree
+from racksack_controller.intake.ingest import Content, IngestError, IngestPostponed, check_spec, examine, keep, refer
+from racksack_controller.intake.spool import prepare
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.snapshot import digest_of, manifest_of

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.ingest import IngestError
-from racksack_controller.projects import Projects
-from racksack_controller.spool import prepare
+from racksack_controller.intake.ingest import IngestError
+from racksack_controller.intake.projects import Projects
+from racksack_controller.intake.spool import prepare
 from racksack_controller.store import Store
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import parse_job

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.dropped import DroppedFile, Heard, look
-from racksack_controller.rejecting import discard, finish_taken, reject
-from racksack_controller.spool import prepare
+from racksack_controller.intake.drop import DroppedFile, Heard, look
+from racksack_controller.intake.reject import discard, finish_taken, reject
+from racksack_controller.intake.spool import prepare
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.yamltext import Problem
 from tests.spool.conftest import GOOD, drop, needs_root

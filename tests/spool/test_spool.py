@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from racksack_controller.rejecting import reject
-from racksack_controller.spool import SpoolBusyError, SpoolError, SpoolLock, prepare
+from racksack_controller.intake.reject import reject
+from racksack_controller.intake.spool import SpoolBusyError, SpoolError, SpoolLock, prepare
 from racksack_jobspecs.layout import Spool
 from tests.spool.conftest import GOOD, needs_root
 from tests.spool.test_rejecting import PROBLEMS, seen
@@ -96,7 +96,7 @@ def test_outsiders_come_to_nothing(open_folder: Path) -> None:
 _UNPRIVILEGED = """
 import sys
 from pathlib import Path
-from racksack_controller.spool import prepare
+from racksack_controller.intake.spool import prepare
 from racksack_jobspecs.layout import Spool
 prepare(Spool(Path(sys.argv[1])), sys.argv[2])
 """
@@ -179,7 +179,7 @@ def test_one_controller_at_a_time(spool: Spool) -> None:
 
 def test_the_lock_of_a_killed_controller_is_free(spool: Spool) -> None:
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom racksack_controller.spool import SpoolLock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom racksack_controller.intake.spool import SpoolLock\n"
         "from racksack_jobspecs.layout import Spool\nlock = SpoolLock(Spool(Path(sys.argv[1])))\n"
         "print('held', flush=True)\ntime.sleep(600)"
     )

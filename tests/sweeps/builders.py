@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from racksack_agent.sweep_runner import columns, frames
-from racksack_controller.core.sweep_records import Progress, Sweep
-from racksack_controller.sweeps.segments import Segment, segment_of, split
+from racksack_controller.core.sweeps.records import Progress, Sweep
+from racksack_controller.sweeps.results.segments import Segment, segment_of, split
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec, Target, point_numbers

@@ -15,12 +15,12 @@ from typing import Any
 from racksack_agent.home import Home
 from racksack_agent.sessions import home_key, socket_folder
 from racksack_controller.app import App
-from racksack_controller.config import Config, Defaults, NodeConfig, Watch, Web
-from racksack_controller.core.sweep_ranges import Ranges
-from racksack_controller.core.sweep_records import Failure, Progress
+from racksack_controller.config.config import Config, Defaults, NodeConfig, Watch, Web
+from racksack_controller.core.sweeps.ranges import Ranges
+from racksack_controller.core.sweeps.records import Failure, Progress
+from racksack_controller.intake.spool import prepare
 from racksack_controller.nodes.settings import LocalSettings
-from racksack_controller.spool import prepare
-from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.results import ledger
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.snapshot import digest_of, manifest_of

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racksack_controller.sweeps import allowed as module
-from racksack_controller.sweeps import vectors
-from racksack_controller.sweeps.allowed import allowed
+from racksack_controller.sweeps.search import column_expressions
+from racksack_controller.sweeps.search import grid as module
+from racksack_controller.sweeps.search.grid import allowed
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec, Target, params_of, point_numbers
 
@@ -121,6 +121,6 @@ def test_a_mistyped_name_is_named() -> None:
 def test_an_expression_cannot_eat_the_machine() -> None:
     for text in ("9 ** 9 ** 9 ** 9", "'x' * 1000000000", "2 ** a ** a"):
         with pytest.raises(ValueError, match="has no value"):
-            vectors.evaluate(expressions.parse(text), {"a": 99999})
+            column_expressions.evaluate(expressions.parse(text), {"a": 99999})
         with pytest.raises(ValueError, match="has no value"):
             expressions.evaluate(expressions.parse(text), {"a": 99999})

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import numpy
 
-from racksack_controller.sweeps import ledger, ranking
-from racksack_controller.sweeps.numbers import numbered
+from racksack_controller.sweeps.results import ledger, ranking
+from racksack_controller.sweeps.search.numbering import numbered
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.spec import Environment
 from racksack_jobspecs.sweep.expressions import leaves_in

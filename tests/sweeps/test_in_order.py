@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racksack_controller.core.sweep_records import Chunk
+from racksack_controller.core.sweeps.records import Chunk
 from racksack_controller.store import open_database, open_snapshot
-from racksack_controller.sweeps import in_order, ledger
-from racksack_controller.sweeps.in_order import Extent, InOrder, windows_of
-from racksack_controller.sweeps.segments import build
+from racksack_controller.sweeps.results import ledger
+from racksack_controller.sweeps.results import windows as in_order
+from racksack_controller.sweeps.results.segments import build
+from racksack_controller.sweeps.results.windows import Extent, InOrder, windows_of
 from tests.sweeps.builders import progress, segment, sweep
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from racksack_controller.core import sweep_rests
 from racksack_controller.core.records import Drain, Job, Node
 from racksack_controller.core.state import State
-from racksack_controller.core.sweep_records import Rest
+from racksack_controller.core.sweeps import rests as sweep_rests
+from racksack_controller.core.sweeps.records import Rest
 from racksack_controller.sweeps import runner_jobs
 from racksack_controller.sweeps.active import Active
-from racksack_controller.sweeps.keeping import Runners, has_node
+from racksack_controller.sweeps.runner_plan import Runners, has_node
 from tests.core.builders import inventory, node
 from tests.sweeps.builders import progress, sweep, sweep_spec
 

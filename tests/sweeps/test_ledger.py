@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from racksack_controller.core.sweep_ranges import Ranges
-from racksack_controller.core.sweep_records import Chunk, Failure
+from racksack_controller.core.sweeps.ranges import Ranges
+from racksack_controller.core.sweeps.records import Chunk, Failure
 from racksack_controller.store import open_database
-from racksack_controller.sweeps import ledger
-from racksack_controller.sweeps.segments import FrameError, Segment, as_ranges, merge, split, without
+from racksack_controller.sweeps.results import ledger
+from racksack_controller.sweeps.results.segments import FrameError, Segment, as_ranges, merge, split, without
 from tests.sweeps.builders import ok_frame, progress, rows, segment, sweep
 
 values = st.one_of(

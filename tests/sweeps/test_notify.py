@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from racksack_controller.config import ConfigError, parse_config
-from racksack_controller.config_notify import Channel
-from racksack_controller.core.sweep_records import Progress, Sweep
+from racksack_controller.config.config import ConfigError, parse_config
+from racksack_controller.config.notify import Channel
+from racksack_controller.core.sweeps.records import Progress, Sweep
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.store import Store
-from racksack_controller.sweeps import ledger
+from racksack_controller.sweeps.results import ledger
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.sweep.states import SweepState
 

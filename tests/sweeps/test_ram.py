@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from racksack.sweep_text import sweep_story
+from racksack.sweep_client.text import sweep_story
 from racksack.views import SweepView
-from racksack_agent import ram_shared, ramdisk, records
+from racksack_agent import records
 from racksack_agent.home import Home
+from racksack_agent.supervisor import ram_shared, ramdisk
 from racksack_controller.web.sweep_views import sweep_view
 from tests.agent.test_ram_shared import Heedless
 from tests.sweeps.rig import Rig, over, running

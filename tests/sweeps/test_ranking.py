@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from racksack_controller.core.sweep_records import CONTROL, Failure, Sweep
+from racksack_controller.core.sweeps.records import CONTROL, Failure, Sweep
 from racksack_controller.store import open_database
-from racksack_controller.sweeps import ledger, ranking, reading
-from racksack_controller.sweeps.allowed import allowed
-from racksack_controller.sweeps.exporting import Export
-from racksack_controller.sweeps.plots import CELLS_MAX, DOTS_MAX, LINES_MAX, STEPS_MAX, plots
-from racksack_controller.sweeps.segments import build
+from racksack_controller.sweeps.results import ledger, ranking, tables
+from racksack_controller.sweeps.results.export import Export
+from racksack_controller.sweeps.results.plots import CELLS_MAX, DOTS_MAX, LINES_MAX, STEPS_MAX, plots
+from racksack_controller.sweeps.results.segments import build
+from racksack_controller.sweeps.search.grid import allowed
 from racksack_jobspecs.sweep.spec import Axis, Domain, Metric, Search, params_of
 from tests.sweeps.builders import progress, segment, sweep, sweep_spec
 
@@ -127,7 +127,7 @@ def test_the_control_run_stands_beside(connection: sqlite3.Connection, made: Swe
 )
 def test_the_best_of_any_values(values: list[float], count: int, is_max: bool) -> None:
     numbers = np.arange(len(values), dtype=np.int64)
-    found = reading.best(np.array(values, dtype=float), numbers, count, is_max=is_max).tolist()
+    found = tables.best(np.array(values, dtype=float), numbers, count, is_max=is_max).tolist()
     known = [place for place, value in enumerate(values) if not math.isnan(value)]
     assert found == sorted(known, key=lambda place: (-values[place] if is_max else values[place], place))[:count]
 
@@ -144,7 +144,7 @@ def test_the_best_of_very_many_values(shape: str, is_max: bool) -> None:
         "few levels": rng.integers(0, 4, count).astype(float),
     }[shape]
     numbers = rng.permutation(count).astype(np.int64)
-    found = reading.best(values, numbers, 50, is_max=is_max)
+    found = tables.best(values, numbers, 50, is_max=is_max)
     valid = np.flatnonzero(~np.isnan(values))
     keys = -values[valid] if is_max else values[valid]
     assert found.tolist() == valid[np.lexsort((numbers[valid], keys))[:50]].tolist()

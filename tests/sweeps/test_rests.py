@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from racksack.sweep_text import sweep_story
-from racksack_controller.core import sweep_rests
+from racksack.sweep_client.text import sweep_story
 from racksack_controller.core.records import Attempt
+from racksack_controller.core.sweeps import rests
 from racksack_controller.web.sweep_views import sentence
 from racksack_jobspecs.sweep.states import SweepState
 from tests.sweeps.rig import Rig, over, running
@@ -19,7 +19,7 @@ from tests.sweeps.test_running import SLOW
 
 @pytest.fixture(autouse=True)
 def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_rests, "FIRST_S", 0.5)
+    monkeypatch.setattr(rests, "FIRST_S", 0.5)
 
 
 def block(rig: Rig, node: str) -> str:

@@ -6,7 +6,7 @@ import csv
 import json
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.sweep_ranges import Ranges
+from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.sweep.spec import Axis, Chunking, Control, Metric, Range, Script, Target

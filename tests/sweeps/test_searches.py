@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from racksack_controller.core.sweep_records import Sweep
-from racksack_controller.sweeps.drawing import Drawer
-from racksack_controller.sweeps.samplers import SearchError, distinct_points
-from racksack_controller.sweeps.searches import make_drawer
+from racksack_controller.core.sweeps.records import Sweep
+from racksack_controller.sweeps.search.optuna_search import make_drawer
+from racksack_controller.sweeps.search.protocol import Drawer
+from racksack_controller.sweeps.search.samplers import SearchError, distinct_points
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.sweep.spec import Params
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, Optional, Sequence
 
-from racksack_agent import limits
+from racksack_agent.supervisor import limits
 from racksack_agent.sweep_runner.slot import Slot
 
 _SHARE = 0.9  # of the limit; the supervisor ends the attempt at 1.0

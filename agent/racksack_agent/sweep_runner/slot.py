@@ -15,7 +15,8 @@ import time
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional
 
-from racksack_agent import processes, variables
+from racksack_agent import processes
+from racksack_agent.supervisor import variables
 from racksack_agent.sweep_runner import frames, worker
 from racksack_agent.sweep_runner.batches import Batch
 

@@ -30,7 +30,7 @@ def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: b
         host = client.target.host
     argv = way.argv
     if host is not None:
-        from racksack import ssh
+        from racksack.transport import ssh
 
         argv = ssh.terminal_command(host, way.argv)
     if as_json:

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from racksack.cli import Lazy, LazyGroup, controller_option, json_option, open_client
-from racksack.connection import is_listening
 from racksack.text import clean, iso_local, print_json, say
+from racksack.transport.connection import is_listening
 from racksack_jobspecs.states import ExitCode
 
 _HERE = "racksack.commands.controller"
@@ -30,7 +30,7 @@ class ControllerGroup(LazyGroup):
 
 def _become_controller(args: list[str]) -> None:
     """Replace this process: signals and the service manager then deal with the controller itself."""
-    from racksack.embedded import check_installed
+    from racksack.transport.embedded import check_installed
 
     check_installed("this machine cannot run a controller")
     os.execv(sys.executable, [sys.executable, "-P", "-m", "racksack_controller", *args])  # noqa: S606 - an argument vector, no shell

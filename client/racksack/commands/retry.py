@@ -13,7 +13,7 @@ from racksack.text import clean, print_json
 
 if TYPE_CHECKING:
     from racksack.client import Client
-    from racksack.draft import Value
+    from racksack.submission.draft import Value
 
 
 @click.command("retry", context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +31,7 @@ def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | N
 
     With anything changed it is a new job of the same content, and the old one stays as it is.
     """
-    from racksack.option_values import environment, gpu_value
+    from racksack.submission.option_values import environment, gpu_value
 
     keys = ("cpus", "ram", "time_limit", "disk", "gang", "priority")
     changes: dict[str, Value | None] = {key: options[key] for key in keys}
@@ -54,7 +54,7 @@ def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | N
 
 def _changed(client: Client, job_id: int, given: dict[str, Value], env: dict[str, str], edit: bool) -> int:
     """Hand in a changed job of the same content; its id."""
-    from racksack.resubmission import changed, resubmit
+    from racksack.submission.resubmission import changed, resubmit
 
     job = client.job(job_id)
     return resubmit(client, changed(job, given, env, click.edit if edit else None))

@@ -11,7 +11,7 @@ from racksack.cli import controller_option, json_option, open_client
 from racksack.commands import shared
 
 if TYPE_CHECKING:
-    from racksack.submitting import JobWish
+    from racksack.submission.command import JobWish
 
 
 resource_options = shared.together(  # what the job needs
@@ -85,7 +85,7 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
     With a job file, its `project` is a folder on this machine, and options win over what it says. Lines such as
     `#JOB --cpus 16` at the top of ENTRY are options too, and those given here win.
     """  # noqa: D301 - \b keeps click from joining the lines
-    from racksack import submitting
+    from racksack.submission import command as submitting
 
     context = click.get_current_context()
     wish: JobWish = submitting.wish_of(_with_entry_file(context, options), context.meta["racksack.arguments"])
@@ -97,8 +97,8 @@ def _with_entry_file(context: click.Context, options: dict[str, Any]) -> dict[st
     """The options, with those that stand in the entry file."""
     if options["entrypoint"] is None:
         return options
-    from racksack.entry_options import merged
-    from racksack.submitting import inside
+    from racksack.submission.command import inside
+    from racksack.submission.entry_options import merged
 
     project = Path(options["project"]).expanduser()
     given = click.core.ParameterSource.COMMANDLINE

@@ -10,7 +10,7 @@ from racksack.cli import Lazy, LazyGroup, controller_option, json_option, open_c
 from racksack.commands import shared
 
 if TYPE_CHECKING:
-    from racksack.sweep_run import SweepWish
+    from racksack.sweep_client.run import SweepWish
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _SPACE, _LOOK, _ACT = "Begin", "Look", "Act"
@@ -129,8 +129,8 @@ def run_command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
     A function is called with the parameters and returns a dict of metrics. A program gets them as --name value, or
     where its words have {name}; its metrics are the last line of JSON that it prints, or metrics.json.
     """  # noqa: D301 - \b keeps click from joining the lines
-    from racksack import sweep_run
+    from racksack.sweep_client import run
 
-    wish: SweepWish = sweep_run.wish_of(options, click.get_current_context().meta["racksack.arguments"])
+    wish: SweepWish = run.wish_of(options, click.get_current_context().meta["racksack.arguments"])
     with open_client(controller) as client:
-        return sweep_run.run(client, wish)
+        return run.run(client, wish)

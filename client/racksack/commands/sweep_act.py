@@ -18,7 +18,7 @@ _REASON = click.option("--reason", metavar="TEXT", help="Kept with the sweep.")
 @controller_option
 def wait(sweep: str, quiet: bool, controller: str | None) -> int:
     """Show how a sweep goes on until it is over or stopped. The exit code: 0 done, 8 with failed points, 10 failed."""
-    from racksack.sweep_progress import follow
+    from racksack.sweep_client.progress import follow
 
     with open_client(controller) as client:
         return follow(client, sweep_id(client, sweep), quiet=quiet)

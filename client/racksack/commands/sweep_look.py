@@ -52,7 +52,7 @@ def status(
 def _all(client: Client, everything: bool, owner: str | None, as_json: bool) -> str | None:
     import msgspec
 
-    from racksack.sweep_text import sweeps_table
+    from racksack.sweep_client.text import sweeps_table
 
     found = client.sweeps(owner=owner, limit=1000 if everything else 20)
     if as_json:
@@ -64,7 +64,7 @@ def _all(client: Client, everything: bool, owner: str | None, as_json: bool) -> 
 def _one(client: Client, ids: Sequence[str], as_json: bool) -> str | None:
     import msgspec
 
-    from racksack.sweep_text import sweep_story
+    from racksack.sweep_client.text import sweep_story
 
     stories = []
     for word in ids:
@@ -89,7 +89,7 @@ def top(sweep: str, count: int, by: str | None, as_csv: bool, run: str, as_json:
     """Show the best points, also while the sweep runs; those of a control run stand beside them."""
     import msgspec
 
-    from racksack.sweep_text import ranking_columns, ranking_table
+    from racksack.sweep_client.text import ranking_columns, ranking_table
 
     with open_client(controller) as client:
         ranking = client.sweep_top(sweep_id(client, sweep), n=count, by=by, run=run)
@@ -129,7 +129,7 @@ def points(
     """Show the points that failed, with the reason; or one POINT with its parameters and metrics."""
     import msgspec
 
-    from racksack.sweep_text import failures_table
+    from racksack.sweep_client.text import failures_table
 
     if point is not None and (failed or waiting):
         raise click.UsageError("name a point, or ask for those that failed, not both")
@@ -157,7 +157,7 @@ def points(
 @controller_option
 def export(sweep: str, output: str | None, kind: str | None, run: str, controller: str | None) -> int:
     """Write all results, in the order of the points: number, parameters, metrics, seconds, and how a point failed."""
-    from racksack.sweep_export import kind_of, write
+    from racksack.sweep_client.export import kind_of, write
 
     with open_client(controller) as client:
         number = sweep_id(client, sweep)
@@ -177,7 +177,7 @@ def export(sweep: str, output: str | None, kind: str | None, run: str, controlle
 @controller_option
 def compare(first: str, second: str, count: int, by: str | None, as_json: bool, controller: str | None) -> int:
     """Put the best points of sweep A beside the points of sweep B that have the same parameters."""
-    from racksack.sweep_compare import compared, comparison_table
+    from racksack.sweep_client.compare import compared, comparison_table
 
     with open_client(controller) as client:
         one, other = sweep_id(client, first), sweep_id(client, second)

@@ -11,7 +11,7 @@ from racksack.doctor.programs import look_at_rsync, look_at_ssh
 from racksack.doctor.settings import look_at_settings
 from racksack.doctor.way import LOGIN_S, ask_controller, look_at_answer, look_at_login
 from racksack.errors import NotAllowedError, NotFoundError, RacksackError, UnreachableError
-from racksack.target import Target
+from racksack.transport.target import Target
 from racksack_jobspecs.findings import Finding, Verdict, failed, has_failed, not_looked_at, of_part, ok
 
 _ASKED_OF_CONTROLLER = ("controller", "nodes", "jobs")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from racksack.errors import UsageError
-from racksack.target import REMOTE_SPOOL, Target, choose_and_say, config_file
+from racksack.transport.target import REMOTE_SPOOL, Target, choose_and_say, config_file
 from racksack_jobspecs.findings import Finding, failed, ok, warning
 
 

@@ -6,9 +6,9 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from racksack import ssh
 from racksack.client import Client
 from racksack.errors import RacksackError
+from racksack.transport import ssh
 from racksack_jobspecs.findings import Finding, clock, failed, ok, warning
 
 LOGIN_S = 60.0

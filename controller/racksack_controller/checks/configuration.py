@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from racksack_controller.config import Config, ConfigError, NodeConfig
+from racksack_controller.config.config import Config, ConfigError, NodeConfig
 from racksack_jobspecs.findings import Finding, failed, ok, warning
 
 RELOADED = ("nodes", "partitions", "notify", "scheduling")  # what a reload puts to use; all else needs a restart

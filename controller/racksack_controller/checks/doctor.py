@@ -19,10 +19,10 @@ from racksack_controller.checks.node import check_node
 from racksack_controller.checks.spool import look_at_spool
 from racksack_controller.checks.store import LIMIT_S as STORE_S
 from racksack_controller.checks.store import StoreCheck
-from racksack_controller.config import Config
-from racksack_controller.connector import Connector
+from racksack_controller.config.config import Config
+from racksack_controller.effects.connector import Connector
+from racksack_controller.intake.watcher import Watcher
 from racksack_controller.loop import Loop
-from racksack_controller.watching import Watcher
 from racksack_jobspecs.findings import Finding, failed, not_looked_at, of_part, ok
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.units import format_duration

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from racksack_controller.core.gang import named
+from racksack_controller.core.jobs.gang import named
+from racksack_controller.core.queue.waiting import line_of
 from racksack_controller.core.state import Attempt, Job, State
-from racksack_controller.core.waiting import line_of
 from racksack_controller.core.why import never
 from racksack_jobspecs.findings import Finding, failed, not_looked_at, ok, warning
 from racksack_jobspecs.states import ACTIVE, JobState

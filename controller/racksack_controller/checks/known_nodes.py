@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from racksack_controller.checks.node import free_space
-from racksack_controller.connector import Connector
 from racksack_controller.core.state import Node, State
 from racksack_controller.core.why import why_node
+from racksack_controller.effects.connector import Connector
 from racksack_jobspecs.findings import Finding, Verdict, clock, failed, not_looked_at
 from racksack_jobspecs.states import NodeState
 from racksack_jobspecs.units import format_duration

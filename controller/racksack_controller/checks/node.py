@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from racksack_controller.checks.power import check_power
-from racksack_controller.config import Config, NodeConfig
+from racksack_controller.config.config import Config, NodeConfig
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.nodes.node import Hello, Node

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from racksack_controller.config import Config
+from racksack_controller.config.config import Config
+from racksack_controller.effects.power_means import means_of
 from racksack_controller.power.build import NodePower, build_power
 from racksack_controller.power.driver import CheckReport, PowerState
 from racksack_controller.power.ipmi_helper import IpmiHelper
-from racksack_controller.power.means import means_of
 from racksack_controller.power.settings import IloSettings, IpmiSettings, PowerSettings, RedfishSettings
 from racksack_jobspecs.findings import Finding, failed, ok, warning
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import yaml
 
-from racksack_controller.config import Config, ConfigError, load_config, parse_config
+from racksack_controller.config.config import Config, ConfigError, load_config, parse_config
 from racksack_controller.main import DEFAULT_CONFIG
 from racksack_controller.nodes import host_keys
 from racksack_controller.nodes.errors import NodeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from racksack_controller.core.history import History, RunHistory, RunUse, history_key_of
+from racksack_controller.core.queue.history import History, RunHistory, RunUse, history_key_of
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory

@@ -11,13 +11,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core import gang_apply
-from racksack_controller.core.gang import attempts_of, is_over
-from racksack_controller.core.postpone import delay, effect_failed
+from racksack_controller.core.jobs import gang_apply
+from racksack_controller.core.jobs.gang import attempts_of, is_over
+from racksack_controller.core.jobs.reports import outcome_of, take_report
+from racksack_controller.core.jobs.requeue import backoff_s, end_attempt, end_ranks, release_dependents, requeue_now
+from racksack_controller.core.jobs.retry_later import delay, effect_failed
 from racksack_controller.core.power import apply as power_apply
-from racksack_controller.core.power import wishes as power_wishes
-from racksack_controller.core.reported import outcome_of, take_report
-from racksack_controller.core.requeue import backoff_s, end_attempt, end_ranks, release_dependents, requeue_now
+from racksack_controller.core.power import operator as power_wishes
 from racksack_controller.core.state import Attempt, Drain, Node, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
 from racksack_jobspecs.units import format_duration

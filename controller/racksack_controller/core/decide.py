@@ -19,7 +19,7 @@ from racksack_controller.core.actions import (
     SwitchOff,
     SwitchOn,
 )
-from racksack_controller.core.gang import has_come, is_over, may_start
+from racksack_controller.core.jobs.gang import has_come, is_over, may_start
 from racksack_controller.core.power.records import Phase, boot_limit_s
 from racksack_controller.core.state import Attempt, Node, State, Stop
 from racksack_jobspecs.states import FINAL, JobState

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from racksack_controller.core import lifecycle
-from racksack_controller.core.amounts import CPUS, GPUS, RAM, demand_of
-from racksack_controller.core.backfill import Guard
-from racksack_controller.core.history import History, HistoryKey, RunHistory, history_key
-from racksack_controller.core.holds import Times
+from racksack_controller.core.placing.backfill import Guard
 from racksack_controller.core.power.policy import DEFAULT_POWER
 from racksack_controller.core.power.records import NodePower, Phase, PowerLine, PowerTraits, opens_s
-from racksack_controller.core.rack import Rack
+from racksack_controller.core.queue.fair_share import OwnerUse, Usage
+from racksack_controller.core.queue.history import History, HistoryKey, RunHistory, history_key
+from racksack_controller.core.queue.waiting import NO_LIMIT, Waiting
+from racksack_controller.core.rack.allocations import Times
+from racksack_controller.core.rack.amounts import CPUS, GPUS, RAM, demand_of
+from racksack_controller.core.rack.rack import Rack
 from racksack_controller.core.records import NOT_CONNECTED_YET, attempt_key
 from racksack_controller.core.records import Allocation as Allocation
 from racksack_controller.core.records import Attempt as Attempt
@@ -29,12 +31,10 @@ from racksack_controller.core.records import Node as Node
 from racksack_controller.core.records import Orphan as Orphan
 from racksack_controller.core.records import Part as Part
 from racksack_controller.core.records import Stop as Stop
-from racksack_controller.core.share import OwnerUse, Usage
-from racksack_controller.core.waiting import NO_LIMIT, Waiting
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
 
 if TYPE_CHECKING:
-    from racksack_controller.core.known import Known  # it is the scheduler's; the state only keeps it
+    from racksack_controller.core.placing.pass_memory import Known  # it is the scheduler's; the state only keeps it
 
 _SHOWN = {
     Phase.OFF: NodeState.OFF,

@@ -7,8 +7,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from racksack_controller.core import gang
-from racksack_controller.core.amounts import (
+from racksack_controller.core.jobs import gang
+from racksack_controller.core.placing.expect import Expectation, could_hold, expect
+from racksack_controller.core.placing.preempt import making_room
+from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.power.why import why_idle, why_power, why_waits
+from racksack_controller.core.queue.limits import Limits
+from racksack_controller.core.queue.waiting import Line, eligible_at_s, line_of
+from racksack_controller.core.rack.allocations import OVERDUE_S
+from racksack_controller.core.rack.amounts import (
     DISK,
     GPUS,
     MILLI,
@@ -19,16 +26,9 @@ from racksack_controller.core.amounts import (
     could_ever_hold,
     matching_gpus,
 )
-from racksack_controller.core.expect import Expectation, could_hold, expect
-from racksack_controller.core.holds import OVERDUE_S
-from racksack_controller.core.limits import Limits
-from racksack_controller.core.policy import DEFAULT, Policy
-from racksack_controller.core.power.why import why_idle, why_power, why_waits
-from racksack_controller.core.preempt import making_room
-from racksack_controller.core.rack import Bools
+from racksack_controller.core.rack.rack import Bools
 from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Job, Node, State
-from racksack_controller.core.waiting import Line, eligible_at_s, line_of
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.states import ACTIVE, JobState
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory

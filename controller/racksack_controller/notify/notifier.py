@@ -13,11 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from racksack_controller.config_notify import Channel
-from racksack_controller.core.sweep_records import CONTROL, Progress, Sweep
+from racksack_controller.config.notify import Channel
+from racksack_controller.core.sweeps.records import CONTROL, Progress, Sweep
 from racksack_controller.notify.ways import NotTold, tell
 from racksack_controller.store import Store, StoreError
-from racksack_controller.sweeps import ledger, ranking
+from racksack_controller.sweeps.results import ledger, ranking
 from racksack_jobspecs.units import format_duration
 
 log = logging.getLogger("racksack.notify")

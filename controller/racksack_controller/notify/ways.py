@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import aiohttp
 
-from racksack_controller.config_notify import Channel
+from racksack_controller.config.notify import Channel
 from racksack_controller.power.secret import Secret, SecretError
 
 LIMIT_S = 30.0

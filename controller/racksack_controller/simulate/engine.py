@@ -27,11 +27,11 @@ from racksack_controller.core.actions import (
 )
 from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.placing.preempt import preemptions
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.power.apply import note_idle
 from racksack_controller.core.power.plan import plan_power
-from racksack_controller.core.preempt import preemptions
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import State
 from racksack_controller.simulate.fleet import Fleet

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from racksack_controller.core.amounts import CPUS, MILLI, capacity, could_ever_hold
+from racksack_controller.core.rack.amounts import CPUS, MILLI, capacity, could_ever_hold
 from racksack_controller.core.records import Job, Node
 from racksack_controller.simulate.workload import Task, WorkloadError
 from racksack_jobspecs.resources import Inventory, ResourceRequest

@@ -9,11 +9,11 @@ from collections import Counter
 
 import numpy as np
 
-from racksack_controller.core.amounts import DIMENSIONS, MILLI, capacity, demand_of
-from racksack_controller.core.gang import job_state
+from racksack_controller.core.jobs.gang import job_state
 from racksack_controller.core.lifecycle import holds_resources
+from racksack_controller.core.queue.waiting import eligible_at_s
+from racksack_controller.core.rack.amounts import DIMENSIONS, MILLI, capacity, demand_of
 from racksack_controller.core.state import Allocation, State
-from racksack_controller.core.waiting import eligible_at_s
 from racksack_jobspecs.states import ACTIVE, JobState
 
 

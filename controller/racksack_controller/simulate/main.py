@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from racksack_controller.config import ConfigError, load_config
+from racksack_controller.config.config import ConfigError, load_config
 from racksack_controller.simulate import invariants
 from racksack_controller.simulate.engine import Faults, Outcome, Replay
 from racksack_controller.simulate.fleet import Fleet, size_of

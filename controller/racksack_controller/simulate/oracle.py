@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from racksack_controller.core.power.set import Bin, cheapest
+from racksack_controller.core.power.cheapest_set import Bin, cheapest
 from racksack_controller.simulate.engine import Outcome
 
 

@@ -12,11 +12,11 @@ from typing import Any, cast
 import numpy as np
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.amounts import CPUS, DIMENSIONS, MILLI, SLOTS, UNLIMITED_SLOTS
-from racksack_controller.core.holds import Hold, Holds, Times
-from racksack_controller.core.place import schedule
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.rack import Floats, Ints, Rack
+from racksack_controller.core.rack.allocations import Hold, Holds, Times
+from racksack_controller.core.rack.amounts import CPUS, DIMENSIONS, MILLI, SLOTS, UNLIMITED_SLOTS
+from racksack_controller.core.rack.rack import Floats, Ints, Rack
 from racksack_controller.core.records import Allocation, Node, Part
 from racksack_controller.core.state import State
 from racksack_jobspecs.resources import Inventory

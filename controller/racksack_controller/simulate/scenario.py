@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from racksack_controller.config import Config, NodeConfig
-from racksack_controller.config_power import jump_nodes, traits_of
+from racksack_controller.config.config import Config, NodeConfig
+from racksack_controller.config.power_nodes import jump_nodes, traits_of
 from racksack_controller.core.policy import DEFAULT, TEXTBOOK_EASY, Backfill, Policy
 from racksack_controller.core.power.records import PowerTraits
 from racksack_controller.core.records import Node

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from racksack_controller.core import sweep_rests
 from racksack_controller.core.records import Attempt, Job
-from racksack_controller.core.sweep_ranges import Ranges
-from racksack_controller.core.sweep_records import Chunk, Failure, Progress, Suspects, Sweep
-from racksack_controller.sweeps import ledger
-from racksack_controller.sweeps.drawing import Outcome
-from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.core.sweeps import rests
+from racksack_controller.core.sweeps.ranges import Ranges
+from racksack_controller.core.sweeps.records import Chunk, Failure, Progress, Suspects, Sweep
+from racksack_controller.sweeps.results import ledger
+from racksack_controller.sweeps.search.numbering import is_drawn
+from racksack_controller.sweeps.search.protocol import Outcome
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.sweep.spec import SweepSpec
 
@@ -148,7 +148,7 @@ class Active:
 
     def wakes_at_s(self, now: float) -> list[float]:
         """When something is due by itself (Unix times): a retry, the end of a node's rest."""
-        found = [self.next_retry_s(), sweep_rests.next_end_s(self.progress.rests, now)]
+        found = [self.next_retry_s(), rests.next_end_s(self.progress.rests, now)]
         return [at_s for at_s in found if at_s is not None]
 
     # Retries

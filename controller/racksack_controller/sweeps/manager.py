@@ -15,17 +15,18 @@ from msgspec.structs import replace
 from racksack_controller.core import events as ev
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import Attempt, Changes
-from racksack_controller.core.sweep_ranges import Ranges
-from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
+from racksack_controller.core.sweeps.ranges import Ranges
+from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
-from racksack_controller.sweeps import handing, ledger, reuse, runner_jobs
+from racksack_controller.sweeps import leases, runner_jobs
 from racksack_controller.sweeps.active import Active, Ended, Runner, load
-from racksack_controller.sweeps.drawing import Drawer, MakeDrawer
-from racksack_controller.sweeps.following import Follower
-from racksack_controller.sweeps.numbers import is_drawn
-from racksack_controller.sweeps.stepping import Stepper
+from racksack_controller.sweeps.follower import Follower
+from racksack_controller.sweeps.results import ledger, reuse
+from racksack_controller.sweeps.search.numbering import is_drawn
+from racksack_controller.sweeps.search.protocol import Drawer, MakeDrawer
+from racksack_controller.sweeps.step import Stepper
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
@@ -263,7 +264,7 @@ class Sweeps:
             for active in self.active.values():
                 wakes = True
                 if node.connected:
-                    handing.unfeed(active, node.name)
+                    leases.unfeed(active, node.name)
         if wakes or (self.active and changes.jobs):
             self._wake.set()
 

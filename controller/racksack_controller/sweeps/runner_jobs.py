@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from racksack_controller.core.records import Allocation, Job, Node
-from racksack_controller.core.sweep_records import CONTROL, Sweep
+from racksack_controller.core.sweeps.records import CONTROL, Sweep
 from racksack_controller.sweeps.active import slots_of
-from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.power import events as ev
+from racksack_controller.core.power.operator import objection, wished
 from racksack_controller.core.power.records import NodePower, Wish
-from racksack_controller.core.power.wishes import objection, wished
-from racksack_controller.core.scale import scaled
+from racksack_controller.core.power.scale import scaled
 from racksack_controller.energy import store as table
 from racksack_controller.energy.report import report
 from racksack_controller.store import jobs_by_id, power_story

@@ -7,13 +7,13 @@ import sqlite3
 import msgspec
 from aiohttp import web
 
-from racksack_controller.core.sweep_records import CONTROL, MAIN, Progress, Sweep
-from racksack_controller.ingest import IngestError, IngestPostponed
+from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
+from racksack_controller.intake.ingest import IngestError, IngestPostponed
 from racksack_controller.store import open_snapshot, story
-from racksack_controller.sweeps import ledger, ranking, reading
-from racksack_controller.sweeps.exporting import Export
 from racksack_controller.sweeps.manager import SweepError
-from racksack_controller.sweeps.reading import params_of_points
+from racksack_controller.sweeps.results import ledger, ranking, tables
+from racksack_controller.sweeps.results.export import Export
+from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
@@ -196,7 +196,7 @@ async def _one_point(context: Context, found: Found, point: int, run: int) -> Vi
             params = None
         if params is None:
             raise refusal(f"sweep {sweep.id} has no point {point}", ExitCode.NOT_FOUND)
-        metrics = reading.rows_of(connection, sweep.id, [point], run).get(point)
+        metrics = tables.rows_of(connection, sweep.id, [point], run).get(point)
         failures = [one for one in ledger.failures_of(connection, sweep.id, run) if one.point == point]
         state = "done" if metrics is not None else "failed" if failures else "waiting"
         failure = msgspec.to_builtins(failures[0]) if failures else None

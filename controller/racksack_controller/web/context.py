@@ -10,18 +10,18 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.checks.doctor import Doctor
-from racksack_controller.connector import Connector
 from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import Attempt, Job, State
+from racksack_controller.effects.connector import Connector
+from racksack_controller.effects.power_nodes import PowerSide
 from racksack_controller.loop import Loop
+from racksack_controller.news import News
 from racksack_controller.nodes.node import Node
-from racksack_controller.power.side import PowerSide
 from racksack_controller.store import Store, jobs_by_id, last_attempts
-from racksack_controller.sweeps.ledger import sweep_by_id
 from racksack_controller.sweeps.manager import Sweeps
-from racksack_controller.sweeps.pace import Paces
+from racksack_controller.sweeps.rate import Paces
+from racksack_controller.sweeps.results.ledger import sweep_by_id
 from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
-from racksack_controller.web.changes import News
 from racksack_controller.web.tokens import Tokens
 from racksack_controller.web.views import View, job_view
 from racksack_jobspecs.layout import Spool
@@ -43,7 +43,7 @@ class Context(msgspec.Struct):
     power: PowerSide
     sweeps: Sweeps
     paces: Paces
-    intake: Any  # racksack_controller.intake.Intake; named here it would be an import in a circle
+    intake: Any  # racksack_controller.intake.accept.Intake; named here it would be an import in a circle
     operators: frozenset[str]
     tokens: Tokens
     public_logs: bool  # whether the read-only address shows logs: only where the spool has one user

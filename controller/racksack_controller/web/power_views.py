@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.off import off_at_s
+from racksack_controller.core.power.reachability import lit_behind
 from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import State
 from racksack_controller.energy.joules import Draw

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.records import Job
-from racksack_controller.garbage import remove_tree
+from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.api_sweeps import change, sweep_story
 from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of

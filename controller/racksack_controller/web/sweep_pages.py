@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from racksack_controller.core.sweep_records import CONTROL, MAIN
-from racksack_controller.sweeps import ledger, ranking
-from racksack_controller.sweeps.plots import Plots, plots
-from racksack_controller.sweeps.reading import params_of_points
+from racksack_controller.core.sweeps.records import CONTROL, MAIN
+from racksack_controller.sweeps.results import ledger, ranking
+from racksack_controller.sweeps.results.plots import Plots, plots
+from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import sweeps
 from racksack_controller.web.api_sweeps import sweep_number, sweep_story
 from racksack_controller.web.context import CONTEXT

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from racksack_controller.core.records import Job
-from racksack_controller.core.sweep_records import Sweep
+from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.web import sweeps
 from racksack_controller.web.caller import Caller, body_of, refusal
 from racksack_controller.web.context import Context

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from racksack_controller.core.sweep_records import CONTROL, InRam, Progress, Rest, Sweep
+from racksack_controller.core.sweeps.records import CONTROL, InRam, Progress, Rest, Sweep
 from racksack_controller.sweeps.active import Active, Runner, slots_of
-from racksack_controller.sweeps.numbers import is_drawn
+from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_controller.web.views import View, gpu_text
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec, Target

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from racksack_controller.core.sweep_records import Progress, Sweep
-from racksack_controller.sweeps import ledger
+from racksack_controller.core.sweeps.records import Progress, Sweep
+from racksack_controller.sweeps.results import ledger
 from racksack_controller.web.caller import Caller, forbidden, refusal
 from racksack_controller.web.context import Context
 from racksack_controller.web.sweep_views import as_job, sweep_view

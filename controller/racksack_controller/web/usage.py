@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from racksack_controller.core.advice import advise
-from racksack_controller.core.amounts import CPUS, GPUS, demand_of
-from racksack_controller.core.history import History, HistoryKey, history_key
+from racksack_controller.core.queue.history import History, HistoryKey, history_key
+from racksack_controller.core.rack.amounts import CPUS, GPUS, demand_of
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.web.views import View, gpu_text
 from racksack_jobspecs.states import JobState

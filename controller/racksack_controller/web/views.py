@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from racksack_controller.core.gang import spokesman
+from racksack_controller.core.jobs.gang import spokesman
 from racksack_controller.core.lifecycle import holds_resources
-from racksack_controller.core.place import capacity
+from racksack_controller.core.placing.place import capacity
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.core.why import why_job, why_node

@@ -10,11 +10,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from racksack_controller.core.amounts import SLOTS
 from racksack_controller.core.events import Event
+from racksack_controller.core.jobs.requeue import backoff_s, end_attempt
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.dark import lit_behind
 from racksack_controller.core.power.policy import DEFAULT_POWER
+from racksack_controller.core.power.reachability import lit_behind
 from racksack_controller.core.power.records import (
     NodePower,
     Phase,
@@ -23,7 +23,7 @@ from racksack_controller.core.power.records import (
     Wish,
     boot_limit_s,
 )
-from racksack_controller.core.requeue import backoff_s, end_attempt
+from racksack_controller.core.rack.amounts import SLOTS
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration

@@ -12,12 +12,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from racksack_controller.core.amounts import CPUS, Vector
-from racksack_controller.core.backfill import Releases, first_moments
-from racksack_controller.core.fit import COSTS
-from racksack_controller.core.opening import COMPARED
+from racksack_controller.core.placing.backfill import Releases, first_moments
 from racksack_controller.core.power.view import View, Wanted
-from racksack_controller.core.rack import Floats, Ints
+from racksack_controller.core.rack.amounts import CPUS, Vector
+from racksack_controller.core.rack.fill_order import COMPARED
+from racksack_controller.core.rack.node_rules import COSTS
+from racksack_controller.core.rack.rack import Floats, Ints
 
 NEVER_S = float("inf")
 Given = tuple[float, Vector]  # when it is given back (Unix seconds), and what

@@ -16,8 +16,8 @@ predictions", NeurIPS 2018, with a trust of one half).
 from __future__ import annotations
 
 from racksack_controller.core.power.apply import has_work
-from racksack_controller.core.power.dark import always_on_behind, lit_behind
 from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power.reachability import always_on_behind, lit_behind
 from racksack_controller.core.power.records import NodePower, Phase, PowerTraits, boot_s, off_s
 from racksack_controller.core.power.view import Wanted
 from racksack_controller.core.state import State

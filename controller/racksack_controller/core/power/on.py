@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from racksack_controller.core.holds import OVERDUE_S
+from racksack_controller.core.power.cheapest_set import Bin, cheapest
 from racksack_controller.core.power.forecast import ByNode, Forecast, Pooled, Start
-from racksack_controller.core.power.leave import may_wake
-from racksack_controller.core.power.set import Bin, cheapest
+from racksack_controller.core.power.reserve_large import may_wake
 from racksack_controller.core.power.view import Candidate, View, Wanted
+from racksack_controller.core.rack.allocations import OVERDUE_S
 
 SOONER_S = 1.0  # so much earlier counts as sooner
 WAIT_S_MAX = 7 * 86400.0  # what never starts is taken to wait so long

@@ -10,13 +10,13 @@ import msgspec
 from racksack_controller.core.events import Event
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power.apply import has_work
-from racksack_controller.core.power.dark import could_wake, is_dark, lit_behind
-from racksack_controller.core.power.early import Early, whom_to_wake_early
+from racksack_controller.core.power.begin_times import Early, whom_to_wake_early
 from racksack_controller.core.power.events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
-from racksack_controller.core.power.jumps import is_awaited, is_under_way, to_reach, way_first
+from racksack_controller.core.power.jump_hosts import is_awaited, is_under_way, to_reach, way_first
 from racksack_controller.core.power.off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
 from racksack_controller.core.power.on import stagger, turn_s, whom_to_wake
 from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
+from racksack_controller.core.power.reachability import could_wake, is_dark, lit_behind
 from racksack_controller.core.power.records import NodePower, Phase, Wish
 from racksack_controller.core.power.view import Candidate, View
 from racksack_controller.core.state import State

@@ -8,21 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from racksack_controller.core.amounts import CPUS, SLOTS, Vector
-from racksack_controller.core.conservative import jobs_in_order
-from racksack_controller.core.devices import GpuKind
-from racksack_controller.core.expect import could_hold
-from racksack_controller.core.limits import Limits
-from racksack_controller.core.order import Entry
+from racksack_controller.core.placing.conservative import jobs_in_order
+from racksack_controller.core.placing.expect import could_hold
+from racksack_controller.core.placing.placement import length_s
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.power.dark import could_wake, way_boot_s
-from racksack_controller.core.power.leave import left_to_others, may_wake
 from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power.reachability import could_wake, way_boot_s
 from racksack_controller.core.power.records import NodePower, PowerTraits, boot_s, off_s
-from racksack_controller.core.rack import Admission, Bools, Floats, Ints
-from racksack_controller.core.starts import length_s
+from racksack_controller.core.power.reserve_large import left_to_others, may_wake
+from racksack_controller.core.queue.limits import Limits
+from racksack_controller.core.queue.order import Entry
+from racksack_controller.core.queue.waiting import Line
+from racksack_controller.core.rack.amounts import CPUS, SLOTS, Vector
+from racksack_controller.core.rack.devices import GpuKind
+from racksack_controller.core.rack.rack import Admission, Bools, Floats, Ints
 from racksack_controller.core.state import State
-from racksack_controller.core.waiting import Line
 
 JOBS_MAX = 500  # of the head of the queue that are looked at; the others have their turn when these have started
 LOOKED_MAX = 5000  # jobs that are looked through for them

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from racksack_controller.core.power.dark import blocked_by, is_dark, left_alone, lit_behind, shut
 from racksack_controller.core.power.off import keeps_on, off_at_s
 from racksack_controller.core.power.policy import PowerPolicy, is_quiet, next_quiet_s
+from racksack_controller.core.power.reachability import blocked_by, is_dark, left_alone, lit_behind, shut
 from racksack_controller.core.power.records import WISHES, NodePower, Phase, Wish, boot_s
-from racksack_controller.core.rack import Bools
+from racksack_controller.core.rack.rack import Bools
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.units import format_duration
 

@@ -1,0 +1,1 @@
+"""The process that answers the controller, over the pipes of the connection."""

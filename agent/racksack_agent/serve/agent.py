@@ -1,0 +1,69 @@
+"""What one `serve` holds: the home, what this node can do, and what it has seen of the attempts."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+from typing import Iterator, Optional
+
+from racksack_agent import sessions
+from racksack_agent.home import Home
+from racksack_agent.serve import limit_choice
+from racksack_agent.serve.attempts import Attempts
+from racksack_agent.serve.cores import Cores
+from racksack_agent.serve.fork_client import ForkServer
+from racksack_agent.serve.snapshots import Snapshots
+
+
+class Agent:
+    """The parts that the operations work with."""
+
+    def __init__(self, home: Home, session: Optional[str], limit: Optional[str]) -> None:
+        self.home = home
+        self.boot_id = boot_id()
+        self.sessions = sessions.open_sessions(home, session)
+        self.attempts = Attempts(home, self.boot_id, self.sessions)
+        self.snapshots = Snapshots(home)
+        self.cores = Cores(home)
+        self.forkserver = ForkServer(home)
+        self._limit_kind = limit
+
+    @functools.cached_property
+    def limit(self) -> limit_choice.LimitChoice:
+        """How memory is limited on this node; found out when first needed."""
+        return limit_choice.choose(self.home, self._limit_kind)
+
+    def close(self) -> None:
+        """When no attempt lives any more, take away what only they needed: the sessions' server and our cgroup.
+
+        Under the launch lock, since another `serve` may be about to start one; while it is held nothing is done.
+        """
+        with contextlib.suppress(BlockingIOError), launch_lock(self.home, wait=False):
+            if any(self.attempts.is_alive(name) for name in self.attempts.names()):
+                return
+            if self.sessions:
+                self.sessions.close()
+            if "limit" in vars(self):  # found out in this `serve`
+                self.limit.close()
+
+    def uv(self) -> Optional[str]:
+        """The uv to use. Looked for each time: it may be pushed while we serve."""
+        places = [self.home.root + "/bin/uv", shutil.which("uv"), os.path.expanduser("~/.local/bin/uv")]
+        return next((place for place in places if place and os.access(place, os.X_OK)), None)
+
+
+@contextlib.contextmanager
+def launch_lock(home: Home, wait: bool = True) -> Iterator[None]:
+    """Held by the one `serve` that launches or tidies up. Raises OSError, BlockingIOError where not to wait."""
+    with open(home.root + "/launch.lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def boot_id() -> str:
+    """Names this start of the machine."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,222 @@
+"""What is known of the attempts on this node: their folders are the truth, this only reads them, and settles those
+that died.
+
+An attempt is alive as long as its supervisor holds the lock of its folder: unlike a process id it cannot be
+mistaken. If nobody holds it and there is no exit record, the attempt is lost: what is left of it is ended and the
+record written, under that lock, so that two of us never do it at once and a supervisor that comes late finds the
+record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from racksack_agent import processes, records
+from racksack_agent.home import AttemptFolder, Home
+from racksack_agent.sessions import Sessions
+from racksack_agent.supervisor import limits, outputs, ram_shared, ramdisk, signals, variables
+from racksack_agent.supervisor.output_report import Gathered
+
+Report = Dict[str, Any]
+
+_START_S = 20.0  # how long a session may take to start its supervisor
+_KILL_S = 5.0
+_FORK_S = 1.0  # the fork server of a dead `serve` starts what it has read
+
+
+class Attempts:
+    """The attempts of one home."""
+
+    def __init__(self, home: Home, boot_id: str, sessions: Optional[Sessions]) -> None:
+        self._home = home
+        self._boot_id = boot_id
+        self._sessions = sessions
+        self._ended: Dict[str, Report] = {}
+        self._states: Dict[str, Tuple[int, int, Report]] = {}
+        self.left_behind: set[str] = set()  # their `serve` died before it started them; see `relaunching`
+
+    def names(self) -> list[str]:
+        """All attempts that have a folder."""
+        return [name for name in os.listdir(self._home.attempts) if not name.startswith(".")]
+
+    def reports(self) -> list[Report]:
+        """The report of each."""
+        found = (self.report(name) for name in self.names())
+        return [report for report in found if report is not None]
+
+    def report(self, name: str) -> Optional[Report]:
+        """The latest report; None for a folder that is gone or not made ready yet."""
+        folder = self._home.attempt(name)
+        if name in self._ended:
+            if os.path.isdir(folder.path):
+                return self._ended[name]
+            del self._ended[name]
+        final = records.read(folder.exit)
+        if final is not None:
+            self._ended[name] = self._believe(folder, final)
+            return self._ended[name]
+        return self._state(folder) or self._announced(folder)
+
+    def _state(self, folder: AttemptFolder) -> Optional[Report]:
+        """state.json, read again only when it was replaced: every second all living attempts are looked at."""
+        try:
+            info = os.stat(folder.state)
+        except FileNotFoundError:
+            return None
+        known = self._states.get(folder.name)
+        if known is None or known[:2] != (info.st_ino, info.st_mtime_ns):
+            report = records.read(folder.state)
+            if report is None:
+                return None
+            known = self._states[folder.name] = (info.st_ino, info.st_mtime_ns, report)
+        return known[2]
+
+    def _announced(self, folder: AttemptFolder) -> Optional[Report]:
+        """The report of an attempt whose supervisor has not said anything yet."""
+        launch = records.read(folder.launch)
+        if launch is None:
+            return None
+        return {
+            "attempt": folder.name,
+            "state": "preparing",
+            "boot_id": launch["boot_id"],
+            "cpu_ids": launch["cpu_ids"],
+        }
+
+    def _believe(self, folder: AttemptFolder, final: Report) -> Report:
+        """After a restart of the node: a record is only as good as the outputs that it counted reached the disk."""
+        if final.get("boot_id") == self._boot_id or final.get("outcome") == "lost":
+            return final
+        gathered = Gathered()
+        outputs.recount(folder.out, gathered)
+        if (gathered.output_files, gathered.output_bytes) == (final["output_files"], final["output_bytes"]):
+            return final
+        reason = "the node was restarted before all of its outputs had reached the disk"
+        final.update(
+            outcome="lost", reason=reason, output_files=gathered.output_files, output_bytes=gathered.output_bytes
+        )
+        records.replace(folder.exit, records.encode(final), sync=True)
+        return final
+
+    def rescan(self) -> list[str]:
+        """Settle attempts that died; returns the names of all that may have changed."""
+        names = set(self.names())
+        for gone in [name for name in (*self._ended, *self._states) if name not in names]:
+            self.forget(gone)
+        living = [name for name in names if name not in self._ended]
+        for name in living:
+            self.settle(name)
+        return living
+
+    def is_alive(self, name: str) -> bool:
+        """Whether a supervisor has this attempt, or may still start."""
+        folder = self._home.attempt(name)
+        return not os.path.exists(folder.exit) and os.path.exists(folder.launch)
+
+    def settle(self, name: str) -> None:
+        """Write the record of an attempt that is lost; nothing happens to one that is not."""
+        folder = self._home.attempt(name)
+        with held(folder) as ours:
+            if not ours or os.path.exists(folder.exit):
+                return
+            launch = records.read(folder.launch)
+            sentence = self._lost_sentence(folder, launch) if launch else ""
+            if launch and not sentence and is_left_behind(launch):
+                self.left_behind.add(name)
+            if launch and sentence:
+                self._bury(folder, launch, sentence)
+
+    def _lost_sentence(self, folder: AttemptFolder, launch: Report) -> str:
+        """Why an attempt without a supervisor is lost; empty while it may still start."""
+        if launch["boot_id"] != self._boot_id:
+            return "the node was restarted"
+        if not never_began(folder):
+            return "its supervisor was ended from outside"
+        if time.time() - launch["launched_at_s"] < _START_S:
+            return ""
+        return "its supervisor never began"
+
+    def _bury(self, folder: AttemptFolder, launch: Report, sentence: str) -> None:
+        end_rest(folder, launch)
+        if self._sessions:
+            self._sessions.end(folder.name)
+        report = records.read(folder.state) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
+        gathered = outputs.gather(folder.work, folder.out, (), launch["max_output_bytes"])
+        report.update(state="ended", outcome="lost", reason=sentence, ended_at_s=time.time(), dropped=gathered.dropped)
+        report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
+        clean(folder, launch)
+        records.replace_at_last(folder.exit, records.encode(report), [lambda: records.remove_file(folder.reserve)])
+        records.tell(self._home.run, folder.name)
+
+    def poke(self, name: str) -> None:
+        """Let the supervisor look for a stop request; one that is yet to start looks by itself."""
+        folder = self._home.attempt(name)
+        with held(folder) as ours:
+            if ours:
+                return
+            with open(folder.lock, encoding="ascii") as file:
+                text = file.read().strip()
+        if text:
+            processes.send([int(text)], signals.STOP)
+
+    def forget(self, name: str) -> None:
+        """The folder was removed."""
+        self._ended.pop(name, None)
+        self._states.pop(name, None)
+
+
+def never_began(folder: AttemptFolder) -> bool:
+    """Whether no supervisor ever had it: one writes its process id into the lock. To be asked under the lock."""
+    return not os.path.exists(folder.exit) and not os.path.getsize(folder.lock)
+
+
+def is_left_behind(launch: Report) -> bool:
+    """Whether the `serve` that was to start an attempt has gone, and its fork server with it."""
+    launcher = launch.get("launcher")
+    if not launcher or time.time() - launch["launched_at_s"] < _FORK_S:
+        return False
+    return bool(processes.name_of(launcher[0]) != launcher)
+
+
+@contextlib.contextmanager
+def held(folder: AttemptFolder) -> Iterator[bool]:
+    """Take the attempt's lock if nobody has it; tells whether we do. A supervisor that starts meanwhile waits for
+    us.
+    """
+    try:
+        lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(lock)
+
+
+def end_rest(folder: AttemptFolder, launch: Report) -> None:
+    """Kill what a dead supervisor left, found by its environment and its cgroup, until nothing is found."""
+    give_up_s = time.monotonic() + _KILL_S
+    while time.monotonic() < give_up_s:
+        left = processes.marked(variables.marker(folder.path)) + limits.members(launch["limit"]["path"])
+        if not left:
+            return
+        processes.send(left, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def clean(folder: AttemptFolder, launch: Report) -> None:
+    """Undo what an attempt set up outside of its folder."""
+    limits.remove_group(launch["limit"]["path"])
+    ramdisk.remove(folder)
+    ram_shared.leave(folder)

@@ -1,0 +1,103 @@
+"""Looks at what runs: logs, the use of the node, and how to attach to a session."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from typing import Any, Dict, List
+
+from racksack_agent import processes
+from racksack_agent.problems import RefusedError
+from racksack_agent.serve import request_checks
+from racksack_agent.serve.agent import Agent
+from racksack_agent.serve.fork_client import agent_command
+from racksack_agent.serve.logins import count_logins
+from racksack_agent.serve.request_checks import field
+
+_STREAMS = ("stdout", "stderr", "env", "times")
+_LIMIT_BYTES_MAX = 16 << 20
+
+
+def tail(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """A piece of a log: `offset` is where the piece begins, `size` the length of the whole log so far.
+
+    A negative offset in the request counts from the end. A log that has not begun is empty.
+    """
+    folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
+    stream = field(request, "stream", str)
+    if stream not in _STREAMS:
+        raise RefusedError("bad_request", f"there is no stream {stream!r}; it is one of {', '.join(_STREAMS)}")
+    if not os.path.isdir(folder.path):
+        raise RefusedError("no_attempt", f"{folder.name} is not on this node")
+    offset, limit = field(request, "offset", int), field(request, "limit", int)
+    try:
+        log = os.open(f"{folder.out}/{stream}.log", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # it has not begun, or the job put something else in its place
+        return {"data_b64": "", "offset": 0, "size": 0}
+    try:
+        size = os.fstat(log).st_size
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        data = (
+            os.pread(log, max(0, min(limit, _LIMIT_BYTES_MAX)), start)
+            if os.path.isfile(f"/proc/self/fd/{log}")
+            else b""
+        )
+    finally:
+        os.close(log)
+    return {"data_b64": base64.b64encode(data).decode(), "offset": start, "size": max(size, start + len(data))}
+
+
+def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """What the node and each living attempt use now. Raises OSError."""
+    del request
+    memory = meminfo()
+    space = os.statvfs(agent.home.root)
+    parent_of = processes.parents()
+    attempts = {}
+    for report in agent.attempts.reports():
+        pid = report.get("node_pid")
+        if report["state"] != "ended" and pid:
+            attempts[report["attempt"]] = use_of(processes.below(pid, parent_of))
+    return {
+        "load1": os.getloadavg()[0],
+        "ram_used_bytes": memory["MemTotal"] - memory["MemAvailable"],
+        "disk_free_bytes": space.f_bavail * space.f_frsize,
+        "logins": count_logins(),
+        "clock_s": time.time(),
+        "attempts": attempts,
+    }
+
+
+def use_of(found: List[int]) -> Dict[str, Any]:
+    """Memory and CPU seconds of processes, those of their ended children included."""
+    ticks = 0
+    for process in found:
+        stat = processes.read_proc(process, "stat")
+        if stat:
+            ticks += sum(map(int, stat[stat.rindex(b")") + 2 :].split()[11:15]))
+    return {"rss_bytes": sum(map(processes.rss_bytes, found)), "cpu_s": round(ticks / os.sysconf("SC_CLK_TCK"), 2)}
+
+
+def meminfo() -> Dict[str, int]:
+    """/proc/meminfo in bytes."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3}
+
+
+def attach(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """How to see an attempt's terminal and type into it (`session`), to only see it (`view`; empty with screen), and to
+    get a shell in its folder with its environment (`shell`).
+
+    All are argument vectors for this node. Raises RefusedError when it does not run.
+    """
+    folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
+    report = agent.attempts.report(folder.name)
+    if report is None or report["state"] == "ended" or agent.sessions is None:
+        raise RefusedError("no_attempt", f"{folder.name} does not run on this node")
+    return {
+        "session": agent.sessions.attach_command(folder.name),
+        "view": agent.sessions.view_command(folder.name),
+        "shell": agent_command("shell", folder.path),
+    }

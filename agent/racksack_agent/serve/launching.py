@@ -1,0 +1,204 @@
+"""Launches attempts: checks the orders, makes the folders, starts the sessions, many at once.
+
+The folder decides: an attempt that has one was launched before, and launching it again changes nothing. A folder is
+made beside and renamed, so one without an order is never seen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import Any, Collection, Dict, List
+
+from racksack_agent import processes, records
+from racksack_agent.problems import RefusedError
+from racksack_agent.serve import request_checks, unfinished
+from racksack_agent.serve.agent import Agent, launch_lock
+from racksack_agent.serve.request_checks import field
+
+Order = Dict[str, Any]
+
+_RESERVE_BYTES = 16 * 1024  # for exit.json on a full disk
+_KINDS = ("auto", "requirements", "pyproject", "lock", "none")
+_PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "PATH", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "NETRC")
+_PASSED_ON_PREFIXES = ("UV_", "PIP_", "SSL_CERT_")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def launch(agent: Agent, request: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """A reply for each order, in turn. Raises OSError when the home cannot be locked."""
+    orders = field(request, "orders", list)
+    replies: List[Dict[str, Any]] = []
+    admitted: Dict[str, Dict[str, Any]] = {}
+    with launch_lock(agent.home):  # two of us must not give out the same cores
+        agent.cores.refresh()
+        for order in orders:
+            reply: Dict[str, Any] = {
+                "attempt": order.get("attempt") if isinstance(order, dict) else None,
+                "error": None,
+            }
+            replies.append(reply)
+            try:
+                if admit(agent, order):
+                    admitted[reply["attempt"]] = reply
+                reply.update(ok=True, kind="")
+            except RefusedError as problem:
+                reply.update(ok=False, kind=problem.kind, error=str(problem))
+            except OSError as problem:
+                reply.update(ok=False, **disk_problem(problem))
+        start(agent, admitted)
+    for name in admitted:
+        records.tell(agent.home.run, name)  # it prepares; its supervisor speaks when it runs
+    return replies
+
+
+def disk_problem(problem: OSError) -> Dict[str, str]:
+    """The kind and the sentence for a folder that could not be made."""
+    if records.is_full(problem):
+        return {"kind": "disk_full", "error": "the node's disk is full"}
+    return {"kind": "os", "error": f"the attempt's folder could not be made: {problem}"}
+
+
+def admit(agent: Agent, order: object) -> bool:
+    """Make the folder of an attempt; False if there was one. Raises RefusedError, OSError."""
+    checked = check(order)
+    name = checked["attempt"]
+    folder = agent.home.attempt(name)
+    if os.path.isdir(folder.path):
+        return False
+    if agent.sessions is None:
+        raise RefusedError("no_session", "this node has neither tmux nor screen")
+    if not agent.snapshots.has(checked["digest"]):
+        raise RefusedError("no_snapshot", f"the content {checked['digest'][:12]} is not on this node")
+    checked.update(
+        cpu_ids=agent.cores.choose(name, checked["cpus"]),
+        limit=agent.limit.of(name),
+        boot_id=agent.boot_id,
+        uv=agent.uv(),
+        base_env=base_env(),
+        launched_at_s=time.time(),
+        launcher=processes.name_of(os.getpid()),
+    )
+    beside = unfinished.half_of(folder)
+    try:
+        fill(beside, checked)
+        os.rename(beside.path, folder.path)
+    except OSError:
+        shutil.rmtree(beside.path, ignore_errors=True)
+        if os.path.isdir(folder.path):
+            return False  # another was quicker
+        raise
+    return True
+
+
+def fill(folder: Any, order: Order) -> None:  # noqa: ANN401
+    """Make what is in an attempt's folder at the start. Raises OSError."""
+    for path in (folder.path, folder.out, folder.tmp):
+        os.mkdir(path, 0o755)
+    reserve = os.open(folder.reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(reserve, 0, _RESERVE_BYTES)
+    finally:
+        os.close(reserve)
+    os.mkfifo(folder.pane, 0o600)
+    records.replace(folder.launch, records.encode(order))
+
+
+def start(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
+    """Start a session and a supervisor for each; an attempt for which that fails is taken back."""
+    for name, sentence in start_each(agent, admitted).items():
+        shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
+        admitted[name].update(ok=False, kind="session", error=sentence)
+
+
+def start_each(agent: Agent, names: Collection[str]) -> Dict[str, str]:
+    """Start a session and a supervisor for each; a sentence for each that could not be started."""
+    if not names or agent.sessions is None:
+        return {}
+    panes, problems = agent.sessions.start([agent.home.attempt(name) for name in names])
+    try:
+        agent.forkserver.start(panes, agent.limit)
+    except OSError as problem:
+        problems.update(dict.fromkeys(panes, f"the fork server could not be started: {problem}"))
+    for name in problems:
+        agent.sessions.end(name)
+    return problems
+
+
+def go(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Let attempts start that wait for it; what became of one that ended is told by its report. Raises OSError."""
+    for name in request_checks.names(request, "attempts"):
+        folder = agent.home.attempt(request_checks.attempt_name(name))
+        if agent.attempts.is_alive(folder.name):
+            os.close(os.open(folder.go, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            agent.attempts.poke(folder.name)
+    return {}
+
+
+def base_env() -> Dict[str, str]:
+    """What a job's clean environment and the building of its venv take from ours."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.lower() in _PROXIES or name.startswith(_PASSED_ON_PREFIXES)
+    }
+
+
+def check(order: object) -> Order:
+    """An order whose fields are all there and of the right type. Raises RefusedError."""
+    if not isinstance(order, dict):
+        raise RefusedError("bad_request", "an order is an object")
+    number = (int, float)
+    checked = {
+        "attempt": request_checks.attempt_name(order.get("attempt")),
+        "job_id": field(order, "job_id", (int, str)),
+        "name": field(order, "name", str),
+        "node": field(order, "node", str),
+        "digest": request_checks.digest(order.get("digest")),
+        "entrypoint": field(order, "entrypoint", str),
+        "args": request_checks.names(order, "args") if "args" in order else [],
+        "env": variables(order, "env"),
+        "node_env": variables(order, "node_env"),
+        "cpus": field(order, "cpus", number, 1),
+        "ram_bytes": int(field(order, "ram_bytes", number, 0) or 0),
+        "gpus": [gpu(one) for one in field(order, "gpus", list, [])],
+        "time_limit_s": field(order, "time_limit_s", number, None),
+        "environment": environment(field(order, "environment", dict, {})),
+        "outputs": request_checks.names(order, "outputs") if "outputs" in order else [],
+        "max_output_bytes": int(field(order, "max_output_bytes", number, 10 << 30)),
+        "stage_in_ram": request_checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
+        "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
+        "grace_s": float(field(order, "grace_s", number, 10)),
+        "go_within_s": field(order, "go_within_s", number, None),
+        "array_index": field(order, "array_index", int, None),
+        "sweep": field(order, "sweep", dict, None),
+    }
+    texts = [checked["name"], checked["node"], checked["entrypoint"], *checked["args"], *checked["stage_in_ram"]]
+    if any("\0" in text for text in texts) or not checked["entrypoint"]:
+        raise RefusedError("bad_request", "a name, an argument or the entrypoint is empty or holds a NUL character")
+    return checked
+
+
+def variables(order: Order, name: str) -> Dict[str, str]:
+    """Environment variables. Raises RefusedError for a name or value that no environment can hold."""
+    given = field(order, name, dict, {})
+    for key, value in given.items():
+        if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
+            raise RefusedError("bad_request", f"{name}: {key!r} cannot be an environment variable")
+    return dict(given)
+
+
+def gpu(one: object) -> Dict[str, Any]:
+    """A granted device. Raises RefusedError."""
+    if not isinstance(one, dict):
+        raise RefusedError("bad_request", "a GPU is an object of uuid, index and vendor")
+    return {"uuid": field(one, "uuid", str), "index": field(one, "index", int), "vendor": field(one, "vendor", str)}
+
+
+def environment(given: Dict[str, Any]) -> Dict[str, Any]:
+    """How the venv is made. Raises RefusedError."""
+    kind = field(given, "kind", str, "auto")
+    if kind not in _KINDS:
+        raise RefusedError("bad_request", f"environment: there is no kind {kind!r}; it is one of {', '.join(_KINDS)}")
+    return {"kind": kind, "file": field(given, "file", str, None), "python": field(given, "python", str, None)}

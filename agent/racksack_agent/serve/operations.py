@@ -1,0 +1,95 @@
+"""The operations of the protocol: a table of name, lane and function. See "The agent and its protocol" in
+docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from typing import Any, Callable, Dict
+
+from racksack_agent.problems import RefusedError
+from racksack_agent.serve import fetching, inspect, launching, probe, removing, sweeping
+from racksack_agent.serve.agent import Agent
+from racksack_agent.serve.request_checks import field, names
+
+Request = Dict[str, Any]
+Op = Callable[[Agent, Request], Any]
+
+
+def hello(agent: Agent, request: Request) -> Dict[str, Any]:
+    """Who and where this is, and all attempts that are here."""
+    del request
+    package = os.path.dirname(os.path.abspath(__file__))
+    return {
+        "agent": os.path.basename(os.path.dirname(package)),
+        "boot_id": agent.boot_id,
+        "hostname": platform.node(),
+        "python": platform.python_version(),
+        "home": agent.home.root,
+        "session": agent.sessions.kind if agent.sessions else None,
+        "uv": agent.uv(),
+        "rsync": shutil.which("rsync"),
+        "clock_s": time.time(),
+        "limit": agent.limit.kind,
+        "reports": agent.attempts.reports(),
+    }
+
+
+def reports(agent: Agent, request: Request) -> Any:  # noqa: ANN401
+    """The report of every attempt folder."""
+    del request
+    return agent.attempts.reports()
+
+
+def has(agent: Agent, request: Request) -> list[str]:
+    """Which of the given contents are here."""
+    return [digest for digest in names(request, "digests") if agent.snapshots.has(digest)]
+
+
+def put(agent: Agent, request: Request) -> Dict[str, Any]:
+    """Take small content that came with the request."""
+    agent.snapshots.put(field(request, "digest", str), field(request, "tar_b64", str))
+    return {}
+
+
+def adopt(agent: Agent, request: Request) -> Dict[str, Any]:
+    """Take content that rsync brought."""
+    agent.snapshots.adopt(field(request, "digest", str), field(request, "incoming", str))
+    return {}
+
+
+_OPS: Dict[str, tuple[str, Op]] = {
+    "hello": ("quick", hello),
+    "probe": ("slow", probe.probe),
+    "has": ("quick", has),
+    "put": ("slow", put),
+    "adopt": ("slow", adopt),
+    "launch": ("launch", launching.launch),
+    "go": ("launch", launching.go),
+    "stop": ("launch", removing.stop),  # in order with the launch that it may follow at once
+    "reports": ("quick", reports),
+    "fetch": ("slow", fetching.fetch),
+    "remove": ("slow", removing.remove),
+    "tail": ("quick", inspect.tail),
+    "stats": ("slow", inspect.stats),
+    "attach": ("quick", inspect.attach),
+    "feed": ("sweep", sweeping.feed),
+    "control": ("sweep", sweeping.control),
+    "results": ("sweep", sweeping.results),
+}
+
+
+def lane_of(op: object) -> str:
+    """The lane of an operation; requests in one lane with one worker are answered in order."""
+    return _OPS[op][0] if isinstance(op, str) and op in _OPS else "quick"
+
+
+def perform(agent: Agent, request: Request) -> Any:  # noqa: ANN401 - any JSON
+    """The result of a request. Raises RefusedError with a sentence, OSError."""
+    op = request["op"]
+    if not isinstance(op, str) or op not in _OPS:
+        raise RefusedError("bad_request", f"this agent has no operation {op!r}; it has {', '.join(sorted(_OPS))}")
+    return _OPS[op][1](agent, request)

@@ -1,0 +1,39 @@
+"""Starts again what a `serve` left behind that died between an attempt's folder and its supervisor.
+
+The folder is the promise that the attempt runs, so whoever serves the home next keeps it. Nothing of the job ran yet: a
+supervisor writes its process id into the lock before all else. Should the dead one's fork server still get to it, the
+second supervisor finds the lock taken and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import List
+
+from racksack_agent import processes, records
+from racksack_agent.serve import launching
+from racksack_agent.serve.agent import Agent, launch_lock
+from racksack_agent.serve.attempts import held, never_began
+
+
+def relaunch(agent: Agent, names: List[str]) -> None:
+    """Start a session and a supervisor for those that still have none. What cannot be started is lost by and by."""
+    if agent.sessions is None:
+        return
+    again: List[str] = []
+    with launch_lock(agent.home):
+        for name in names:
+            folder = agent.home.attempt(name)
+            with held(folder) as ours:
+                launch = records.read(folder.launch) if ours and never_began(folder) else None
+            if launch is None:
+                continue
+            agent.sessions.end(name)
+            records.remove_file(folder.pane + ".told")
+            launch.update(
+                launcher=processes.name_of(os.getpid()), launched_at_s=time.time(), limit=agent.limit.of(name)
+            )
+            records.replace(folder.launch, records.encode(launch))
+            again.append(name)
+        launching.start_each(agent, again)

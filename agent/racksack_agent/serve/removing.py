@@ -1,0 +1,96 @@
+"""Ends attempts and removes them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, List
+
+from racksack_agent import records
+from racksack_agent.home import AttemptFolder
+from racksack_agent.problems import RefusedError
+from racksack_agent.serve import request_checks, unfinished
+from racksack_agent.serve.agent import Agent
+from racksack_agent.serve.attempts import clean, held
+from racksack_agent.serve.request_checks import field
+from racksack_agent.supervisor import signals
+
+_REASONS = ("cancelled", "timeout", "fenced")
+_END_S = 2.0
+
+
+def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Ask an attempt to end. One that ended, or that is not here, is as wanted. Raises RefusedError for a bad
+    request.
+    """
+    folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
+    reason = field(request, "reason", str)
+    if reason not in _REASONS:
+        raise RefusedError("bad_request", f"there is no reason {reason!r}; it is one of {', '.join(_REASONS)}")
+    wish = {"reason": reason, "grace_s": float(field(request, "grace_s", (int, float))), "signal": "TERM"}
+    wish["signal"] = field(request, "signal", str, "TERM")
+    try:
+        signals.number_of(str(wish["signal"]))
+    except ValueError as problem:
+        raise RefusedError("bad_request", str(problem)) from problem
+    if agent.attempts.is_alive(folder.name):
+        leave_request(folder, records.encode(wish))
+        agent.attempts.poke(folder.name)
+    return {}
+
+
+def leave_request(folder: AttemptFolder, data: bytes) -> None:
+    """Write stop.json; on a full disk into space that the attempt has already. Raises OSError."""
+    try:
+        records.replace(folder.stop, data)
+    except OSError as problem:
+        if not records.is_full(problem):
+            raise
+        mine = folder.reserve if os.path.exists(folder.reserve) else folder.stop
+        with open(mine, "r+b") as file:
+            file.write(data)
+            file.truncate()
+        os.rename(mine, folder.stop)
+
+
+def remove(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Remove ended attempts; those that are not here are as wanted. Raises RefusedError if one is running, after the
+    others.
+    """
+    running: List[str] = []
+    for name in request_checks.names(request, "attempts"):
+        folder = agent.home.attempt(request_checks.attempt_name(name))
+        if os.path.isdir(folder.path) and not remove_one(agent, folder):
+            running.append(name)
+    if running:
+        raise RefusedError("running", f"{', '.join(running)} still runs and was not removed; stop it first")
+    return {}
+
+
+def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
+    """Remove one; False if it is running. It is renamed first, so that half of one is never seen."""
+    launch = records.read(folder.launch)
+    agent.attempts.settle(folder.name)
+    if not os.path.exists(folder.exit) or not supervisor_ended(folder):
+        return False
+    trash = unfinished.half_of(folder)
+    try:
+        os.rename(folder.path, trash.path)
+    except FileNotFoundError:  # another was quicker
+        return True
+    if launch:
+        clean(folder, launch)
+    unfinished.remove_tree(trash.path)
+    agent.attempts.forget(folder.name)
+    return True
+
+
+def supervisor_ended(folder: AttemptFolder) -> bool:
+    """Whether nobody holds the lock; between exit.json and its end a supervisor needs a moment."""
+    give_up_s = time.monotonic() + _END_S
+    while time.monotonic() < give_up_s:
+        with held(folder) as ours:
+            if ours:
+                return True
+        time.sleep(0.005)
+    return False

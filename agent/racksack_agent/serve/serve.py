@@ -1,0 +1,240 @@
+"""Answers the controller: JSON lines on file descriptors 0 and 1, until 0 ends.
+
+It launches, lists and reads; everything about an attempt happens in its supervisor. So any number of these may serve
+one home (an old one may linger after a connection was cut), and the end of one changes nothing for a job.
+
+One thread reads requests, listens to the supervisors' pipe and reports changes; requests are answered by a few
+workers in *lanes*, so that a slow one (a probe, a checksum of 200 MB) holds up neither a stop nor a report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Collection, Dict
+
+from racksack_agent.home import Home
+from racksack_agent.problems import RefusedError
+from racksack_agent.serve import operations, relaunching, sweeping, unfinished
+from racksack_agent.serve.agent import Agent
+from racksack_agent.supervisor import ram_shared
+
+_RESCAN_S = 1.0
+_LINE_BYTES_MAX = 64 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
+
+
+class Output:
+    """The way to the controller; whole lines, from several threads."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self.broken = False
+
+    def send(self, message: Dict[str, Any]) -> None:
+        """Write one line. Once nobody reads any more, nothing is sent."""
+        self.send_lines(json.dumps(message).encode() + b"\n")
+
+    def send_lines(self, data: bytes) -> None:
+        """Write whole lines at once."""
+        with self._lock:
+            while data and not self.broken:
+                try:
+                    data = data[os.write(self._file, data) :]
+                except OSError:
+                    self.broken = True
+
+
+class Input:
+    """Requests, line by line, without ever waiting."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.ended = False
+        self._rest = bytearray()
+
+    def lines(self) -> list[bytes]:
+        """What has arrived in whole lines. A line above 64 MiB ends the conversation: there is no way to find its
+        end.
+        """
+        data = os.read(self.file, _READ_BYTES)
+        if not data or len(self._rest) > _LINE_BYTES_MAX:
+            self.ended = True
+            return []
+        searched = len(self._rest)
+        self._rest += data
+        last = self._rest.rfind(b"\n", searched)
+        if last < 0:
+            return []
+        whole = bytes(self._rest[:last])
+        del self._rest[: last + 1]
+        return [line for line in whole.split(b"\n") if line.strip()]
+
+
+class NewsPipe:
+    """The named pipe that supervisors write into. It appears in the folder only once it is open (see
+    `records.tell`).
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = f"{folder}/{os.getpid()}-{time.time_ns()}.pipe"
+        beside = self.path + ".new"
+        os.mkfifo(beside, 0o600)
+        self.file = os.open(beside, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.rename(beside, self.path)
+
+    def names(self) -> list[str]:
+        """The attempts that changed, each once, in the order of their first change."""
+        try:
+            data = os.read(self.file, 1 << 16)
+        except BlockingIOError:
+            return []
+        return list(dict.fromkeys(data.decode(errors="replace").split()))
+
+    def close(self) -> None:
+        """Remove it."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        os.close(self.file)
+
+
+class Server:
+    """One conversation."""
+
+    def __init__(self, agent: Agent, requests: Input, output: Output) -> None:
+        self.agent = agent
+        self.requests = requests
+        self.output = output
+        self._lanes = {
+            lane: ThreadPoolExecutor(workers, thread_name_prefix=lane)
+            for lane, workers in (("quick", 1), ("launch", 1), ("sweep", 1), ("slow", 4))
+        }
+        self._told: Dict[str, Any] = {}
+        self._told_bytes: Dict[str, int] = {}
+        self._halves: set[str] = set()
+
+    def run(self) -> None:
+        """Serve until the input ends; workers that are at it are not waited for."""
+        news = NewsPipe(self.agent.home.run)
+        self._clear_memory()
+        self._clear_halves()
+        try:
+            next_scan_s = time.monotonic() + _RESCAN_S
+            while not self.requests.ended and not self.output.broken:
+                timeout_s = max(0.0, next_scan_s - time.monotonic())
+                ready, _, _ = select.select([self.requests.file, news.file], [], [], timeout_s)
+                if self.requests.file in ready:
+                    for line in self.requests.lines():
+                        self.dispatch(line)
+                if news.file in ready:
+                    self.report(news.names())
+                if time.monotonic() >= next_scan_s:
+                    self.report(self.agent.attempts.rescan())
+                    self.start_left_behind()
+                    self._clear_halves()
+                    self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
+                    next_scan_s = time.monotonic() + _RESCAN_S
+        finally:
+            news.close()
+
+    def start_left_behind(self) -> None:
+        """Have attempts started whose `serve` died before it came to that."""
+        names, self.agent.attempts.left_behind = self.agent.attempts.left_behind, set()
+        if names:
+            self._lanes["launch"].submit(relaunching.relaunch, self.agent, sorted(names))
+
+    def report(self, names: list[str]) -> None:
+        """Tell the controller about attempts whose report, or whose sweep's results, are not those told last."""
+        lines = []
+        for name in names:
+            report = self.agent.attempts.report(name)
+            size = sweeping.results_bytes(self.agent, name)
+            if size != self._told_bytes.get(name, 0):  # before the report: an end is told after the last results
+                self._told_bytes[name] = size
+                lines.append(json.dumps({"results": {"attempt": name, "size": size}}).encode() + b"\n")
+            if report is None:
+                self._told.pop(name, None)
+                self._told_bytes.pop(name, None)
+            elif self._told.get(name) != report["state"]:
+                self._told[name] = report["state"]
+                lines.append(json.dumps({"report": report}).encode() + b"\n")
+        if lines:
+            self.output.send_lines(b"".join(lines))
+
+    def _clear_memory(self) -> None:
+        """Take away what a crash left in memory; where that fails, the node is no worse off than before."""
+        try:
+            ram_shared.sweep(self.agent.home)
+        except OSError as problem:
+            print(f"copies in memory that nobody reads could not be taken away: {problem}", file=sys.stderr)
+
+    def _clear_halves(self) -> None:
+        """Have taken away what a `serve` that has ended left half done; each is tried once."""
+        left = set(unfinished.left_behind(self.agent.home))
+        if left - self._halves:
+            self._lanes["slow"].submit(clear_halves, self.agent.home, left - self._halves)
+        self._halves = left
+
+    def dispatch(self, line: bytes) -> None:
+        """Put a request into its lane; a line that is no request is answered at once."""
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict) or "op" not in request:
+                raise ValueError("it is not an object with an op")
+        except (ValueError, RecursionError) as problem:
+            sentence = f"this line is not a request: {problem}"
+            self.output.send({"id": None, "ok": False, "kind": "bad_request", "error": sentence})
+            return
+        lane = operations.lane_of(request["op"])
+        self._lanes[lane].submit(self.answer, request)
+
+    def answer(self, request: Dict[str, Any]) -> None:
+        """Do what a request asks and reply."""
+        reply: Dict[str, Any] = {"id": request.get("id")}
+        try:
+            reply.update(ok=True, result=operations.perform(self.agent, request))
+        except RefusedError as problem:
+            reply.update(ok=False, kind=problem.kind, error=str(problem))
+        except OSError as problem:
+            reply.update(ok=False, kind="os", error=f"{request['op']}: {problem}")
+        except Exception as problem:  # noqa: BLE001 - a fault of ours is told, it does not end the conversation
+            sentence = f"the agent failed at {request['op']}: {type(problem).__name__}: {problem}"
+            reply.update(ok=False, kind="internal", error=sentence)
+        self.output.send(reply)
+
+
+def clear_halves(home: Home, names: Collection[str]) -> None:
+    """Remove these; one that cannot go takes space and harms nothing, so the log is told."""
+    for name in names:
+        try:
+            unfinished.remove_tree(home.attempt(name).path)
+        except OSError as problem:
+            print(f"half an attempt could not be taken away: {problem}", file=sys.stderr)
+
+
+def main(arguments: list[str]) -> None:
+    """`--home DIR [--session tmux|screen]`."""
+    parser = argparse.ArgumentParser("racksack_agent serve")
+    parser.add_argument("--home", default="~/.racksack")
+    parser.add_argument("--session", choices=("tmux", "screen"), help="instead of tmux if there is one, else screen")
+    parser.add_argument("--limit", choices=("cgroup1", "scope", "watch"), help="how memory is limited; else found out")
+    options = parser.parse_args(arguments)
+    home = Home(options.home)
+    try:
+        home.make()
+        agent = Agent(home, options.session, options.limit)
+    except OSError as problem:
+        sys.exit(f"the agent's home {home.root} cannot be used: {problem}")
+    try:
+        Server(agent, Input(0), Output(1)).run()
+        agent.close()
+    except OSError as problem:
+        sys.exit(f"the agent's home {home.root} cannot be used any more: {problem}")
+    os._exit(0)  # a worker may be busy for long; nothing it does is lost by ending here

@@ -1,0 +1,77 @@
+"""Makes an attempt ready: the project's copy, paths in RAM, the venv, and the command line with its environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict
+
+from racksack_agent import records
+from racksack_agent.home import AttemptFolder
+from racksack_agent.problems import NodeAtFaultError, PrepareError
+from racksack_agent.supervisor import copying, environment, ram_shared, ramdisk, variables
+from racksack_agent.supervisor.end import StopRequest
+from racksack_agent.sweep_runner import plan
+
+Order = Dict[str, Any]
+
+
+class Prepared:
+    """What to start."""
+
+    __slots__ = ("argv", "env")
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self.argv = argv
+        self.env = env
+
+
+def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
+    """Do all of it. Raises PrepareError with a sentence, also when a stop comes meanwhile."""
+    try:
+        return _prepare(folder, order, stop)
+    except OSError as problem:
+        if records.is_full(problem):
+            raise NodeAtFaultError("the node's disk was full while the attempt was prepared") from problem
+        raise PrepareError(f"the attempt could not be prepared: {problem}") from problem
+
+
+def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
+    copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
+    os.chdir(folder.work)  # all programs of the attempt start here
+    entry = entry_path(folder.work, order["entrypoint"])
+    ram_folder, shared = None, None
+    if order["stage_in_ram"] and order["sweep"] is not None:
+        shared = ram_shared.stage(folder, order["stage_in_ram"], stop)
+        ram_folder = shared.folder
+    elif order["stage_in_ram"]:
+        ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
+    made = environment.make(folder, order, stop)
+    env = variables.job_variables(order, folder.path, made.venv, ram_folder)
+    if order["sweep"] is not None:
+        in_ram = shared.told() if shared is not None else None
+        return Prepared(plan.prepare(folder, order, made.python, in_ram), env)
+    return Prepared([*command(entry, order["entrypoint"], made.python), *order["args"]], env)
+
+
+def entry_path(work: str, entrypoint: str) -> str:
+    """The entrypoint's full path. Raises PrepareError when it is absent or outside the project."""
+    entry = os.path.join(work, entrypoint)
+    real = os.path.realpath(entry)
+    if not real.startswith(os.path.realpath(work) + "/"):
+        raise PrepareError(f"the entrypoint {entrypoint} lies outside the project")
+    if not os.path.isfile(real):
+        raise PrepareError(f"the project has no file {entrypoint}")
+    return entry
+
+
+def command(entry: str, entrypoint: str, python: str | None) -> list[str]:
+    """How the entrypoint is started: a Python script by the venv's Python, anything else by itself."""
+    if environment.is_python(entrypoint):
+        assert python is not None  # noqa: S101 - scripts always have one
+        return [python, entrypoint]
+    if not os.access(entry, os.X_OK) or not os.stat(entry).st_mode & 0o111:
+        with open(entry, "rb") as file:
+            if file.read(2) != b"#!":
+                raise PrepareError(f"{entrypoint} is not executable (chmod +x) and does not begin with #!")
+        os.chmod(entry, 0o755)  # noqa: S103 - the job's own copy, in a folder closed to others
+    return [entry]

@@ -1,0 +1,209 @@
+"""Supervises one attempt: prepare, run, limit, end, record. Everything about an attempt happens here.
+
+Order of things, each of which may be cut short by a stop or a fault: take the lock, copy the project, build the
+venv, run the entrypoint within its limits, end what it left behind, gather the outputs, write exit.json. Whatever
+happens, exit.json is written last, and its presence means that no process of the attempt is left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from typing import Any, Callable, Dict
+
+from racksack_agent import processes, records
+from racksack_agent.home import AttemptFolder
+from racksack_agent.problems import PrepareError
+from racksack_agent.supervisor import job, outputs, panes, prepare, ram_shared, ramdisk, signals
+from racksack_agent.supervisor.end import End, StopRequest
+from racksack_agent.supervisor.output_report import Gathered
+from racksack_agent.supervisor.panes import Pane
+from racksack_agent.supervisor.terminal_echo import Echo
+
+Order = Dict[str, Any]
+Report = Dict[str, Any]
+
+_REASON_MAX = 1000
+_LOCK_WAIT_S = 10.0
+_GO_LOOK_S = 1.0
+_WORTH_A_FLUSH_S = 5.0  # a shorter attempt whose record a power cut takes is simply run again
+_ROOM_BYTES_MIN = 64 * 1024
+
+
+def run(folder: AttemptFolder, pane: Pane, scope: str) -> None:
+    """Supervise an attempt, unless another process has it or it has ended. `scope`: our cgroup, if it was delegated."""
+    signals.block()
+    lock = take_lock(folder)
+    if lock is None or os.path.exists(folder.exit):
+        return
+    order = records.read(folder.launch)
+    if order is None:
+        return
+    if scope:
+        order["limit"]["path"] = f"{scope}/{folder.name}"
+    processes.become_subreaper(f"racksack {folder.name}")
+    Supervisor(folder, order, pane).supervise()
+
+
+def take_lock(folder: AttemptFolder) -> int | None:
+    """The open lock of the attempt, or None when another process keeps it. A `serve` that looks at it has it for a
+    moment.
+    """
+    lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    give_up_s = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > give_up_s:
+                return None
+            time.sleep(0.01)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+class Supervisor:
+    """One attempt from its first step to its record."""
+
+    def __init__(self, folder: AttemptFolder, order: Order, pane: Pane) -> None:
+        self.folder = folder
+        self.order = order
+        self.pane = pane
+        self.report = first_report(order)
+        self.echo = Echo(folder.out, panes.open_terminal(pane, os.O_WRONLY | os.O_NONBLOCK))
+        self.stop = StopRequest(folder.stop, self.echo)
+
+    def supervise(self) -> None:
+        """All of it."""
+        try:
+            end = self.prepare_and_run()
+        except Exception as problem:  # noqa: BLE001 - a fault of ours must still end in a record
+            end = End("lost", f"the agent failed while it ran this attempt: {type(problem).__name__}: {problem}")
+        job.end_all(self.stop.grace_s)
+        self.finish(end)
+
+    def prepare_and_run(self) -> End:
+        """Prepare and run; a failure to prepare, or a stop meanwhile, is an end too."""
+        began_s = time.monotonic()
+        try:
+            self.stop.read()
+            self.stop.check()
+            prepared = prepare.prepare(self.folder, self.order, self.stop)
+            self.stop.check()
+        except PrepareError as problem:
+            return self.stop.end() or End("prepare_failed", str(problem), at_fault=problem.at_fault)
+        finally:
+            self.report["prepare_s"] = round(time.monotonic() - began_s, 4)
+        if self.order["go_within_s"] is not None:
+            end = self.wait_for_go(self.order["go_within_s"])
+            if end is not None:
+                return end
+        terminal = panes.open_terminal(self.pane, os.O_RDWR)
+        try:
+            running = job.start(self.folder, self.order, prepared, terminal)
+        except processes.StartFailedError as problem:
+            return End("failed", str(problem))
+        finally:
+            os.close(terminal)
+        self.report.update(state="running", started_at_s=time.time())
+        publish(self.folder, self.report)
+        end = job.watch(running, self.stop)
+        self.report.update(ram_peak_bytes=running.ram_peak_bytes, cpu_s=round(running.cpu_s, 3))
+        return end
+
+    def wait_for_go(self, within_s: float) -> End | None:
+        """Say that all is prepared, and start only when told to. An end, if it comes to that instead."""
+        self.report.update(state="prepared")
+        publish(self.folder, self.report)
+        give_up_s = time.monotonic() + within_s
+        while not os.path.exists(self.folder.go):
+            self.stop.wait(_GO_LOOK_S)  # `go` wakes us by the signal that announces a stop, too
+            if self.stop.requested:
+                return self.stop.end()
+            if time.monotonic() > give_up_s:
+                return End("lost", f"it was prepared, but not told to start within {within_s:g} s")
+        return None
+
+    def finish(self, end: End) -> None:
+        """Gather the outputs and write exit.json; no process of the attempt is left."""
+        folder, order, report = self.folder, self.order, self.report
+        gathered = outputs.gather(folder.work, folder.out, order["outputs"], order["max_output_bytes"])
+        judge_outputs(end, gathered, folder.out)
+        ramdisk.remove(folder)
+        ram_shared.leave(folder)
+        panes.close(self.pane, folder)
+        report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
+        report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault, dropped=gathered.dropped)
+        report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
+        is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
+        records.replace_at_last(folder.exit, records.encode(report), room_makers(folder), sync=is_long)
+        records.remove_file(folder.reserve)
+        records.tell(folder.home.run, folder.name)
+
+
+def judge_outputs(end: End, gathered: Gathered, out: str) -> None:
+    """Let outputs that could not be gathered, and the job's own words, have their say."""
+    if gathered.problem and end.outcome == "done":
+        end.outcome, end.reason = "failed", gathered.problem
+    elif gathered.problem:
+        end.reason += "; " + gathered.problem
+    if end.outcome == "failed":
+        end.reason = own_words(out) or end.reason
+        if not gathered.problem and disk_is_full(out):
+            end.reason += "; the node's disk is full"
+
+
+def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:
+    """What can go on a full disk, so that the record can be written: the reserve, then all that is not sent back."""
+
+    def drop_work() -> None:
+        for path in (folder.tmp, folder.venv, folder.work):
+            shutil.rmtree(path, ignore_errors=True)
+
+    return [lambda: records.remove_file(folder.reserve), drop_work]
+
+
+def disk_is_full(out: str) -> bool:
+    """Whether nothing more can be written: the program may have found no room even for saying so."""
+    disk = os.statvfs(out)
+    return disk.f_bavail * disk.f_frsize < _ROOM_BYTES_MIN or (disk.f_files > 0 and disk.f_favail == 0)
+
+
+def own_words(out: str) -> str:
+    """What the job itself gave as the reason of its failure: the beginning of out/error.txt."""
+    try:
+        file = os.open(out + "/error.txt", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return " ".join(os.read(file, _REASON_MAX).decode(errors="replace").split())
+    except OSError:  # a folder
+        return ""
+    finally:
+        os.close(file)
+
+
+def first_report(order: Order) -> Report:
+    """The report of an attempt that has just begun to prepare."""
+    return {
+        "attempt": order["attempt"],
+        "state": "preparing",
+        "boot_id": order["boot_id"],
+        "node_pid": os.getpid(),
+        "gpu_uuids": [gpu["uuid"] for gpu in order["gpus"]],
+        "cpu_ids": order["cpu_ids"],
+    }
+
+
+def publish(folder: AttemptFolder, report: Report) -> None:
+    """Replace state.json and tell every `serve`. On a full disk the job goes on all the same: exit.json will tell."""
+    try:
+        records.replace(folder.state, records.encode(report))
+    except OSError as problem:
+        if not records.is_full(problem):
+            raise
+    records.tell(folder.home.run, folder.name)

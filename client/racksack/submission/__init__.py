@@ -1,0 +1,1 @@
+"""From a project folder and options to an accepted job."""

@@ -1,0 +1,206 @@
+"""What the `submit` command does: from its options to an accepted job, and what it prints on the way.
+
+Receipt, warnings and progress go to stderr; stdout has one line, which `--parsable` reduces to the id.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from racksack.client import Client
+from racksack.submission import receipt, send, submission
+from racksack.submission.draft import Value, spec_of_command
+from racksack.submission.option_values import job_values, moment
+from racksack.submission.project import Selection
+from racksack.submission.send import Wish
+from racksack.submission.submission import Prepared, Submitted
+from racksack.text import clean, print_json, say
+from racksack.views import Plan
+from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.states import ExitCode
+from racksack_jobspecs.units import format_cpus, format_memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobWish(Wish):
+    """What the command line of `submit` asks for."""
+
+    parsable: bool
+    wait: bool
+    follow: bool
+    pass_exit_code: bool
+    fetch: Path | None
+
+
+def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> JobWish:
+    """Read the options. Raises UsageError."""
+    return JobWish(
+        project=Path(options["project"]).expanduser(),
+        entrypoint=options["entrypoint"],
+        values=_values(options, arguments),
+        include=options["include"],
+        exclude=options["exclude"],
+        dry_run=options["dry_run"],
+        parsable=options["parsable"],
+        as_json=options["as_json"],
+        quiet=options["quiet"] or options["parsable"] or options["as_json"],
+        wait=options["wait"] or bool(options["fetch"]),
+        follow=options["follow"],
+        pass_exit_code=options["exit_code"],
+        fetch=Path(options["fetch"]) if options["fetch"] else None,
+    )
+
+
+def run(client: Client, wish: JobWish) -> int:
+    """Submit, and whatever was asked for after it. Returns the exit code."""
+    spec, project = _spec(client, wish)
+    prepared = send.read(spec, project, wish, lambda found: _tell(found, wish))
+    if wish.dry_run:
+        return _dry_run(client, prepared, wish)
+    plan = submission.planned(client, prepared)
+    _advise(plan, wish)
+    done = send.send(client, prepared, plan, wish)
+    _report(done, prepared, wish)
+    if not (wish.wait or wish.follow):
+        return ExitCode.OK
+    from racksack.waiting import see_through
+
+    return see_through(
+        client,
+        done.job_ids,
+        follow=wish.follow,
+        quiet=wish.quiet,
+        pass_exit_code=wish.pass_exit_code,
+        fetch_into=wish.fetch,
+    )
+
+
+def _spec(client: Client, wish: JobWish) -> tuple[JobSpec, Path]:
+    values = {**wish.values, "after": _after(client, wish.values.get("after"))}
+    entrypoint = None if wish.entrypoint is None else inside(wish.project, wish.entrypoint)
+    return spec_of_command(
+        wish.project,
+        entrypoint,
+        values,
+        f"name the file in {clean(wish.project)} that is to run: submit DIR ENTRY, or submit job.yaml",
+    )
+
+
+def inside(project: Path, entrypoint: str) -> str:
+    """The entrypoint relative to the project; completed from the shell it is often relative to where one stands."""
+    here, root = Path(entrypoint).absolute(), project.absolute()
+    normal = Path(os.path.normpath(here))
+    if not os.path.lexists(root / entrypoint) and here.exists() and normal.is_relative_to(os.path.normpath(root)):
+        return str(normal.relative_to(os.path.normpath(root)))
+    return entrypoint
+
+
+def _after(client: Client, after: Value | None) -> Value | None:
+    """`last` stands for an id that only the controller knows."""
+    if not isinstance(after, str) or "last" not in after:
+        return after
+    return re.sub(r"(?<![\w-])last(?![\w-])", lambda _: str(client.resolve(["last"])[0]), after)
+
+
+def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
+    """The keys of a job file that the options stand for; None where an option was not given."""
+    plain = ("time_limit", "retries", "max_output", "array", "gang", "oom_factor", "partition")
+    return job_values(options, arguments) | {
+        **{key: options[key] for key in plain},
+        "after": ",".join(options["after"]) or None,
+        "retry_on": ",".join(options["retry_on"]) or None,
+        "outputs": list(options["outputs"]) or None,
+        "preemptible": True if options["preemptible"] else None,
+        "deadline": moment(options["deadline"]) if options["deadline"] else None,
+        "begin": moment(options["begin"]) if options["begin"] else None,
+    }
+
+
+def _tell(selection: Selection, wish: JobWish) -> None:
+    """The receipt, before the work starts; warnings even when it is not wanted."""
+    if not wish.quiet:
+        send.say_receipt(selection)
+    elif not wish.as_json:
+        for warning in receipt.warnings(selection):
+            say(f"warning: {warning}")
+
+
+def _dry_run(client: Client, prepared: Prepared, wish: JobWish) -> int:
+    plan = submission.planned(client, prepared)
+    has_it = client.has_snapshot(prepared.digest)
+    if wish.as_json:
+        facts = {"snapshot": prepared.digest, "cached": has_it, "fits": plan.fits, "waits": plan.waits}
+        facts["advice"] = plan.advice
+        print_json(receipt.facts(prepared.selection) | facts)
+        return ExitCode.OK
+    print(f"Would submit ({_asks(prepared.spec)}; {_content(prepared, 0 if has_it else None)}")
+    print(
+        f"fits on {', '.join(map(clean, plan.fits)) or 'no node now'}"
+        + (f"; {clean(plan.waits)}" if plan.waits else "")
+    )
+    _advise(plan, wish)
+    return ExitCode.OK
+
+
+def _advise(plan: Plan, wish: JobWish) -> None:
+    """Say what earlier runs did not need."""
+    for sentence in plan.advice if not wish.quiet else []:
+        say(f"note: {clean(sentence)}")
+
+
+def _report(done: Submitted, prepared: Prepared, wish: JobWish) -> None:
+    if wish.as_json:
+        print_json(_facts(done, prepared))
+    elif wish.parsable:
+        print("\n".join(map(str, done.job_ids)))
+    else:
+        ids = _ids(done.job_ids)
+        waits = f"; {clean(done.plan.waits)}" if done.plan.waits else ""
+        print(f"Submitted {ids} ({_asks(done.spec)}; {_content(prepared, done.moved.files)}{waits}")
+    sys.stdout.flush()
+
+
+def _facts(done: Submitted, prepared: Prepared) -> dict[str, Any]:
+    return receipt.facts(prepared.selection) | {
+        "jobs": list(done.job_ids),
+        "name": done.spec.name,
+        "snapshot": prepared.digest,
+        "sent_files": done.moved.files,
+        "sent_bytes": done.moved.file_bytes,
+        "wire_bytes": done.moved.wire_bytes,
+        "fits": done.plan.fits,
+        "waits": done.plan.waits,
+        "advice": done.plan.advice,
+        "submitted_at_s": time.time(),
+    }
+
+
+def _ids(job_ids: Sequence[int]) -> str:
+    if len(job_ids) == 1:
+        return f"job {job_ids[0]}"
+    unbroken = list(job_ids) == list(range(job_ids[0], job_ids[0] + len(job_ids)))
+    listed = f"{job_ids[0]}-{job_ids[-1]}" if unbroken else ", ".join(map(str, job_ids))
+    return f"{len(job_ids)} jobs {listed}"
+
+
+def _asks(spec: JobSpec) -> str:
+    """`mlp-train): 16 CPU, 32G RAM, 2 GPU`, closing the bracket that the caller opened."""
+    resources = spec.resources
+    parts = [f"{format_cpus(resources.cpus)} CPU", f"{format_memory(resources.ram_bytes)} RAM"]
+    if resources.gpus is not None:
+        model = f" {resources.gpus.model}" if resources.gpus.model else ""
+        parts.append(f"{format_cpus(resources.gpus.count)} GPU{model}")
+    return f"{clean(spec.name)}): {clean(', '.join(parts))}"
+
+
+def _content(prepared: Prepared, sent_files: int | None) -> str:
+    selection = prepared.selection
+    sent = "all to send" if sent_files is None else f"{sent_files or 'none'} sent"
+    return f"{receipt.count_of(selection.files)} {format_memory(selection.size_bytes)} ({sent})"

@@ -1,0 +1,60 @@
+"""The receipt of a submission: what was sent, the largest files, and what was left out by which rule."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from racksack.submission.project import BYTES_WARNED, FILES_WARNED, Selection
+from racksack.text import clean
+from racksack_jobspecs.units import format_memory
+
+_LARGEST_SHOWN_FROM_BYTES = 1024**2  # a list of tiny files helps nobody
+
+
+def facts(selection: Selection) -> dict[str, Any]:
+    """The receipt as data, for --json."""
+    return {
+        "project": str(selection.root),
+        "files": selection.files,
+        "size_bytes": selection.size_bytes,
+        "largest": [{"path": _path(entry.path), "size_bytes": entry.size_bytes} for entry in selection.largest()],
+        "left_out": [
+            {"pattern": rule.pattern, "source": rule.source, "entries": count}
+            for rule, count in selection.left_out.items()
+        ],
+        "warnings": warnings(selection),
+    }
+
+
+def lines(selection: Selection) -> list[str]:
+    """The receipt for a person."""
+    told = [f"Project {clean(selection.root)}: {count_of(selection.files)}, {format_memory(selection.size_bytes)}"]
+    if selection.size_bytes >= _LARGEST_SHOWN_FROM_BYTES:
+        told.append("  largest:")
+        told += [
+            f"    {format_memory(entry.size_bytes):>6}  {clean(_path(entry.path))}" for entry in selection.largest()
+        ]
+    if selection.left_out:
+        parts = [f"{clean(rule)} x{count}" for rule, count in selection.left_out.items()]
+        told.append("  left out: " + ", ".join(parts))
+    return told + [f"  warning: {warning}" for warning in warnings(selection)]
+
+
+def count_of(files: int) -> str:
+    """`1 file`, `2 files`."""
+    return "1 file" if files == 1 else f"{files} files"
+
+
+def warnings(selection: Selection) -> list[str]:
+    """What makes a project slow to send, if anything does."""
+    said = []
+    if selection.files > FILES_WARNED:
+        said.append(f"{selection.files} files; leave out what the job does not need in .racksackignore")
+    if selection.size_bytes > BYTES_WARNED:
+        said.append(f"{format_memory(selection.size_bytes)}; data that stays the same is better kept on the nodes")
+    return said
+
+
+def _path(path: bytes) -> str:
+    return os.fsdecode(path)

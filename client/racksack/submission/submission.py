@@ -1,0 +1,146 @@
+"""From a project folder and a description of the job to an accepted job.
+
+Nothing is sent before the job is known to be well-formed and to fit some node. The content travels only when the
+controller does not have it. The job file comes last, because from its rename on the job exists.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from racksack import errors
+from racksack.client import Client
+from racksack.submission import hash_cache, upload
+from racksack.submission.project import Selection, check_entrypoint, select
+from racksack.transport.rsync import Moved
+from racksack.views import Plan
+from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.write import job_file
+
+NOTHING_MOVED = Moved(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that is ready to be handed in."""
+
+    spec: JobSpec
+    selection: Selection
+    known: hash_cache.Remembered
+    digest: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An accepted submission: its jobs and what it took."""
+
+    job_ids: tuple[int, ...]
+    spec: JobSpec
+    plan: Plan
+    moved: Moved
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who wants to hear how far it is: bytes read so far; bytes sent so far and percent."""
+
+    on_read: Callable[[int], None] = lambda size: None
+    on_sent: Callable[[int, int], None] | None = None
+
+
+def prepare(
+    spec: JobSpec,
+    project: Path,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    on_selected: Callable[[Selection], None] = lambda selection: None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Look through the project and give the content its digest. Raises ProjectError."""
+    selection = select(project, include, exclude)
+    entrypoint = check_entrypoint(selection, spec.entrypoint)
+    on_selected(selection)
+    known = hash_cache.recall(selection.root)
+    digest = hash_cache.digest(selection, known, progress.on_read if progress else lambda size: None)
+    hash_cache.remember(selection.root, known)
+    key = spec.submission or f"s-{secrets.token_hex(12)}"
+    whole = msgspec.structs.replace(spec, project=f"snapshot:{digest}", entrypoint=entrypoint, submission=key)
+    return Prepared(whole, selection, known, digest)
+
+
+def planned(client: Client, prepared: Prepared) -> Plan:
+    """What the controller makes of it; raises as `check_plan`."""
+    return check_plan(client, prepared.spec)
+
+
+def check_plan(client: Client, spec: JobSpec) -> Plan:
+    """What the controller makes of a job. Raises UsageError for mistakes and NeverRunnableError when no node could run
+    it.
+    """
+    plan = client.plan(_text(spec))
+    if plan.problems:
+        raise errors.UsageError("\n".join(_problem(problem) for problem in plan.problems))
+    if plan.never:
+        raise errors.NeverRunnableError(f"this job could never run: {plan.never}; nothing was sent")
+    return plan
+
+
+def submit(client: Client, prepared: Prepared, plan: Plan, progress: Progress | None = None) -> Submitted:
+    """Hand the job in. Raises TransferError when content did not arrive, UsageError when the controller refuses the
+    job.
+    """
+    if client.has_snapshot(prepared.digest):
+        job_ids = hand_in(client, prepared.spec)
+        moved = NOTHING_MOVED
+    else:
+        with upload.upload_name(client.target, prepared.digest) as name:
+            moved = _send(client, prepared, name, progress)
+            job_ids = hand_in(client, msgspec.structs.replace(prepared.spec, project=name))
+    prepared.known.sent[str(client.target)] = prepared.digest
+    hash_cache.remember(prepared.selection.root, prepared.known)
+    return Submitted(tuple(job_ids), prepared.spec, plan, moved)
+
+
+def _send(client: Client, prepared: Prepared, name: str, progress: Progress | None) -> Moved:
+    previous = prepared.known.sent.get(str(client.target))
+    return upload.send(client.target, prepared.selection, name, previous, progress.on_sent if progress else None)
+
+
+def hand_in(client: Client, spec: JobSpec) -> list[int]:
+    """Rename the job file into `jobs/` and wait until it is accepted.
+
+    The key makes a second file of the same submission harmless, so a broken connection is answered with one more try.
+    """
+    text, file_name = _text(spec), f"{spec.submission}.yaml"
+    try:
+        upload.hand_in(client.target, file_name, text)
+    except errors.UnreachableError:
+        try:
+            upload.hand_in(client.target, file_name, text)
+        except errors.UnreachableError as error:
+            raise errors.TransferError(
+                f"{error}; it is not known whether the job arrived: repeat the command with "
+                f"--submission-key {spec.submission}, which hands it in only once"
+            ) from error
+    except OSError as error:
+        raise errors.RacksackError(f"the job file cannot be written to {client.target}: {error.strerror}") from error
+    return client.accepted(spec.submission)
+
+
+def _text(spec: JobSpec) -> str:
+    try:
+        return job_file(spec)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from None
+
+
+def _problem(problem: object) -> str:
+    if isinstance(problem, dict):
+        return ": ".join(str(problem[key]) for key in ("path", "sentence") if problem.get(key))
+    return str(problem)

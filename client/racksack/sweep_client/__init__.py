@@ -1,0 +1,1 @@
+"""Sweeps from the laptop: what `racksack sweep` and `racksack.sweep()` do."""

@@ -1,0 +1,1 @@
+"""racksack.yaml: everything that reads it."""

@@ -1,0 +1,1 @@
+"""How attempts and jobs go on and end."""

@@ -1,0 +1,106 @@
+"""What a node's report about an attempt changes."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from racksack_controller.core.jobs.gang import job_state
+from racksack_controller.core.jobs.requeue import end_others
+from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.state import Attempt, Ending, Orphan, State
+from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.units import format_memory
+
+PREPARED = "prepared"  # it could start, and waits for the go that all ranks of its gang get together
+
+
+def take_report(state: State, node: str, report: AttemptReport, now: float) -> None:
+    """Believe a report about a job's current attempt; any other is of an attempt that is not to run."""
+    attempt = state.attempts.get(report.attempt)
+    if attempt is None or attempt.node != node or attempt.state in FINAL:
+        _take_orphan(state, node, report, ended_here=attempt is not None and attempt.node == node)
+        return
+    new = _state_of(report)
+    newly_prepared = report.state == PREPARED and not attempt.prepared
+    if attempt.state is JobState.COLLECTING or (new is attempt.state and not newly_prepared):
+        return
+    if (attempt.state, new) == (JobState.RUNNING, JobState.PREPARING):
+        return
+    prepared = attempt.prepared or newly_prepared
+    changed = replace(attempt, state=new, launched=True, prepared=prepared, failures=0, retry_at_s=0.0, problem="")
+    if new is JobState.RUNNING:
+        changed = replace(changed, started_at_s=report.started_at_s or now)
+    if new is JobState.COLLECTING:
+        changed = replace(changed, ending=_ending(attempt, report), started_at_s=report.started_at_s)
+        who = f"rank {attempt.rank} " if attempt.ranks > 1 else ""
+        state.tell(now, f"{who}ended on {node}: {_told(changed.ending)}", job=attempt.job)
+    state.put_attempt(changed)
+    _follow(state, changed, now)
+
+
+def _follow(state: State, attempt: Attempt, now: float) -> None:
+    """What the new state of an attempt means for its job, and for the other ranks of its gang."""
+    job, ranks = state.jobs[attempt.job], state.ranks(attempt)
+    if attempt.ending is not None and attempt.rank == 0:
+        state.learn(job, attempt.ending)
+    now_in = job_state(ranks)
+    if now_in is not job.state:
+        state.put_job(replace(job, state=now_in))
+        if now_in is JobState.RUNNING:
+            state.tell(now, f"running on {', '.join(rank.node for rank in ranks)}", job=job.id)
+    if attempt.ranks > 1 and attempt.ending is not None and attempt.ending.outcome is not JobState.DONE:
+        end_others(state, attempt, f"{attempt.ending.outcome}: {attempt.ending.reason}".removesuffix(": "), now)
+
+
+def _state_of(report: AttemptReport) -> JobState:
+    if report.state == PREPARED:
+        return JobState.PREPARING
+    return JobState.COLLECTING if report.state == "ended" else JobState(report.state)
+
+
+def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: bool) -> None:
+    """Note an attempt that is not to run; one that has ended and is ours is removed as any other."""
+    running = report.state != "ended"
+    if not running and ended_here:
+        state.orphans.pop((node, report.attempt), None)
+        return
+    known = state.orphans.get((node, report.attempt))
+    if known is None or known.running != running:
+        state.orphans[node, report.attempt] = Orphan(running)
+
+
+def _told(ending: Ending | None) -> str:
+    if ending is None:
+        return "unknown"
+    peak = f", peak memory {format_memory(ending.ram_peak_bytes)}" if ending.ram_peak_bytes else ""
+    code = f" (exit code {ending.exit_code})" if ending.exit_code else ""
+    return f"{ending.outcome}{code}{peak}{': ' + ending.reason if ending.reason else ''}"
+
+
+def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
+    outcome = JobState(report.outcome or "lost")
+    was_asked = outcome is JobState.CANCELLED and attempt.stop is not None
+    comes_back = attempt.stop is None or not attempt.stop.discard
+    return Ending(
+        outcome=outcome,
+        reason=attempt.stop.sentence
+        if was_asked and attempt.stop
+        else report.reason,  # who and why; a node knows neither
+        exit_code=report.exit_code,
+        signal=report.signal,
+        started_at_s=report.started_at_s,
+        ended_at_s=report.ended_at_s,
+        prepare_s=report.prepare_s,
+        ram_peak_bytes=report.ram_peak_bytes,
+        cpu_s=report.cpu_s,
+        output_bytes=report.output_bytes if comes_back else 0,
+        output_files=report.output_files if comes_back else 0,
+        gpu_uuids=report.gpu_uuids or attempt.allocation.gpus,
+        dropped=report.dropped,
+        at_fault=report.at_fault,
+    )
+
+
+def outcome_of(attempt: Attempt) -> JobState:
+    """How an attempt's program ended; lost when its node has not said."""
+    return attempt.ending.outcome if attempt.ending else JobState.LOST

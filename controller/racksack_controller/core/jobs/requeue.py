@@ -1,0 +1,154 @@
+"""What becomes of a job when an attempt ends: it is finished, or queued again after a growing delay."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from racksack_controller.core.jobs import gang
+from racksack_controller.core.jobs.oom_retry import with_more_memory
+from racksack_controller.core.state import Attempt, Job, State, Stop
+from racksack_jobspecs.states import ACTIVE, JobState
+
+LOSSES_MAX = 5  # a job that has cost so many nodes is itself the likely cause
+_RETRY_WORD = {JobState.FAILED: "exit", JobState.OOM: "oom", JobState.TIMEOUT: "timeout"}
+
+
+def backoff_s(failures: int, *, first_s: float, most_s: float) -> float:
+    """The delay in seconds after so many failures in a row: doubling from `first_s`, at most `most_s`."""
+    return float(min(most_s, first_s * 2.0 ** min(failures - 1, 30)))
+
+
+def end_attempt(
+    state: State, attempt: Attempt, outcome: JobState, sentence: str, now: float, *, at_fault: str = "job"
+) -> None:
+    """Close an attempt with `outcome`, and finish or requeue its job. at_fault: job | node | controller | none.
+
+    Of a gang it closes one rank. Unless that one is done, the others are ended too; the job follows when all are over.
+    """
+    state.put_attempt(_closed(attempt, outcome, sentence, now, at_fault))
+    if attempt.ranks == 1:
+        _end_job(state, attempt, outcome, sentence, now, at_fault)
+        return
+    if outcome is not JobState.DONE:
+        end_others(state, attempt, f"{outcome}: {sentence}", now)
+    close_gang(state, attempt, now)
+
+
+def end_others(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    """A rank has not ended well: the others of its gang have no use any more."""
+    end_ranks(state, attempt, Stop("cancelled", gang.named(attempt, sentence), of_gang=True), now)
+
+
+def end_ranks(state: State, attempt: Attempt, stop: Stop, now: float) -> None:
+    """Wish the end of an attempt, of a gang: of all its ranks; what no node has yet is over at once."""
+    unsent = gang.ask_to_end(state, attempt, stop)
+    for rank in unsent:
+        state.put_attempt(_closed(rank, JobState.CANCELLED, stop.sentence, now, "none"))
+    if unsent and attempt.ranks == 1:
+        _end_job(state, unsent[0], JobState.CANCELLED, stop.sentence, now, "job")
+    elif unsent:
+        close_gang(state, attempt, now)
+
+
+def close_gang(state: State, attempt: Attempt, now: float) -> None:
+    """Let the job of a gang follow its ranks; it is over when all of them are."""
+    ranks, job = state.ranks(attempt), state.jobs.get(attempt.job)
+    if job is None or job.state not in ACTIVE or job.attempt != attempt.number:
+        return  # it was over with an earlier rank of this step
+    now_in = gang.job_state(ranks)
+    if job.state is not now_in:
+        state.put_job(replace(job, state=now_in))
+    if gang.is_over(ranks):
+        one = gang.spokesman(ranks)
+        sentence = gang.named(one, one.problem) if one.problem else ""
+        if one.stop is not None or one.state is JobState.DONE:
+            sentence = one.problem
+        _end_job(state, one, one.state, sentence, now, one.at_fault)
+
+
+def _closed(attempt: Attempt, outcome: JobState, sentence: str, now: float, at_fault: str) -> Attempt:
+    return replace(
+        attempt,
+        state=outcome,
+        ended_at_s=now,
+        problem=sentence if attempt.ending is None or attempt.ranks > 1 else attempt.problem,
+        failures=0,
+        retry_at_s=0.0,
+        removed=attempt.removed or _never_sent(attempt),
+        at_fault=at_fault,
+    )
+
+
+def _end_job(state: State, attempt: Attempt, outcome: JobState, sentence: str, now: float, at_fault: str) -> None:
+    """Finish or requeue a job whose attempt (of a gang: the rank that speaks for it) is over."""
+    job = state.jobs[attempt.job]
+    again = _job_after(job, attempt, outcome, now, at_fault)
+    if again is not None and outcome is JobState.OOM and again.retries_used > job.retries_used:
+        again, more = with_more_memory(state, again)
+        sentence = "; ".join(filter(None, (sentence, more)))
+    if again is None:
+        if outcome is JobState.LOST and attempt.stop is not None:
+            outcome, sentence = JobState.CANCELLED, f"{attempt.stop.sentence}; {sentence}"
+        state.put_job(replace(job, state=outcome, reason=sentence, ended_at_s=now))
+        state.tell(now, _finished(outcome, sentence), job=job.id)
+        release_dependents(state, job.id, outcome, now)
+    else:
+        state.put_job(again)
+        state.tell(now, f"attempt {attempt.number} ended as {outcome} ({sentence}); queued again", job=job.id)
+
+
+def _never_sent(attempt: Attempt) -> bool:
+    """A launch may be under way even if it was not confirmed, so only what never left is known to be clean."""
+    return False
+
+
+def _finished(outcome: JobState, sentence: str) -> str:
+    return f"{outcome}: {sentence}" if sentence else str(outcome)
+
+
+def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fault: str) -> Job | None:
+    """The job's record when it is to run again, else None."""
+    queued = replace(job, state=JobState.QUEUED)
+    if attempt.stop is not None and not attempt.stop.requeue:
+        return None
+    if attempt.stop is not None or at_fault == "none":
+        return queued if outcome is not JobState.DONE else None
+    if at_fault == "node":
+        if job.losses >= LOSSES_MAX:
+            return None
+        avoid = tuple(dict.fromkeys((*job.avoid, attempt.node)))
+        delay = backoff_s(job.losses + 1, first_s=1.0, most_s=300.0)
+        return replace(queued, losses=job.losses + 1, avoid=avoid, not_before_s=now + delay)
+    if _RETRY_WORD.get(outcome) in job.spec.retry_on and job.retries_used < job.spec.retries:
+        delay = backoff_s(job.retries_used + 1, first_s=1.0, most_s=300.0)
+        return replace(queued, retries_used=job.retries_used + 1, not_before_s=now + delay)
+    return None
+
+
+def requeue_now(state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0) -> None:
+    """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
+    if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
+        return
+    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True, for_job=for_job), now)
+
+
+def release_dependents(state: State, ended: int, outcome: JobState, now: float) -> None:
+    """Let the jobs after `ended` go on, or cancel those whose condition can no longer be met."""
+    pending = [(ended, outcome)]
+    while pending:
+        ended, outcome = pending.pop()
+        for dependent in sorted(state.dependents.pop(ended, ())):
+            job = state.jobs.get(dependent)
+            if job is None:
+                continue
+            broken = (
+                any(other == ended and wants == "ok" for other, wants in job.waits_for) and outcome is not JobState.DONE
+            )
+            rest = tuple(pair for pair in job.waits_for if pair[0] != ended)
+            if broken and job.state in (JobState.QUEUED, JobState.HELD):
+                sentence = f"job {ended}, which it waits for, ended as {outcome}"
+                state.put_job(replace(job, state=JobState.CANCELLED, reason=sentence, ended_at_s=now, waits_for=rest))
+                state.tell(now, sentence, job=job.id)
+                pending.append((job.id, JobState.CANCELLED))
+            else:
+                state.put_job(replace(job, waits_for=rest))

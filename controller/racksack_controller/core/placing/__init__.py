@@ -1,0 +1,1 @@
+"""Which job goes onto which node, and when."""

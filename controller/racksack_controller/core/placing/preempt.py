@@ -1,0 +1,134 @@
+"""Preemption, off by default: jobs that allow it make room for the first waiting job, if that has a higher priority.
+
+A job is ended only if it said that it may be (`preemptible`), its priority is lower, and ending it and others on the
+same nodes makes room there at once. Of the nodes on which that would do, those are chosen on which least work is lost.
+
+It cannot go round in circles: a job only ever makes room for higher priority, for one waiting job at a time, not for
+one that starts within a minute anyway, and at most `PREEMPTIONS_MAX` times; after that it runs to its end. The place is
+kept for the waiting job by its reservation, which counts what is being ended as free after its grace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from racksack_controller.core.events import Preempted
+from racksack_controller.core.lifecycle import holds_resources
+from racksack_controller.core.placing.expect import could_hold
+from racksack_controller.core.policy import Policy
+from racksack_controller.core.queue.limits import Limits
+from racksack_controller.core.queue.order import entries, use_by_owner
+from racksack_controller.core.queue.waiting import Line, line_of
+from racksack_controller.core.rack.amounts import demand_of
+from racksack_controller.core.rack.devices import GpuKind
+from racksack_controller.core.rack.rack import Ints
+from racksack_controller.core.records import Allocation, Attempt, Job
+from racksack_controller.core.state import State
+
+PREEMPTIONS_MAX = 3
+SOON_S = 60.0
+
+
+def preemptions(state: State, now: float, policy: Policy) -> list[Preempted]:
+    """The jobs to end for the first job that waits. Called after a pass; empty unless preemption is switched on."""
+    if not policy.preempt or any(making_room(state)):
+        return []
+    job = _first_waiting(state, now, policy)
+    if job is None:
+        return []
+    line = line_of(job)
+    rows = np.flatnonzero(could_hold(state.rack, line) & state.rack.usable & (state.rack.cool_until <= now))
+    choices = [(row, found) for row in rows.tolist() if (found := _victims(state, row, job, line)) is not None]
+    choices.sort(key=lambda choice: sum(_lost_cpu_s(one, now) for one in choice[1]))
+    if len(choices) < line.gang:
+        return []
+    victims = dict.fromkeys(victim.job for _, found in choices[: line.gang] for victim in found)
+    sentence = f"ended to make room for job {job.id}, which has a higher priority; it is queued again"
+    return [Preempted(victim, sentence, job.id) for victim in victims]
+
+
+def making_room(state: State, job: int | None = None) -> Iterator[Attempt]:
+    """The attempts that are being ended for a waiting job, or for this one."""
+    for attempt in state.attempts.values():
+        stop = attempt.stop
+        if stop is not None and stop.for_job and job in (None, stop.for_job) and holds_resources(attempt.state):
+            yield attempt
+
+
+def _first_waiting(state: State, now: float, policy: Policy) -> Job | None:
+    """The job at the head of the queue for which there is no room, unless it starts soon anyway."""
+    reserved = state.reservation
+    if reserved is not None:
+        soon = reserved.at_s <= now + SOON_S or reserved.job not in state.waiting
+        return None if soon else state.jobs[reserved.job]
+    lines, limits = state.lines.open_lines(), Limits(state, policy)
+    for entry in entries(state.lines, lines, use_by_owner(state, lines, now, policy)) if len(lines) else ():
+        line = state.lines.lines[entry[-1]]
+        if not limits.reached(line):
+            return state.jobs[entry[-2]]
+    return None
+
+
+def _victims(state: State, row: int, job: Job, line: Line) -> list[Attempt] | None:
+    """Whose end makes room for one rank on a node, the lowest priority and the youngest first; None: nobody's does."""
+    place = _Place(state, row)
+    if place.holds(line):
+        return []
+    victims: list[Attempt] = []
+    order = sorted(_endable(state, row, job), key=lambda one: (state.jobs[one.job].spec.priority, -one.placed_at_s))
+    for attempt in order:
+        place.give_back(attempt.allocation)
+        victims.append(attempt)
+        if place.holds(line):
+            break
+    else:
+        return None
+    for victim in victims[:-1]:  # the last ones may have been enough
+        place.take(victim.allocation)
+        if place.holds(line):
+            victims.remove(victim)
+        else:
+            place.give_back(victim.allocation)
+    return victims
+
+
+class _Place:
+    """What one node would have free."""
+
+    def __init__(self, state: State, row: int) -> None:
+        self._devices = state.rack.devices
+        self._row = row
+        self._free: Ints = state.rack.total[:, row] - state.rack.held[:, row]
+        self._device_free = self._devices.free.copy()
+
+    def give_back(self, held: Allocation) -> None:
+        self._change(held, 1)
+
+    def take(self, held: Allocation) -> None:
+        self._change(held, -1)
+
+    def _change(self, held: Allocation, sign: int) -> None:
+        self._free = self._free + sign * np.array(demand_of(held))
+        self._device_free[self._devices.find(self._row, held.gpus)] += sign * held.gpu_milli
+
+    def holds(self, line: Line) -> bool:
+        return bool(np.all(self._free >= line.need)) and (line.kind is None or self._has_devices(line.kind))
+
+    def _has_devices(self, kind: GpuKind) -> bool:
+        good = self._devices.matching(kind) & (self._devices.row == self._row) & (self._device_free >= kind.milli)
+        return int(good.sum()) >= kind.devices
+
+
+def _endable(state: State, row: int, job: Job) -> Iterator[Attempt]:
+    for attempt in state.on_node(state.rack.nodes[row].name):
+        victim = state.jobs[attempt.job]
+        may_end = victim.spec.preemptible and victim.spec.priority < job.spec.priority
+        if may_end and victim.preemptions < PREEMPTIONS_MAX and attempt.ending is None and attempt.stop is None:
+            yield attempt
+
+
+def _lost_cpu_s(attempt: Attempt, now: float) -> float:
+    """The work that is lost with an attempt, of a gang with all of its ranks."""
+    return attempt.allocation.cpus * attempt.ranks * (now - (attempt.started_at_s or now))

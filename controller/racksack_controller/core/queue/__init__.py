@@ -1,0 +1,1 @@
+"""Which job comes first: the queue, fair share and limits."""

@@ -1,0 +1,1 @@
+"""What nodes have, and what of it is allocated."""

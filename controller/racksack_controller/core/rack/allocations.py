@@ -1,0 +1,126 @@
+"""What every running attempt holds on which node, and when it is expected to give it back.
+
+The arrays are what a reservation is computed from; a place in them is used again when its attempt has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from racksack_controller.core.rack.amounts import DIMENSIONS, Vector
+
+# An attempt that outlives its prediction is predicted anew: this much longer, then this much, ... (Tsafrir, Etsion and
+# Feitelson, "Backfilling using system-generated predictions rather than user runtime estimates", TPDS 18(6), 2007).
+CORRECTIONS_S = np.array([60, 300, 900, 1800, 3600, 7200, 18000, 36000, 72000, 180000, 360000], dtype=np.float64)
+OVERDUE_S = 1.0  # an attempt past its time limit is being ended
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Hold(NamedTuple):
+    """One attempt's share of one node."""
+
+    row: int
+    need: Vector
+    uuids: tuple[str, ...]
+    milli: int
+
+
+class Times(NamedTuple):
+    """When an attempt began, how long it may run (-1: no limit given) and how long it is expected to (-1: unknown)."""
+
+    begin_s: float
+    limit_s: float
+    predicted_s: float
+
+
+class Holds:
+    """All holds of the rack."""
+
+    def __init__(self) -> None:
+        self.row: Ints = np.full(64, -1, dtype=np.int64)  # -1: an unused place
+        self.need: Ints = np.zeros((DIMENSIONS, 64), dtype=np.int64)
+        self.times: Floats = np.zeros((3, 64), dtype=np.float64)
+        self.of: dict[str, tuple[int, ...]] = {}
+        self.parts: dict[int, Hold] = {}
+        self._on_row: dict[int, dict[int, None]] = {}
+        self._version: Ints = np.zeros(64, dtype=np.int64)  # of each row: grows with every change
+        self._unused = list(range(63, -1, -1))
+
+    def add(self, key: str, parts: Sequence[Hold], times: Times) -> tuple[int, ...]:
+        """An attempt begins to hold something; the places of its holds."""
+        self.of[key] = tuple(self._place(part, times) for part in parts)
+        return self.of[key]
+
+    def retime(self, key: str, times: Times) -> None:
+        """An attempt's beginning is known better."""
+        for place in self.of[key]:
+            self.times[:, place] = times
+            self._version[self.row[place]] += 1
+
+    def remove(self, key: str) -> list[tuple[int, Hold]]:
+        """An attempt holds nothing any more; what it held, with the places."""
+        places = self.of.pop(key)
+        for place in places:
+            row = int(self.row[place])
+            self._version[row] += 1
+            del self._on_row[row][place]
+            self.row[place] = -1
+            self._unused.append(place)
+        return [(place, self.parts.pop(place)) for place in places]
+
+    def places_on(self, row: int) -> Ints:
+        """The places of what is held on a row."""
+        return np.array(list(self._on_row.get(row, ())), dtype=np.int64)
+
+    def versions(self, rows: int) -> Ints:
+        """A number for each of the first `rows` rows that grows whenever anything about its holds changes."""
+        while len(self._version) < rows:
+            self._version = np.concatenate([self._version, np.zeros_like(self._version)])
+        return self._version[:rows]
+
+    def ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> Floats:
+        """When these holds are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""
+        ends, _ = self.raw_ends(places, now, default_limit_s=default_limit_s, predict=predict)
+        soonest: Floats = np.maximum(ends, now + OVERDUE_S)
+        return soonest
+
+    def raw_ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> tuple[Floats, Floats]:
+        """The same, where what should have ended keeps its moment in the past; and until when each of them is good."""
+        begin, limit, predicted = self.times[:, places]
+        latest = begin + np.where(limit < 0, default_limit_s, limit)
+        if not predict:
+            return latest, np.full(len(latest), np.inf)
+        ends = np.where(predicted < 0, latest, np.minimum(latest, _corrected(begin + predicted, now)))
+        return ends, np.where(ends < latest, ends, np.inf)
+
+    def _place(self, part: Hold, times: Times) -> int:
+        if not self._unused:
+            self._grow()
+        place = self._unused.pop()
+        self.row[place] = part.row
+        self.versions(part.row + 1)[part.row] += 1
+        self._on_row.setdefault(part.row, {})[place] = None
+        self.need[:, place] = part.need
+        self.times[:, place] = times
+        self.parts[place] = part
+        return place
+
+    def _grow(self) -> None:
+        old = len(self.row)
+        self.row = np.concatenate([self.row, np.full(old, -1, dtype=np.int64)])
+        self.need = np.concatenate([self.need, np.zeros_like(self.need)], axis=1)
+        self.times = np.concatenate([self.times, np.zeros_like(self.times)], axis=1)
+        self._unused = list(range(2 * old - 1, old - 1, -1))
+
+
+def _corrected(ends: Floats, now: float) -> Floats:
+    """Predictions that have passed, moved on by the first correction that is still to come."""
+    over = np.maximum(now - ends, 0.0)
+    step = CORRECTIONS_S[np.minimum(np.searchsorted(CORRECTIONS_S, over, side="right"), len(CORRECTIONS_S) - 1)]
+    return np.where(ends > now, ends, ends + step)

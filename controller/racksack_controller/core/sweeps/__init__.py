@@ -1,0 +1,1 @@
+"""Sweeps as the core sees them: records, ranges, chunk sizes."""

@@ -1,0 +1,1 @@
+"""Carries out the actions that the core asks for: on nodes, on attempts, on power."""

@@ -1,0 +1,290 @@
+"""Carries actions out on the nodes, in groups, and posts what came of each as an event.
+
+Every action ends in exactly one event and one `Loop.finished`, whatever happens. It has no opinions: when to try
+again is the core's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+
+from racksack_controller import returns
+from racksack_controller.core import events as ev
+from racksack_controller.core.actions import Assemble, AttemptAction, Collect, Go, Remove, Start, StopAttempt
+from racksack_controller.core.state import Attempt, Job
+from racksack_controller.effects.job_env import job_env
+from racksack_controller.loop import Loop
+from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
+from racksack_controller.nodes.node import GpuGrant, LaunchOrder, Node
+from racksack_controller.store import StoreError
+from racksack_jobspecs.layout import Spool
+
+log = logging.getLogger("racksack.edge")
+
+GO_WITHIN_S = 7200.0  # so long a prepared rank waits for the others of its gang
+COLLECT_BATCH = 200  # attempts whose folders are pulled by one request
+
+EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, object]]]]
+"""What jobs used that have just ended on a node, by job, as their result.json shows it."""
+
+
+class NodeEdge:
+    """The effects on nodes. `nodes` is shared with the connector, which opens and closes them."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        spool: Spool,
+        nodes: Mapping[str, Node],
+        node_env: Mapping[str, dict[str, str]],
+        energy_of: EnergyOf | None = None,
+    ) -> None:
+        self._loop = loop
+        self._spool = spool
+        self._nodes = nodes
+        self._node_env = node_env
+        self._energy_of = energy_of
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.plan_of: Callable[[Job], dict[str, object] | None] = lambda job: None  # of a sweep's runner
+        self.before_collect: Callable[[Attempt], Awaitable[None]] = _nothing
+
+    def start(self, actions: Sequence[AttemptAction]) -> None:
+        """Begin these actions, those of one kind on one node together."""
+        groups: dict[tuple[type[AttemptAction], str, str], list[AttemptAction]] = defaultdict(list)
+        for action in actions:
+            digest = self._digest(action) if isinstance(action, Start) else ""
+            groups[type(action), action.node, digest].append(action)
+        for (kind, node, _digest), group in groups.items():
+            for first in range(0, len(group), COLLECT_BATCH):
+                self._spawn(self._carry_out(kind, node, group[first : first + COLLECT_BATCH]))
+
+    async def close(self) -> None:
+        """Give up what is under way; it is asked for again after a restart."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _digest(self, action: AttemptAction) -> str:
+        job = self._loop.state.jobs.get(self._loop.state.attempts[action.attempt].job)
+        return job.snapshot if job else ""
+
+    async def _carry_out(self, kind: type[AttemptAction], node_name: str, group: Sequence[AttemptAction]) -> None:
+        node = self._nodes.get(node_name)
+        try:
+            if kind is Assemble:
+                await self._assemble(group)
+            elif node is None:
+                raise NodeUnreachable(f"{node_name} does not stand in the configuration")
+            elif kind is Start:
+                await self._start(node, group)
+            elif kind is Go:
+                await self._go(node, group)
+            elif kind is Collect:
+                await self._collect(node, group)
+            elif kind is Remove:
+                await self._remove(node, group)
+            else:
+                await self._stop(node, group)
+        except (NodeError, StoreError) as error:
+            self._failed(group, str(error))
+        except Exception as error:  # an action must end in an event, or it would stay under way for ever
+            log.exception("%s on %s failed in an unforeseen way", kind.__name__, node_name)
+            self._failed(group, f"the controller could not do it: {error!r}; see its log")
+        finally:
+            for action in group:
+                self._loop.finished(action)
+
+    def _failed(self, group: Sequence[AttemptAction], sentence: str) -> None:
+        for action in group:
+            log.warning("failed action=%s reason=%s", action.key, sentence)
+            self._loop.post(_failure(action, sentence))
+
+    async def _start(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        wanted = [pair for pair in map(self._job_of, group) if pair is not None]
+        if not wanted:
+            return
+        digest = wanted[0][0].snapshot
+        source = self._spool.snapshots / digest
+        if not source.is_dir():
+            self._start_failed(group, "job", f"the project snapshot {digest[:12]} is missing from the spool")
+            return
+        try:
+            await node.stage(digest, source)
+        except TransferFailed as error:
+            self._start_failed(group, "controller" if error.kind == "unreachable" else "node", str(error))
+            return
+        orders = [self._order(job, attempt) for job, attempt in wanted]
+        for reply in await node.launch(orders):
+            if reply.ok:
+                self._loop.post(ev.Launched(reply.attempt))
+            else:
+                self._loop.post(ev.StartFailed(reply.attempt, "node", reply.error or "it was refused"))
+
+    def _start_failed(self, group: Sequence[AttemptAction], fault: str, sentence: str) -> None:
+        for action in group:
+            log.warning("failed action=%s reason=%s", action.key, sentence)
+            self._loop.post(ev.StartFailed(action.attempt, fault, sentence))
+
+    def _job_of(self, action: AttemptAction) -> tuple[Job, Attempt] | None:
+        attempt = self._loop.state.attempts.get(action.attempt)
+        job = self._loop.state.jobs.get(attempt.job) if attempt else None
+        if job is None or attempt is None or len(self._loop.state.ranks(attempt)) != attempt.ranks:
+            return None  # it is over, and nobody waits for it any more
+        return job, attempt
+
+    def _order(self, job: Job, attempt: Attempt) -> LaunchOrder:
+        spec = job.spec
+        devices = {gpu.uuid: gpu for gpu in self._loop.state.nodes[attempt.node].gpus}
+        held = [devices[uuid] for uuid in attempt.allocation.gpus if uuid in devices]
+        return LaunchOrder(
+            attempt=attempt.key,
+            job_id=job.id,
+            name=spec.name,
+            node=attempt.node,
+            digest=job.snapshot,
+            entrypoint=spec.entrypoint,
+            args=spec.args,
+            env=job_env(job, attempt, self._loop.state.ranks(attempt)),
+            node_env=self._node_env.get(attempt.node, {}),
+            cpus=attempt.allocation.cpus,
+            ram_bytes=attempt.allocation.ram_bytes,
+            gpus=tuple(GpuGrant(uuid=gpu.uuid, index=gpu.index, vendor=gpu.vendor) for gpu in held),
+            time_limit_s=spec.time_limit_s,
+            environment=spec.environment,
+            outputs=spec.outputs,
+            max_output_bytes=spec.max_output_bytes,
+            stage_in_ram=spec.stage_in_ram,
+            sweep=self.plan_of(job),
+            submitted_at_s=job.submitted_at_s,
+            grace_s=10.0,
+            go_within_s=GO_WITHIN_S if attempt.ranks > 1 else None,
+        )
+
+    async def _go(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        await node.go([action.attempt for action in group])
+        for action in group:
+            self._loop.post(ev.GoSent(action.node, action.attempt))
+
+    async def _collect(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        wanted = {attempt.key: (job, attempt) for job, attempt in filter(None, map(self._job_of, group))}
+        notes = dict.fromkeys(wanted, "")
+        for job, attempt in wanted.values():
+            if job.spec.runner_of is not None:
+                await self.before_collect(attempt)
+        folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
+        for key, (_, attempt) in wanted.items():
+            if attempt.stop is not None and attempt.stop.discard:
+                folders.pop(key, None)
+                notes[key] = "what it wrote was not wanted and did not come back"
+        if folders:
+            for key, reply in (await node.collect(folders)).items():
+                if reply.ok:
+                    notes[key] = "; ".join(reply.notes)
+                else:
+                    del wanted[key]
+                    log.warning("failed action=Collect:%s reason=%s", key, reply.error)
+                    self._loop.post(ev.CollectFailed(key, reply.error or reply.kind, gone=reply.kind == "gone"))
+        jobs = [job.id for job, _ in wanted.values()]
+        energy = await self._energy_of(node.name, jobs) if self._energy_of is not None else {}
+        failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes, energy)
+        for key in wanted:
+            if key in failed:
+                self._loop.post(ev.CollectFailed(key, failed[key]))
+            else:
+                self._loop.post(ev.Collected(key, notes[key]))
+
+    def _folders(self, attempts: Sequence[Attempt]) -> dict[str, Path]:
+        """Empty folders for those attempts that were not received before; runs in a thread."""
+        folders = {}
+        for attempt in attempts:
+            if not returns.already_placed(self._spool, attempt):
+                folder = returns.begin(self._spool, attempt.key)
+                if folder is not None:
+                    folders[attempt.key] = folder
+        return folders
+
+    def _complete(
+        self,
+        pairs: Sequence[tuple[Job, Attempt]],
+        notes: dict[str, str],
+        energy: Mapping[int, Mapping[str, object]],
+    ) -> dict[str, str]:
+        """Put received folders in place, ranks' aside; gives the sentence of each that failed. Runs in a thread."""
+        failed = {}
+        for job, attempt in pairs:
+            try:
+                if returns.already_placed(self._spool, attempt):
+                    continue
+                if attempt.ranks > 1:
+                    aside = returns.keep_rank(self._spool, attempt)
+                    notes[attempt.key] = "; ".join(filter(None, (notes[attempt.key], aside)))
+                else:
+                    returns.complete(self._spool, job, attempt, notes[attempt.key], energy.get(job.id))
+            except (OSError, returns.ReturnsError) as error:
+                failed[attempt.key] = f"the results could not be put in place on the controller: {error}"
+        returns.sync_file_system(self._spool.returns)
+        return failed
+
+    async def _assemble(self, group: Sequence[AttemptAction]) -> None:
+        for action in group:
+            pair = self._job_of(action)
+            if pair is None:
+                continue
+            job, attempt = pair
+            # Each rank's part was settled when it was collected; this is the sum of all.
+            energy = await self._energy_of(attempt.node, [job.id]) if self._energy_of is not None else {}
+            ranks = self._loop.state.ranks(attempt)
+            try:
+                await asyncio.to_thread(self._place_gang, job, ranks, energy.get(job.id))
+            except (OSError, returns.ReturnsError) as error:
+                sentence = f"the results could not be put in place on the controller: {error}"
+                log.warning("failed action=%s reason=%s", action.key, sentence)
+                self._loop.post(ev.AssembleFailed(action.attempt, sentence))
+            else:
+                self._loop.post(ev.Assembled(action.attempt))
+
+    def _place_gang(self, job: Job, ranks: Sequence[Attempt], energy: Mapping[str, object] | None) -> None:
+        """Make one return folder of those of a gang's ranks. Runs in a thread. Raises OSError, ReturnsError."""
+        if not returns.already_placed(self._spool, ranks[0]):
+            returns.assemble(self._spool, job, ranks, energy)
+        returns.sync_file_system(self._spool.returns)
+
+    async def _remove(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        await node.remove([action.attempt for action in group])
+        for action in group:
+            self._loop.post(ev.Removed(action.node, action.attempt))
+
+    async def _stop(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        for action in group:
+            if isinstance(action, StopAttempt):
+                stop = action.stop
+                await node.stop(action.attempt, stop.reason, stop.grace_s, stop.signal)
+                self._loop.post(ev.StopSent(action.node, action.attempt))
+
+
+async def _nothing(attempt: Attempt) -> None:
+    """What is done before an attempt's folder is collected, where there is nothing to be done."""
+
+
+def _failure(action: AttemptAction, sentence: str) -> ev.Event:
+    """The event that says that an action failed for reasons outside the job."""
+    if isinstance(action, Start):
+        return ev.StartFailed(action.attempt, "controller", sentence)
+    if isinstance(action, Go):
+        return ev.GoFailed(action.node, action.attempt, sentence)
+    if isinstance(action, Assemble):
+        return ev.AssembleFailed(action.attempt, sentence)
+    if isinstance(action, Collect):
+        return ev.CollectFailed(action.attempt, sentence)
+    if isinstance(action, Remove):
+        return ev.RemoveFailed(action.node, action.attempt, sentence)
+    return ev.StopFailed(action.node, action.attempt, sentence)

@@ -1,0 +1,355 @@
+"""From a dropped job file to accepted jobs, or to a rejected file with the reason beside it.
+
+Accepting is the transaction of docs/architecture.md: the jobs are in the store before the file leaves `jobs/`, and the
+file's submission key makes sure that the same file, met again after a crash, is the same jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from racksack_controller.config.partitions import Partition
+from racksack_controller.core import events as ev
+from racksack_controller.core.advice import advise
+from racksack_controller.core.placing.place import could_ever_hold
+from racksack_controller.core.state import Job
+from racksack_controller.core.why import never, why_job
+from racksack_controller.intake.drop import Identity
+from racksack_controller.intake.garbage import remove_tree
+from racksack_controller.intake.ingest import IngestError, IngestPostponed
+from racksack_controller.intake.partition_rules import settled
+from racksack_controller.intake.projects import Projects
+from racksack_controller.intake.spool import DroppedFile, discard, reject
+from racksack_controller.loop import Loop
+from racksack_controller.news import News
+from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_submission, jobs_where, save_fetched
+from racksack_controller.sweeps.estimate import plan_sweep
+from racksack_controller.sweeps.manager import Sweeps
+from racksack_controller.sweeps.results.ledger import sweep_of_submission
+from racksack_controller.sweeps.search.numbering import numbered
+from racksack_controller.sweeps.search.optuna_search import needs
+from racksack_jobspecs.array import expand
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.parse import JobFileError, parse_job
+from racksack_jobspecs.spec import Dependency, JobSpec
+from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.spec import SweepSpec
+from racksack_jobspecs.yamltext import Problem
+
+log = logging.getLogger("racksack.intake")
+
+AT_ONCE = 8  # files whose uploads are read at the same time
+POSTPONE_S = 5.0
+OUTCOMES_MAX = 10_000
+
+
+class Intake:
+    """Takes job files into the store."""
+
+    def __init__(
+        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: News, time_limit_s: float | None
+    ) -> None:
+        self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
+        self.time_limit_s = time_limit_s
+        self.partitions: Mapping[str, Partition] = {}
+        self.sweeps: Sweeps  # set once both are there
+        self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
+        self._next_id = store.last_job_id() + 1
+        self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
+        self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._posting = asyncio.Lock()  # two posts of one submission are one sweep
+        self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
+
+    async def run(self) -> None:
+        """Remove accepted files from `jobs/`, all that wait at once, until cancelled."""
+        while True:
+            files = [await self._settled.get()]
+            while not self._settled.empty():
+                files.append(self._settled.get_nowait())
+            await asyncio.to_thread(_discard_all, files)
+
+    async def take(self, file: DroppedFile) -> None:
+        """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again."""
+        key = _key(file.owner, file.submission)
+        while key in self._in_hand:
+            other, done = self._in_hand[key]
+            if other == file.identity:
+                return
+            await done.wait()  # a second file of the same submission: it is known by then
+        done = asyncio.Event()
+        self._in_hand[key] = file.identity, done
+        try:
+            async with self._gate:
+                await self._take(file)
+        except JobFileError as error:
+            await self._reject(file, error.problems)
+        except IngestError as error:
+            await self._reject(file, [Problem(0, "project", str(error))])
+        except IngestPostponed as error:
+            log.warning("postponed file=%s reason=%s", file.path.name, error)
+            self._news.nudge()
+            await asyncio.sleep(POSTPONE_S)
+        except (StoreError, OSError) as error:
+            log.error("postponed file=%s reason=%s", file.path.name, error)
+            await asyncio.sleep(POSTPONE_S)
+        finally:
+            del self._in_hand[key]
+            done.set()
+
+    async def _take(self, file: DroppedFile) -> None:
+        key = _key(file.owner, file.submission)
+        known = self._known(key)
+        if known is None:
+            spec = self._settled_spec(file.checked(), file.owner)
+            waits_for = await self._dependencies(spec, file.owner)
+            self._refuse_impossible(spec)
+            digest = await self._projects.take(spec, file.owner, file.owner_uid)
+            if spec.sweep is not None:
+                known = await self._take_sweep(replace(spec, submission=key), file.owner, digest, waits_for)
+            else:
+                jobs = self._jobs(replace(spec, submission=key), file, digest, waits_for)
+                await self._accept(jobs)
+                known = {"jobs": [job.id for job in jobs]}
+            log.info("accepted file=%s owner=%s %s", file.path.name, file.owner, _accepted(known))
+        self._tell(key, known)
+        self._settled.put_nowait(file)
+
+    def _jobs(self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]) -> list[Job]:
+        now, first, jobs = time.time(), self._next_id, []
+        state = JobState.HELD if spec.hold else JobState.QUEUED
+        for one in expand(spec):
+            index = one.array.indices[0] if one.array else None
+            job = Job(
+                id=self._next_id,
+                owner=file.owner,
+                spec=one,
+                snapshot=digest,
+                submitted_at_s=now,
+                state=state,
+                reason=f"held by {file.owner}" if spec.hold else "",
+                array_id=first if one.array else None,
+                array_index=index,
+                waits_for=waits_for,
+            )
+            jobs.append(job)
+            self._next_id += 1
+        return jobs
+
+    def take_ids(self, count: int) -> int:
+        """Reserve so many ids; the first of them."""
+        first, self._next_id = self._next_id, self._next_id + count
+        return first
+
+    async def _accept(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            link = self._spool.projects / str(job.id)
+            link.unlink(missing_ok=True)  # left by a crash before this id was saved
+            link.symlink_to(os.path.relpath(self._spool.snapshots / job.snapshot, self._spool.projects))
+        # In one transaction: half of an array in the store would count as all of it after a crash.
+        await self._loop.submit_all([ev.JobAccepted(job) for job in jobs])
+
+    def _known(self, submission: str) -> dict[str, object] | None:
+        """The outcome of a submission that was accepted before."""
+        found = self._store.look(lambda connection: jobs_of_submission(connection, submission))
+        if found:
+            return {"jobs": found}
+        sweep = self._store.look(lambda connection: sweep_of_submission(connection, submission))
+        return None if sweep is None else {"sweep": sweep, "jobs": []}
+
+    async def _take_sweep(
+        self, spec: JobSpec, owner: str, digest: str, waits_for: tuple[tuple[int, str], ...]
+    ) -> dict[str, object]:
+        assert spec.sweep is not None  # noqa: S101 - the caller looked
+        try:
+            points = await asyncio.to_thread(numbered, spec.sweep)
+        except ValueError as error:
+            raise JobFileError([Problem(0, "sweep.where", str(error))], spec.submission) from None
+        if not points:
+            raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
+        return {"sweep": await self.sweeps.accept(spec, owner, digest, waits_for, points), "jobs": []}
+
+    async def take_sweep(self, text: str, owner: str, owner_uid: int) -> int:
+        """Take a sweep that came over HTTP as a job file's text; its id. The same submission twice is one sweep.
+
+        Raises JobFileError, IngestError, IngestPostponed, StoreError.
+        """
+        spec = parse_job(text)
+        if spec.sweep is None:
+            raise JobFileError([Problem(0, "sweep", "is missing; a job without it is not a sweep")])
+        key = _key(owner, spec.submission or f"http-{uuid.uuid4().hex}")
+        async with self._posting:
+            known = self._known(key)
+            if known is None:
+                waits_for = await self._dependencies(spec, owner)
+                self._refuse_impossible(spec)
+                digest = await self._projects.take(spec, owner, owner_uid)
+                known = await self._take_sweep(replace(spec, submission=key), owner, digest, waits_for)
+        if "sweep" not in known:
+            raise JobFileError([Problem(0, "submission", "is that of a job which is not a sweep")])
+        return int(str(known["sweep"]))
+
+    async def _dependencies(self, spec: JobSpec, owner: str) -> tuple[tuple[int, str], ...]:
+        """(job id, condition) of what is still to come. Raises JobFileError for what cannot come."""
+        pending: list[tuple[int, str]] = []
+        problems = []
+        for dependency in spec.after:
+            try:
+                pending += await self._pending(dependency, owner)
+            except ValueError as error:
+                problems.append(Problem(0, "after", str(error)))
+        if problems:
+            raise JobFileError(problems, spec.submission)
+        return tuple(dict.fromkeys(pending))
+
+    async def _pending(self, dependency: Dependency, owner: str) -> list[tuple[int, str]]:
+        jobs = await self._named(dependency.job, owner)
+        if not jobs:
+            raise ValueError(f"there is no job {dependency.job}; `racksack status --all` lists yours")
+        pending = []
+        for job in jobs:
+            if job.state not in FINAL:
+                pending.append((job.id, dependency.condition))
+            elif dependency.condition == "ok" and job.state is not JobState.DONE:
+                raise ValueError(f"job {job.id} ended as {job.state}; write any:{job.id} to start all the same")
+        return pending
+
+    async def _named(self, text: str, owner: str) -> list[Job]:
+        """The job with this id (with all of its array), or the owner's latest job of this name."""
+        if text.isascii() and text.isdecimal() and len(text) <= 15:
+            wanted = int(text)
+            live = [job for job in self._loop.state.jobs.values() if wanted in (job.id, job.array_id)]
+            return live or await self._store.read(lambda connection: jobs_by_id(connection, [wanted]))
+        condition, values = "owner = ? AND name = ?", (owner, text)
+        found = await self._store.read(lambda connection: jobs_where(connection, condition, values, 1))
+        return [self._loop.state.jobs.get(job.id, job) for job in found]
+
+    def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
+        """With its partition and time limit; JobFileError when it may not be of that partition."""
+        try:
+            return settled(spec, owner, self.partitions, self.time_limit_s)
+        except ValueError as error:
+            raise JobFileError([Problem(0, "partition", str(error))], spec.submission) from None
+
+    def _refuse_impossible(self, spec: JobSpec) -> None:
+        sentence = self._impossible(spec)
+        if sentence is not None:
+            raise JobFileError([Problem(0, "", f"it can never run: {sentence}")], spec.submission)
+
+    def _impossible(self, spec: JobSpec) -> str | None:
+        """Why a job could never run here, or None."""
+        missing = self._lacks(spec.sweep) if spec.sweep is not None else None
+        return missing or never(self._draft(spec), self._loop.state.nodes.values())
+
+    def _lacks(self, sweep: SweepSpec) -> str | None:
+        unknown = [name for name in sweep.notify if name not in self.channels]
+        if unknown:
+            known = ", ".join(sorted(self.channels)) or "none"
+            return f"sweep.notify names {unknown[0]}, and `notify` of racksack.yaml has {known}"
+        return needs(sweep)
+
+    def _draft(self, spec: JobSpec, owner: str = "", now: float = 0.0) -> Job:
+        return Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=now)
+
+    async def _reject(self, file: DroppedFile, problems: list[Problem] | tuple[Problem, ...]) -> None:
+        sentence = "; ".join(str(problem) for problem in problems)
+        log.warning("rejected file=%s owner=%s reason=%s", file.path.name, file.owner, sentence)
+        outcome: dict[str, object] = {
+            "error": sentence,
+            "problems": [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in problems],
+            "never": any("it can never run" in p.sentence for p in problems),
+        }
+        try:
+            await asyncio.to_thread(reject, self._spool, file, problems)
+        except OSError as error:
+            log.error("the rejected file %s could not be moved away: %s", file.path, error)
+        self._tell(_key(file.owner, file.submission), outcome)
+
+    def _tell(self, key: str, outcome: dict[str, object]) -> None:
+        """Answer those who ask for a submission."""
+        self._outcomes[key] = outcome
+        if len(self._outcomes) > OUTCOMES_MAX:
+            self._outcomes.popitem(last=False)
+        self._news.nudge()
+
+    async def outcome(self, owner: str, submission: str, wait_s: float) -> dict[str, object] | None:
+        """What became of this user's submission: its jobs or its error; None when it was not met within `wait_s`."""
+        key = _key(owner, submission)
+        found = await self._news.until(lambda: self._outcomes.get(key), 0.0)
+        if found is None:
+            found = self._known(key)
+        if found is None and wait_s > 0:
+            found = await self._news.until(lambda: self._outcomes.get(key), wait_s)
+        return found
+
+    def plan(self, text: str, owner: str, now: float) -> dict[str, object]:
+        """What would become of a job file of this owner, without taking it."""
+        try:
+            spec = parse_job(text)
+        except JobFileError as error:
+            problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
+            return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
+        advice = advise(self._loop.state.history, owner, spec)
+        try:
+            spec = settled(spec, owner, self.partitions, self.time_limit_s)
+        except ValueError as error:
+            return {"problems": [], "never": str(error), "fits": [], "waits": "", "advice": []}
+        job, state = self._draft(spec, owner, now), self._loop.state
+        fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
+        sentence = self._impossible(spec)
+        waits = "" if sentence else why_job(state, job, now, self._loop.policy)
+        return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
+
+    async def plan_sweep(self, text: str, owner: str, now: float) -> dict[str, object]:
+        """What `plan` says, and for a sweep how many points it would be, on how many workers, and for how long."""
+        answer = self.plan(text, owner, now)
+        if answer["problems"] or answer["never"]:
+            return answer
+        spec = parse_job(text)
+        if spec.sweep is None:
+            return answer
+        try:
+            points = await asyncio.to_thread(lambda: numbered(spec.sweep).size if spec.sweep is not None else 0)
+            planned = plan_sweep(self._store, self._loop.state, self._draft(spec, owner, now), points)
+        except ValueError as error:
+            return answer | {"problems": [{"line": 0, "path": "sweep.where", "sentence": str(error)}]}
+        return answer | {"sweep": planned}
+
+    def may_refer(self, digest: str, owner: str) -> bool:
+        """Whether this user may submit `snapshot:<digest>`."""
+        return self._projects.may_refer(digest, owner)
+
+    async def mark_fetched(self, job: Job, *, delete: bool) -> None:
+        """The owner has the results; with `delete` the controller's copy goes, also when this is asked twice."""
+        await self._store.write(lambda connection: save_fetched(connection, job))
+        if delete:
+            await asyncio.to_thread(remove_tree, self._spool.returned(job.id))
+
+
+def _discard_all(files: list[DroppedFile]) -> None:
+    """Runs in a thread. A file that stays is met again, and its key says that it was accepted."""
+    for file in files:
+        try:
+            discard(file)
+        except OSError as error:
+            log.error("the accepted file %s could not be removed: %s", file.path, error)
+
+
+def _key(owner: str, submission: str) -> str:
+    """Users choose the keys of their submissions; the same key of another user is another submission."""
+    return f"{owner}:{submission}"
+
+
+def _accepted(known: Mapping[str, object]) -> str:
+    ids = known["jobs"]
+    if "sweep" in known or not isinstance(ids, list):
+        return f"sweep={known.get('sweep')}"
+    return f"jobs={ids[0]}-{ids[-1]}" if len(ids) > 1 else f"jobs={ids[0]}"

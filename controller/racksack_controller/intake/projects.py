@@ -1,0 +1,108 @@
+"""Whose content is whose: from the `project:` of a job file to the digest of a kept snapshot.
+
+An upload is examined, then recorded in the store, then kept: a crash between any two of these is answered by doing it
+all again. Many job files may name one upload; it is read once, and later ones find its record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from racksack_controller.acl import AclError, let_read, uid_to_open_to
+from racksack_controller.intake import ingest
+from racksack_controller.store import Store, digest_of_upload, owner_has_snapshot, save_upload
+from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.spec import JobSpec
+
+log = logging.getLogger("racksack.projects")
+
+SNAPSHOT = "snapshot:"
+CHECKED_MAX = 10_000
+
+
+class Projects:
+    """Uploads become snapshots; references to snapshots are honoured for those who uploaded the content."""
+
+    def __init__(self, spool: Spool, store: Store, *, is_shared: bool) -> None:
+        self._spool, self._store, self._is_shared = spool, store, is_shared
+        self._in_hand: dict[str, tuple[asyncio.Lock, int]] = {}  # with the number of those who hold or await it
+        self._checked: OrderedDict[bytes, None] = OrderedDict()  # content is immutable, so a check holds for good
+
+    async def take(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
+        """The digest of the content that a spec names. Raises IngestError, IngestPostponed and StoreError."""
+        if spec.project.startswith(SNAPSHOT):
+            return await self._refer(spec, spec.project.removeprefix(SNAPSHOT), owner)
+        async with self._alone_with(spec.project):
+            return await self._take_upload(spec, owner, owner_uid)
+
+    async def _take_upload(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
+        upload = spec.project
+        content = None
+        if os.path.lexists(self._spool.incoming / upload):  # else it was taken: what stands there now may be newer
+            content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._is_shared)
+        if content is None:
+            known = self._store.look(lambda connection: digest_of_upload(connection, upload, owner))
+            if known is not None:
+                return await self._refer(spec, known, owner)
+            raise ingest.IngestError(f"there is no upload {upload} in incoming/; send the project before the job file")
+        digest = content.digest
+        await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, time.time()))
+        await asyncio.to_thread(ingest.keep, self._spool, content)
+        if self._is_shared:
+            await asyncio.to_thread(self._open_to, owner, digest)
+        return digest
+
+    def _open_to(self, owner: str, digest: str) -> None:
+        """Let the uploader's next rsync compare with this content; others may not enter its folder.
+
+        Without it everything still works, at the price of sending the whole project again, so a failure is only told.
+        """
+        folder, uid = self._spool.snapshots / digest, uid_to_open_to(owner)
+        if uid is None:
+            return
+        try:
+            folder.chmod(0o700)
+            let_read(uid, [folder])
+        except (AclError, OSError) as error:
+            log.warning("snapshot %s is not open to %s: %s", digest[:12], owner, error)
+
+    async def _refer(self, spec: JobSpec, digest: str, owner: str) -> str:
+        if not self.may_refer(digest, owner):
+            raise ingest.IngestError(f"snapshot {digest[:12]} is not content that {owner} uploaded; send the project")
+        root = ingest.refer(self._spool, digest)  # each time: it keeps the content from being removed as unused
+        if root is None:
+            raise ingest.IngestError(f"snapshot {digest[:12]} is no longer kept; send the project again")
+        named = (spec.entrypoint, spec.environment, spec.stage_in_ram, sorted(ingest.scripts_of(spec)))
+        mark = msgspec.msgpack.encode((digest, *named))
+        if mark not in self._checked:
+            await asyncio.to_thread(ingest.check_spec, root, spec)
+            self._checked[mark] = None
+            if len(self._checked) > CHECKED_MAX:
+                self._checked.popitem(last=False)
+        return digest
+
+    @asynccontextmanager
+    async def _alone_with(self, upload: str) -> AsyncIterator[None]:
+        """Several job files may name one upload; one of them takes it, and the others find it taken."""
+        lock, users = self._in_hand.get(upload, (asyncio.Lock(), 0))
+        self._in_hand[upload] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._in_hand.pop(upload)
+            if users > 1:
+                self._in_hand[upload] = (lock, users - 1)
+
+    def may_refer(self, digest: str, owner: str) -> bool:
+        """Whether this user uploaded this content, and it is still kept. Raises StoreError."""
+        known = self._store.look(lambda connection: owner_has_snapshot(connection, digest, owner))
+        return known and (self._spool.snapshots / digest).is_dir()
