@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from typing import List, Mapping, Optional
 
+from racksack_agent.command_line import agent_command
 from racksack_agent.home import Home
 from racksack_agent.serve.limit_choice import LimitChoice
 from racksack_agent.supervisor.panes import Pane
@@ -55,9 +54,3 @@ class ForkServer:
 def command(limit: LimitChoice) -> List[str]:
     """The command line of the fork server."""
     return [*agent_command("forkserver"), *(["--scope"] if limit.kind == "scope" else [])]
-
-
-def agent_command(*words: str) -> List[str]:
-    """How this agent is started again. UTF-8 mode: names of files are bytes, whatever the locale says."""
-    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    return [sys.executable, "-I", "-S", "-X", "utf8", main, *words]

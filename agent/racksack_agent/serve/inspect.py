@@ -8,10 +8,10 @@ import time
 from typing import Any, Dict, List
 
 from racksack_agent import processes
+from racksack_agent.command_line import agent_command
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import request_checks
 from racksack_agent.serve.agent import Agent
-from racksack_agent.serve.fork_client import agent_command
 from racksack_agent.serve.logins import count_logins
 from racksack_agent.serve.request_checks import field
 

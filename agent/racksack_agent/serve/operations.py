@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import Any, Callable, Dict
 
+from racksack_agent.command_line import PACKAGE
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import fetching, inspect, launching, probe, removing, sweeping
 from racksack_agent.serve.agent import Agent
@@ -22,9 +23,8 @@ Op = Callable[[Agent, Request], Any]
 def hello(agent: Agent, request: Request) -> Dict[str, Any]:
     """Who and where this is, and all attempts that are here."""
     del request
-    package = os.path.dirname(os.path.abspath(__file__))
     return {
-        "agent": os.path.basename(os.path.dirname(package)),
+        "agent": os.path.basename(os.path.dirname(PACKAGE)),
         "boot_id": agent.boot_id,
         "hostname": platform.node(),
         "python": platform.python_version(),

@@ -7,9 +7,9 @@ import sys
 from typing import Any, Dict, Optional
 
 from racksack_agent import records
+from racksack_agent.command_line import agent_command
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
-from racksack_agent.serve.fork_client import agent_command
 
 Order = Dict[str, Any]
 
