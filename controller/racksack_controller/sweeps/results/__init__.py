@@ -1,0 +1,1 @@
+"""What points returned: the ledger, ranking, plots and exports."""
