@@ -109,3 +109,25 @@ def test_the_changelog_has_this_version() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert f"## {version[1]}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def documented_rooms() -> dict[str, set[str]]:
+    """The table of rooms in docs/architecture.md: package folder -> its sub-folders."""
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Rooms\n")[2].partition("\n## ")[0]
+    rooms: dict[str, set[str]] = {}
+    package = ""
+    for row in re.findall(r"^\| (.+?) \|", table, re.MULTILINE):
+        if heading := re.fullmatch(r"\*\*(\w+)\*\*", row):
+            package = heading[1]
+        elif room := re.fullmatch(r"`([\w/]+)/`", row):
+            rooms.setdefault(package, set()).add(room[1])
+    return rooms
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    rooms: dict[str, set[str]] = {}
+    for path in [*tracked("*.py"), *tracked("*.sql")]:
+        package, *folders = Path(relative(path)).parent.parts
+        if package in {"agent", "client", "controller", "jobspecs"} and len(folders) > 1 and folders[0] != "examples":
+            rooms.setdefault(package, set()).add("/".join(folders[1:]))
+    assert documented_rooms() == rooms
