@@ -14,6 +14,7 @@ from tests.client.stand_in import StandIn, serve
 from racksack.client import Client
 from racksack.errors import RacksackError, RefusedError, UnreachableError, WaitTimeoutError
 from racksack.following import Patience, follow_log, wait_for
+from racksack.transport.connection import Connection
 from racksack.transport.target import Target
 
 
@@ -60,6 +61,45 @@ def test_a_broken_post_is_not_repeated(controller: StandIn) -> None:
     assert controller.requests.count(f"POST jobs/{number}/cancel") == 1
 
 
+def test_a_connection_works_after_a_failed_connect(tmp_path: Path) -> None:
+    """Nothing listens, then a controller does: the second request is answered, not only the third."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    connection = Connection(Target(str(spool)))
+    for _ in range(2):
+        with pytest.raises(UnreachableError, match="no controller is running there"):
+            connection.request("GET", "status")
+    state = StandIn(spool)
+    server = serve(state, str(state.spool / "controller.sock"))
+    try:
+        assert connection.request("GET", "status").body
+        assert connection.request("POST", "reload", body=b"{}").body
+    finally:
+        connection.close()
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_connection_works_after_ctrl_c_and_after_a_mute_controller(
+    controller: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = Connection(Target(str(controller.spool)))
+
+    def interrupted(_target: Target) -> socket.socket:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("racksack.transport.connection.open_local", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connection.request("GET", "status")
+    assert connection.request("GET", "status").body
+    controller.cut_next = 1
+    with pytest.raises(UnreachableError):
+        connection.request("POST", "reload", body=b"{}")
+    assert connection.request("GET", "status").body
+    connection.close()
+
+
 @pytest.mark.parametrize("garbage", [b"<html>", b"{}", b'{"jobs": 3}', b"\xff\xfe", b""])
 def test_nonsense_is_one_sentence(cli: Cli, controller: StandIn, garbage: bytes) -> None:
     controller.garbage_next = garbage
@@ -81,8 +121,6 @@ def test_a_mute_controller_is_given_up(controller: StandIn, tmp_path: Path) -> N
         (tmp_path / "mute").mkdir()
         mute.bind(str(tmp_path / "mute/controller.sock"))
         mute.listen()
-        from racksack.transport.connection import Connection
-
         connection = Connection(Target(str(tmp_path / "mute")))
         with pytest.raises(UnreachableError, match="silent for too long"):
             connection.request("GET", "status", timeout_s=0.2)

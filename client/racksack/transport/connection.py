@@ -69,12 +69,19 @@ class Connection:
         while True:
             tries_left -= 1
             try:
-                return self._ask(method, address, body, timeout_s)
+                status, answer = self._ask(method, address, body, timeout_s)
             except (OSError, http.client.HTTPException) as error:
                 said = self._reason(error)
                 self.close()
                 if tries_left == 0:
                     raise _no_answer(self.target, method, said) from error
+            except BaseException:  # no way to the controller, Ctrl-C: http.client would refuse every later request
+                self.close()
+                raise
+            else:
+                if status >= 300:
+                    raise _refusal(status, answer.body)
+                return answer
 
     def close(self) -> None:
         """End the connection. The next request opens another."""
@@ -90,15 +97,14 @@ class Connection:
             self._ssh_stderr.close()
             self._ssh_stderr = None
 
-    def _ask(self, method: str, address: str, body: bytes | None, timeout_s: float) -> Answer:
+    def _ask(self, method: str, address: str, body: bytes | None, timeout_s: float) -> tuple[int, Answer]:
+        """The status and the whole answer. After any exception the connection cannot be used again."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         self._http.silence_s_max = timeout_s
         self._http.request(method, address, body=body, headers=headers)
         response = self._http.getresponse()
         content = response.read()
-        if response.status >= 300:
-            raise _refusal(response.status, content)
-        return Answer(content, dict(response.getheaders()))
+        return response.status, Answer(content, dict(response.getheaders()))
 
     def _open(self) -> socket.socket:
         if self.target.host is None:
