@@ -1,13 +1,16 @@
 # `make demo` and `make test` each set everything up by themselves; see README.md.
-# Three test files at a time: most tests wait for programs. PARALLEL= runs them one by one. tests/conftest.py orders them.
-PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Five test files at a time: most tests wait for programs. PARALLEL= runs them one by one. tests/conftest.py orders them.
+PARALLEL ?= --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo rack-demo test check lint bench clean
+.PHONY: help setup demo rack-demo test test-fast test-full check lint docs bench clean
 
 help:
 	@echo "make demo    install, run a real project on this machine, fetch its results"
 	@echo "make rack-demo   servers that come on for a burst of jobs and go off again, in a minute (root)"
 	@echo "make test    install, run all tests (what CI runs)"
+	@echo "make test-fast   the tests that need neither root nor Debian packages, in less than a minute"
+	@echo "make test-full   all tests at full size: hours (root)"
+	@echo "make docs    the documentation as a web site, in build/site/"
 	@echo "make check   ruff, strict types, import rules and all tests"
 	@echo "make bench   benchmarks beside other schedulers (root; tests/bench/README.md)"
 	@echo "make setup   only .venv/ with everything in it"
@@ -31,6 +34,16 @@ test: setup
 	@scripts/debian-packages install tests || true
 	.venv/bin/pytest $(PARALLEL) $(TESTS)
 
+# The pure core, the vocabulary and the client against a stand-in.
+FAST = tests/core tests/jobspecs tests/config tests/simulation tests/client/test_api.py tests/client/test_commands.py \
+	tests/client/test_entry_options.py tests/sweeps/test_ranking.py
+test-fast: setup
+	.venv/bin/pytest --numprocesses auto --dist loadfile $(FAST)
+
+test-full: setup
+	@scripts/debian-packages install tests || true
+	RACKSACK_FULL_SIZE=1 .venv/bin/pytest $(PARALLEL) $(TESTS)
+
 lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -38,6 +51,9 @@ lint: setup
 	.venv/bin/lint-imports
 
 check: lint test
+
+docs: setup
+	@.venv/bin/python scripts/build_docs.py
 
 bench: setup
 	@scripts/debian-packages install bench || true

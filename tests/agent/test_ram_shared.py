@@ -199,7 +199,7 @@ def test_a_folder_of_somebody_else_is_not_used(home, memory, tmp_path):
 FILL = """
 import os, sys
 sys.path[:0] = sys.argv[2:]
-from racksack_agent import ram_shared
+from racksack_agent.supervisor import ram_shared
 from racksack_agent.home import Home
 from racksack_agent.problems import PrepareError
 class Never:
@@ -226,7 +226,7 @@ def test_memory_that_is_full_is_told_in_a_sentence(home):
 REPLACE = """
 import os, sys
 sys.path[:0] = sys.argv[2:]
-from racksack_agent import ram_shared
+from racksack_agent.supervisor import ram_shared
 from racksack_agent.home import Home
 from racksack_agent.problems import NodeAtFaultError
 class Never:

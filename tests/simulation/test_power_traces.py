@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from racksack_controller.simulate.oracle import oracle_node_hours, whole_jobs_cp
 from racksack_controller.simulate.power import PowerUse
 from tests.bench.power_replay import CASES, model_for, replay, sizes_of
 
+full_size = pytest.mark.skipif(not os.environ.get("RACKSACK_FULL_SIZE"), reason="RACKSACK_FULL_SIZE=1 runs it")
 pytestmark = [pytest.mark.traces, pytest.mark.timeout(900)]
 
 GOAL = 1.10  # of the oracle's node-hours, and of the mean wait of a rack that is always on
@@ -60,6 +62,7 @@ def test_a_queue_on_a_pool(traces: Path) -> None:
     assert both.waits < GOAL
 
 
+@full_size
 def test_a_queue_on_unequal_nodes(traces: Path) -> None:
     """Those who need a large node hide nobody who could have a small one; small jobs do not fill the large node."""
     both = Both(traces, "hpc2n-unequal")
@@ -67,6 +70,7 @@ def test_a_queue_on_unequal_nodes(traces: Path) -> None:
     assert both.on < 0.30
 
 
+@full_size
 def test_many_short_jobs_and_no_queue(traces: Path) -> None:
     """Any boot adds to a wait of four seconds; fewer boots and node-hours than with a fixed idle time of 300 s."""
     both = Both(traces, "nasa-pool")

@@ -13,8 +13,8 @@ import msgspec
 
 from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.sweeps.results import ledger
-from racksack_controller.sweeps.results.windows import InOrder
 from racksack_controller.sweeps.results.tables import Table, params_of_points
+from racksack_controller.sweeps.results.windows import InOrder
 from racksack_jobspecs.sweep.spec import Params
 
 BLOCK = 5_000

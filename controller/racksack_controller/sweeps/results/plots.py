@@ -12,10 +12,9 @@ import msgspec
 import numpy as np
 
 from racksack_controller.core.sweeps.records import Sweep
-from racksack_controller.sweeps.results import ranking
-from racksack_controller.sweeps.results import tables
-from racksack_controller.sweeps.search.numbering import is_drawn
+from racksack_controller.sweeps.results import ranking, tables
 from racksack_controller.sweeps.results.scales import PLACES_DIGITS, SOME, Column, Scale, places, text_of
+from racksack_controller.sweeps.search.numbering import is_drawn
 
 DOTS_MAX = 400
 LINES_MAX = 160

@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 
 from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
-from racksack_controller.sweeps.results import ledger
-from racksack_controller.sweeps.results import tables
+from racksack_controller.sweeps.results import ledger, tables
+from racksack_controller.sweeps.results.segments import Segment
+from racksack_controller.sweeps.results.tables import Table, params_of_points
 from racksack_controller.sweeps.search import column_expressions
 from racksack_controller.sweeps.search.grid import Grid, column_of
 from racksack_controller.sweeps.search.numbering import is_drawn
-from racksack_controller.sweeps.results.tables import Table, params_of_points
-from racksack_controller.sweeps.results.segments import Segment
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec
 

@@ -14,11 +14,10 @@ from msgspec.structs import replace
 
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.sweeps.records import MAIN, Progress, Sweep
-from racksack_controller.sweeps.results import ledger
-from racksack_controller.sweeps.results import tables
-from racksack_controller.sweeps.search.protocol import Outcome
-from racksack_controller.sweeps.search.numbering import is_drawn
+from racksack_controller.sweeps.results import ledger, tables
 from racksack_controller.sweeps.results.segments import Numbers, as_ranges, build
+from racksack_controller.sweeps.search.numbering import is_drawn
+from racksack_controller.sweeps.search.protocol import Outcome
 from racksack_jobspecs.sweep.spec import SweepSpec, Value
 
 EARLIER_MAX = 20  # sweeps that are looked at

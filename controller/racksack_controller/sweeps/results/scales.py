@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from racksack_controller.core.sweeps.records import Sweep
+from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.sweeps.search.grid import Grid
 from racksack_controller.sweeps.search.numbering import is_drawn
-from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_jobspecs.sweep.parse import is_ordered
 from racksack_jobspecs.sweep.spec import Axis, Domain
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.sweeps.results import ledger
-from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_controller.sweeps.results.segments import Column, Numbers, Segment, joined
+from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_jobspecs.sweep.spec import Params, params_of
 
 LARGE = 100_000

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from racksack_controller.sweeps.results import ledger
-from racksack_controller.sweeps.results.tables import Table, table_of
 from racksack_controller.sweeps.results.segments import Segment
+from racksack_controller.sweeps.results.tables import Table, table_of
 
 WINDOW = 200_000  # about so many points are read at once
 
