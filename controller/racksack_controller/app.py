@@ -23,16 +23,16 @@ from racksack_controller.checks.doctor import Doctor
 from racksack_controller.config.config import Config, ConfigError, NodeConfig
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
-from racksack_controller.effects.attempts import NodeEdge
+from racksack_controller.effects.attempts import AttemptEffects
 from racksack_controller.effects.connector import Connector
-from racksack_controller.effects.power_nodes import PowerSide, answers_of
+from racksack_controller.effects.power_nodes import PowerNodes, answers_of
 from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake.accept import Intake
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.spool import SpoolLock, Watcher
 from racksack_controller.loop import Loop
-from racksack_controller.news import News
+from racksack_controller.news import ChangeBus
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
@@ -71,12 +71,12 @@ class App:
             policy=config.scheduling,
             power_policy=config.power,
         )
-        self.power = PowerSide(self.loop, self.store)
-        self.news = News()
+        self.power = PowerNodes(self.loop, self.store)
+        self.news = ChangeBus()
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
         self.connectors: dict[str, Connector] = {}
-        self.edge = NodeEdge(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
+        self.attempt_effects = AttemptEffects(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
         self.sweeps = Sweeps(
@@ -92,7 +92,10 @@ class App:
         self.sweeps.on_end = self.notifier.ended
         self.paces = Paces()
         self.sweeps.on_change = self._sweep_changed
-        self.edge.plan_of, self.edge.before_collect = self.sweeps.plan_of, self.sweeps.before_collect
+        self.attempt_effects.plan_of, self.attempt_effects.before_collect = (
+            self.sweeps.plan_of,
+            self.sweeps.before_collect,
+        )
         self.watcher = Watcher(self.spool, config.watch.settle_s, config.watch.rescan_s)
         self.started_at_s = time.time()
         self.doctor = Doctor(
@@ -114,7 +117,7 @@ class App:
         With `idle_exit_s` it ends by itself when nothing was to be done for so long.
         Raises OSError when an address cannot be listened on.
         """
-        self.loop.attach(self.edge, self.power.edge)
+        self.loop.attach(self.attempt_effects, self.power.effects)
         self.loop.listen(self.news.publish)
         self.loop.listen(self._finish_returns)
         looping = asyncio.create_task(self.loop.run(), name="loop")
@@ -269,7 +272,7 @@ class App:
 
     async def _return_the_finished(self) -> None:
         """The same for those that ended just before the controller did."""
-        await asyncio.to_thread(returns.sweep, self.spool, self.state.attempts)
+        await asyncio.to_thread(returns.remove_stale, self.spool, self.state.attempts)
         ended = await self.store.read(lambda connection: unfetched_finished(connection, RETURNED_CHECK_MAX))
         await self._ensure_returned(ended)
 
@@ -304,7 +307,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
         await self.doctor.close()
-        await self.edge.close()
+        await self.attempt_effects.close()
         await self.sweeps.close()
         await self.notifier.close()
         await self.power.close()

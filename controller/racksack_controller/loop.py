@@ -35,14 +35,14 @@ RESTS = 9.0  # so many times as long: a long queue before a large rack takes a t
 REST_MAX_S = 30.0
 
 
-class Edge(Protocol):
+class AttemptEffects(Protocol):
     """What carries actions about attempts out."""
 
     def start(self, actions: Sequence[AttemptAction]) -> None:
         """Begin these; each ends with an event and with `Loop.finished`."""
 
 
-class PowerEdge(Protocol):
+class PowerEffects(Protocol):
     """What switches nodes."""
 
     def start(self, actions: Sequence[SwitchOn | SwitchOff]) -> None:
@@ -69,8 +69,8 @@ class Loop:
         self.policy = policy
         self.power_policy = power_policy
         self._clock = clock
-        self._edge: Edge | None = None
-        self._power_edge: PowerEdge | None = None
+        self._attempt_effects: AttemptEffects | None = None
+        self._power_effects: PowerEffects | None = None
         self._power_rests_until_s = 0.0  # after a plan that took long
         self._power_wake_s: float | None = None  # when time alone may change what is to be done about power
         self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
@@ -80,10 +80,10 @@ class Loop:
         self._listeners: list[Callable[[Changes], None]] = []
         self._stopping = False
 
-    def attach(self, edge: Edge, power: PowerEdge | None = None) -> None:
+    def attach(self, attempts: AttemptEffects, power: PowerEffects | None = None) -> None:
         """Say who carries actions out, and who switches nodes (None: nobody, and nothing is decided); before `run`."""
-        self._edge = edge
-        self._power_edge = power
+        self._attempt_effects = attempts
+        self._power_effects = power
 
     def listen(self, listener: Callable[[Changes], None]) -> None:
         """Call `listener` with the changes of every saved step."""
@@ -166,7 +166,7 @@ class Loop:
 
     def _plan_power(self, now: float) -> None:
         """Decide whom to switch on or off; the decisions are saved with the step."""
-        if self._power_edge is None:
+        if self._power_effects is None:
             return
         note_idle(self.state, now)
         if now < self._power_rests_until_s <= now + REST_MAX_S:
@@ -209,9 +209,9 @@ class Loop:
         actions = [action for action in decide(self.state, now) if action.key not in self._under_way]
         about_attempts = [action for action in actions if isinstance(action, AttemptAction)]
         switches = [action for action in actions if isinstance(action, SwitchOn | SwitchOff)]
-        if about_attempts and self._edge is not None:
+        if about_attempts and self._attempt_effects is not None:
             self._under_way.update(action.key for action in about_attempts)
-            self._edge.start(about_attempts)
-        if switches and self._power_edge is not None:
+            self._attempt_effects.start(about_attempts)
+        if switches and self._power_effects is not None:
             self._under_way.update(action.key for action in switches)
-            self._power_edge.start(switches)
+            self._power_effects.start(switches)

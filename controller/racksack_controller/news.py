@@ -15,7 +15,7 @@ STREAM_BACKLOG = 1000
 SWEEP_NEWS_S = 1.0
 
 
-class News:
+class ChangeBus:
     """Tells whoever waits that a step was saved."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
-from racksack_controller.core.jobs.gang import named, spokesman
+from racksack_controller.core.jobs.gang import leading_rank, named
 from racksack_controller.core.state import Attempt, Job
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState
@@ -64,7 +64,7 @@ def begin(spool: Spool, key: str) -> Path | None:
     return folder
 
 
-def sweep(spool: Spool, live: Container[str]) -> None:
+def remove_stale(spool: Spool, live: Container[str]) -> None:
     """Remove what was being received of attempts that were given up since; before any is received. Raises OSError."""
     for entry in spool.returns.iterdir():
         kind, _, key = entry.name.partition("-")
@@ -126,7 +126,7 @@ def assemble(spool: Spool, job: Job, ranks: Sequence[Attempt], energy: Mapping[s
             if rank.rank and folder.exists():
                 folder.rename(beside / f"rank-{rank.rank}")
         # Not written inside: what is left there of a write that was cut short would stay for ever.
-        result = result_of(job, spokesman(ranks), ranks=ranks)
+        result = result_of(job, leading_rank(ranks), ranks=ranks)
         whole_result = {**result, "energy": energy} if energy else result
         write_result(beside, whole_result, spool.returns / f".assembling-{key}.json")
         let_owner_read(beside, job.owner)

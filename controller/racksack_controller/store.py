@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from racksack_controller.core.power.records import NodePower, PowerLine
+from racksack_controller.core.power.records import PowerLine, PowerRecord
 from racksack_controller.core.queue.fair_share import OwnerUse
 from racksack_controller.core.queue.history import RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
@@ -30,7 +30,7 @@ _decode_job = msgspec.json.Decoder(Job).decode
 _decode_attempt = msgspec.json.Decoder(Attempt).decode
 _decode_node = msgspec.json.Decoder(Node).decode
 _decode_usage = msgspec.json.Decoder(OwnerUse).decode
-_decode_power = msgspec.json.Decoder(NodePower).decode
+_decode_power = msgspec.json.Decoder(PowerRecord).decode
 _decode_history = msgspec.json.Decoder(RunHistory).decode
 
 

@@ -75,12 +75,12 @@ def fill_rack(state: State, jobs: int, rng: random.Random) -> None:
     """Let small jobs run that began at different times."""
     for job in make_jobs(jobs, 200, rng, first=10_000_000, largest_gib=8):
         apply(state, ev.JobAccepted(job), NOW - 3e5)
-    for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, starts_max=10**9)):
+    for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, placements_max=10**9)):
         apply(state, placed, NOW)
         began_s = NOW - rng.random() * (state.jobs[placed.job].spec.time_limit_s or 0.0)
         report = AttemptReport(attempt=f"{placed.job}.1", state="running", started_at_s=began_s)
         apply(state, ev.Reported(placed.node, report), NOW)
-    for waiting in list(state.waiting):
+    for waiting in list(state.queued_ids):
         apply(state, ev.CancelRequested(waiting, "enough"), NOW)
     state.take_changes()
 
@@ -110,7 +110,7 @@ def timed(work: Callable[[], object], repeats: int = 9) -> float:
 
 def limit_s(state: State) -> float:
     """The bare comparisons: every open line with every node in five dimensions."""
-    need = np.ascontiguousarray(state.lines.need[:, state.lines.open_lines()])
+    need = np.ascontiguousarray(state.queue.need[:, state.queue.open_classes()])
     free = state.rack.free(NOW)
 
     def compare() -> None:
@@ -135,7 +135,7 @@ def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, floa
     rng = random.Random(7)
     fresh = iter(make_jobs(4 * repeats, 4 * repeats, rng, first=50_000_000))
     running = iter(rng.sample(list(state.attempts), 2 * repeats))
-    waiting = iter(rng.sample(list(state.waiting), min(len(state.waiting), repeats)))
+    waiting = iter(rng.sample(list(state.queued_ids), min(len(state.queued_ids), repeats)))
     names = iter(list(state.nodes))
     drained = iter(list(state.nodes))
 
@@ -152,13 +152,13 @@ def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, floa
         "node drained": lambda: ev.DrainRequested(next(names), "x"),
         "node resumed": lambda: ev.ResumeRequested(next(drained)),
     }
-    few = min(repeats, len(state.waiting) // 4)
+    few = min(repeats, len(state.queued_ids) // 4)
     return {name: event_cost(state, make, few if "node" not in name else 9) for name, make in kinds.items()}
 
 
 def first_in_line(state: State) -> int:
     """The job that the reservation is for, or the oldest."""
-    return state.reservation.job if state.reservation is not None else next(iter(state.waiting))
+    return state.reservation.job if state.reservation is not None else next(iter(state.queued_ids))
 
 
 def event_cost(state: State, make: Callable[[], ev.Event], repeats: int) -> tuple[float, float, int]:
@@ -192,7 +192,7 @@ def memory_per_job(count: int = 50_000) -> float:
 
 def from_scratch(state: State) -> list[ev.Placed]:
     """A pass that knows nothing from the last one."""
-    state.known = None
+    state.pass_memory = None
     return schedule(state, NOW)
 
 
@@ -200,9 +200,9 @@ def measure(nodes: int, jobs: int, shapes: int, fill: int) -> tuple[State, float
     """Print a row of the table; the state, and the pass in milliseconds."""
     state = make_state(nodes, jobs, shapes, fill)
     spent, limit = timed(lambda: from_scratch(state)) * 1e3, limit_s(state) * 1e3
-    placed, lines = len(schedule(state, NOW)), len(state.lines.open_lines())
+    placed, lines = len(schedule(state, NOW)), len(state.queue.open_classes())
     print(
-        f"{nodes:6} {len(state.attempts):8} {len(state.waiting):8} {lines:7} {spent:8.1f} {placed:7} {limit:9.1f}"
+        f"{nodes:6} {len(state.attempts):8} {len(state.queued_ids):8} {lines:7} {spent:8.1f} {placed:7} {limit:9.1f}"
         f" {spent / limit:6.2f}",
         flush=True,
     )
@@ -220,7 +220,7 @@ def measure_events(state: State) -> float:
     rest: dict[str, Callable[[], object]] = {
         "decide": lambda: decide(state, NOW),
         "next wake": lambda: next_wake_s(state, NOW, 300.0),
-        "why a job waits": lambda: why_job(state, state.jobs[list(state.waiting)[len(state.waiting) // 2]], NOW),
+        "why a job waits": lambda: why_job(state, state.jobs[list(state.queued_ids)[len(state.queued_ids) // 2]], NOW),
     }
     for name, work in rest.items():
         print(f"        {name:22} {timed(work, 21) * 1e3:8.3f} ms")

@@ -11,7 +11,7 @@ from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.apply import note_idle
 from racksack_controller.core.power.plan import PowerPlan, plan_power
 from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.records import NodePower, Phase, PowerTraits
+from racksack_controller.core.power.records import Phase, PowerRecord, PowerTraits
 from tests.core.builders import Bench, inventory, node, report
 
 BOOT_S = 100.0
@@ -45,7 +45,7 @@ class PowerBench(Bench):
         else:
             self.happen(pev.PowerSeen(name, False, "the BMC says Off"), after_s=0.0)
 
-    def power(self, name: str) -> NodePower:
+    def power(self, name: str) -> PowerRecord:
         """The record of a node."""
         return self.state.power[name]
 

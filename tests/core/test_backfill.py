@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.placing.conservative_plan import Plan
+from racksack_controller.core.placing.free_capacity import FreeCapacity
 from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.placing.reserve import Outlook
-from racksack_controller.core.placing.room import Room
 from racksack_controller.core.policy import TEXTBOOK_EASY, Backfill, Policy
 from racksack_controller.core.rack.amounts import GPUS
 from racksack_controller.core.rack.devices import GpuKind
@@ -113,7 +113,7 @@ def test_the_plan_finds_the_moment_that_a_plain_search_finds(data: st.DataObject
         wants = request(draw(st.integers(1, 6)), gpu=draw(st.sampled_from([None, 1, 0.5])))
         bench.submit(job(number, wants, time_limit_s=float(draw(st.integers(1, 50)) * 10)))
     bench.place(Policy(backfill=Backfill.GREEDY))
-    room = Room(bench.state.rack, bench.now, [])
+    room = FreeCapacity(bench.state.rack, bench.now, [])
     outlook = Outlook(room, bench.now, CONSERVATIVE, [])
     releases = outlook.releases(np.ones(2, dtype=np.bool_), predict=False)
     parts = outlook.device_parts(predict=False)

@@ -216,9 +216,9 @@ class Rack(RuleBasedStateMachine):
         """`decide` and `schedule` change nothing by being asked."""
         assert decide(self.state, self.now) == decide(self.state, self.now)
         placed = schedule(self.state, self.now)
-        known, self.state.known = self.state.known, None
+        known, self.state.pass_memory = self.state.pass_memory, None
         assert schedule(self.state, self.now) == placed, "what is known and a pass from scratch differ"
-        self.state.known = known
+        self.state.pass_memory = known
         keys = [action.key for action in decide(self.state, self.now)]
         assert len(keys) == len(set(keys)), "one step is asked for twice"
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.placing.place import capacity, demand, schedule
+from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import Backfill, Policy
+from racksack_controller.core.rack.amounts import capacity, demand
 from racksack_controller.core.state import Drain, Job, Node, State
 from racksack_controller.simulate import invariants
 from racksack_jobspecs.resources import GpuRequest
@@ -79,7 +80,7 @@ def test_never_over_committed_and_nothing_that_fits_is_left(nodes: list[Node], j
     placed = bench.place(GREEDY)
     invariants.check(bench.state)
     assert len({one.job for one in placed}) == len(placed)
-    for number in bench.state.waiting:
+    for number in bench.state.queued_ids:
         assert room_for(bench.state, bench.state.jobs[number]) == []
     assert bench.place(GREEDY) == []
 

@@ -102,7 +102,7 @@ def test_many_times_are_looked_at_only_as_far_as_need_be() -> None:
     bench = PowerBench({"r1": 8})
     for number in range(1, 200):
         at(bench, number, 1, HOUR_S * number)
-    jobs, after_s = bench.state.lines.begin_by(bench.now + 3.5 * HOUR_S)
+    jobs, after_s = bench.state.queue.begin_by(bench.now + 3.5 * HOUR_S)
     assert [one.id for one in jobs] == sorted(one.id for one in jobs)
     assert len(jobs) == 3
     assert after_s is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pev
-from racksack_controller.core.power.operator import objection, wished
-from racksack_controller.core.power.records import Phase, Wish
+from racksack_controller.core.power.operator import objection, requests_for
+from racksack_controller.core.power.records import OperatorRequest, Phase
 from racksack_controller.core.why import why_job, why_node
 from racksack_jobspecs.states import JobState
 from tests.core.builders import inventory, job, node, report, request
@@ -123,15 +123,15 @@ def test_one_that_lost_its_power_is_woken_for_what_is_on_behind_it() -> None:
     assert "far is on and is reached through it" in why(bench, "gate")
 
 
-def wish(bench: PowerBench, name: str, what: Wish, *, force: bool = False) -> None:
+def ask(bench: PowerBench, name: str, what: OperatorRequest, *, force: bool = False) -> None:
     """As the API does it."""
     assert objection(bench.state, name, what, bench.now, force=force) is None
-    bench.happen(*wished(bench.state, name, what, "ann", force=force))
+    bench.happen(*requests_for(bench.state, name, what, "ann", force=force))
 
 
 def test_an_operators_off_takes_along_what_is_behind_and_waits_for_it() -> None:
     bench = rack(on=True)
-    wish(bench, "gate", Wish.OFF)
+    ask(bench, "gate", OperatorRequest.OFF)
     assert "to be switched off when far is off" in why(bench, "gate")
     bench.submit(job(1, request(2), nodes=("far",)))
     assert bench.step() == ["SwitchOff far"]
@@ -145,10 +145,10 @@ def test_an_operators_off_of_a_busy_way_needs_force() -> None:
     bench = rack(on=True)
     bench.submit(job(1, request(8)))
     key = bench.run(1)
-    refused = objection(bench.state, "gate", Wish.OFF, bench.now, force=False)
+    refused = objection(bench.state, "gate", OperatorRequest.OFF, bench.now, force=False)
     assert refused is not None
     assert "far, which is reached through gate, is busy with job 1; drain far with --then-off" in refused
-    wish(bench, "gate", Wish.OFF, force=True)
+    ask(bench, "gate", OperatorRequest.OFF, force=True)
     assert bench.step() == []
     bench.happen(ev.StopSent("far", key), ev.Reported("far", report(key, "ended", outcome="cancelled")))
     bench.happen(ev.Collected(key), ev.Removed("far", key))
@@ -160,18 +160,18 @@ def test_an_operators_off_of_a_busy_way_needs_force() -> None:
 
 def test_a_way_that_is_cycled_brings_back_what_was_on_behind_it() -> None:
     bench = rack(on=True)
-    wish(bench, "gate", Wish.CYCLE)
+    ask(bench, "gate", OperatorRequest.CYCLE)
     for name in ("far", "gate"):
         assert bench.step() == [f"SwitchOff {name}"]
         bench.went_off(name)
     for name in ("gate", "far"):
         assert bench.step() == [f"SwitchOn {name}"]
         bench.connect(name)
-    assert [bench.power(name).wish for name in ("gate", "far")] == [Wish.NONE, Wish.NONE]
-    wish(bench, "far", Wish.OFF)
+    assert [bench.power(name).request for name in ("gate", "far")] == [OperatorRequest.NONE, OperatorRequest.NONE]
+    ask(bench, "far", OperatorRequest.OFF)
     bench.step()
     bench.went_off("far")
-    wish(bench, "gate", Wish.CYCLE)
+    ask(bench, "gate", OperatorRequest.CYCLE)
     assert bench.step() == ["SwitchOff gate"]
     bench.went_off("gate")
     assert bench.step() == ["SwitchOn gate"]
@@ -183,30 +183,30 @@ def test_what_speaks_against_an_operators_off() -> None:
     bench = rack(on=True)
     bench.happen(pev.PowerHeld("far", None, "bob"))
     assert "far, which is reached through gate, is held" in (
-        objection(bench.state, "gate", Wish.OFF, bench.now, force=False) or ""
+        objection(bench.state, "gate", OperatorRequest.OFF, bench.now, force=False) or ""
     )
-    assert objection(bench.state, "gate", Wish.OFF, bench.now, force=True) is None
-    assert objection(bench.state, "far", Wish.OFF, bench.now, force=False) is None, "the last word counts"
+    assert objection(bench.state, "gate", OperatorRequest.OFF, bench.now, force=True) is None
+    assert objection(bench.state, "far", OperatorRequest.OFF, bench.now, force=False) is None, "the last word counts"
     bench = rack(on=True)
     bench.happen(pev.LoginsSeen("far", 1))
-    assert "logged in on far" in (objection(bench.state, "gate", Wish.CYCLE, bench.now, force=False) or "")
+    assert "logged in on far" in (objection(bench.state, "gate", OperatorRequest.CYCLE, bench.now, force=False) or "")
     bench = PowerBench({})
     bench.add("gate", 2, on=True, behind=("stays",))
     bench.add("stays", 2, on=True, through=("gate",), can_switch_off=False)
-    assert "shut it down by hand" in (objection(bench.state, "gate", Wish.OFF, bench.now, force=True) or "")
-    assert objection(bench.state, "gate", Wish.ON, bench.now, force=False) is None
+    assert "shut it down by hand" in (objection(bench.state, "gate", OperatorRequest.OFF, bench.now, force=True) or "")
+    assert objection(bench.state, "gate", OperatorRequest.ON, bench.now, force=False) is None
 
 
 def test_what_cannot_be_reached_is_not_promised_to_come_on() -> None:
     bench = rack()
-    assert objection(bench.state, "far", Wish.ON, bench.now, force=False) is None
+    assert objection(bench.state, "far", OperatorRequest.ON, bench.now, force=False) is None
     bench.happen(pev.PowerHeld("gate", None, "ann", "a new switch"))
-    assert objection(bench.state, "far", Wish.ON, bench.now, force=True) == (
+    assert objection(bench.state, "far", OperatorRequest.ON, bench.now, force=True) == (
         "far is reached through gate, and gate is off and held by ann: a new switch; see to gate first"
     )
     bench = rack(on=True)
-    bench.happen(pev.PowerRequested("gate", Wish.OFF, "ann"))
-    assert "gate is to go off" in (objection(bench.state, "far", Wish.CYCLE, bench.now, force=False) or "")
+    bench.happen(pev.PowerRequested("gate", OperatorRequest.OFF, "ann"))
+    assert "gate is to go off" in (objection(bench.state, "far", OperatorRequest.CYCLE, bench.now, force=False) or "")
 
 
 def test_a_node_behind_a_way_that_is_off_says_so() -> None:
@@ -218,7 +218,7 @@ def test_a_node_behind_a_way_that_is_off_says_so() -> None:
 
 def test_a_wish_for_the_node_wakes_the_way() -> None:
     bench = rack()
-    bench.happen(pev.PowerRequested("far", Wish.ON, "ann"))
+    bench.happen(pev.PowerRequested("far", OperatorRequest.ON, "ann"))
     assert bench.step() == ["SwitchOn gate"]
     bench.connect("gate")
     assert bench.step() == ["SwitchOn far"]

@@ -13,7 +13,7 @@ from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.apply import has_work
-from racksack_controller.core.power.records import Phase, Wish
+from racksack_controller.core.power.records import OperatorRequest, Phase
 from racksack_controller.core.records import Attempt
 from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants
@@ -54,7 +54,7 @@ class Switching(RuleBasedStateMachine):
             if isinstance(decided, pev.SwitchOffDecided):
                 assert not has_work(self.bench.state, decided.node)
                 power = self.bench.power(decided.node)
-                assert power.wish or not power.held(self.bench.now), "a hold outlasts all but a later wish"
+                assert power.request or not power.held(self.bench.now), "a hold outlasts all but a later wish"
         self.bench.happen(*plan.events, after_s=0.0)
 
     def check_the_way(self, decided: ev.Event) -> None:
@@ -100,12 +100,12 @@ class Switching(RuleBasedStateMachine):
         else:
             self.bench.happen(*events[what])
 
-    @rule(name=st.sampled_from(NAMES), what=st.sampled_from([*Wish, "hold", "release"]))
+    @rule(name=st.sampled_from(NAMES), what=st.sampled_from([*OperatorRequest, "hold", "release"]))
     def operate(self, name: str, what: str) -> None:
-        """An operator has a wish."""
+        """An operator asks for something."""
         hold = pev.PowerHeld(name, self.bench.now + 500.0, "ann")
         events = {"hold": hold, "release": pev.PowerReleased(name, "ann")}
-        self.bench.happen(events.get(what) or pev.PowerRequested(name, Wish(what), "ann"))
+        self.bench.happen(events.get(what) or pev.PowerRequested(name, OperatorRequest(what), "ann"))
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 100.0, 1000.0]))
     def wait(self, seconds: float) -> None:
@@ -155,7 +155,7 @@ class Switching(RuleBasedStateMachine):
         """All faults cease, operators let go: every job runs, and every node goes off by itself."""
         for name in NAMES if hasattr(self, "bench") else ():
             events: list[ev.Event] = [pev.PowerReleased(name, "ann"), pev.LoginsSeen(name, 0)]
-            self.bench.happen(*events, pev.PowerRequested(name, Wish.NONE, "ann"))
+            self.bench.happen(*events, pev.PowerRequested(name, OperatorRequest.NONE, "ann"))
         if not hasattr(self, "bench"):
             return
         self.submit(8, False)
@@ -168,8 +168,8 @@ class Switching(RuleBasedStateMachine):
             self._everybody_answers()
             self.work()
             self.bench.state.take_changes()
-            dark = all(self._is_dark(name) for name in NAMES)
-            if dark and not self._unfinished() and not self._waiting_to_wake():
+            off = all(self._is_off(name) for name in NAMES)
+            if off and not self._unfinished() and not self._waiting_to_wake():
                 return
             self.bench.now += 20.0
         raise AssertionError(f"never quiet: {self.bench.state.power}, {self.bench.state.attempts}")
@@ -178,9 +178,9 @@ class Switching(RuleBasedStateMachine):
         """What still runs; an attempt that was lost with its node is cleared away when that comes on again."""
         return [one for one in self.bench.state.attempts.values() if one.state is not JobState.LOST]
 
-    def _is_dark(self, name: str) -> bool:
+    def _is_off(self, name: str) -> bool:
         power = self.bench.power(name)
-        return power.phase is Phase.OFF or (power.phase is Phase.SET_ASIDE and power.lit is not True)
+        return power.phase is Phase.OFF or (power.phase is Phase.SET_ASIDE and power.seen_on is not True)
 
     def _everybody_answers(self) -> None:
         for name in NAMES:
@@ -209,7 +209,7 @@ class SwitchingBehindAJumpHost(Switching):
             assert gate.phase is Phase.ON
             assert self.bench.state.nodes["node1"].connected
         if isinstance(decided, pev.SwitchOffDecided) and decided.node == "node1" and gate.phase is Phase.ON:
-            assert self._is_dark("node2") or self.bench.phase("node2") is Phase.UNKNOWN
+            assert self._is_off("node2") or self.bench.phase("node2") is Phase.UNKNOWN
 
 
 TestSwitching = Switching.TestCase

@@ -11,7 +11,14 @@ from racksack_controller.core import lifecycle
 from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
 from racksack_controller.core.power import events as pev
-from racksack_controller.core.power.records import BOOT_GUESS_S, Measured, NodePower, Phase, Wish, boot_limit_s
+from racksack_controller.core.power.records import (
+    BOOT_GUESS_S,
+    Measured,
+    OperatorRequest,
+    Phase,
+    PowerRecord,
+    boot_limit_s,
+)
 from racksack_controller.core.state import State
 from racksack_controller.core.why import why_node
 from racksack_controller.store import Store, power_story, save_changes
@@ -161,14 +168,14 @@ def test_a_boot_that_is_late_is_believed_and_the_time_is_learnt() -> None:
 
 
 def test_the_limit_of_a_boot_is_learnt_from_boots() -> None:
-    node = NodePower(node="r1")
+    node = PowerRecord(node="r1")
     assert boot_limit_s(node, traits(boot_timeout_s=600.0)) == 600.0
     steady = Measured()
     for _ in range(20):
         steady = steady.add(100.0)
-    learnt = NodePower(node="r1", boots=steady)
+    learnt = PowerRecord(node="r1", boots=steady)
     assert 200.0 <= boot_limit_s(learnt, traits()) < 300.0
-    slow = NodePower(node="r1", boots=Measured().add(900.0))
+    slow = PowerRecord(node="r1", boots=Measured().add(900.0))
     assert boot_limit_s(slow, traits(boot_timeout_s=600.0)) == 1800.0
     assert BOOT_GUESS_S < 600.0
 
@@ -273,7 +280,7 @@ def test_one_that_somebody_switched_on_after_its_silence_is_on_when_it_answers()
     assert bench.power("r1").stops_failed == 0
     bench = off_by_silence()
     bench.happen(pev.PowerSeen("r1", False, "the BMC says Off"))
-    assert (bench.phase("r1"), bench.power("r1").lit) == (Phase.OFF, False)
+    assert (bench.phase("r1"), bench.power("r1").seen_on) == (Phase.OFF, False)
 
 
 def test_somebody_who_logs_in_before_anybody_was_asked_keeps_the_node_on() -> None:
@@ -336,7 +343,7 @@ def test_operators_wishes() -> None:
     bench = PowerBench({"r1": 8}, on=True)
     bench.submit(job(1, request(4)))
     bench.run(1)
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "ann"))
     bench.submit(job(2, request(1)))
     assert bench.step() == [], "its job is left to end, and it takes no other"
     assert bench.state.jobs[2].state is JobState.QUEUED
@@ -344,21 +351,21 @@ def test_operators_wishes() -> None:
     assert bench.step() == ["SwitchOff r1"]
     bench.asked("r1", "soft_off")
     bench.went_off("r1")
-    assert bench.power("r1").wish is Wish.NONE
+    assert bench.power("r1").request is OperatorRequest.NONE
     assert bench.step() == ["SwitchOn r1"], "off is not a hold: the queue may want it again"
 
 
 def test_who_wants_it_on_before_anybody_was_asked_has_it_stay_on() -> None:
     bench = PowerBench({"r1": 8}, on=True)
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "ann"))
     assert bench.step() == ["SwitchOff r1"]
-    bench.happen(pev.PowerRequested("r1", Wish.ON, "bob"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.ON, "bob"))
     assert bench.step() == ["SwitchWithdrawn r1"]
-    assert (bench.phase("r1"), bench.power("r1").wish) == (Phase.ON, Wish.NONE)
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    assert (bench.phase("r1"), bench.power("r1").request) == (Phase.ON, OperatorRequest.NONE)
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "ann"))
     bench.step()
     bench.asked("r1", "soft_off")
-    bench.happen(pev.PowerRequested("r1", Wish.ON, "bob"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.ON, "bob"))
     assert bench.step() == [], "it is going down already"
     bench.went_off("r1")
     assert bench.step() == ["SwitchOn r1"]
@@ -368,7 +375,7 @@ def test_what_was_found_on_and_does_not_answer_goes_off_for_an_operator() -> Non
     bench = PowerBench({"r1": 8})
     bench.happen(pev.PowerSeen("r1", True, "the BMC says On"), ev.NodeDisconnected("r1", "no answer"))
     assert bench.step() == [], "somebody may be installing it"
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "ann"))
     assert bench.step() == ["SwitchOff r1"]
 
 
@@ -376,7 +383,7 @@ def test_off_by_force_queues_the_jobs_again_and_cycle_comes_back() -> None:
     bench = PowerBench({"r1": 8}, on=True)
     bench.submit(job(1, request(4)))
     key = bench.run(1)
-    bench.happen(pev.PowerRequested("r1", Wish.CYCLE, "ann", force=True))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.CYCLE, "ann", force=True))
     assert bench.state.attempts[key].stop is not None
     bench.happen(ev.StopSent("r1", key), ev.Reported("r1", report(key, "ended", outcome="cancelled")))
     bench.happen(ev.Collected(key), ev.Removed("r1", key))
@@ -386,7 +393,7 @@ def test_off_by_force_queues_the_jobs_again_and_cycle_comes_back() -> None:
     bench.went_off("r1")
     assert bench.step() == ["SwitchOn r1"]
     bench.connect("r1")
-    assert bench.power("r1").wish is Wish.NONE
+    assert bench.power("r1").request is OperatorRequest.NONE
 
 
 def test_a_held_node_is_left_alone() -> None:
@@ -412,10 +419,10 @@ def test_a_node_without_a_power_block_is_always_on() -> None:
 
 def test_the_last_word_of_a_hold_and_a_wish_counts() -> None:
     bench = PowerBench({"r1": 8}, on=True)
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "ann"))
     bench.happen(pev.PowerHeld("r1", None, "bob"))
     assert bench.step() == [], "bob wants it left as it is"
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "ann"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "ann"))
     assert bench.step() == ["SwitchOff r1"]
 
 

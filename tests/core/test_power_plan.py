@@ -12,7 +12,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.off import break_even_s, idle_off_s
 from racksack_controller.core.power.policy import PowerPolicy, Window
-from racksack_controller.core.power.records import Measured, NodePower, Phase
+from racksack_controller.core.power.records import Measured, Phase, PowerRecord
 from racksack_controller.core.records import Node
 from racksack_controller.core.why import why_job, why_node
 from tests.core.builders import job, report, request
@@ -175,7 +175,7 @@ def test_so_many_nodes_always_stay_on() -> None:
 
 
 def test_the_break_even_follows_from_what_was_measured() -> None:
-    power = NodePower(node="r1")
+    power = PowerRecord(node="r1")
     assert break_even_s(power, traits()) == pytest.approx((100.0 * 200.0 + 10.0 * 100.0) / 100.0)
     slow = replace(power, boots=Measured().add(400.0))
     assert break_even_s(slow, traits()) == pytest.approx((400.0 * 200.0 + 10.0 * 100.0) / 100.0)

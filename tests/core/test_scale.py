@@ -1,7 +1,7 @@
 """So many servers on, and no others touched."""
 
 from racksack_controller.core.power import events as pev
-from racksack_controller.core.power.records import Phase, Wish
+from racksack_controller.core.power.records import OperatorRequest, Phase
 from racksack_controller.core.power.scale import scaled
 from tests.core.power_bench import PowerBench
 
@@ -61,6 +61,6 @@ def test_drained_and_set_aside_servers_do_not_count() -> None:
 
 def test_a_wish_for_off_is_overruled() -> None:
     bench = PowerBench({"r1": 8}, on=True)
-    bench.happen(pev.PowerRequested("r1", Wish.OFF, "bob"))
+    bench.happen(pev.PowerRequested("r1", OperatorRequest.OFF, "bob"))
     scale(bench, 1)
-    assert bench.power("r1").wish is not Wish.OFF
+    assert bench.power("r1").request is not OperatorRequest.OFF

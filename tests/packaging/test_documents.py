@@ -77,7 +77,7 @@ def defined() -> set[str]:
     """The words in bold that open a paragraph of the glossary."""
     glossary = (ROOT / "docs" / "glossary.md").read_text()
     openings = re.findall(r"^(\*\*.+?\*\*(?:, \*\*.+?\*\*)*)", glossary, re.MULTILINE)
-    return {term.lower() for opening in openings for term in re.findall(r"\*\*(.+?)\*\*", opening)}
+    return {term.lower() for fill_order in openings for term in re.findall(r"\*\*(.+?)\*\*", fill_order)}
 
 
 def test_the_glossary_defines_the_terms() -> None:

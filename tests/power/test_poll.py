@@ -29,7 +29,7 @@ def polled(*ways: Way) -> tuple[Scene, Poller]:
     scene.loop.post(ev.NodeDisconnected("r1", "no answer"))
     scene.loop.lost_after_s = LOST_AFTER_S
     connector = SimpleNamespace(retry_now=lambda: None, let_go=lambda sentence: None)
-    return scene, Poller(cast(Loop, scene.loop), "r1", scene.edge.nodes["r1"], cast(Connector, connector))
+    return scene, Poller(cast(Loop, scene.loop), "r1", scene.effects.nodes["r1"], cast(Connector, connector))
 
 
 def seen(scene: Scene) -> list[pe.PowerSeen]:

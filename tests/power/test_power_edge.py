@@ -22,10 +22,10 @@ from racksack_controller.core.power.records import Phase, PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.effects.connector import Connector
-from racksack_controller.effects.power import Powered, PowerEdge
-from racksack_controller.effects.power_nodes import PowerSide
+from racksack_controller.effects.power import Powered, PowerEffects
+from racksack_controller.effects.power_nodes import PowerNodes
 from racksack_controller.loop import Loop
-from racksack_controller.power.build import NodePower
+from racksack_controller.power.build import Drivers
 from racksack_controller.power.settings import PowerSettings
 from racksack_controller.store import Store
 from racksack_jobspecs.resources import Inventory
@@ -75,12 +75,12 @@ class Scene:
         self.running = ""  # the boot in which the node runs on, with no shutdown under way
         self.let_go: list[str] = []
         self.expected = 0
-        self.edge = PowerEdge(cast(Loop, self.loop))
-        self.loop.after.append(lambda: self.edge.noticed(self.loop.state.take_changes()))
+        self.effects = PowerEffects(cast(Loop, self.loop))
+        self.loop.after.append(lambda: self.effects.noticed(self.loop.state.take_changes()))
         drivers = {way.name: way for way in ways}
         usual = PowerSettings(drivers={}, on=tuple(drivers), off=tuple(drivers), hard_off=True, silence_s=0.1)
-        self.edge.nodes["r1"] = Powered(
-            drivers=NodePower(cast(Any, drivers), cast(Any, ways), cast(Any, ways)),
+        self.effects.nodes["r1"] = Powered(
+            drivers=Drivers(cast(Any, drivers), cast(Any, ways), cast(Any, ways)),
             settings=replace(usual, **settings),
             answers=self._silent,
             expect=self._expect,
@@ -106,7 +106,7 @@ class Scene:
         self.loop.post(ev.NodeConnected("r1", boot_id, inventory, ()))
 
     async def carry_out(self, action: Action) -> None:
-        self.edge.start([action])
+        self.effects.start([action])
         async with asyncio.timeout(30):
             while not self.loop.done:
                 await asyncio.sleep(0.01)
@@ -156,7 +156,7 @@ async def test_one_that_has_power_and_does_not_come_up_is_said_to_have_it() -> N
     assert not scene.loop.switched().ok
     assert "did not come up" in scene.loop.switched().sentence
     record = scene.loop.state.power["r1"]
-    assert (record.phase, record.lit) == (Phase.SET_ASIDE, True)
+    assert (record.phase, record.seen_on) == (Phase.SET_ASIDE, True)
 
 
 async def test_a_shutdown_lets_the_connection_go_and_is_proven_by_the_bmc() -> None:
@@ -176,8 +176,8 @@ async def test_what_is_withdrawn_before_it_was_asked_for_is_never_asked_for() ->
         await asyncio.sleep(5)
         return 0
 
-    powered = scene.edge.nodes["r1"]
-    scene.edge.nodes["r1"] = replace(powered, logins=somebody_came)
+    powered = scene.effects.nodes["r1"]
+    scene.effects.nodes["r1"] = replace(powered, logins=somebody_came)
     await scene.carry_out(SwitchOff("r1", "", 20.0))
     assert world.asked == []
     assert scene.phase is Phase.ON
@@ -220,7 +220,7 @@ async def test_where_the_bmc_cannot_be_asked_the_silence_after_a_shutdown_is_off
     )
     await scene.carry_out(SwitchOff("r1", "", 0.3))
     assert scene.phase is Phase.OFF
-    assert scene.loop.state.power["r1"].lit is None
+    assert scene.loop.state.power["r1"].seen_on is None
     assert "no device could say more" in scene.loop.switched().sentence
 
 
@@ -242,9 +242,9 @@ async def test_a_fault_of_our_own_ends_in_an_event_too(action: Action) -> None:
 
 async def test_closing_leaves_the_decision_to_be_carried_out_after_a_restart() -> None:
     scene = booting(Way("redfish", World()))
-    scene.edge.start([SwitchOn("r1", "", 20.0)])
+    scene.effects.start([SwitchOn("r1", "", 20.0)])
     await asyncio.sleep(0.2)
-    await scene.edge.close()
+    await scene.effects.close()
     assert scene.phase is Phase.BOOTING
     assert not [event for event in scene.loop.told if isinstance(event, pe.PowerSwitched)]
 
@@ -257,9 +257,9 @@ async def test_a_boot_under_way_is_not_gone_on_with_before_its_drivers_are_there
         f"spool: {tmp_path}\nnodes:\n  r1:\n    ssh: {{host: r1.example.org, user: u}}\n    power: {power}\n"
     )
     loop, store = Recorder(), Store(tmp_path / "racksack.db")
-    side = PowerSide(cast(Loop, loop), store)
+    side = PowerNodes(cast(Loop, loop), store)
     drivers_known: list[bool] = []
-    loop.after.append(lambda: drivers_known.append("r1" in side.edge.nodes))
+    loop.after.append(lambda: drivers_known.append("r1" in side.effects.nodes))
     connector = SimpleNamespace(retry_now=lambda: None, let_go=lambda sentence: None)
     await side.add("r1", load_config(file).nodes, cast(Connector, connector))
     assert isinstance(loop.told[0], pe.PowerConfigured)
@@ -302,7 +302,7 @@ async def test_since_when_the_power_of_a_node_is_what_it_is(
     loop, store = Recorder(), Store(tmp_path / "racksack.db")
     for event in events:
         apply(loop.state, event, SINCE_S)
-    side = PowerSide(cast(Loop, loop), store)
+    side = PowerNodes(cast(Loop, loop), store)
     assert side.meter._senses.unchanged_since("r1") == unchanged_since
     await side.close()
     store.close()

@@ -42,7 +42,7 @@ def lived(spool: Path) -> None:
             changes["after"] = (Dependency("1"),)
         owner = "ann" if number % 2 else "bob"
         bench.submit(job(number, wants, owner=owner, submission=f"key{number}", **changes))
-    while bench.state.jobs and bench.state.waiting:
+    while bench.state.jobs and bench.state.queued_ids:
         for placed in bench.place():
             times = {"started_at_s": bench.now, "ended_at_s": bench.now + 1000.0, "cpu_s": 900.0}
             bench.now += 1000.0

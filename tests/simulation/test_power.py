@@ -9,7 +9,7 @@ import pytest
 from racksack_controller.core.policy import DEFAULT
 from racksack_controller.core.power.off import break_even_s
 from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.records import NodePower, Phase
+from racksack_controller.core.power.records import Phase, PowerRecord
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants
@@ -97,7 +97,7 @@ def test_bursts_at_the_idle_time_do_not_make_nodes_flap(learnt: bool) -> None:
     """Simulated weeks of bursts spaced at idle-off +/- 10 s, the worst there is for a fixed idle time."""
     model = PowerModel(policy=PROMPT, idle_off_s=None if learnt else 300.0)
     traits = model.traits()
-    even = break_even_s(NodePower(node="n"), traits)
+    even = break_even_s(PowerRecord(node="n"), traits)
     idle = even if learnt else 300.0
     rng = random.Random(4)
     gaps = [idle + rng.uniform(-10.0, 10.0) for _ in range(round(WEEK_S / (60.0 + idle) / 2))]

@@ -79,7 +79,7 @@ def test_cut_short_anywhere_it_is_whole_in_the_end(spool: Spool, monkeypatch: py
             assert done[0] == 7, "all moves were made; there is no later place to be killed at"
         except KilledError:
             assert not (spool.returned(7) / "rank-1").exists(), "never in part"
-    returns.sweep(spool, {one.key for one in ranks})
+    returns.remove_stale(spool, {one.key for one in ranks})
     if not returns.already_placed(spool, ranks[0]):
         returns.assemble(spool, JOB, ranks)
     final = spool.returned(7)

@@ -1,4 +1,4 @@
-"""Which runner jobs a sweep has: one trial for a node that has rested, and others for the rest of the rack."""
+"""Which runner jobs a sweep has: one trial for a node that has rested, and others for the backoff of the rack."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from racksack_controller.core.records import Drain, Job, Node
 from racksack_controller.core.state import State
-from racksack_controller.core.sweeps import rests as sweep_rests
-from racksack_controller.core.sweeps.records import Rest
+from racksack_controller.core.sweeps import backoff as sweep_backoff
+from racksack_controller.core.sweeps.records import NodeBackoff
 from racksack_controller.sweeps import runner_jobs
 from racksack_controller.sweeps.active import Active
 from racksack_controller.sweeps.runner_plan import Runners, has_node
@@ -15,7 +15,7 @@ from tests.core.builders import inventory, node
 from tests.sweeps.builders import progress, sweep, sweep_spec
 
 NOW = 100.0
-OVER, ON = Rest("memory was full", 1, NOW - 1), Rest("memory was full", 1, NOW + 1)
+OVER, ON = NodeBackoff("memory was full", 1, NOW - 1), NodeBackoff("memory was full", 1, NOW + 1)
 
 
 def rack(*nodes: Node) -> State:
@@ -25,10 +25,10 @@ def rack(*nodes: Node) -> State:
     return state
 
 
-def settle(state: State, rests: dict[str, Rest], runners_max: int | None = None) -> list[tuple[str, ...]]:
+def settle(state: State, backoffs: dict[str, NodeBackoff], runners_max: int | None = None) -> list[tuple[str, ...]]:
     """The names of the nodes that each queued runner may go to, once nothing is left to change."""
     one = sweep(spec=sweep_spec(1000, runners_max=runners_max))
-    active = Active(one, progress(one, rests=rests))
+    active = Active(one, progress(one, backoffs=backoffs))
     jobs: dict[int, Job] = {}
     for _ in range(10):
         wanted = Runners(active, state, jobs, NOW)
@@ -63,14 +63,14 @@ def test_with_few_runners_trials_go_first_and_do_not_push_each_other_out() -> No
 def test_a_runner_that_waits_for_a_node_that_rests_now_is_replaced() -> None:
     one = sweep(spec=sweep_spec(1000))
     queued = {7: runner_jobs.numbered(runner_jobs.draft(one, NOW), 7)}
-    runners = Runners(Active(one, progress(one, rests={"b": ON})), rack(), queued, NOW)
+    runners = Runners(Active(one, progress(one, backoffs={"b": ON})), rack(), queued, NOW)
     assert runners.outdated == [7]
     assert [job.spec.exclude for job in runners.missing] == [("b",)] * 2
 
 
 def test_a_node_that_is_off_drained_or_unseen_is_one_to_wait_for() -> None:
     one = sweep()
-    active = Active(one, progress(one, rests={"b": ON}))
+    active = Active(one, progress(one, backoffs={"b": ON}))
     assert not has_node(active, rack(node("b")), NOW)
     assert not has_node(active, rack(node("a", inventory=inventory(cpus=1)), node("b")), NOW)
     drained = node("a", drain=Drain("a new disk", 1.0))
@@ -79,18 +79,22 @@ def test_a_node_that_is_off_drained_or_unseen_is_one_to_wait_for() -> None:
 
 
 def test_rests_grow_and_runners_begun_together_count_once() -> None:
-    rests = sweep_rests.after_failure({}, "b", "full", 0.0)
-    assert rests == sweep_rests.after_failure(rests, "b", "full", 1.0) == {"b": Rest("full", 1, 5.0)}
+    backoffs = sweep_backoff.after_failure({}, "b", "full", 0.0)
+    assert backoffs == sweep_backoff.after_failure(backoffs, "b", "full", 1.0) == {"b": NodeBackoff("full", 1, 5.0)}
     now, waits = 0.0, []
     for _ in range(10):
-        now = rests["b"].until_s
-        rests = sweep_rests.after_failure(rests, "b", "full", now)
-        waits.append(rests["b"].until_s - now)
+        now = backoffs["b"].until_s
+        backoffs = sweep_backoff.after_failure(backoffs, "b", "full", now)
+        waits.append(backoffs["b"].until_s - now)
     assert waits == [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0, 600.0, 600.0]
-    assert sweep_rests.without(rests, "b") == {}
+    assert sweep_backoff.without(backoffs, "b") == {}
 
 
 def test_each_reason_is_told_once() -> None:
-    rests = {"c": Rest("full", 1, 0.0), "a": Rest("full", 1, 0.0), "b": Rest("no Python", 1, 0.0)}
-    assert sweep_rests.sentence(rests) == "a, c: full; b: no Python"
-    assert sweep_rests.sentence({"a": Rest("full", 1, 0.0)}) == "full"
+    backoffs = {
+        "c": NodeBackoff("full", 1, 0.0),
+        "a": NodeBackoff("full", 1, 0.0),
+        "b": NodeBackoff("no Python", 1, 0.0),
+    }
+    assert sweep_backoff.sentence(backoffs) == "a, c: full; b: no Python"
+    assert sweep_backoff.sentence({"a": NodeBackoff("full", 1, 0.0)}) == "full"

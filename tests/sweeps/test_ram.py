@@ -99,7 +99,7 @@ async def test_a_node_that_cannot_have_it_says_why(root: Path) -> None:
         memory(rig, "b").touch()  # as if it were another user's
         try:
             os.kill(report["node_pid"], signal.SIGKILL)
-            await rig.until(lambda: "b" in rig.app.sweeps.active[number].progress.rests, "b has failed")
+            await rig.until(lambda: "b" in rig.app.sweeps.active[number].progress.backoffs, "b has failed")
             sentence = f"{memory(rig, 'b')} belongs to somebody else"
             shown = sweep_story(view_of(view(rig, number)), None)
             assert sentence in shown

@@ -171,7 +171,7 @@ class Server:
     def _clear_memory(self) -> None:
         """Take away what a crash left in memory; where that fails, the node is no worse off than before."""
         try:
-            ram_shared.sweep(self.agent.home)
+            ram_shared.remove_stale(self.agent.home)
         except OSError as problem:
             print(f"copies in memory that nobody reads could not be taken away: {problem}", file=sys.stderr)
 

@@ -54,7 +54,7 @@ def stage(folder: AttemptFolder, paths: Sequence[str], stop: StopRequest) -> Sha
     """
     ramdisk.check(folder.work, paths)
     wanted = ramdisk.checksum(folder.work, paths, stop)
-    sweep(folder.home)
+    remove_stale(folder.home)
     with ramdisk.memory_may_be_full(folder.work, paths), _joined(folder.home, wanted, stop) as key:
         with open(f"{key}/users/{folder.name}", "wb"):
             pass
@@ -149,7 +149,7 @@ def leave(folder: AttemptFolder) -> None:
     _remove_empty(folder.home)
 
 
-def sweep(home: Home) -> None:
+def remove_stale(home: Home) -> None:
     """Strike out attempts that are no more, and take away what nobody reads: a crash may leave it. Raises OSError."""
     if not ramdisk.has_home_folder(home):
         return

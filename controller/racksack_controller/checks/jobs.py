@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from racksack_controller.core.jobs.gang import named
-from racksack_controller.core.queue.waiting import line_of
+from racksack_controller.core.queue.job_queue import class_of
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.core.why import never
 from racksack_jobspecs.findings import Finding, failed, not_looked_at, ok, warning
@@ -20,7 +20,7 @@ SHOWN_MAX = 5
 
 async def look_at_waiting(state: State) -> list[Finding]:
     """The waiting jobs that can never run, a finding for each reason."""
-    waiting = list(state.waiting)
+    waiting = list(state.queued_ids)
     reasons: dict[object, str | None] = {}  # of jobs that ask for the same
     hopeless: dict[str, list[int]] = {}
     for at, number in enumerate(waiting[:WAITING_MAX]):
@@ -40,8 +40,8 @@ async def look_at_waiting(state: State) -> list[Finding]:
 
 
 def _reason(job: Job, state: State, known: dict[object, str | None]) -> str | None:
-    line = line_of(job)
-    asks_for = (line.need, line.kind, line.admission, line.gang)
+    job_class = class_of(job)
+    asks_for = (job_class.need, job_class.kind, job_class.admission, job_class.gang)
     if asks_for not in known:
         known[asks_for] = never(job, state.nodes.values())
     return known[asks_for]

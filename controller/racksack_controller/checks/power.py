@@ -6,7 +6,7 @@ import asyncio
 
 from racksack_controller.config.config import Config
 from racksack_controller.effects.power_means import means_of
-from racksack_controller.power.build import NodePower, build_power
+from racksack_controller.power.build import Drivers, build_power
 from racksack_controller.power.driver import CheckReport, PowerState
 from racksack_controller.power.ipmi_helper import IpmiHelper
 from racksack_controller.power.settings import IloSettings, IpmiSettings, PowerSettings, RedfishSettings
@@ -52,7 +52,7 @@ def _of_passwords(settings: PowerSettings) -> list[Finding]:
     return found
 
 
-def _of_ladders(settings: PowerSettings, drivers: NodePower) -> list[Finding]:
+def _of_ladders(settings: PowerSettings, drivers: Drivers) -> list[Finding]:
     """What the ways together cannot do."""
     found = [ok("on", "by " + ", then ".join(settings.on))]
     if not settings.off:

@@ -95,7 +95,7 @@ def next_wake_s(state: State, now: float, lost_after_s: float) -> float | None:
     times += [state.nodes[name].connection_since_s + lost_after_s for name in state.silent if state.on_node(name)]
     drains = (node.drain for node in state.nodes.values() if node.drain is not None)
     times += [drain.deadline_at_s for drain in drains if drain.deadline_at_s is not None]
-    eligible = state.lines.next_eligible_s()
+    eligible = state.queue.next_eligible_s()
     if eligible is not None:
         times.append(eligible)
     return min((time for time in times if time > now), default=None)

@@ -50,7 +50,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     shares: dict[str, float] = {}  # owner -> share; 1 for everybody else
     max_running_per_owner: int | None = None
     partition_limits: dict[str, int] = {}  # partition -> jobs of one owner that may run in it at once
-    starts_max: int = 1000  # placements of one pass; the rest follows in the next, so that a pass stays short
+    placements_max: int = 1000  # placements of one pass; the rest follows in the next, so that a pass stays short
     reservations_max: int = 200  # jobs that conservative backfill makes reservations for in one pass
     preempt: bool = False
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from racksack_controller.core import lifecycle
-from racksack_controller.core.placing.backfill import Guard
+from racksack_controller.core.placing.backfill import Reservation
 from racksack_controller.core.power.policy import DEFAULT_POWER
-from racksack_controller.core.power.records import NodePower, Phase, PowerLine, PowerTraits, opens_s
+from racksack_controller.core.power.records import Phase, PowerLine, PowerRecord, PowerTraits, opens_s
 from racksack_controller.core.queue.fair_share import OwnerUse, Usage
 from racksack_controller.core.queue.history import History, HistoryKey, RunHistory, history_key
-from racksack_controller.core.queue.waiting import NO_LIMIT, Waiting
+from racksack_controller.core.queue.job_queue import NO_LIMIT, JobQueue
 from racksack_controller.core.rack.allocations import Times
 from racksack_controller.core.rack.amounts import CPUS, GPUS, RAM, demand_of
 from racksack_controller.core.rack.rack import Rack
@@ -34,7 +34,9 @@ from racksack_controller.core.records import Stop as Stop
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
 
 if TYPE_CHECKING:
-    from racksack_controller.core.placing.pass_memory import Known  # it is the scheduler's; the state only keeps it
+    from racksack_controller.core.placing.pass_memory import (
+        PassMemory,  # it is the scheduler's; the state only keeps it
+    )
 
 _SHOWN = {
     Phase.OFF: NodeState.OFF,
@@ -53,7 +55,7 @@ class Changes(msgspec.Struct, frozen=True):
     events: tuple[tuple[int | None, str | None, float, str], ...]
     usage: tuple[OwnerUse, ...] = ()  # what owners have used, for fair share
     history: tuple[RunHistory, ...] = ()  # what runs have told about programs
-    power: tuple[NodePower, ...] = ()
+    power: tuple[PowerRecord, ...] = ()
     power_lines: tuple[PowerLine, ...] = ()
 
     def __bool__(self) -> bool:
@@ -70,19 +72,19 @@ class State:
         self.nodes: dict[str, Node] = {}
         self.orphans: dict[tuple[str, str], Orphan] = {}  # by (node, attempt)
         self.dependents: dict[int, set[int]] = {}
-        self.power: dict[str, NodePower] = {}  # of the nodes with a power block
+        self.power: dict[str, PowerRecord] = {}  # of the nodes with a power block
         self.power_traits: dict[str, PowerTraits] = {}
         self.usage = Usage()
         self.history = History()
         # Indexes, so that no event and no pass has to walk over all records.
-        self.waiting: dict[int, None] = {}  # ids of queued jobs, in order of arrival
-        self.lines = Waiting(self.history)  # the queued jobs that wait for nothing but room or a moment
+        self.queued_ids: dict[int, None] = {}  # ids of queued jobs, in order of arrival
+        self.queue = JobQueue(self.history)  # the queued jobs that wait for nothing but room or a moment
         self.rack = Rack()
         self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
         self.silent: set[str] = set()  # nodes that do not answer
-        self.reservation: Guard | None = None  # of the last pass; for telling, never for deciding
+        self.reservation: Reservation | None = None  # of the last pass; for telling, never for deciding
         self.power_policy = DEFAULT_POWER  # of the last decision about power; for telling, never for deciding
-        self.known: Known | None = None  # what the last pass leaves to the next one
+        self.pass_memory: PassMemory | None = None  # what the last pass leaves to the next one
         self.running_of_array: dict[int, int] = {}
         self.running_of_owner: dict[str, int] = {}
         self.running_in_partition: dict[tuple[str, str], int] = {}  # by (partition, owner)
@@ -93,7 +95,7 @@ class State:
         self._changed_nodes: dict[str, Node] = {}
         self._changed_usage: dict[str, OwnerUse] = {}
         self._changed_history: dict[HistoryKey, RunHistory] = {}
-        self._changed_power: dict[str, NodePower] = {}
+        self._changed_power: dict[str, PowerRecord] = {}
         self._events: list[tuple[int | None, str | None, float, str]] = []
         self._power_lines: list[PowerLine] = []
 
@@ -104,7 +106,7 @@ class State:
         nodes: Iterable[Node],
         usage: Iterable[OwnerUse] = (),
         history: Iterable[RunHistory] = (),
-        power: Iterable[NodePower] = (),
+        power: Iterable[PowerRecord] = (),
     ) -> None:
         """Take what the store has, without noting a change.
 
@@ -159,7 +161,7 @@ class State:
         else:
             self.silent.add(node.name)
 
-    def put_power(self, power: NodePower) -> None:
+    def put_power(self, power: PowerRecord) -> None:
         """Store the new record of a node's power; an illegal change of phase raises IllegalTransitionError."""
         old = self.power.get(power.node)
         if old is not None and old.phase is not power.phase:
@@ -187,7 +189,7 @@ class State:
         record = self.history.add(job, ending)
         if record is not None:
             self._changed_history[record.key] = record
-            self.lines.repredict(record.key)
+            self.queue.repredict(record.key)
 
     def tell(self, now_s: float, sentence: str, *, job: int | None = None, node: str | None = None) -> None:
         """Add a line to the story of a job or node."""
@@ -242,20 +244,20 @@ class State:
             return NodeState.UP
         return NodeState.DRAINING if self.on_node(node.name) else NodeState.DRAINED
 
-    def _opens_s(self, power: NodePower) -> float:
+    def _opens_s(self, power: PowerRecord) -> float:
         """When a node that takes no jobs for want of power is expected to take some (Unix seconds)."""
         traits = self.power_traits.get(power.node)
         return float("inf") if traits is None else opens_s(power, traits)
 
     def _index(self, job: Job) -> None:
         if job.state is JobState.QUEUED:
-            self.waiting.setdefault(job.id)
+            self.queued_ids.setdefault(job.id)
         else:
-            self.waiting.pop(job.id, None)
+            self.queued_ids.pop(job.id, None)
         if job.state is JobState.QUEUED and not job.waits_for:
-            self.lines.put(job)
+            self.queue.put(job)
         else:
-            self.lines.remove(job.id)
+            self.queue.remove(job.id)
         for other, _condition in job.waits_for if job.state in WAITING else ():
             self.dependents.setdefault(other, set()).add(job.id)
 
@@ -284,7 +286,7 @@ class State:
             self.rack.give_back(new.key)
             self._count(new, -1)
         elif holds and old is not None and (old.started_at_s, old.stop) != (new.started_at_s, new.stop):
-            self.rack.holds.retime(new.key, self._times(new))
+            self.rack.allocations.retime(new.key, self._times(new))
 
     def _times(self, attempt: Attempt) -> Times:
         job = self.jobs[attempt.job]

@@ -12,8 +12,8 @@ from racksack_controller.core.placing.expect import Expectation, could_hold, exp
 from racksack_controller.core.placing.preempt import making_room
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power.why import why_idle, why_power, why_waits
+from racksack_controller.core.queue.job_queue import JobClass, class_of, eligible_at_s
 from racksack_controller.core.queue.limits import Limits
-from racksack_controller.core.queue.waiting import Line, eligible_at_s, line_of
 from racksack_controller.core.rack.allocations import OVERDUE_S
 from racksack_controller.core.rack.amounts import (
     DISK,
@@ -109,11 +109,13 @@ def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str
 
 
 def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
-    line = line_of(job)
-    if Limits(state, policy).reached(line):
-        return _limit(line, policy, state.running_in_partition.get((line.admission.partition, line.owner), 0))
-    able = could_hold(state.rack, line)
-    if able.sum() < line.gang:
+    job_class = class_of(job)
+    if Limits(state, policy).reached(job_class):
+        return _limit(
+            job_class, policy, state.running_in_partition.get((job_class.admission.partition, job_class.owner), 0)
+        )
+    able = could_hold(state.rack, job_class)
+    if able.sum() < job_class.gang:
         impossible = never(job, state.nodes.values())
         if impossible is not None:
             return f"never: {impossible}"
@@ -123,45 +125,46 @@ def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
         return f"{jobs} being ended to make room for it"
     usable = able & state.rack.usable & (state.rack.cool_until <= now)
     by_power = why_waits(state, job, able, now)
-    if usable.sum() < line.gang and by_power:
+    if usable.sum() < job_class.gang and by_power:
         return by_power
-    if usable.sum() < line.gang:
+    if usable.sum() < job_class.gang:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
         waiting_for = ([state.rack.nodes[row] for row in np.flatnonzero(able & ~usable)] + unseen)[:3]
         return "; ".join(_unusable(node, now) for node in waiting_for)
-    short = f"{_short_of(state, job, line, usable, now)}{_when(expect(state, job, line, now, policy), state, now)}"
+    when = _when(expect(state, job, job_class, now, policy), state, now)
+    short = f"{_short_of(state, job, job_class, usable, now)}{when}"
     return f"{short}; {by_power}" if by_power else short
 
 
-def _limit(line: Line, policy: Policy, running_in: int) -> str:
-    if line.array is not None:
-        return f"at most {line.array_limit} jobs of its array run at once"
-    partition = line.admission.partition
+def _limit(job_class: JobClass, policy: Policy, running_in: int) -> str:
+    if job_class.array is not None:
+        return f"at most {job_class.array_limit} jobs of its array run at once"
+    owner, partition = job_class.owner, job_class.admission.partition
     if running_in >= policy.partition_limits.get(partition, running_in + 1):
-        return f"{line.owner} already runs {running_in} jobs in partition {partition}, which is the limit for one owner"
-    return f"{line.owner} already runs {policy.max_running_per_owner} jobs, which is the limit for one owner"
+        return f"{owner} already runs {running_in} jobs in partition {partition}, which is the limit for one owner"
+    return f"{owner} already runs {policy.max_running_per_owner} jobs, which is the limit for one owner"
 
 
-def _short_of(state: State, job: Job, line: Line, usable: Bools, now: float) -> str:
+def _short_of(state: State, job: Job, job_class: JobClass, usable: Bools, now: float) -> str:
     """What is missing on the node that comes nearest to having room."""
     rows = np.flatnonzero(usable)
     free = (state.rack.total - state.rack.held)[:, rows]
-    need = np.array(line.need, dtype=np.int64)[:, None]
-    if line.kind is not None:
+    need = np.array(job_class.need, dtype=np.int64)[:, None]
+    if job_class.kind is not None:
         devices = state.rack.devices
-        free[GPUS] = devices.usable(devices.free, line.kind, len(state.rack.nodes))[rows] * MILLI
-        need[GPUS] = line.kind.devices * MILLI
+        free[GPUS] = devices.usable(devices.free, job_class.kind, len(state.rack.nodes))[rows] * MILLI
+        need[GPUS] = job_class.kind.devices * MILLI
     missing = np.maximum(need - free, 0) / np.maximum(need, 1)
     fitting = int(np.count_nonzero(~missing.any(axis=0)))
-    if fitting >= line.gang:
+    if fitting >= job_class.gang:
         return _has_room(state, job, state.rack.nodes[rows[int(np.argmin(missing.sum(axis=0)))]].name)
     best = int(np.argsort(missing.sum(axis=0), kind="stable")[fitting])
     name = state.rack.nodes[rows[best]].name
     lacking = " and ".join(
         _amount(int(i), int(need[i, 0]), int(free[i, best])) for i in np.flatnonzero(missing[:, best])
     )
-    if line.gang > 1:
-        return f"{fitting} of the {line.gang} nodes that it needs have room; {name} is short of {lacking}"
+    if job_class.gang > 1:
+        return f"{fitting} of the {job_class.gang} nodes that it needs have room; {name} is short of {lacking}"
     return f"{name} is short of {lacking}" + (f", and {len(rows) - 1} other nodes of more" if len(rows) > 1 else "")
 
 
@@ -178,7 +181,7 @@ def _thousandths(amount: int) -> str:
 
 def _has_room(state: State, job: Job, name: str) -> str:
     reserved = state.reservation
-    if reserved is not None and reserved.job != job.id and reserved.job in state.waiting:
+    if reserved is not None and reserved.job != job.id and reserved.job in state.queued_ids:
         return f"{name} has room, but it might delay job {reserved.job}, which is ahead and waits for more"
     return f"{name} is about to take it"
 

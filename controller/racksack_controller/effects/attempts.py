@@ -32,7 +32,7 @@ EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, ob
 """What jobs used that have just ended on a node, by job, as their result.json shows it."""
 
 
-class NodeEdge:
+class AttemptEffects:
     """The effects on nodes. `nodes` is shared with the connector, which opens and closes them."""
 
     def __init__(

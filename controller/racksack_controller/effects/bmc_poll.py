@@ -14,7 +14,7 @@ import time
 import msgspec
 
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.records import NodePower, Phase
+from racksack_controller.core.power.records import Phase, PowerRecord
 from racksack_controller.effects.connector import Connector
 from racksack_controller.effects.power import Powered
 from racksack_controller.energy.joules import SENSOR_S_MAX
@@ -39,7 +39,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     watts: float
     at_s: float
-    lit: bool
+    seen_on: bool
 
 
 class Poller:
@@ -61,11 +61,11 @@ class Poller:
     def watts(self) -> float | None:
         """What a sensor said lately, since the power last came or went; None where there is none."""
         sample = self._sample
-        if sample is None or time.time() - sample.at_s > SENSOR_S_MAX or sample.lit is not self._is_lit():
+        if sample is None or time.time() - sample.at_s > SENSOR_S_MAX or sample.seen_on is not self._is_seen_on():
             return None
         return sample.watts
 
-    def _is_lit(self) -> bool:
+    def _is_seen_on(self) -> bool:
         record = self._record()
         return record is not None and record.phase in (Phase.ON, Phase.BOOTING, Phase.STOPPING)
 
@@ -93,7 +93,7 @@ class Poller:
             return
         await asyncio.sleep(SETTLE_S)
 
-    def _record(self) -> NodePower | None:
+    def _record(self) -> PowerRecord | None:
         return self._loop.state.power.get(self._name)
 
     def _is_switching(self) -> bool:
@@ -160,21 +160,21 @@ class Poller:
                 return
             self._connector.let_go(f"it has lost its power ({seen.words})")
             return  # the next look, a few seconds from now, finds it gone
-        if record.lit is not is_on or (record.phase is Phase.ON and not is_on):
+        if record.seen_on is not is_on or (record.phase is Phase.ON and not is_on):
             self._loop.post(ev.PowerSeen(self._name, is_on, seen.words))
         if is_on and not self._is_connected():
             self._connector.retry_now()
 
     async def _read_watts(self) -> None:
-        lit = self._is_lit()
+        seen_on = self._is_seen_on()
         for driver in self._powered.drivers.devices:
             if self._is_switching() and self._took_s.get(driver.name, 0.0) > SLOW_S:
                 continue  # the ladder needs its answers
             began_s = time.monotonic()
             watts = await self._watts_of(driver)
             self._took_s[driver.name] = time.monotonic() - began_s
-            if watts is not None and lit is self._is_lit():
-                self._note(Sample(watts, time.time(), lit))
+            if watts is not None and seen_on is self._is_seen_on():
+                self._note(Sample(watts, time.time(), seen_on))
                 return
 
     async def _watts_of(self, driver: PowerDriver) -> float | None:

@@ -63,7 +63,7 @@ class Connector:
         self._retry_now.set()
 
     def let_go(self, sentence: str) -> None:
-        """The connection is over, however alive it looks: the node was switched off, or is known to be dark."""
+        """The connection is over, however alive it looks: the node was switched off, or is known to be off."""
         if not self._lost.is_set():
             self._disconnected(sentence)
 

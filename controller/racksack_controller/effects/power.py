@@ -21,7 +21,7 @@ from racksack_controller.core.state import Changes
 from racksack_controller.effects.proof import silence, until_up
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers
-from racksack_controller.power.build import NodePower as Drivers
+from racksack_controller.power.build import Drivers
 from racksack_controller.power.driver import PowerDriver, PowerState
 from racksack_controller.power.ladder import Limits, switch_off, switch_on
 from racksack_controller.power.settings import PowerSettings
@@ -51,7 +51,7 @@ class Powered:
     runs_on: Callable[[str], Awaitable[bool]]  # it runs in the boot of this id, and no shutdown is under way
 
 
-class PowerEdge:
+class PowerEffects:
     """The effects on power. `nodes` follows the configuration."""
 
     def __init__(self, loop: Loop) -> None:

@@ -15,7 +15,7 @@ from racksack_controller.core.records import Node
 from racksack_controller.core.state import Changes
 from racksack_controller.effects.bmc_poll import Poller
 from racksack_controller.effects.connector import Connector
-from racksack_controller.effects.power import Powered, PowerEdge
+from racksack_controller.effects.power import Powered, PowerEffects
 from racksack_controller.effects.power_means import means_of
 from racksack_controller.effects.proof import runs_on
 from racksack_controller.energy.joules import Machine
@@ -32,11 +32,11 @@ from racksack_controller.store import Store, StoreError
 log = logging.getLogger("racksack.power")
 
 
-class PowerSide:
+class PowerNodes:
     """The power of all nodes that have a power block."""
 
     def __init__(self, loop: Loop, store: Store) -> None:
-        self.edge = PowerEdge(loop)
+        self.effects = PowerEffects(loop)
         self.pollers: dict[str, Poller] = {}
         senses = Senses(self._is_on, self._sensor, self._stats, self._look, self._unchanged_since)
         self.meter = Meter(loop.state, store, senses)
@@ -50,7 +50,7 @@ class PowerSide:
     async def open(self) -> None:
         """Begin to meter. Raises StoreError."""
         await self.meter.load()
-        self._loop.listen(self.edge.noticed)
+        self._loop.listen(self.effects.noticed)
         self._loop.listen(self._noticed)
         self._metering = asyncio.create_task(self.meter.run(), name="energy")
 
@@ -63,7 +63,7 @@ class PowerSide:
             return
         powered = self._powered(name, wanted.power, {other: config.reach for other, config in nodes.items()}, connector)
         # First: what was under way when the controller ended goes on as soon as the core knows the node's traits.
-        self.edge.nodes[name] = powered
+        self.effects.nodes[name] = powered
         await self._loop.submit(ev.PowerConfigured(name, traits_of(name, wanted.power, _jumps(nodes))))
         self.meter.machines[name] = self._machine(name, wanted)
         poller = self.pollers[name] = Poller(self._loop, name, powered, connector)
@@ -113,7 +113,7 @@ class PowerSide:
         if polling is not None:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
-        await self.edge.forget(name)
+        await self.effects.forget(name)
         self.pollers.pop(name, None)
         self._phases.pop(name, None)
         self._connectors.pop(name, None)
@@ -166,7 +166,7 @@ class PowerSide:
         record = self._loop.state.power.get(name)
         if record is None or record.phase in (Phase.ON, Phase.BOOTING, Phase.STOPPING):
             return True
-        return record.phase is not Phase.OFF and record.lit is True
+        return record.phase is not Phase.OFF and record.seen_on is True
 
     def _unchanged_since(self, name: str) -> float | None:
         """Since when (Unix seconds) a node is off, or on in one boot; None as long as nobody has confirmed it."""

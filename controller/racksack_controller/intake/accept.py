@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from racksack_controller.config.partitions import Partition
 from racksack_controller.core import events as ev
 from racksack_controller.core.advice import advise
-from racksack_controller.core.placing.place import could_ever_hold
+from racksack_controller.core.rack.amounts import could_ever_hold
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
 from racksack_controller.intake.drop import Identity
@@ -29,7 +29,7 @@ from racksack_controller.intake.partition_rules import settled
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.spool import DroppedFile, discard, reject
 from racksack_controller.loop import Loop
-from racksack_controller.news import News
+from racksack_controller.news import ChangeBus
 from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_submission, jobs_where, save_fetched
 from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
@@ -55,7 +55,7 @@ class Intake:
     """Takes job files into the store."""
 
     def __init__(
-        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: News, time_limit_s: float | None
+        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: ChangeBus, time_limit_s: float | None
     ) -> None:
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
         self.time_limit_s = time_limit_s

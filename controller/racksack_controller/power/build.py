@@ -32,7 +32,7 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
-class NodePower:
+class Drivers:
     """The drivers of one node: all by name, and the ladders in order."""
 
     drivers: Mapping[str, PowerDriver]
@@ -50,10 +50,10 @@ class NodePower:
             await driver.close()
 
 
-def build_power(settings: PowerSettings, means: Means) -> NodePower:
+def build_power(settings: PowerSettings, means: Means) -> Drivers:
     """The drivers of a node. Nothing is connected yet."""
     drivers = {name: _cautious(build_driver(name, driver, means), driver) for name, driver in settings.drivers.items()}
-    return NodePower(
+    return Drivers(
         drivers=drivers,
         on=tuple(drivers[name] for name in settings.on),
         off=tuple(drivers[name] for name in settings.off),

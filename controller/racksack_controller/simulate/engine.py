@@ -37,7 +37,7 @@ from racksack_controller.core.state import State
 from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import Layout, Machines, job_of, nodes_of
 from racksack_controller.simulate.pool import schedule_pool
-from racksack_controller.simulate.power import PowerModel, PowerSide, PowerUse
+from racksack_controller.simulate.power import PowerModel, PowerUse, SimulatedPower
 from racksack_controller.simulate.workload import Task
 from racksack_jobspecs.states import FINAL
 
@@ -89,7 +89,7 @@ class Replay:
         self._running: dict[str, dict[str, float]] = {}  # node -> attempt -> started
         self._boots: dict[str, int] = {}
         self._now = min((task.submit_s for task in tasks), default=0.0)
-        self.power = None if power is None else PowerSide(power, self, self._connect)
+        self.power = None if power is None else SimulatedPower(power, self, self._connect)
         self._pooled = power is not None and machines.layout is Layout.POOL
         self._power_wake_s = 0.0
         self._prepare(tasks)
@@ -146,7 +146,7 @@ class Replay:
         made_room: list[ev.Preempted] | None = None
         while made_room is None or made_room:
             placed = self._place()
-            while len(placed) == self.policy.starts_max:
+            while len(placed) == self.policy.placements_max:
                 placed = self._place()
             made_room = preemptions(self.state, self._now, self.policy)
             for one in made_room:

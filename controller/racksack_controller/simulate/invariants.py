@@ -11,7 +11,7 @@ import numpy as np
 
 from racksack_controller.core.jobs.gang import job_state
 from racksack_controller.core.lifecycle import holds_resources
-from racksack_controller.core.queue.waiting import eligible_at_s
+from racksack_controller.core.queue.job_queue import eligible_at_s
 from racksack_controller.core.rack.amounts import DIMENSIONS, MILLI, capacity, demand_of
 from racksack_controller.core.state import Allocation, State
 from racksack_jobspecs.states import ACTIVE, JobState
@@ -59,23 +59,23 @@ def _held(state: State) -> dict[str, list[Allocation]]:
 
 
 def check_indexes(state: State) -> None:
-    """The rack and the lines say what the records say."""
+    """The rack and the queue say what the records say."""
     held = np.zeros((DIMENSIONS, len(state.rack.nodes)), dtype=np.int64)
     for name, allocations in _held(state).items():
         for one in allocations:
             held[:, state.rack.row[name]] += demand_of(one)
     _require(bool(np.array_equal(held, state.rack.held)), "the rack's sums differ from what the attempts hold")
-    standing = {number for jobs in state.lines.jobs for _, number in jobs}
+    standing = {number for jobs in state.queue.jobs for _, number in jobs}
     free = {job.id for job in state.jobs.values() if job.state is JobState.QUEUED and not job.waits_for}
-    _require(standing <= free, f"jobs {standing - free} stand in line but do not wait for room")
+    _require(standing <= free, f"jobs {standing - free} are in the queue but do not wait for room")
     later = {number for number in free - standing if eligible_at_s(state.jobs[number]) <= 0}
-    _require(not later, f"jobs {later} wait for room but stand in no line")
+    _require(not later, f"jobs {later} wait for room but are in no class")
 
 
 def check_jobs(state: State) -> None:
     """A job is with exactly one attempt or with none, and the queue lists exactly the queued ones."""
     queued = {job.id for job in state.jobs.values() if job.state is JobState.QUEUED}
-    _require(set(state.waiting) == queued, "the queue and the jobs' states differ")
+    _require(set(state.queued_ids) == queued, "the queue and the jobs' states differ")
     for job in state.jobs.values():
         if job.state in ACTIVE:
             attempt = state.attempts.get(job.attempt_key)

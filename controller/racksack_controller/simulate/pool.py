@@ -14,7 +14,7 @@ import numpy as np
 from racksack_controller.core import events as ev
 from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.rack.allocations import Hold, Holds, Times
+from racksack_controller.core.rack.allocations import Allocations, NodeAllocation, Times
 from racksack_controller.core.rack.amounts import CPUS, DIMENSIONS, MILLI, SLOTS, UNLIMITED_SLOTS
 from racksack_controller.core.rack.rack import Floats, Ints, Rack
 from racksack_controller.core.records import Allocation, Node, Part
@@ -40,8 +40,8 @@ class PoolState:
 
 def schedule_pool(state: State, now: float, policy: Policy) -> list[ev.Placed]:
     """The placements of one pass over a pool, each spread over nodes."""
-    if not len(state.lines.open_lines()):
-        state.lines.advance(now)
+    if not len(state.queue.open_classes()):
+        state.queue.advance(now)
     placed = schedule(cast(State, PoolState(state, now)), now, policy)
     free = np.where(state.rack.usable, (state.rack.total - state.rack.held)[CPUS], 0) // MILLI
     opened = state.rack.opened_s
@@ -57,15 +57,15 @@ def _pooled(real: Rack, now: float) -> Rack:
     free = (real.total - real.held)[CPUS]
     rack.held[CPUS, 0] = real.held[CPUS].sum() + free[~real.usable].sum()
     rack.held[SLOTS, 0] = real.held[SLOTS].sum()
-    rack.holds = _holds(real, free, now)
+    rack.allocations = _holds(real, free, now)
     return rack
 
 
-def _holds(real: Rack, free: Ints, now: float) -> Holds:
-    holds = Holds()
-    for key, places in real.holds.of.items():
-        need = real.holds.need[:, list(places)].sum(axis=1).tolist()
-        holds.add(key, [_hold(need)], Times(*real.holds.times[:, places[0]].tolist()))
+def _holds(real: Rack, free: Ints, now: float) -> Allocations:
+    holds = Allocations()
+    for key, places in real.allocations.of.items():
+        need = real.allocations.need[:, list(places)].sum(axis=1).tolist()
+        holds.add(key, [_hold(need)], Times(*real.allocations.times[:, places[0]].tolist()))
     for row in np.flatnonzero(~real.usable & ~real.powered & np.isfinite(real.opens_s)):
         need = [0] * DIMENSIONS
         need[CPUS] = int(free[row])
@@ -74,9 +74,9 @@ def _holds(real: Rack, free: Ints, now: float) -> Holds:
     return holds
 
 
-def _hold(need: list[int]) -> Hold:
+def _hold(need: list[int]) -> NodeAllocation:
     cpus, ram, gpus, disk, slots = need
-    return Hold(0, (cpus, ram, gpus, disk, slots), (), MILLI)
+    return NodeAllocation(0, (cpus, ram, gpus, disk, slots), (), MILLI)
 
 
 def _spread(placed: ev.Placed, rack: Rack, free: Ints, opened: Floats) -> ev.Placed:

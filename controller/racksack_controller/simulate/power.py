@@ -109,7 +109,7 @@ class PowerUse(msgspec.Struct, frozen=True):
         return self.joules / JOULES_PER_KWH
 
 
-class PowerSide:
+class SimulatedPower:
     """Carries out SwitchOn and SwitchOff, and adds up what it costs."""
 
     def __init__(self, model: PowerModel, clock: Clock, connect: Callable[[str], None]) -> None:

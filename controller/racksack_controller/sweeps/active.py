@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from racksack_controller.core.records import Attempt, Job
-from racksack_controller.core.sweeps import rests
+from racksack_controller.core.sweeps import backoff
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.sweeps.records import Chunk, Failure, Progress, Suspects, Sweep
 from racksack_controller.sweeps.results import ledger
@@ -59,7 +59,7 @@ class Ended:
 
 
 @dataclass
-class Runner:
+class RunnerAttempt:
     """One attempt of a runner job that may tell results."""
 
     attempt: str
@@ -89,7 +89,7 @@ class Active:
         self.pending = Ranges(progress.pending)
         self.suspects: list[tuple[Ranges, int]] = [(Ranges(one.ranges), one.losses) for one in progress.suspects]
         self.leases: dict[int, Lease] = {}
-        self.runners: dict[str, Runner] = {}
+        self.runners: dict[str, RunnerAttempt] = {}
         self.tries: dict[int, int] = {}  # of points that failed before and have no outcome yet
         self._retries: list[tuple[float, int]] = []  # (when, point)
         self.outcomes: list[Outcome] = []  # what an adaptive search has not been told yet
@@ -147,8 +147,8 @@ class Active:
         return bool(self.spec.ramdisk or self.sweep.spec.stage_in_ram)
 
     def wakes_at_s(self, now: float) -> list[float]:
-        """When something is due by itself (Unix times): a retry, the end of a node's rest."""
-        found = [self.next_retry_s(), rests.next_end_s(self.progress.rests, now)]
+        """When something is due by itself (Unix times): a retry, the end of a node's backoff."""
+        found = [self.next_retry_s(), backoff.next_end_s(self.progress.backoffs, now)]
         return [at_s for at_s in found if at_s is not None]
 
     # Retries

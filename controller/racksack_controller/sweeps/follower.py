@@ -13,7 +13,7 @@ from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreacha
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import leases, receive
-from racksack_controller.sweeps.active import Active, Runner
+from racksack_controller.sweeps.active import Active, RunnerAttempt
 from racksack_controller.sweeps.results.segments import FrameError
 
 log = logging.getLogger("racksack.sweeps")
@@ -29,9 +29,9 @@ class Follower:
         self._nodes = nodes
         self._store = store
         self._changed = changed
-        self.on_nonsense: Callable[[Active, Runner, str], None] = lambda active, runner, sentence: None
+        self.on_nonsense: Callable[[Active, RunnerAttempt, str], None] = lambda active, runner, sentence: None
 
-    async def follow(self, active: Active, runner: Runner) -> None:
+    async def follow(self, active: Active, runner: RunnerAttempt) -> None:
         """Until cancelled, or until what it tells cannot be used."""
         while True:
             await runner.news.wait()
@@ -56,13 +56,13 @@ class Follower:
                 self._refuse(active, runner, error)
                 return
 
-    async def _exchange(self, active: Active, runner: Runner, node: Node) -> None:
+    async def _exchange(self, active: Active, runner: RunnerAttempt, node: Node) -> None:
         await leases.feed(active, runner, node, self._store)
         await leases.control(active, runner, node)
         while await self._pull(active, runner, node):
             await leases.feed(active, runner, node, self._store)
 
-    async def _pull(self, active: Active, runner: Runner, node: Node) -> bool:
+    async def _pull(self, active: Active, runner: RunnerAttempt, node: Node) -> bool:
         """Take one piece; whether there may be another. Raises NodeError, StoreError, FrameError."""
         async with runner.pulling:
             offset = runner.position + len(runner.buffer)
@@ -74,7 +74,7 @@ class Follower:
                 self._changed(active)
             return offset + len(piece.data) < piece.size_bytes
 
-    async def drain(self, active: Active, runner: Runner) -> None:
+    async def drain(self, active: Active, runner: RunnerAttempt) -> None:
         """Take all that a runner which has ended wrote. Raises NodeError, StoreError."""
         node = self._nodes.get(runner.node)
         if node is None:
@@ -92,7 +92,7 @@ class Follower:
         runner.is_drained = True
         self._changed(active)
 
-    def _refuse(self, active: Active, runner: Runner, error: FrameError) -> None:
+    def _refuse(self, active: Active, runner: RunnerAttempt, error: FrameError) -> None:
         """Nothing more is believed of this runner; another takes its place."""
         runner.is_refused = runner.is_drained = True
         self.on_nonsense(active, runner, f"its runner on {runner.node} sent nonsense: {error}")

@@ -14,7 +14,7 @@ from racksack_controller.core.sweeps.records import Chunk, Failure
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
-from racksack_controller.sweeps.active import Active, Lease, Runner
+from racksack_controller.sweeps.active import Active, Lease, RunnerAttempt
 from racksack_controller.sweeps.results import ledger
 from racksack_jobspecs.sweep.spec import Params, SweepSpec, params_of
 
@@ -25,7 +25,7 @@ STEAL_ABOVE_S = 1.0  # what a chunk must still take to be worth asking for
 SHARE_ABOVE_S = 3.0  # ... to be worth another runner
 
 
-async def hand_out(active: Active, runners: Sequence[Runner], store: Store, now: float) -> bool:
+async def hand_out(active: Active, runners: Sequence[RunnerAttempt], store: Store, now: float) -> bool:
     """Give each of these runners what it should have next; whether anything was handed out. Raises StoreError.
 
     The caller holds the lock.
@@ -62,7 +62,7 @@ async def written(active: Active, store: Store, save: Callable[[sqlite3.Connecti
         raise
 
 
-def _lease(active: Active, runner: Runner, all_slots: int, now: float, *, is_second: bool) -> Lease | None:
+def _lease(active: Active, runner: RunnerAttempt, all_slots: int, now: float, *, is_second: bool) -> Lease | None:
     progress = active.progress
     speed = sizes.known_speed(progress.speeds, runner.names)
     if not active.waiting or (is_second and speed is None):
@@ -107,7 +107,7 @@ def _take(active: Active, speed: float | None, all_slots: int, age_s: float) -> 
     return points, losses
 
 
-async def feed(active: Active, runner: Runner, node: Node, store: Store) -> None:
+async def feed(active: Active, runner: RunnerAttempt, node: Node, store: Store) -> None:
     """Send a runner the chunks that it may not have. Raises NodeError, StoreError."""
     leases = [lease for lease in active.leases_of(runner.attempt) if not lease.is_fed]
     if not leases:
@@ -149,7 +149,7 @@ def script_values(spec: SweepSpec, point: int) -> dict[str, object]:
     return {"script": script.script, "args": list(script.args)}
 
 
-async def control(active: Active, runner: Runner, node: Node) -> None:
+async def control(active: Active, runner: RunnerAttempt, node: Node) -> None:
     """Tell a runner what is wanted of it, unless it knows. Raises NodeError."""
     asked = [lease.chunk.number for lease in active.leases_of(runner.attempt) if lease.is_asked_back]
     back = tuple(sorted(asked))
@@ -164,7 +164,7 @@ async def control(active: Active, runner: Runner, node: Node) -> None:
         raise
 
 
-def ask_back(active: Active, runners: Sequence[Runner]) -> None:
+def ask_back(active: Active, runners: Sequence[RunnerAttempt]) -> None:
     """When somebody has nothing to do, ask those with most for what they have not begun."""
     idle = [runner for runner in runners if not active.leases_of(runner.attempt) and not runner.finish]
     if active.waiting or not idle:

@@ -21,7 +21,7 @@ from racksack_controller.loop import Loop
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import leases, runner_jobs
-from racksack_controller.sweeps.active import Active, Ended, Runner, load
+from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt, load
 from racksack_controller.sweeps.follower import Follower
 from racksack_controller.sweeps.results import ledger, reuse
 from racksack_controller.sweeps.search.numbering import is_drawn
@@ -162,7 +162,7 @@ class Sweeps:
         active, streams = await self._store.read(read)
         for attempt in streams:
             if attempt not in self._loop.state.attempts:  # it ended and went while nobody looked
-                active.runners[attempt] = Runner(attempt, "", ())
+                active.runners[attempt] = RunnerAttempt(attempt, "", ())
         self.active[number] = active
         if active.is_sampled and self._make_drawer is not None:
             self._drawers[number] = await self._restore_drawer(active, self._make_drawer)
@@ -192,7 +192,7 @@ class Sweeps:
                 continue  # it was settled before
             node = self._loop.state.nodes.get(attempt.node)
             names = runner_jobs.speed_names(node, attempt.allocation)
-            runner = Runner(attempt.key, attempt.node, names, position, heard_s=time.monotonic())
+            runner = RunnerAttempt(attempt.key, attempt.node, names, position, heard_s=time.monotonic())
             active.runners[attempt.key] = runner
 
     def _follow_new(self, active: Active) -> None:
@@ -231,7 +231,7 @@ class Sweeps:
         found = self._store.look(lambda connection: ledger.sweep_by_id(connection, number))
         return runner_jobs.plan_of(found[0]) if found is not None else None
 
-    def _give_up(self, active: Active, runner: Runner, sentence: str) -> None:
+    def _give_up(self, active: Active, runner: RunnerAttempt, sentence: str) -> None:
         log.error("sweep=%s runner=%s %s", active.id, runner.attempt, sentence)
         self._loop.post(ev.Preempted(int(runner.attempt.partition(".")[0]), sentence))
 
@@ -366,7 +366,7 @@ def _again(connection: sqlite3.Connection, number: int, sentence: str, retries_f
         count = len(failures)
         progress = replace(progress, failed=progress.failed - count)
     progress = replace(
-        progress, state=SweepState.RUNNING, reason="", ended_at_s=None, faults=0, rests={}, pending=pending.pairs()
+        progress, state=SweepState.RUNNING, reason="", ended_at_s=None, faults=0, backoffs={}, pending=pending.pairs()
     )
     ledger.save_progress(connection, number, progress)
     ledger.tell(connection, number, time.time(), sentence)

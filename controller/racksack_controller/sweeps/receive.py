@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from racksack_controller.core.sweeps import rests, rules, sizes
+from racksack_controller.core.sweeps import backoff, rules, sizes
 from racksack_controller.core.sweeps.records import MAIN, Failure, InRam, Progress
 from racksack_controller.store import Store, StoreError
-from racksack_controller.sweeps.active import Active, Lease, Runner
+from racksack_controller.sweeps.active import Active, Lease, RunnerAttempt
 from racksack_controller.sweeps.results import ledger
 from racksack_controller.sweeps.results.segments import FrameError, Header, Segment, segment_of, split, without
 from racksack_controller.sweeps.search.protocol import Outcome
@@ -41,7 +41,7 @@ class Taken:
     in_ram: InRam | None = None
 
 
-async def take(active: Active, runner: Runner, data: bytes, store: Store, now: float) -> bool:
+async def take(active: Active, runner: RunnerAttempt, data: bytes, store: Store, now: float) -> bool:
     """Store what `data`, the next bytes of a runner's results, holds; whether anything changed.
 
     Raises StoreError, and then `active` is stale; FrameError when the runner sent nonsense, and nothing was taken.
@@ -118,7 +118,7 @@ def _decoded(decode: Any, header: Header) -> Any:  # noqa: ANN401 - as the decod
         raise FrameError(f"the points of a frame of kind {header.k} are wrong ({error})") from error
 
 
-def _read(active: Active, runner: Runner, told: list[Told], now: float) -> Taken:
+def _read(active: Active, runner: RunnerAttempt, told: list[Told], now: float) -> Taken:
     taken = Taken()
     for one in told:
         number = one.header.c
@@ -178,7 +178,7 @@ def _failed_before(active: Active, segment: Segment) -> list[int]:
 
 
 def _take_failures(
-    active: Active, runner: Runner, lease: Lease, told: list[FailedPoint], taken: Taken, now: float
+    active: Active, runner: RunnerAttempt, lease: Lease, told: list[FailedPoint], taken: Taken, now: float
 ) -> None:
     for point, kind, sentence, seconds in told:
         if not lease.left.remove(point, point + 1):
@@ -207,7 +207,7 @@ def _outcomes(active: Active, taken: Taken) -> list[Outcome]:
     return found + [(failure.point, None) for failure in taken.failures if failure.retry_at_s is None]
 
 
-def _speeds(progress: Progress, runner: Runner, taken: Taken) -> dict[str, float]:
+def _speeds(progress: Progress, runner: RunnerAttempt, taken: Taken) -> dict[str, float]:
     """What is known of speeds now. Failures, which may be quicker than results, tell one only before the first result:
     without any, chunks would stay as small as the first one.
     """
@@ -221,7 +221,7 @@ def _speeds(progress: Progress, runner: Runner, taken: Taken) -> dict[str, float
     return sizes.learn(progress.speeds, runner.names, count / max(seconds, SECONDS_MIN * count))
 
 
-def _progress(active: Active, runner: Runner, taken: Taken, now: float) -> Progress:
+def _progress(active: Active, runner: RunnerAttempt, taken: Taken, now: float) -> Progress:
     progress = active.progress
     # A worker may have computed everything before the last one of its runner was up.
     is_up = runner.is_ready or taken.done or taken.failures
@@ -235,7 +235,7 @@ def _progress(active: Active, runner: Runner, taken: Taken, now: float) -> Progr
         faults=faults,
         ready_at_s=ready_at_s,
         in_ram=progress.in_ram if taken.in_ram is None else progress.in_ram | {runner.node: taken.in_ram},
-        rests=rests.without(progress.rests, runner.node) if taken.has_come_up else progress.rests,
+        backoffs=backoff.without(progress.backoffs, runner.node) if taken.has_come_up else progress.backoffs,
     )
 
 

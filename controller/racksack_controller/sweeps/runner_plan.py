@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import State
-from racksack_controller.core.sweeps import rests as sweep_rests
+from racksack_controller.core.sweeps import backoff as sweep_backoff
 from racksack_controller.core.sweeps import rules
 from racksack_controller.sweeps import leases, runner_jobs
 from racksack_controller.sweeps.active import Active
@@ -45,8 +45,8 @@ class Runners:
         return _aim(job) != _aim(self._draft)
 
     def _how_many(self, now: float) -> int:
-        if not self._trials and not sweep_rests.has_node(self._draft, self._nodes):
-            return 0  # all nodes rest
+        if not self._trials and not sweep_backoff.has_node(self._draft, self._nodes):
+            return 0  # all nodes are backing off
         active = self._active
         due = active.retries_before(now + SOON_S)
         return rules.runners_wanted(
@@ -64,14 +64,14 @@ def _aim(job: Job) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _drafts(active: Active, state: State, now: float) -> tuple[Job, list[Job]]:
-    """A runner job for all nodes that never had to rest, and one for each that is to be tried again."""
-    rests = active.progress.rests
-    trials = [runner_jobs.draft(active.sweep, now, only=name) for name in sweep_rests.to_try(rests, now)]
-    able = [draft for draft in trials if sweep_rests.has_node(draft, state.nodes.values())]
-    return runner_jobs.draft(active.sweep, now, exclude=sorted(rests)), able
+    """A runner job for all nodes without a backoff, and one for each that is to be tried again."""
+    backoffs = active.progress.backoffs
+    trials = [runner_jobs.draft(active.sweep, now, only=name) for name in sweep_backoff.to_try(backoffs, now)]
+    able = [draft for draft in trials if sweep_backoff.has_node(draft, state.nodes.values())]
+    return runner_jobs.draft(active.sweep, now, exclude=sorted(backoffs)), able
 
 
 def has_node(active: Active, state: State, now: float) -> bool:
-    """Whether there is a node that does not rest, and could have a runner on some day."""
-    draft = runner_jobs.draft(active.sweep, now, exclude=sweep_rests.resting(active.progress.rests, now))
-    return sweep_rests.has_node(draft, state.nodes.values())
+    """Whether there is a node that is not backing off, and could have a runner on some day."""
+    draft = runner_jobs.draft(active.sweep, now, exclude=sweep_backoff.backing_off(active.progress.backoffs, now))
+    return sweep_backoff.has_node(draft, state.nodes.values())

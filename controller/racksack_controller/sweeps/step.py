@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from racksack_controller.core import events as ev
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import Attempt, State
-from racksack_controller.core.sweeps import rests, rules
+from racksack_controller.core.sweeps import backoff, rules
 from racksack_controller.core.sweeps.ranges import ranges_of
 from racksack_controller.core.sweeps.records import CONTROL, MAIN
 from racksack_controller.loop import Loop
@@ -22,7 +22,7 @@ from racksack_controller.returns import ReturnsError
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import leases as handing
 from racksack_controller.sweeps import receive, runner_jobs, runner_plan
-from racksack_controller.sweeps.active import Active, Ended, Runner
+from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt
 from racksack_controller.sweeps.results import ledger, tables
 from racksack_controller.sweeps.search.protocol import Drawer, Outcome
 from racksack_controller.sweeps.search.samplers import SearchError
@@ -95,7 +95,7 @@ class Stepper:
         self._give_up_silent(active, ready)
         await self._keep_runners(active, jobs, now)
 
-    def _is_with_us(self, runner: Runner) -> bool:
+    def _is_with_us(self, runner: RunnerAttempt) -> bool:
         attempt = self._state.attempts.get(runner.attempt)
         node = self._state.nodes.get(runner.node)
         if attempt is None or node is None:
@@ -111,7 +111,7 @@ class Stepper:
                 continue
             await self._settle(active, runner, now, is_loss=attempt is not None and _outcome(attempt) in _LOSSES)
 
-    async def _settle(self, active: Active, runner: Runner, now: float, *, is_loss: bool) -> None:
+    async def _settle(self, active: Active, runner: RunnerAttempt, now: float, *, is_loss: bool) -> None:
         leases = active.leases_of(runner.attempt)
         failures = handing.free_of(active, leases, now, is_loss=is_loss)
         faults = active.progress.faults + runner.is_refused
@@ -147,11 +147,11 @@ class Stepper:
         """Why a runner that ended badly ends the sweep; empty when others are tried, on other nodes if need be."""
         job, reason = one.job, one.job.reason
         if job.state is JobState.PREPARE_FAILED and one.attempt is not None:
-            active.snapshot(rests=rests.after_failure(active.progress.rests, one.attempt.node, reason, now))
+            active.snapshot(backoffs=backoff.after_failure(active.progress.backoffs, one.attempt.node, reason, now))
             if one.is_node_at_fault:
                 if runner_plan.has_node(active, self._state, now):
                     return ""
-                reason = rests.sentence(active.progress.rests)
+                reason = backoff.sentence(active.progress.backoffs)
         active.snapshot(faults=active.progress.faults + 1)
         return rules.ended_badly(active.progress, job.state, reason, was_ready=active.was_ready)
 
@@ -240,7 +240,7 @@ class Stepper:
 
     # Runners
 
-    def _make_room(self, active: Active, ready: Sequence[Runner], now: float) -> None:
+    def _make_room(self, active: Active, ready: Sequence[RunnerAttempt], now: float) -> None:
         """Runners take no more chunks where a job of higher priority waits for their place."""
         draft = runner_jobs.draft(active.sweep, now)
         attempts = [self._state.attempts[runner.attempt] for runner in ready if not runner.is_told_to_yield]
@@ -252,7 +252,7 @@ class Stepper:
             for lease in active.leases_of(key)[1:]:
                 lease.is_asked_back = True
 
-    def _finish_idle(self, active: Active, ready: Sequence[Runner], now: float) -> None:
+    def _finish_idle(self, active: Active, ready: Sequence[RunnerAttempt], now: float) -> None:
         """A runner for whom nothing is left ends, so that others can have its place."""
         if active.waiting or active.to_draw or active.retries_before(now + runner_plan.SOON_S):
             return
@@ -262,7 +262,7 @@ class Stepper:
             if not active.leases_of(runner.attempt):
                 runner.finish = True
 
-    def _give_up_silent(self, active: Active, ready: Sequence[Runner]) -> None:
+    def _give_up_silent(self, active: Active, ready: Sequence[RunnerAttempt]) -> None:
         now_s = time.monotonic()
         for runner in ready:
             silent_s = now_s - runner.heard_s
@@ -306,7 +306,7 @@ class Stepper:
             if state in SWEEP_FINAL:
                 await self._end(active, state, reason, now)
                 return
-            progress = active.snapshot(state=state, reason=reason, ended_at_s=None, faults=0, rests={})
+            progress = active.snapshot(state=state, reason=reason, ended_at_s=None, faults=0, backoffs={})
 
             def save(connection: sqlite3.Connection) -> None:
                 ledger.save_progress(connection, active.id, progress)

@@ -68,7 +68,7 @@ def controller_view(context: Context) -> View:
         "spool": str(context.spool.root),
         "web": context.web_address,
         "problem": context.loop.unsaved_reason,
-        "waiting": len(context.state.waiting),
+        "waiting": len(context.state.queued_ids),
     }
 
 

@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.operator import objection, wished
-from racksack_controller.core.power.records import NodePower, Wish
+from racksack_controller.core.power.operator import objection, requests_for
+from racksack_controller.core.power.records import OperatorRequest, PowerRecord
 from racksack_controller.core.power.scale import scaled
 from racksack_controller.energy import store as table
 from racksack_controller.energy.report import report
@@ -38,10 +38,12 @@ async def power(request: web.Request) -> web.Response:
     act = text_of(body, "act", "")
     if act in ("hold", "release"):
         await _hold(context, found.name, act, body, caller)
-    elif act in (Wish.ON, Wish.OFF, Wish.CYCLE):
+    elif act in (OperatorRequest.ON, OperatorRequest.OFF, OperatorRequest.CYCLE):
         force = body.get("force") is True
-        _check(context, record, Wish(act), force=force)
-        await context.loop.submit_all(wished(context.state, found.name, Wish(act), caller, force=force))
+        _check(context, record, OperatorRequest(act), force=force)
+        await context.loop.submit_all(
+            requests_for(context.state, found.name, OperatorRequest(act), caller, force=force)
+        )
     else:
         raise refusal(f"act {act[:40]!r} is unknown; use on, off, cycle, hold or release", ExitCode.USAGE)
     return web.json_response(view_of(context, found.name))
@@ -76,17 +78,17 @@ async def _hold(context: Context, name: str, act: str, body: dict[str, object], 
     await context.loop.submit(ev.PowerHeld(name, until_s, caller, text_of(body, "reason", "")))
 
 
-def _check(context: Context, record: NodePower, wish: Wish, *, force: bool) -> None:
+def _check(context: Context, record: PowerRecord, request: OperatorRequest, *, force: bool) -> None:
     """Refuse what the configuration cannot do, and what would end somebody's work."""
     traits, name = context.state.power_traits.get(record.node), record.node
-    powered = context.power.edge.nodes.get(name)
+    powered = context.power.effects.nodes.get(name)
     if powered is None or traits is None:
         raise refusal(f"{name} is just being configured; try again", ExitCode.REFUSED)
-    if wish is not Wish.OFF and not powered.settings.on:
+    if request is not OperatorRequest.OFF and not powered.settings.on:
         raise refusal(f"{name} has no way to be switched on; see `on` of its power block", ExitCode.REFUSED)
-    if wish is not Wish.ON and not powered.settings.off:
+    if request is not OperatorRequest.ON and not powered.settings.off:
         raise refusal(f"{name} has no way to be switched off; see `off` of its power block", ExitCode.REFUSED)
-    against = objection(context.state, name, wish, time.time(), force=force)
+    against = objection(context.state, name, request, time.time(), force=force)
     if against is not None:
         raise refusal(against, ExitCode.REFUSED)
 

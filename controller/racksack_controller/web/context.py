@@ -13,9 +13,9 @@ from racksack_controller.checks.doctor import Doctor
 from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.effects.connector import Connector
-from racksack_controller.effects.power_nodes import PowerSide
+from racksack_controller.effects.power_nodes import PowerNodes
 from racksack_controller.loop import Loop
-from racksack_controller.news import News
+from racksack_controller.news import ChangeBus
 from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.sweeps.manager import Sweeps
@@ -37,10 +37,10 @@ class Context(msgspec.Struct):
     loop: Loop
     store: Store
     spool: Spool
-    news: News
+    news: ChangeBus
     nodes: Mapping[str, Node]
     connectors: Mapping[str, Connector]
-    power: PowerSide
+    power: PowerNodes
     sweeps: Sweeps
     paces: Paces
     intake: Any  # racksack_controller.intake.accept.Intake; named here it would be an import in a circle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racksack_controller.core.power.off import off_at_s
-from racksack_controller.core.power.reachability import lit_behind
+from racksack_controller.core.power.reachability import on_behind
 from racksack_controller.core.power.records import Phase
 from racksack_controller.core.state import State
 from racksack_controller.energy.joules import Draw
@@ -36,8 +36,8 @@ def power_view(state: State, name: str, draw: Draw | None, now: float) -> View |
         "retry_in_s": max(0.0, power.retry_at_s - now) if power.retry_at_s > now else None,
         "held_by": hold.by if hold else None,
         "held_for_s": max(0.0, hold.until_s - now) if hold and hold.until_s is not None else None,
-        "wish": str(power.wish),
-        "on_behind": lit_behind(state, name),
+        "wish": str(power.request),
+        "on_behind": on_behind(state, name),
         "logins": power.logins,
         "switches_off": traits.can_switch_off,
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from racksack_controller.core.sweeps.records import CONTROL, InRam, Progress, Rest, Sweep
-from racksack_controller.sweeps.active import Active, Runner, slots_of
+from racksack_controller.core.sweeps.records import CONTROL, InRam, NodeBackoff, Progress, Sweep
+from racksack_controller.sweeps.active import Active, RunnerAttempt, slots_of
 from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_controller.web.views import View, gpu_text
 from racksack_jobspecs.layout import Spool
@@ -79,12 +79,12 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
     }
 
 
-def is_ready(runner: Runner) -> bool:
+def is_ready(runner: RunnerAttempt) -> bool:
     """Whether its workers are up; what it has told before a restart of the controller says so, too."""
     return runner.is_ready or runner.position > 0
 
 
-def rate_points_s(progress: Progress, ready: list[Runner], slots: int) -> float:
+def rate_points_s(progress: Progress, ready: list[RunnerAttempt], slots: int) -> float:
     """What the runners that are up compute in a second, by their measured speeds."""
     found = 0.0
     for runner in ready:
@@ -95,7 +95,7 @@ def rate_points_s(progress: Progress, ready: list[Runner], slots: int) -> float:
 
 def _nodes(active: Active, progress: Progress, slots: int, now: float) -> list[View]:
     """What each node does for a sweep, or why it does nothing."""
-    names = (*progress.rests, *(active.preparing if active.uses_ram else ()))
+    names = (*progress.backoffs, *(active.preparing if active.uses_ram else ()))
     views: dict[str, View] = {name: _node_view(name) for name in names}
     for runner in active.runners.values():
         view = views.setdefault(runner.node, _node_view(runner.node))
@@ -111,8 +111,8 @@ def _nodes(active: Active, progress: Progress, slots: int, now: float) -> list[V
     for name, view in views.items():
         if active.uses_ram and (view["runners"] or name in active.preparing):
             view["ram"] = _ram_view(progress.in_ram.get(name), is_up=view["workers"] > 0)
-        if name in progress.rests:
-            view["rest"] = _rest_view(progress.rests[name], now)
+        if name in progress.backoffs:
+            view["rest"] = _backoff_view(progress.backoffs[name], now)
     return sorted(views.values(), key=lambda view: str(view["node"]))
 
 
@@ -137,13 +137,13 @@ def _ram_view(told: InRam | None, *, is_up: bool) -> View:
     return {"state": "copying", "bytes": 0, "checksum": None, "sentence": "being copied"}
 
 
-def _rest_view(rest: Rest, now: float) -> View:
+def _backoff_view(backoff: NodeBackoff, now: float) -> View:
     """Why a node has no runner, and when it is tried again."""
-    left_s = rest.until_s - now
+    left_s = backoff.until_s - now
     again = f"tried again in {format_duration(left_s)}" if left_s > 0 else "being tried again"
-    tries = f" (failed {rest.failures} times in a row)" if rest.failures > 1 else ""
-    said = f"{rest.reason}; {again}{tries}"
-    return {"reason": rest.reason, "failures": rest.failures, "until_s": rest.until_s, "sentence": said}
+    tries = f" (failed {backoff.failures} times in a row)" if backoff.failures > 1 else ""
+    said = f"{backoff.reason}; {again}{tries}"
+    return {"reason": backoff.reason, "failures": backoff.failures, "until_s": backoff.until_s, "sentence": said}
 
 
 def target_text(target: Target) -> str:

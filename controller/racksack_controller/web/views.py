@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from racksack_controller.core.jobs.gang import spokesman
+from racksack_controller.core.jobs.gang import leading_rank
 from racksack_controller.core.lifecycle import holds_resources
-from racksack_controller.core.placing.place import capacity
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.rack.amounts import capacity
 from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.core.why import why_job, why_node
 from racksack_controller.nodes.node import NodeStats
@@ -33,7 +33,7 @@ def job_view(
 
     With a policy it says why it waits, at the cost of a look at all nodes.
     """
-    attempt = spokesman(ranks) if ranks and job.state in FINAL else ranks[0] if ranks else None
+    attempt = leading_rank(ranks) if ranks and job.state in FINAL else ranks[0] if ranks else None
     ending = attempt.ending if attempt else None
     endings = [rank.ending for rank in ranks if rank.ending is not None]
     wants = job.spec.resources

@@ -93,7 +93,7 @@ def named(rank: Attempt, sentence: str) -> str:
     return f"rank {rank.rank} on {rank.node}: {sentence}" if rank.ranks > 1 else sentence
 
 
-def spokesman(ranks: Sequence[Attempt]) -> Attempt:
+def leading_rank(ranks: Sequence[Attempt]) -> Attempt:
     """The rank whose end is the job's: one that its owner ended, else the one that ended by itself and not well."""
 
     def order(rank: Attempt) -> tuple[bool, bool, int]:

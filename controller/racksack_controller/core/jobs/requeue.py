@@ -59,7 +59,7 @@ def close_gang(state: State, attempt: Attempt, now: float) -> None:
     if job.state is not now_in:
         state.put_job(replace(job, state=now_in))
     if gang.is_over(ranks):
-        one = gang.spokesman(ranks)
+        one = gang.leading_rank(ranks)
         sentence = gang.named(one, one.problem) if one.problem else ""
         if one.stop is not None or one.state is JobState.DONE:
             sentence = one.problem

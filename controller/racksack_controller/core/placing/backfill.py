@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from racksack_controller.core.queue.waiting import Line
+from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.rack.devices import GpuKind
 
 Ints = NDArray[np.int64]
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass
-class Guard:
+class Reservation:
     """A reservation that the rest of the pass respects."""
 
     job: int
@@ -30,25 +30,25 @@ class Guard:
     spare: Ints  # (DIMENSIONS, rows): what the reserving job leaves free at `at_s`; no devices if it needs any
     hard: bool  # it has waited long: what runs beside it must end by its time limit, not by a prediction
 
-    def keep_off(self, fits: Bools, line: Line) -> bool:
+    def keep_off(self, fits: Bools, job_class: JobClass) -> bool:
         """Strike out of `fits` the nodes where a job that runs past `at_s` would be in the way; whether any is."""
         kept_off = False
         for place, row in enumerate(self.rows):
-            if fits[row] and np.any(self.spare[:, place] < line.need):
+            if fits[row] and np.any(self.spare[:, place] < job_class.need):
                 fits[row] = False
                 kept_off = True
         return kept_off
 
-    def is_as(self, other: Guard) -> bool:
+    def is_as(self, other: Reservation) -> bool:
         """Whether both keep the same nodes free for the same job from the same moment on, and no more of them."""
         same = (self.job, self.at_s, self.rows, self.hard) == (other.job, other.at_s, other.rows, other.hard)
         return same and np.array_equal(self.spare, other.spare)
 
-    def use(self, rows: list[int], line: Line) -> None:
+    def use(self, rows: list[int], job_class: JobClass) -> None:
         """A job that runs past `at_s` was placed on `rows`."""
         for place, row in enumerate(self.rows):
             if row in rows:
-                self.spare[:, place] -= line.need
+                self.spare[:, place] -= job_class.need
 
     def limit(self, free: Ints) -> Ints:
         """What of `free` may be given to jobs that run past `at_s`."""

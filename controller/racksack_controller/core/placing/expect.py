@@ -7,11 +7,11 @@ from bisect import bisect_left
 import msgspec
 import numpy as np
 
+from racksack_controller.core.placing.free_capacity import FreeCapacity
 from racksack_controller.core.placing.reserve import Outlook
-from racksack_controller.core.placing.room import Room
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.queue.job_queue import JobClass, JobQueue, age_since_s
 from racksack_controller.core.queue.order import use_by_owner
-from racksack_controller.core.queue.waiting import Line, Waiting, age_since_s
 from racksack_controller.core.rack.rack import Bools, Floats, Rack
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import State
@@ -25,43 +25,43 @@ class Expectation(msgspec.Struct, frozen=True):
     start_s: float | None
 
 
-def expect(state: State, job: Job, line: Line, now: float, policy: Policy) -> Expectation:
+def expect(state: State, job: Job, job_class: JobClass, now: float, policy: Policy) -> Expectation:
     """What can be told about a job's start. It need not have been submitted yet."""
-    state.lines.advance(now)
+    state.queue.advance(now)
     ahead, first = _ahead(state, job, now, policy)
-    room = Room(state.rack, now, [])
-    reservation = Outlook(room, now, policy, []).reserve(job.id, line, hard=not policy.predict)
+    capacity = FreeCapacity(state.rack, now, [])
+    reservation = Outlook(capacity, now, policy, []).reserve(job.id, job_class, hard=not policy.predict)
     return Expectation(ahead, first, reservation.at_s if reservation is not None else None)
 
 
-def could_hold(rack: Rack, line: Line) -> Bools:
+def could_hold(rack: Rack, job_class: JobClass) -> Bools:
     """The nodes that could run one rank of the job if they were empty."""
-    need = np.array(line.need, dtype=np.int64)
-    able: Bools = rack.admitted(line.admission) & np.all(rack.total >= need[:, None], axis=0)
-    if line.kind is not None:
-        matching = rack.devices.matching(line.kind)
-        able &= np.bincount(rack.devices.row[matching], minlength=len(rack.nodes)) >= line.kind.devices
+    need = np.array(job_class.need, dtype=np.int64)
+    able: Bools = rack.admitted(job_class.admission) & np.all(rack.total >= need[:, None], axis=0)
+    if job_class.kind is not None:
+        matching = rack.devices.matching(job_class.kind)
+        able &= np.bincount(rack.devices.row[matching], minlength=len(rack.nodes)) >= job_class.kind.devices
     return able
 
 
 def _ahead(state: State, job: Job, now: float, policy: Policy) -> tuple[int, int]:
     """How many jobs are ahead in the queue, and the number of the first of them."""
-    waiting = state.lines
-    if not waiting.queues:
+    queue = state.queue
+    if not queue.by_rank:
         return 0, 0
-    use = use_by_owner(state, waiting.open_lines(), now, policy)
-    own = (-job.spec.priority, _use_of(job.owner, waiting, use))
+    use = use_by_owner(state, queue.open_classes(), now, policy)
+    own = (-job.spec.priority, _use_of(job.owner, queue, use))
     entry = (age_since_s(job), job.id)
     count, first = 0, None
-    for (priority, owner), queue in waiting.queues.items():
-        rank = (-priority, _use_of(owner, waiting, use))
-        before = len(queue) if rank < own else bisect_left(queue, entry) if rank == own else 0
+    for (priority, owner), members in queue.by_rank.items():
+        rank = (-priority, _use_of(owner, queue, use))
+        before = len(members) if rank < own else bisect_left(members, entry) if rank == own else 0
         if before:
             count += before
-            first = min(first or (*rank, *queue[0]), (*rank, *queue[0]))
+            first = min(first or (*rank, *members[0]), (*rank, *members[0]))
     return count, first[-1] if first else 0
 
 
-def _use_of(owner: str, waiting: Waiting, use: Floats) -> float:
+def _use_of(owner: str, queue: JobQueue, use: Floats) -> float:
     """An owner who has nothing in the queue yet stands as one who has used nothing."""
-    return float(use[waiting.owners[owner]]) if owner in waiting.owners else 0.0
+    return float(use[queue.owners[owner]]) if owner in queue.owners else 0.0

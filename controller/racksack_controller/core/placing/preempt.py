@@ -18,9 +18,9 @@ from racksack_controller.core.events import Preempted
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.placing.expect import could_hold
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.queue.job_queue import JobClass, class_of
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.order import entries, use_by_owner
-from racksack_controller.core.queue.waiting import Line, line_of
 from racksack_controller.core.rack.amounts import demand_of
 from racksack_controller.core.rack.devices import GpuKind
 from racksack_controller.core.rack.rack import Ints
@@ -38,13 +38,13 @@ def preemptions(state: State, now: float, policy: Policy) -> list[Preempted]:
     job = _first_waiting(state, now, policy)
     if job is None:
         return []
-    line = line_of(job)
-    rows = np.flatnonzero(could_hold(state.rack, line) & state.rack.usable & (state.rack.cool_until <= now))
-    choices = [(row, found) for row in rows.tolist() if (found := _victims(state, row, job, line)) is not None]
+    job_class = class_of(job)
+    rows = np.flatnonzero(could_hold(state.rack, job_class) & state.rack.usable & (state.rack.cool_until <= now))
+    choices = [(row, found) for row in rows.tolist() if (found := _victims(state, row, job, job_class)) is not None]
     choices.sort(key=lambda choice: sum(_lost_cpu_s(one, now) for one in choice[1]))
-    if len(choices) < line.gang:
+    if len(choices) < job_class.gang:
         return []
-    victims = dict.fromkeys(victim.job for _, found in choices[: line.gang] for victim in found)
+    victims = dict.fromkeys(victim.job for _, found in choices[: job_class.gang] for victim in found)
     sentence = f"ended to make room for job {job.id}, which has a higher priority; it is queued again"
     return [Preempted(victim, sentence, job.id) for victim in victims]
 
@@ -61,33 +61,33 @@ def _first_waiting(state: State, now: float, policy: Policy) -> Job | None:
     """The job at the head of the queue for which there is no room, unless it starts soon anyway."""
     reserved = state.reservation
     if reserved is not None:
-        soon = reserved.at_s <= now + SOON_S or reserved.job not in state.waiting
+        soon = reserved.at_s <= now + SOON_S or reserved.job not in state.queued_ids
         return None if soon else state.jobs[reserved.job]
-    lines, limits = state.lines.open_lines(), Limits(state, policy)
-    for entry in entries(state.lines, lines, use_by_owner(state, lines, now, policy)) if len(lines) else ():
-        line = state.lines.lines[entry[-1]]
-        if not limits.reached(line):
+    classes, limits = state.queue.open_classes(), Limits(state, policy)
+    for entry in entries(state.queue, classes, use_by_owner(state, classes, now, policy)) if len(classes) else ():
+        job_class = state.queue.classes[entry[-1]]
+        if not limits.reached(job_class):
             return state.jobs[entry[-2]]
     return None
 
 
-def _victims(state: State, row: int, job: Job, line: Line) -> list[Attempt] | None:
+def _victims(state: State, row: int, job: Job, job_class: JobClass) -> list[Attempt] | None:
     """Whose end makes room for one rank on a node, the lowest priority and the youngest first; None: nobody's does."""
     place = _Place(state, row)
-    if place.holds(line):
+    if place.holds(job_class):
         return []
     victims: list[Attempt] = []
     order = sorted(_endable(state, row, job), key=lambda one: (state.jobs[one.job].spec.priority, -one.placed_at_s))
     for attempt in order:
         place.give_back(attempt.allocation)
         victims.append(attempt)
-        if place.holds(line):
+        if place.holds(job_class):
             break
     else:
         return None
     for victim in victims[:-1]:  # the last ones may have been enough
         place.take(victim.allocation)
-        if place.holds(line):
+        if place.holds(job_class):
             victims.remove(victim)
         else:
             place.give_back(victim.allocation)
@@ -113,8 +113,10 @@ class _Place:
         self._free = self._free + sign * np.array(demand_of(held))
         self._device_free[self._devices.find(self._row, held.gpus)] += sign * held.gpu_milli
 
-    def holds(self, line: Line) -> bool:
-        return bool(np.all(self._free >= line.need)) and (line.kind is None or self._has_devices(line.kind))
+    def holds(self, job_class: JobClass) -> bool:
+        return bool(np.all(self._free >= job_class.need)) and (
+            job_class.kind is None or self._has_devices(job_class.kind)
+        )
 
     def _has_devices(self, kind: GpuKind) -> bool:
         good = self._devices.matching(kind) & (self._devices.row == self._row) & (self._device_free >= kind.milli)

@@ -7,36 +7,36 @@ import random
 import numpy as np
 
 from racksack_controller.core.placing.bin_packing import UNPLACED, place_most
-from racksack_controller.core.placing.placement import Start
-from racksack_controller.core.placing.room import Room
-from racksack_controller.core.queue.waiting import Line
+from racksack_controller.core.placing.free_capacity import FreeCapacity
+from racksack_controller.core.placing.placement import Placement
+from racksack_controller.core.queue.job_queue import JobClass
 
 MOVED_MIN = 4  # with fewer there is next to nothing to gain
 MOVED_MAX = 500  # placements that are considered at once
 STEPS = 300
 
 
-def rearrange(room: Room, starts: list[Start], line: Line) -> int | None:
-    """Put `starts` elsewhere so that a job of `line` fits; the row where it does, or None when nothing was found.
+def rearrange(capacity: FreeCapacity, placements: list[Placement], job_class: JobClass) -> int | None:
+    """Put `placements` elsewhere so that a job of `job_class` fits; the row where it does, or None if none was found.
 
-    The caller has made sure that all of `starts` are movable.
+    The caller has made sure that all of `placements` are movable.
     """
-    lines = [*(one.line for one in starts), line]
-    if not MOVED_MIN <= len(starts) <= MOVED_MAX:
+    classes = [*(one.job_class for one in placements), job_class]
+    if not MOVED_MIN <= len(placements) <= MOVED_MAX:
         return None
-    items = np.array([one.need for one in lines], dtype=np.int64)
-    placed = np.array([*(one.rows[0] for one in starts), UNPLACED], dtype=np.int64)
-    free = room.free.copy()
+    items = np.array([one.need for one in classes], dtype=np.int64)
+    placed = np.array([*(one.rows[0] for one in placements), UNPLACED], dtype=np.int64)
+    free = capacity.free.copy()
     np.add.at(free.T, placed[:-1], items[:-1])
-    if not np.any(np.all(free >= items[-1][:, None], axis=0) & room.rack.admitted(line.admission)):
+    if not np.any(np.all(free >= items[-1][:, None], axis=0) & capacity.rack.admitted(job_class.admission)):
         return None
-    admitted = np.stack([room.rack.admitted(one.admission) for one in lines])
+    admitted = np.stack([capacity.rack.admitted(one.admission) for one in classes])
     better = place_most(items, free.T, placed, random.Random(0), STEPS, admitted)  # noqa: S311 - not a secret
     if better[-1] == UNPLACED:
         return None
-    for one, row, item in zip(starts, better[:-1].tolist(), items[:-1], strict=True):
+    for one, row, item in zip(placements, better[:-1].tolist(), items[:-1], strict=True):
         if row != one.rows[0]:
-            room.free[:, one.rows[0]] += item
-            room.free[:, row] -= item
+            capacity.free[:, one.rows[0]] += item
+            capacity.free[:, row] -= item
             one.rows[0] = row
     return int(better[-1])

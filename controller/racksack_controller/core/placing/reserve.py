@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from racksack_controller.core.placing.backfill import (
-    Guard,
     Releases,
+    Reservation,
     device_moments,
     first_moments,
     ready_moments,
     spare_at,
 )
 from racksack_controller.core.placing.conservative_plan import Parts
-from racksack_controller.core.placing.placement import Start
-from racksack_controller.core.placing.room import Room
+from racksack_controller.core.placing.free_capacity import FreeCapacity
+from racksack_controller.core.placing.placement import Placement
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.queue.waiting import Line
+from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.rack.amounts import GPUS, SLOTS
 from racksack_controller.core.rack.devices import GpuKind
 from racksack_controller.core.rack.rack import Bools, Floats, Ints, Rack
@@ -29,72 +29,76 @@ NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 class Outlook:
     """What will be free when, as a pass sees it. `starts` are the placements of the pass."""
 
-    def __init__(self, room: Room, now: float, policy: Policy, starts: list[Start]) -> None:
-        self.room = room
-        self.rack: Rack = room.rack
+    def __init__(self, capacity: FreeCapacity, now: float, policy: Policy, placements: list[Placement]) -> None:
+        self.capacity = capacity
+        self.rack: Rack = capacity.rack
         self.now = now
         self.policy = policy
-        self.taken = [(hold, one.soft_end_s, one.late_end_s) for one in starts for hold in one.holds()]
+        self.taken = [
+            (allocation, one.soft_end_s, one.late_end_s) for one in placements for allocation in one.allocations()
+        ]
 
-    def reserve(self, job: int, line: Line, *, hard: bool) -> Guard | None:
+    def reserve(self, job: int, job_class: JobClass, *, hard: bool) -> Reservation | None:
         """Where and when the job will start at the earliest; None when its nodes are not expected to be there."""
-        need = np.array(line.need, dtype=np.int64)
-        rows = self.rack.admitted(line.admission) & np.all(self.rack.total >= need[:, None], axis=0)
+        need = np.array(job_class.need, dtype=np.int64)
+        rows = self.rack.admitted(job_class.admission) & np.all(self.rack.total >= need[:, None], axis=0)
         predict = self.policy.predict and not hard
         profile = self.rack.profile(default_limit_s=self.policy.default_time_limit_s, predict=predict)
         profile.refresh(self.rack, self.now)
         moments = np.maximum(profile.first_moments(self.rack, need, self.now), self.opens_s())
         moments[~rows] = np.inf
         touched = np.zeros(len(rows), dtype=np.bool_)  # nodes on which this pass has placed something
-        touched[[hold.row for hold, _, _ in self.taken]] = True
+        touched[[allocation.row for allocation, _, _ in self.taken]] = True
         releases = self.releases(touched & rows, predict=predict)
         moments[touched] = first_moments(releases, touched & rows, need, self.now)[touched]
-        if len(moments) < line.gang:
+        if len(moments) < job_class.gang:
             return None
-        if line.kind is not None:
-            moments = self._with_devices(moments, line.kind, line.gang, predict=predict)
-        at_s = float(np.partition(moments, line.gang - 1)[line.gang - 1])
+        if job_class.kind is not None:
+            moments = self._with_devices(moments, job_class.kind, job_class.gang, predict=predict)
+        at_s = float(np.partition(moments, job_class.gang - 1)[job_class.gang - 1])
         if not np.isfinite(at_s):
             return None
-        chosen = [int(row) for row in np.flatnonzero(moments <= at_s)[: line.gang]]
+        chosen = [int(row) for row in np.flatnonzero(moments <= at_s)[: job_class.gang]]
         columns = [
             spare_at(releases, row, at_s) if touched[row] else profile.free_at(self.rack, row, at_s, self.now)
             for row in chosen
         ]
         spare = np.stack(columns, axis=1) - need[:, None]
-        if line.kind is not None:
+        if job_class.kind is not None:
             spare[GPUS] = 0
-        return Guard(job, at_s, chosen, spare, hard)
+        return Reservation(job, at_s, chosen, spare, hard)
 
-    def hopeful(self) -> Ints:
+    def attainable(self) -> Ints:
         """What each node has in all; -1 where it is not known when it will take jobs."""
         return np.where(np.isfinite(self.opens_s()), self.rack.total, -1)
 
     def releases(self, rows: Bools, *, predict: bool) -> Releases:
         """What `rows` have free and what will be given back there."""
-        holds = self.rack.holds
+        allocations = self.rack.allocations
         if np.count_nonzero(rows) < FEW:
-            places = np.concatenate([NOWHERE, *(holds.places_on(int(row)) for row in np.flatnonzero(rows))])
+            places = np.concatenate([NOWHERE, *(allocations.places_on(int(row)) for row in np.flatnonzero(rows))])
         else:
-            places = np.flatnonzero(holds.row >= 0)
-            places = places[rows[holds.row[places]]]
+            places = np.flatnonzero(allocations.row >= 0)
+            places = places[rows[allocations.row[places]]]
         ends = self._ends(places, predict=predict)
-        row, need = holds.row[places], holds.need[:, places]
-        new = [(hold, soft if predict else late) for hold, soft, late in self.taken if rows[hold.row]]
+        row, need = allocations.row[places], allocations.need[:, places]
+        new = [(allocation, soft if predict else late) for allocation, soft, late in self.taken if rows[allocation.row]]
         if new:
-            row = np.concatenate([row, np.array([hold.row for hold, _ in new], dtype=np.int64)])
-            need = np.concatenate([need, np.array([hold.need for hold, _ in new], dtype=np.int64).T], axis=1)
+            row = np.concatenate([row, np.array([allocation.row for allocation, _ in new], dtype=np.int64)])
+            need = np.concatenate(
+                [need, np.array([allocation.need for allocation, _ in new], dtype=np.int64).T], axis=1
+            )
             ends = np.concatenate([ends, np.array([end for _, end in new])])
         return Releases(self._free(), self.opens_s(), row, need, ends)
 
     def _free(self) -> Ints:
         """What is free, also on nodes that take no jobs just now."""
-        closed = self.room.free[SLOTS] < 0
-        return np.where(closed, self.rack.total - self.rack.held, self.room.free)
+        closed = self.capacity.free[SLOTS] < 0
+        return np.where(closed, self.rack.total - self.rack.held, self.capacity.free)
 
     def device_parts(self, *, predict: bool) -> Parts:
         """What running attempts hold of devices, and until when."""
-        shares = self.room.devices.shares
+        shares = self.capacity.devices.shares
         device, place, milli = shares[:, shares[2] > 0]
         return Parts(device, milli, self._ends(place, predict=predict))
 
@@ -122,7 +126,7 @@ class Outlook:
 
     def _device_moments(self, kind: GpuKind, rows: Ints, *, predict: bool) -> Floats:
         """For each of `rows` when it has as many devices for the job as `kind` asks for; infinity for other nodes."""
-        devices, free = self.room.devices, self.room.device_free
+        devices, free = self.capacity.devices, self.capacity.device_free
         if not len(devices.row):
             return np.full(len(self.rack.nodes), np.inf)
         wanted = np.zeros(len(self.rack.nodes), dtype=np.bool_)
@@ -132,9 +136,9 @@ class Outlook:
         device, place, given = shares[:, (shares[2] > 0) & wanted[shares[0]]]
         ends = self._ends(place, predict=predict)
         taken = [
-            (index, hold.milli, soft if predict else late)
-            for hold, soft, late in self.taken
-            for index in devices.find(hold.row, hold.uuids)
+            (index, allocation.milli, soft if predict else late)
+            for allocation, soft, late in self.taken
+            for index in devices.find(allocation.row, allocation.uuids)
         ]
         if taken:
             of, milli, end = zip(*taken, strict=True)
@@ -146,4 +150,4 @@ class Outlook:
 
     def _ends(self, places: Ints, *, predict: bool) -> Floats:
         default = self.policy.default_time_limit_s
-        return self.rack.holds.ends(places, self.now, default_limit_s=default, predict=predict)
+        return self.rack.allocations.ends(places, self.now, default_limit_s=default, predict=predict)

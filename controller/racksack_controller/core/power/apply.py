@@ -14,13 +14,13 @@ from racksack_controller.core.events import Event
 from racksack_controller.core.jobs.requeue import backoff_s, end_attempt
 from racksack_controller.core.power import events as ev
 from racksack_controller.core.power.policy import DEFAULT_POWER
-from racksack_controller.core.power.reachability import lit_behind
+from racksack_controller.core.power.reachability import on_behind
 from racksack_controller.core.power.records import (
-    NodePower,
+    OperatorRequest,
     Phase,
     PowerLine,
+    PowerRecord,
     PowerTraits,
-    Wish,
     boot_limit_s,
 )
 from racksack_controller.core.rack.amounts import SLOTS
@@ -36,7 +36,7 @@ def has_work(state: State, name: str) -> bool:
     return bool(state.attempts_on(name)) or bool(state.rack.held[SLOTS, state.rack.row[name]])
 
 
-def tell(state: State, now: float, power: NodePower, kind: str, sentence: str, *, way: str = "") -> None:
+def tell(state: State, now: float, power: PowerRecord, kind: str, sentence: str, *, way: str = "") -> None:
     """Add a line to both stories of a node: that of its power, and its own."""
     state.tell_power(PowerLine(now, power.node, kind, way, sentence))
     if kind != "step":
@@ -51,8 +51,8 @@ def _configured(state: State, event: ev.PowerConfigured, now: float) -> None:
     power = state.power.get(event.node)
     if power is None:
         on = state.nodes[event.node].connected
-        power = NodePower(node=event.node, since_s=now, phase=Phase.ON if on else Phase.UNKNOWN)
-        power = replace(power, on_since_s=now if on else None, lit=on or None)
+        power = PowerRecord(node=event.node, since_s=now, phase=Phase.ON if on else Phase.UNKNOWN)
+        power = replace(power, on_since_s=now if on else None, seen_on=on or None)
     state.put_power(power)
 
 
@@ -63,7 +63,7 @@ def _switch_on_decided(state: State, event: ev.SwitchOnDecided, now: float) -> N
         state.put_power(booting(power, event.why, now))
 
 
-def booting(power: NodePower, why: str, now: float) -> NodePower:
+def booting(power: PowerRecord, why: str, now: float) -> PowerRecord:
     """The record of a node that is to be switched on."""
     return replace(
         power,
@@ -80,7 +80,7 @@ def booting(power: NodePower, why: str, now: float) -> NodePower:
     )
 
 
-def _gap_s(power: NodePower, now: float) -> float | None:
+def _gap_s(power: PowerRecord, now: float) -> float | None:
     """The smoothed length of times without work, the one that ends now included."""
     if power.gap_began_s is None:
         return power.gap_s
@@ -101,8 +101,8 @@ def _switch_withdrawn(state: State, event: ev.SwitchWithdrawn, now: float) -> No
     power = state.power[event.node]
     if power.phase is Phase.STOPPING and power.asked_at_s is None:
         tell(state, now, power, "off", f"stays on: {event.why}")
-        wish = Wish.NONE if power.wish is Wish.ON else power.wish
-        state.put_power(replace(power, phase=Phase.ON, since_s=now, why=event.why, idle_since_s=None, wish=wish))
+        request = power.request_without(OperatorRequest.ON)
+        state.put_power(replace(power, phase=Phase.ON, since_s=now, why=event.why, idle_since_s=None, request=request))
 
 
 def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
@@ -115,11 +115,11 @@ def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
     asks = event.act in ("on", "soft_off", "hard_off") and event.outcome in ("asking", "accepted")
     if asks and power.phase in (Phase.BOOTING, Phase.STOPPING):
         power = replace(power, way=event.way, asked_at_s=now)
-    state.put_power(replace(power, lit=_LIT.get((power.phase, event.act, event.outcome), power.lit)))
+    state.put_power(replace(power, seen_on=_SEEN_ON.get((power.phase, event.act, event.outcome), power.seen_on)))
 
 
 # What a step of a ladder proves about the power.
-_LIT: dict[tuple[Phase, str, str], bool | None] = {
+_SEEN_ON: dict[tuple[Phase, str, str], bool | None] = {
     (Phase.BOOTING, "confirm", "confirmed"): True,
     (Phase.BOOTING, "verify", "stuck"): True,
     (Phase.BOOTING, "verify", "failed"): None,
@@ -144,7 +144,7 @@ def _switched(state: State, event: ev.PowerSwitched, now: float) -> None:
             _failed(state, power, event.sentence, now)
 
 
-def _failed(state: State, power: NodePower, sentence: str, now: float) -> None:
+def _failed(state: State, power: PowerRecord, sentence: str, now: float) -> None:
     """A boot or a shutdown did not succeed: leave the node alone for a growing time."""
     stopping = power.phase is Phase.STOPPING
     counts = (power.failures, power.stops_failed + 1) if stopping else (power.failures + 1, power.stops_failed)
@@ -169,15 +169,15 @@ def _failed(state: State, power: NodePower, sentence: str, now: float) -> None:
     )
 
 
-def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
-    """A node is off, by our wish or behind our back. What ran there is over; results on its disk wait for it."""
+def _went_off(state: State, power: PowerRecord, words: str, now: float) -> None:
+    """A node is off, by our request or behind our back. What ran there is over; results on its disk wait for it."""
     for attempt in state.on_node(power.node):
         if attempt.state is not JobState.COLLECTING:
             end_attempt(state, attempt, JobState.LOST, f"{power.node} lost its power", now, at_fault="node")
     stopped = power.phase is Phase.STOPPING
     offs = power.offs.add(now - power.asked_at_s) if stopped and power.asked_at_s is not None else power.offs
     aside = power.retry_at_s > now
-    cycle = power.wish is Wish.CYCLE and stopped
+    cycle = power.request is OperatorRequest.CYCLE and stopped
     sentence = f"is off: {words}" if stopped else f"was found off: {words}"
     tell(state, now, power, "switched" if stopped else "seen", sentence)
     state.put_power(
@@ -186,7 +186,7 @@ def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
             phase=Phase.SET_ASIDE if aside and stopped else Phase.OFF,
             since_s=now,
             why=power.problem if aside and stopped else (power.why if stopped else f"found off: {words}"),
-            lit=None if stopped and power.lit is None else False,
+            seen_on=None if stopped and power.seen_on is None else False,
             way="",
             asked_at_s=None,
             boot_began_s=None,
@@ -195,7 +195,7 @@ def _went_off(state: State, power: NodePower, words: str, now: float) -> None:
             gap_began_s=power.gap_began_s if power.gap_began_s is not None else now,
             offs=offs,
             stops_failed=0,
-            wish=Wish.ON if cycle else (Wish.NONE if power.wish is Wish.OFF else power.wish),
+            request=OperatorRequest.ON if cycle else power.request_without(OperatorRequest.OFF),
             logins=0,
         )
     )
@@ -213,8 +213,8 @@ def came_up(state: State, name: str, now: float, *, rebooted: bool) -> None:
     elif power.phase is not Phase.ON:
         tell(state, now, power, "seen", "is on, and answers")
     if power.phase is Phase.ON and not rebooted:
-        if power.lit is not True:
-            state.put_power(replace(power, lit=True))
+        if power.seen_on is not True:
+            state.put_power(replace(power, seen_on=True))
         return
     state.put_power(
         replace(
@@ -222,7 +222,7 @@ def came_up(state: State, name: str, now: float, *, rebooted: bool) -> None:
             phase=Phase.ON,
             since_s=now,
             why=power.why if power.phase is Phase.BOOTING else "it answers",
-            lit=True,
+            seen_on=True,
             way="",
             asked_at_s=None,
             boot_began_s=None,
@@ -233,7 +233,7 @@ def came_up(state: State, name: str, now: float, *, rebooted: bool) -> None:
             retry_at_s=0.0,
             problem="",
             boots=boots,
-            wish=Wish.NONE if power.wish is Wish.ON else power.wish,
+            request=power.request_without(OperatorRequest.ON),
         )
     )
 
@@ -243,20 +243,20 @@ def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
     if power is None:
         return
     connected = state.nodes[event.node].connected
-    if event.on and power.lit is not True:
-        if power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is False:
+    if event.on and power.seen_on is not True:
+        if power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.seen_on is False:
             tell(state, now, power, "seen", f"was found on: {event.words}")
             power = replace(power, phase=Phase.UNKNOWN, since_s=now, why=f"found on: {event.words}", retry_at_s=0.0)
         elif power.phase is Phase.OFF:
             power = _silent_but_on(state, power, event.words, now)
-        state.put_power(replace(power, lit=True))
+        state.put_power(replace(power, seen_on=True))
     elif not event.on and power.phase in (Phase.UNKNOWN, Phase.ON) and not connected:
         _went_off(state, power, event.words, now)
-    elif not event.on and power.lit is not False and not connected and power.phase is not Phase.BOOTING:
-        state.put_power(replace(power, lit=False))
+    elif not event.on and power.seen_on is not False and not connected and power.phase is not Phase.BOOTING:
+        state.put_power(replace(power, seen_on=False))
 
 
-def _silent_but_on(state: State, power: NodePower, words: str, now: float) -> NodePower:
+def _silent_but_on(state: State, power: PowerRecord, words: str, now: float) -> PowerRecord:
     """The record of a node whose silence was taken for off, until a device could say that it is on.
 
     Its shutdown hangs, or somebody has switched it on: it gets the time of a boot to answer and is
@@ -301,7 +301,7 @@ def note_idle(state: State, now: float) -> None:
     for name, power in list(state.power.items()):
         if power.phase is not Phase.ON:
             continue
-        busy = has_work(state, name) or bool(lit_behind(state, name))
+        busy = has_work(state, name) or bool(on_behind(state, name))
         if busy and (power.idle_since_s is not None or power.gap_began_s is not None):
             state.put_power(replace(power, idle_since_s=None, gap_began_s=None, gap_s=_gap_s(power, now)))
         elif not busy and power.idle_since_s is None:

@@ -15,17 +15,17 @@ from racksack_controller.core.placing.expect import could_hold
 from racksack_controller.core.power.records import Phase, boot_s, off_s
 from racksack_controller.core.power.reserve_large import may_wake
 from racksack_controller.core.power.view import Candidate, View
+from racksack_controller.core.queue.job_queue import JobClass, class_of
 from racksack_controller.core.queue.limits import Limits
-from racksack_controller.core.queue.waiting import Line, line_of
 from racksack_controller.core.rack.rack import Bools, Ints
 
 
 class Soon(NamedTuple):
     """One job whose time comes soon. `able`: the nodes that could hold it (one rank of it) if they were empty."""
 
-    number: int
+    job_id: int
     begin_s: float
-    line: Line
+    job_class: JobClass
     able: Bools
 
 
@@ -42,14 +42,14 @@ def whom_to_wake_early(view: View) -> Early:
     state = view.state
     known = [(power, state.power_traits[name]) for name, power in state.power.items() if name in state.power_traits]
     horizon_s = max((boot_s(*one) + off_s(*one) for one in known), default=0.0)
-    jobs, next_s = state.lines.begin_by(view.now + horizon_s)
+    jobs, next_s = state.queue.begin_by(view.now + horizon_s)
     limits = Limits(state, view.scheduling)
     soon = []
     for job in jobs:
-        line = line_of(job)
-        if not limits.reached(line) and may_wake(state, job.id, view.now):
-            limits.count(line)
-            soon.append(Soon(job.id, job.spec.begin_at_s or view.now, line, could_hold(view.rack, line)))
+        job_class = class_of(job)
+        if not limits.reached(job_class) and may_wake(state, job.id, view.now):
+            limits.count(job_class)
+            soon.append(Soon(job.id, job.spec.begin_at_s or view.now, job_class, could_hold(view.rack, job_class)))
     rows = frozenset(row for one in soon for row in one.able.nonzero()[0].tolist())
     times = [] if next_s is None else [next_s - horizon_s]
     chosen = []
@@ -71,11 +71,11 @@ def _assigned(view: View, soon: list[Soon]) -> Iterator[tuple[Candidate, Soon]]:
     there[[view.rack.row[name] for name, power in view.state.power.items() if power.phase is Phase.BOOTING]] = True
     off = sorted(view.candidates(), key=lambda one: (one.watts * (one.boot_s + one.off_s), one.row))
     for job in soon:
-        need = np.array(job.line.need, dtype=np.int64)
+        need = np.array(job.job_class.need, dtype=np.int64)
         fits = job.able & np.all(_free(view, job.begin_s) - taken >= need[:, None], axis=0)
-        rows = np.flatnonzero(fits & there)[: job.line.gang].tolist()
-        missing = [one for one in off if fits[one.row] and not there[one.row]][: job.line.gang - len(rows)]
-        if len(rows) + len(missing) < job.line.gang:
+        rows = np.flatnonzero(fits & there)[: job.job_class.gang].tolist()
+        missing = [one for one in off if fits[one.row] and not there[one.row]][: job.job_class.gang - len(rows)]
+        if len(rows) + len(missing) < job.job_class.gang:
             continue
         for one in missing:
             yield one, job

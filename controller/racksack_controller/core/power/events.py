@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racksack_controller.core.events import Event
-from racksack_controller.core.power.records import PowerTraits, Wish
+from racksack_controller.core.power.records import OperatorRequest, PowerTraits
 
 
 class PowerConfigured(Event, frozen=True):
@@ -29,7 +29,7 @@ class SwitchOffDecided(Event, frozen=True):
 
 
 class SwitchWithdrawn(Event, frozen=True):
-    """A switch-off that nobody has been asked for yet is not wanted any more; with it a wish for on is fulfilled."""
+    """A switch-off that nobody has been asked for yet is not wanted any more; with it a request for on is fulfilled."""
 
     node: str
     why: str
@@ -66,11 +66,11 @@ class PowerSeen(Event, frozen=True):
 class PowerRequested(Event, frozen=True):
     """An operator wants a node on, off, or off and on again; with `force` its jobs are queued again.
 
-    `reason`: why, where the wish is for another node.
+    `reason`: why, where the request is for another node.
     """
 
     node: str
-    wish: Wish
+    request: OperatorRequest
     by: str
     force: bool = False
     reason: str = ""

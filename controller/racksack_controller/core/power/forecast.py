@@ -59,12 +59,12 @@ class ByNode:
         course = Course(self, opens_s)
         found = []
         for job, off in zip(jobs, kept_off, strict=True):
-            moments = np.where(job.able, course.moments(job.line.need), np.inf)
+            moments = np.where(job.able, course.moments(job.job_class.need), np.inf)
             if off:
                 moments[list(rows)] = np.inf
             start = self._earliest(job, moments, course.free)
             for chosen in start.rows:
-                course.place(chosen, job.line.need, start.at_s + job.length_s)
+                course.place(chosen, job.job_class.need, start.at_s + job.length_s)
             found.append(start)
         return found
 
@@ -79,14 +79,14 @@ class ByNode:
         return known
 
     def _earliest(self, job: Wanted, moments: Floats, free: Ints) -> Start:
-        gang = job.line.gang
+        gang = job.job_class.gang
         if np.count_nonzero(np.isfinite(moments)) < gang:
             return Start(NEVER_S, ())
         at_s = float(np.partition(moments, gang - 1)[gang - 1])
         rows = np.flatnonzero(moments <= at_s)
         if len(rows) > gang:
             inverse = self.view.rack.inverse[:COMPARED, rows]
-            wants = np.array(job.line.need[:COMPARED])[:, None]
+            wants = np.array(job.job_class.need[:COMPARED])[:, None]
             left = COSTS[self.view.scheduling.rule](free[:COMPARED, rows] * inverse, wants * inverse)
             rows = rows[np.argsort(left, kind="stable")]
         return Start(at_s, tuple(int(one) for one in rows[:gang]))
@@ -162,7 +162,7 @@ class Pooled:
         times, amounts = times[order], amounts[order]
         found = []
         for job, off in zip(jobs, kept_off, strict=True):
-            wants = job.line.need[CPUS]
+            wants = job.job_class.need[CPUS]
             enough = np.flatnonzero(np.cumsum(amounts) >= wants)
             if off or not len(enough):
                 found.append(Start(NEVER_S, ()))

@@ -13,12 +13,12 @@ from racksack_controller.core.power.events import SwitchOffDecided, SwitchOnDeci
 from racksack_controller.core.power.reachability import (
     always_on_behind,
     blocked_by,
+    closed_jumps,
     could_wake,
-    is_dark,
-    lit_behind,
-    shut,
+    is_off,
+    on_behind,
 )
-from racksack_controller.core.power.records import NodePower, Phase
+from racksack_controller.core.power.records import Phase, PowerRecord
 from racksack_controller.core.state import State
 
 Decision = SwitchOnDecided | SwitchOffDecided | SwitchWithdrawn
@@ -27,7 +27,7 @@ Decision = SwitchOnDecided | SwitchOffDecided | SwitchWithdrawn
 def way_first(state: State, decided: Iterable[Decision], now: float) -> Iterator[Decision]:
     """`decided`, where a node to which the way is off gives its turn to the jump hosts on the way."""
     for one in decided:
-        if isinstance(one, SwitchOnDecided) and shut(state, one.node):
+        if isinstance(one, SwitchOnDecided) and closed_jumps(state, one.node):
             yield from _open(state, one, now)
         else:
             yield one
@@ -38,12 +38,12 @@ def _open(state: State, one: SwitchOnDecided, now: float) -> Iterator[Decision]:
     if blocked_by(state, one.node, now) is not None:
         return
     why = f"{one.node} is reached through it: {one.why}"
-    for way in shut(state, one.node):
-        if shut(state, way.node):
+    for way in closed_jumps(state, one.node):
+        if closed_jumps(state, way.node):
             continue
         if way.phase is Phase.STOPPING and way.asked_at_s is None:
             yield SwitchWithdrawn(way.node, why)
-        elif is_dark(state, way):
+        elif is_off(state, way):
             yield SwitchOnDecided(way.node, why, one.for_jobs)
 
 
@@ -51,7 +51,7 @@ def is_under_way(state: State, name: str) -> bool:
     """Whether nothing can be done for a node but wait: the jump hosts on the way to it boot or go down."""
     return any(
         way.phase in (Phase.BOOTING, Phase.ON) or (way.phase is Phase.STOPPING and way.asked_at_s is not None)
-        for way in shut(state, name)
+        for way in closed_jumps(state, name)
     )
 
 
@@ -61,14 +61,14 @@ def to_reach(state: State, wanted: Callable[[], set[int]], now: float) -> Iterat
         traits = state.power_traits.get(name)
         if traits is None or not traits.behind or not traits.can_switch_on or not could_wake(state, power, now):
             continue
-        for other in lit_behind(state, name):
+        for other in on_behind(state, name):
             yield SwitchOnDecided(name, f"{other} is on and is reached through it")
         for other in always_on_behind(state, name):
             if has_work(state, other) or state.rack.row[other] in wanted():
                 yield SwitchOnDecided(name, f"{other} has work and is reached through it")
 
 
-def is_awaited(state: State, power: NodePower, wanted: set[int], now: float) -> bool:
+def is_awaited(state: State, power: PowerRecord, wanted: set[int], now: float) -> bool:
     """Whether the queue may soon have something switched on behind a jump host."""
     traits = state.power_traits.get(power.node)
     for other in traits.behind if traits is not None else ():

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from racksack_controller.core.power.apply import has_work
 from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.reachability import always_on_behind, lit_behind
-from racksack_controller.core.power.records import NodePower, Phase, PowerTraits, boot_s, off_s
+from racksack_controller.core.power.reachability import always_on_behind, on_behind
+from racksack_controller.core.power.records import Phase, PowerRecord, PowerTraits, boot_s, off_s
 from racksack_controller.core.power.view import Wanted
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import FINAL
@@ -28,7 +28,7 @@ TRUST = 0.5  # in a predicted long gap
 GIVEN_UP_S = 1800.0  # a server so long silent may be cut although work was given up on it
 
 
-def break_even_s(power: NodePower, traits: PowerTraits) -> float:
+def break_even_s(power: PowerRecord, traits: PowerTraits) -> float:
     """How long a node may idle until switching it off and on again would have been cheaper. Seconds."""
     idle = traits.watts_idle or 1.0
     full = traits.watts_max or idle
@@ -38,7 +38,7 @@ def break_even_s(power: NodePower, traits: PowerTraits) -> float:
     return max(IDLE_OFF_LEAST_S, (boot_j + off_j) / saved)
 
 
-def idle_off_s(power: NodePower, traits: PowerTraits) -> float:
+def idle_off_s(power: PowerRecord, traits: PowerTraits) -> float:
     """After how long an idle time a node is switched off. Seconds."""
     if traits.idle_off_s is not None:
         return traits.idle_off_s
@@ -47,7 +47,7 @@ def idle_off_s(power: NodePower, traits: PowerTraits) -> float:
     return max(IDLE_OFF_LEAST_S, TRUST * limit) if long_gap else limit
 
 
-def keeps_on(state: State, power: NodePower, now: float) -> str | None:
+def keeps_on(state: State, power: PowerRecord, now: float) -> str | None:
     """Why a node that is on is not to be switched off by itself, however long it idles, or None."""
     node = state.nodes[power.node]
     traits = state.power_traits.get(power.node)
@@ -55,7 +55,7 @@ def keeps_on(state: State, power: NodePower, now: float) -> str | None:
         return "nothing here may switch it off"
     if has_work(state, power.node):
         return "it has work"
-    if others := [*lit_behind(state, power.node), *always_on_behind(state, power.node)]:
+    if others := [*on_behind(state, power.node), *always_on_behind(state, power.node)]:
         return f"{others[0]} is on and is reached through it"
     if power.logins:
         return f"{power.logins} people are logged in" if power.logins > 1 else "somebody is logged in"
@@ -66,7 +66,7 @@ def keeps_on(state: State, power: NodePower, now: float) -> str | None:
     return None
 
 
-def off_at_s(state: State, power: NodePower, now: float) -> float | None:
+def off_at_s(state: State, power: PowerRecord, now: float) -> float | None:
     """The Unix time at which an idle node is to be switched off, or None."""
     if power.phase is not Phase.ON or power.idle_since_s is None or not state.nodes[power.node].connected:
         return None
@@ -79,10 +79,10 @@ def off_at_s(state: State, power: NodePower, now: float) -> float | None:
     return max(power.idle_since_s + idle_off_s(power, traits), on_since + traits.min_on_s, power.retry_at_s)
 
 
-def burns_for_nothing(state: State, power: NodePower, now: float) -> bool:
+def burns_for_nothing(state: State, power: PowerRecord, now: float) -> bool:
     """Whether a node was left on by a boot or a shutdown that failed, and may be switched off."""
     traits = state.power_traits.get(power.node)
-    if power.phase is not Phase.SET_ASIDE or power.lit is not True or traits is None or not traits.can_switch_off:
+    if power.phase is not Phase.SET_ASIDE or power.seen_on is not True or traits is None or not traits.can_switch_off:
         return False
     if power.held(now) or (power.stops_failed and power.retry_at_s > now):
         return False
@@ -108,6 +108,6 @@ def spare_to_keep(state: State, policy: PowerPolicy) -> set[str]:
     return {power.node for power in on[: policy.keep_on]}
 
 
-def _idle_watts(state: State, power: NodePower) -> float:
+def _idle_watts(state: State, power: PowerRecord) -> float:
     traits = state.power_traits.get(power.node)
     return (traits.watts_idle if traits is not None else None) or 0.0

@@ -49,7 +49,7 @@ class Look:
         self.candidates = candidates
         self.jobs = jobs
         self.pooled = pooled
-        self.asleep = [not may_wake(view.state, job.number, view.now) for job in jobs]
+        self.asleep = [not may_wake(view.state, job.job_id, view.now) for job in jobs]
         self._forecast: Forecast = Pooled(view) if pooled else ByNode(view)
         self._opens = view.opens_s()
         self._usual_watts = sum(one.watts for one in candidates) / len(candidates)
@@ -97,7 +97,7 @@ def whom_to_wake(view: View, *, pooled: bool = False) -> Wake:
     """The nodes that are to be switched on for what is waiting."""
     candidates = view.candidates()
     jobs = list(view.jobs()) if candidates else []
-    if not any(may_wake(view.state, job.number, view.now) for job in jobs):
+    if not any(may_wake(view.state, job.job_id, view.now) for job in jobs):
         return NOBODY
     look = Look(view, candidates, jobs, pooled=pooled)
     as_is, best = look.starts([]), look.starts(candidates)
@@ -108,9 +108,9 @@ def whom_to_wake(view: View, *, pooled: bool = False) -> Wake:
     ]
     chosen = _best_part(look, _set_of_nodes(look, best, sooner)) if sooner else _unseen(look, best)
     rows = {one.row for one in chosen}
-    helped = [jobs[index].number for index in sooner if rows & set(best[index].rows)]
-    numbers = helped or [jobs[index].number for index in sooner] or [job.number for job in jobs[:1]]
-    return Wake(tuple(chosen), tuple(numbers), _again_s(as_is, view.now))
+    helped = [jobs[index].job_id for index in sooner if rows & set(best[index].rows)]
+    job_ids = helped or [jobs[index].job_id for index in sooner] or [job.job_id for job in jobs[:1]]
+    return Wake(tuple(chosen), tuple(job_ids), _again_s(as_is, view.now))
 
 
 def _again_s(starts: Sequence[Start], now: float) -> float | None:
@@ -125,7 +125,7 @@ def _unseen(look: Look, best: Sequence[Start]) -> list[Candidate]:
     for index, job in enumerate(look.jobs):
         if look.asleep[index] or np.isfinite(best[index].at_s):
             continue
-        admitted = look.view.rack.admitted(job.line.admission)
+        admitted = look.view.rack.admitted(job.job_class.admission)
         for one in look.candidates:
             if nodes[one.row].inventory is None and admitted[one.row]:
                 return [one]
@@ -145,11 +145,11 @@ def _set_of_nodes(look: Look, best: Sequence[Start], sooner: Sequence[int]) -> l
     ]
     used = {row for index in sooner for row in best[index].rows}
     as_forecast = [one for one in look.candidates if one.row in used]
-    if not first or any(look.jobs[index].line.gang > 1 for index, _ in first):
+    if not first or any(look.jobs[index].job_class.gang > 1 for index, _ in first):
         return as_forecast  # ranks of a gang lie on different nodes, which a packing does not know
     lengths = [min(look.jobs[index].length_s, BUSY_S_MAX) for index, _ in first]
     busy_s = sum(lengths) / len(lengths)
-    items = np.array([look.jobs[index].line.need for index, _ in first], dtype=np.int64)
+    items = np.array([look.jobs[index].job_class.need for index, _ in first], dtype=np.int64)
     bins = [_bin(look, one, [index for index, _ in first], busy_s) for one in look.candidates]
     chosen = cheapest(items, bins)
     return as_forecast if chosen is None else [look.candidates[index] for index in chosen]

@@ -1,7 +1,7 @@
 """What operators want of a node's power: what it means for the nodes behind it, what speaks against it, what changes.
 
 A jump host that goes off takes along what is reached through it, since that could be neither used nor switched any
-more: the wish goes to those nodes first, and the jump host follows when they are off.
+more: the request goes to those nodes first, and the jump host follows when they are off.
 """
 
 from __future__ import annotations
@@ -15,43 +15,43 @@ from racksack_controller.core.events import Event
 from racksack_controller.core.jobs.requeue import requeue_now
 from racksack_controller.core.power.apply import has_work, tell
 from racksack_controller.core.power.events import PowerHeld, PowerReleased, PowerRequested
-from racksack_controller.core.power.reachability import always_on_behind, blocked_by, lit_behind
-from racksack_controller.core.power.records import WISHES, Phase, PowerHold, Wish
+from racksack_controller.core.power.reachability import always_on_behind, blocked_by, on_behind
+from racksack_controller.core.power.records import REQUESTS, OperatorRequest, Phase, PowerHold
 from racksack_controller.core.power.why import why_not_woken
 from racksack_controller.core.state import State
 from racksack_jobspecs.units import format_duration
 
 
-def wished(state: State, name: str, wish: Wish, by: str, *, force: bool) -> list[PowerRequested]:
-    """The wish for a node, after those for the nodes behind it that are on."""
-    behind = lit_behind(state, name) if wish in (Wish.OFF, Wish.CYCLE) else []
+def requests_for(state: State, name: str, request: OperatorRequest, by: str, *, force: bool) -> list[PowerRequested]:
+    """The request for a node, after those for the nodes behind it that are on."""
+    behind = on_behind(state, name) if request.goes_off else []
     reason = f"it is reached through {name}"
     return [
-        *(PowerRequested(other, wish, by, force, reason) for other in behind),
-        PowerRequested(name, wish, by, force),
+        *(PowerRequested(other, request, by, force, reason) for other in behind),
+        PowerRequested(name, request, by, force),
     ]
 
 
-def objection(state: State, name: str, wish: Wish, now: float, *, force: bool) -> str | None:
+def objection(state: State, name: str, request: OperatorRequest, now: float, *, force: bool) -> str | None:
     """Why a node and what is behind it cannot be switched as an operator wishes, as a sentence; None when it can."""
-    way = blocked_by(state, name, now) if wish is not Wish.OFF else None
+    way = blocked_by(state, name, now) if request is not OperatorRequest.OFF else None
     if way is not None:
         why = why_not_woken(state, state.power[way], now) or "is to go off"
         return f"{name} is reached through {way}, and {way} {why}; see to {way} first"
-    return None if wish is Wish.ON else _objection_to_off(state, name, now, force=force)
+    return None if request is OperatorRequest.ON else _objection_to_off(state, name, now, force=force)
 
 
 def _objection_to_off(state: State, name: str, now: float, *, force: bool) -> str | None:
-    for other in lit_behind(state, name):
+    for other in on_behind(state, name):
         traits = state.power_traits.get(other)
         if traits is None or not traits.can_switch_off:
             return f"{_called(other, name)} is on and nothing here can switch it off; shut it down by hand first"
     if force:
         return None
-    held = [other for other in lit_behind(state, name) if state.power[other].held(now)]
+    held = [other for other in on_behind(state, name) if state.power[other].held(now)]
     if held:
         return f"{_called(held[0], name)} is held; release it first, or use --force"
-    for other in (name, *lit_behind(state, name), *always_on_behind(state, name)):
+    for other in (name, *on_behind(state, name), *always_on_behind(state, name)):
         if has_work(state, other):
             jobs = ", ".join(str(job) for job in sorted({attempt.job for attempt in state.attempts_on(other)}))
             drain = f"drain {'it' if other == name else other} with --then-off to wait for that"
@@ -70,14 +70,14 @@ def _requested(state: State, event: PowerRequested, now: float) -> None:
     if power is None:
         return
     reason = f": {event.reason}" if event.reason else ""
-    tell(state, now, power, "request", f"{event.by} wants it {WISHES[event.wish]}{reason}")
-    dark = power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.lit is not True
-    wish = Wish.ON if event.wish is Wish.CYCLE and dark else event.wish
-    done = (wish is Wish.OFF and dark) or (wish is Wish.ON and power.phase is Phase.ON)
-    wish = Wish.NONE if done else wish
-    state.put_power(replace(power, wish=wish, wish_by=event.by if wish else "", retry_at_s=0.0))
-    for attempt in state.on_node(event.node) if event.force and wish in (Wish.OFF, Wish.CYCLE) else ():
-        requeue_now(state, attempt, f"{event.by} wants {event.node} {WISHES[event.wish]}", now)
+    tell(state, now, power, "request", f"{event.by} wants it {REQUESTS[event.request]}{reason}")
+    off = power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.seen_on is not True
+    request = OperatorRequest.ON if event.request is OperatorRequest.CYCLE and off else event.request
+    done = (request is OperatorRequest.OFF and off) or (request is OperatorRequest.ON and power.phase is Phase.ON)
+    request = OperatorRequest.NONE if done else request
+    state.put_power(replace(power, request=request, request_by=event.by if request else "", retry_at_s=0.0))
+    for attempt in state.on_node(event.node) if event.force and request.goes_off else ():
+        requeue_now(state, attempt, f"{event.by} wants {event.node} {REQUESTS[event.request]}", now)
 
 
 def _held(state: State, event: PowerHeld, now: float) -> None:
@@ -88,8 +88,10 @@ def _held(state: State, event: PowerHeld, now: float) -> None:
     reason = f": {event.reason}" if event.reason else ""
     tell(state, now, power, "hold", f"is neither switched on nor off{until}, by {event.by}{reason}")
     hold = PowerHold(event.until_s, event.by, event.reason)
-    wish = Wish.ON if power.wish is Wish.ON else Wish.NONE  # it is to stay on, or as it is: the last word counts
-    state.put_power(replace(power, hold=hold, wish=wish, wish_by=power.wish_by if wish else ""))
+    request = (
+        OperatorRequest.ON if power.request is OperatorRequest.ON else OperatorRequest.NONE
+    )  # it is to stay on, or as it is: the last word counts
+    state.put_power(replace(power, hold=hold, request=request, request_by=power.request_by if request else ""))
 
 
 def _released(state: State, event: PowerReleased, now: float) -> None:

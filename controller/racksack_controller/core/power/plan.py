@@ -16,8 +16,8 @@ from racksack_controller.core.power.jump_hosts import is_awaited, is_under_way, 
 from racksack_controller.core.power.off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
 from racksack_controller.core.power.on import stagger, turn_s, whom_to_wake
 from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
-from racksack_controller.core.power.reachability import could_wake, is_dark, lit_behind
-from racksack_controller.core.power.records import NodePower, Phase, Wish
+from racksack_controller.core.power.reachability import could_wake, is_off, on_behind
+from racksack_controller.core.power.records import OperatorRequest, Phase, PowerRecord
 from racksack_controller.core.power.view import Candidate, View
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
@@ -46,7 +46,7 @@ def plan_power(
     state.power_policy = policy
     if not state.power:
         return PowerPlan((), None)
-    state.lines.advance(now)
+    state.queue.advance(now)
     view = View(state, now, policy, scheduling, pooled=pooled)
     wakes: list[float] = []
     decided: dict[str, Decision] = {}
@@ -71,25 +71,25 @@ def _wishes(state: State, now: float) -> list[Decision]:
     """What operators asked for; a node is switched off for them when its work is done."""
     events: list[Decision] = []
     for name, power in state.power.items():
-        if power.wish is Wish.NONE or name not in state.power_traits or power.retry_at_s > now:
+        if power.request is OperatorRequest.NONE or name not in state.power_traits or power.retry_at_s > now:
             continue
-        if power.wish is Wish.ON and is_dark(state, power):
-            events.append(SwitchOnDecided(name, f"{power.wish_by} wants it on"))
-        elif power.wish is not Wish.ON and _is_lit(state, power) and not _is_needed(state, power):
-            again = " and on again" if power.wish is Wish.CYCLE else ""
-            events.append(SwitchOffDecided(name, f"{power.wish_by} wants it off{again}"))
+        if power.request is OperatorRequest.ON and is_off(state, power):
+            events.append(SwitchOnDecided(name, f"{power.request_by} wants it on"))
+        elif power.request is not OperatorRequest.ON and _is_seen_on(state, power) and not _is_needed(state, power):
+            again = " and on again" if power.request is OperatorRequest.CYCLE else ""
+            events.append(SwitchOffDecided(name, f"{power.request_by} wants it off{again}"))
     return events
 
 
-def _is_lit(state: State, power: NodePower) -> bool:
+def _is_seen_on(state: State, power: PowerRecord) -> bool:
     """Whether there is something to switch off; what does not answer is on where a device says so."""
-    unreached = power.phase is Phase.UNKNOWN and power.lit is True and is_dark(state, power)
+    unreached = power.phase is Phase.UNKNOWN and power.seen_on is True and is_off(state, power)
     return power.phase in (Phase.ON, Phase.SET_ASIDE) or unreached
 
 
-def _is_needed(state: State, power: NodePower) -> bool:
+def _is_needed(state: State, power: PowerRecord) -> bool:
     """Whether a node has work, or is on as the way to one that is on."""
-    return has_work(state, power.node) or (power.phase is Phase.ON and bool(lit_behind(state, power.node)))
+    return has_work(state, power.node) or (power.phase is Phase.ON and bool(on_behind(state, power.node)))
 
 
 def _for_people(state: State, now: float) -> list[Decision]:
@@ -98,16 +98,16 @@ def _for_people(state: State, now: float) -> list[Decision]:
     for power in state.power.values():
         if power.phase is not Phase.STOPPING or power.asked_at_s is not None:
             continue
-        if power.wish is Wish.ON and state.nodes[power.node].connected:
-            events.append(SwitchWithdrawn(power.node, f"{power.wish_by} wants it on"))
-        elif not power.wish and (power.logins or power.held(now)):
+        if power.request is OperatorRequest.ON and state.nodes[power.node].connected:
+            events.append(SwitchWithdrawn(power.node, f"{power.request_by} wants it on"))
+        elif not power.request and (power.logins or power.held(now)):
             why = "its power is held" if power.held(now) else "somebody has logged in"
             events.append(SwitchWithdrawn(power.node, why))
     return events
 
 
 def _results(state: State, now: float) -> list[Decision]:
-    """Nodes that went dark with results on them that were not brought back yet."""
+    """Nodes that went off with results on them that were not brought back yet."""
     events: list[Decision] = []
     for name, power in state.power.items():
         if could_wake(state, power, now) and name in state.power_traits:
@@ -122,15 +122,15 @@ def _results(state: State, now: float) -> list[Decision]:
 def _on(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
     """Nodes for what is waiting, and shutdowns that nobody was asked for yet."""
     state, now = view.state, view.now
-    if not len(state.lines.open_lines()):
+    if not len(state.queue.open_classes()):
         return []
     turn, jobs = _turn(view, wakes, pooled=pooled)
-    wakes += [power.retry_at_s for power in state.power.values() if is_dark(state, power)]
+    wakes += [power.retry_at_s for power in state.power.values() if is_off(state, power)]
     wakes += [power.hold.until_s for power in state.power.values() if power.hold and power.hold.until_s is not None]
     if view.policy.quiet and not is_quiet(view.policy, now):
         wakes += [time_s for time_s in (next_quiet_s(view.policy, now),) if time_s is not None]
     events: list[Decision] = [SwitchOnDecided(one.power.node, _waiting(jobs), jobs[:JOBS_NAMED]) for one in turn]
-    stopping = [p for p in state.power.values() if p.phase is Phase.STOPPING and p.asked_at_s is None and not p.wish]
+    stopping = [p for p in state.power.values() if p.phase is Phase.STOPPING and p.asked_at_s is None and not p.request]
     wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) if stopping else set()
     # One that does not answer is no use to the job: it is being switched off because it hangs.
     useful = [p for p in stopping if state.nodes[p.node].connected]
@@ -164,8 +164,8 @@ def _before_their_time(view: View, early: Early, wakes: list[float]) -> list[Dec
     return [
         SwitchOnDecided(
             one.power.node,
-            f"job {job.number} is to begin in {format_duration(max(0.0, job.begin_s - view.now))}",
-            (job.number,),
+            f"job {job.job_id} is to begin in {format_duration(max(0.0, job.begin_s - view.now))}",
+            (job.job_id,),
         )
         for one, job in early.chosen[: 1 if staggered else None]
     ]
@@ -190,7 +190,7 @@ def _keep_on(view: View) -> list[Decision]:
 def _off(view: View, early: Early, wakes: list[float], *, pooled: bool) -> list[Decision]:
     """Nodes that have been idle for long enough, and that nothing in the queue may use."""
     state, now = view.state, view.now
-    due: list[NodePower] = []
+    due: list[PowerRecord] = []
     for power in state.power.values():
         at_s = off_at_s(state, power, now)
         if at_s is None:
@@ -215,7 +215,7 @@ def _off(view: View, early: Early, wakes: list[float], *, pooled: bool) -> list[
     ]
 
 
-def _idle(state: State, power: NodePower, now: float) -> str:
+def _idle(state: State, power: PowerRecord, now: float) -> str:
     drain = state.nodes[power.node].drain
     if drain is not None:
         return f"it is drained and to be off then: {drain.reason}"
@@ -228,6 +228,6 @@ def _left_on(state: State, now: float, wakes: list[float]) -> list[Decision]:
     for power in state.power.values():
         if burns_for_nothing(state, power, now):
             events.append(SwitchOffDecided(power.node, f"it is on but of no use: {power.problem}"))
-        elif power.phase is Phase.SET_ASIDE and power.lit is True:
+        elif power.phase is Phase.SET_ASIDE and power.seen_on is True:
             wakes.append(power.retry_at_s)
     return events

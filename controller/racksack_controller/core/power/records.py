@@ -24,7 +24,7 @@ class Phase(StrEnum):
     SET_ASIDE = "set_aside"  # switching it failed; left alone until `retry_at_s`
 
 
-class Wish(StrEnum):
+class OperatorRequest(StrEnum):
     """What an operator asked for that is still to be done."""
 
     NONE = ""
@@ -32,8 +32,18 @@ class Wish(StrEnum):
     OFF = "off"
     CYCLE = "cycle"
 
+    @property
+    def goes_off(self) -> bool:
+        """Whether the node is to be switched off for it."""
+        return self in (OperatorRequest.OFF, OperatorRequest.CYCLE)
 
-WISHES = {Wish.ON: "on", Wish.OFF: "off", Wish.CYCLE: "off and on again", Wish.NONE: "left alone"}  # what people read
+
+REQUESTS = {
+    OperatorRequest.ON: "on",
+    OperatorRequest.OFF: "off",
+    OperatorRequest.CYCLE: "off and on again",
+    OperatorRequest.NONE: "left alone",
+}  # what people read
 
 
 class PowerTraits(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +68,7 @@ class PowerTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PowerHold(msgspec.Struct, frozen=True):
-    """An operator's wish that a node is neither switched on nor off by itself. until_s None: for good."""
+    """An operator's request that a node is neither switched on nor off by itself. until_s None: for good."""
 
     until_s: float | None
     by: str
@@ -85,14 +95,16 @@ class Measured(msgspec.Struct, frozen=True):
         return Measured(self.count + 1, mean, deviation, took_s)
 
 
-class NodePower(msgspec.Struct, frozen=True, kw_only=True):
+class PowerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The power of one node. Times are Unix seconds; None: not known, or not the case."""
 
     node: str
     phase: Phase = Phase.UNKNOWN
     since_s: float = 0.0  # of the phase
     why: str = ""  # the reason of the phase
-    lit: bool | None = None  # what the node itself or a device last said; None also where only silence speaks for off
+    seen_on: bool | None = (
+        None  # what the node itself or a device last said; None also where only silence speaks for off
+    )
     way: str = ""  # the way that was asked last, while booting or stopping
     asked_at_s: float | None = None  # when that was; a restart goes on with the time that is left
     boot_began_s: float | None = None  # of the boot under way
@@ -103,8 +115,8 @@ class NodePower(msgspec.Struct, frozen=True, kw_only=True):
     retry_at_s: float = 0.0  # left alone until then
     problem: str = ""  # the sentence of the last failure
     hold: PowerHold | None = None
-    wish: Wish = Wish.NONE
-    wish_by: str = ""
+    request: OperatorRequest = OperatorRequest.NONE
+    request_by: str = ""
     logins: int = 0
     boots: Measured = Measured()
     offs: Measured = Measured()
@@ -116,7 +128,11 @@ class NodePower(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes_jobs(self) -> bool:
         """Whether jobs may be placed there as far as power goes; what was never asked may be on."""
-        return self.phase in (Phase.ON, Phase.UNKNOWN) and self.wish not in (Wish.OFF, Wish.CYCLE)
+        return self.phase in (Phase.ON, Phase.UNKNOWN) and not self.request.goes_off
+
+    def request_without(self, fulfilled: OperatorRequest) -> OperatorRequest:
+        """The operator's request, once this one has been fulfilled."""
+        return OperatorRequest.NONE if self.request is fulfilled else self.request
 
     def held(self, now: float) -> bool:
         """Whether an operator wants it left alone."""
@@ -133,17 +149,17 @@ class PowerLine(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def boot_s(power: NodePower, traits: PowerTraits) -> float:
+def boot_s(power: PowerRecord, traits: PowerTraits) -> float:
     """The expected length of a boot in seconds."""
     return power.boots.mean_s if power.boots.count else traits.boot_s
 
 
-def off_s(power: NodePower, traits: PowerTraits) -> float:
+def off_s(power: PowerRecord, traits: PowerTraits) -> float:
     """The expected length of a shutdown in seconds."""
     return power.offs.mean_s if power.offs.count else traits.off_s
 
 
-def boot_limit_s(power: NodePower, traits: PowerTraits) -> float:
+def boot_limit_s(power: PowerRecord, traits: PowerTraits) -> float:
     """How long a boot may take until it counts as failed, in seconds.
 
     `boot_timeout` until three boots were measured, then what they teach: mean and four deviations, at least twice the
@@ -156,7 +172,7 @@ def boot_limit_s(power: NodePower, traits: PowerTraits) -> float:
     return max(floor, 2.0 * boots.mean_s, boots.mean_s + 4.0 * boots.deviation_s)
 
 
-def opens_s(power: NodePower, traits: PowerTraits) -> float:
+def opens_s(power: PowerRecord, traits: PowerTraits) -> float:
     """When a node without power is expected to take jobs (Unix seconds); infinity when nobody has decided so."""
     if power.phase is not Phase.BOOTING or power.boot_began_s is None:
         return float("inf")

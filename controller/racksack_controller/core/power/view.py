@@ -14,11 +14,11 @@ from racksack_controller.core.placing.placement import length_s
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.power.policy import PowerPolicy
 from racksack_controller.core.power.reachability import could_wake, way_boot_s
-from racksack_controller.core.power.records import NodePower, PowerTraits, boot_s, off_s
+from racksack_controller.core.power.records import PowerRecord, PowerTraits, boot_s, off_s
 from racksack_controller.core.power.reserve_large import left_to_others, may_wake
+from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.order import Entry
-from racksack_controller.core.queue.waiting import Line
 from racksack_controller.core.rack.amounts import CPUS, SLOTS, Vector
 from racksack_controller.core.rack.devices import GpuKind
 from racksack_controller.core.rack.rack import Admission, Bools, Floats, Ints
@@ -35,8 +35,8 @@ Kind = tuple[Admission, GpuKind | None, Vector]  # which nodes could hold a job
 class Wanted(NamedTuple):
     """One waiting job. `able`: the nodes that could hold it (one rank of it) if they were empty."""
 
-    number: int
-    line: Line
+    job_id: int
+    job_class: JobClass
     length_s: float
     able: Bools
 
@@ -45,7 +45,7 @@ class Candidate(NamedTuple):
     """A node that could be switched on."""
 
     row: int
-    power: NodePower
+    power: PowerRecord
     traits: PowerTraits
     boot_s: float
     off_s: float
@@ -73,54 +73,54 @@ class View:
         large nodes hides nobody who could have a small one. Jobs that may not wake a node fill none for those that may.
         """
         limits = Limits(self.state, self.scheduling)
-        waiting = self.state.lines
+        queue = self.state.queue
         filled = np.zeros((2, len(self.rack.nodes)))  # by jobs that may not wake a node, and by those that may
         full: set[tuple[Kind, bool]] = set()  # what is asked for by jobs that are passed by
-        done: set[int] = set()  # their lines
+        done: set[int] = set()  # their classes
         taken = 0
-        ordered = jobs_in_order(self.state, waiting.open_lines(), self.now, self.scheduling, done)
+        ordered = jobs_in_order(self.state, queue.open_classes(), self.now, self.scheduling, done)
         for entry in islice(ordered, LOOKED_MAX):
-            index, line = entry[-1], waiting.lines[entry[-1]]
+            index, job_class = entry[-1], queue.classes[entry[-1]]
             wakes = may_wake(self.state, entry[-2], self.now)
-            kind = ((line.admission, line.kind, line.need), wakes)
-            if limits.reached(line) or (wakes and kind in full):
+            kind = ((job_class.admission, job_class.kind, job_class.need), wakes)
+            if limits.reached(job_class) or (wakes and kind in full):
                 done.add(index)
                 continue
             if kind in full:
-                continue  # others in its line may wake one
-            able = self._could_hold(line)
-            self._fill(filled[int(wakes)], able, line)
+                continue  # others in its class may wake one
+            able = self._could_hold(job_class)
+            self._fill(filled[int(wakes)], able, job_class)
             if able.any() and filled[int(wakes), able].min() >= FILLED_MAX:
                 full.add(kind)
-            limits.count(line)
-            yield self._wanted(entry, line, able)
+            limits.count(job_class)
+            yield self._wanted(entry, job_class, able)
             taken += 1
             if taken == JOBS_MAX:
                 return
 
-    def _wanted(self, entry: Entry, line: Line, able: Bools) -> Wanted:
-        expected_s = length_s(self.state.lines, self.scheduling, entry[-1], hard=False)
-        longest_s = length_s(self.state.lines, self.scheduling, entry[-1], hard=True)
-        left = left_to_others(self.state, entry[-2], line, longest_s, self.now)
-        return Wanted(entry[-2], line, expected_s, able if left is None else able & ~left)
+    def _wanted(self, entry: Entry, job_class: JobClass, able: Bools) -> Wanted:
+        expected_s = length_s(self.state.queue, self.scheduling, entry[-1], hard=False)
+        longest_s = length_s(self.state.queue, self.scheduling, entry[-1], hard=True)
+        left = left_to_others(self.state, entry[-2], job_class, longest_s, self.now)
+        return Wanted(entry[-2], job_class, expected_s, able if left is None else able & ~left)
 
-    def _fill(self, filled: Floats, able: Bools, line: Line) -> None:
+    def _fill(self, filled: Floats, able: Bools, job_class: JobClass) -> None:
         """Add a job to those of its nodes that are filled least; in a pool, to all."""
         if self.pooled:
-            filled += line.need[CPUS] / max(int(self.rack.total[CPUS].sum()), 1)
+            filled += job_class.need[CPUS] / max(int(self.rack.total[CPUS].sum()), 1)
             return
         rows = np.flatnonzero(able)
-        chosen = rows[np.argsort(filled[rows], kind="stable")[: line.gang]]
-        need = np.array(line.need[:SLOTS])[:, None]
+        chosen = rows[np.argsort(filled[rows], kind="stable")[: job_class.gang]]
+        need = np.array(job_class.need[:SLOTS])[:, None]
         filled[chosen] += (need / np.maximum(self.rack.total[:SLOTS, chosen], 1)).max(axis=0)
 
-    def _could_hold(self, line: Line) -> Bools:
+    def _could_hold(self, job_class: JobClass) -> Bools:
         """Kept for all jobs of its kind. In a pool any nodes do."""
-        kind = (line.admission, line.kind, line.need)
+        kind = (job_class.admission, job_class.kind, job_class.need)
         able = self._able.get(kind)
         if able is None:
             everywhere = np.ones(len(self.rack.nodes), dtype=np.bool_)
-            able = self._able[kind] = everywhere if self.pooled else could_hold(self.rack, line)
+            able = self._able[kind] = everywhere if self.pooled else could_hold(self.rack, job_class)
         return able
 
     def opens_s(self) -> Floats:
@@ -131,7 +131,7 @@ class View:
 
     def releases(self) -> tuple[Ints, Ints, Floats]:
         """What is held: (row, need, expected end) of each hold."""
-        holds = self.rack.holds
+        holds = self.rack.allocations
         places = np.flatnonzero(holds.row >= 0)
         ends = holds.ends(
             places,

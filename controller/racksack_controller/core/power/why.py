@@ -6,8 +6,8 @@ from datetime import datetime
 
 from racksack_controller.core.power.off import keeps_on, off_at_s
 from racksack_controller.core.power.policy import PowerPolicy, is_quiet, next_quiet_s
-from racksack_controller.core.power.reachability import blocked_by, is_dark, left_alone, lit_behind, shut
-from racksack_controller.core.power.records import WISHES, NodePower, Phase, Wish, boot_s
+from racksack_controller.core.power.reachability import backing_off, blocked_by, closed_jumps, is_off, on_behind
+from racksack_controller.core.power.records import REQUESTS, Phase, PowerRecord, boot_s
 from racksack_controller.core.rack.rack import Bools
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.units import format_duration
@@ -32,8 +32,8 @@ def why_power(state: State, node: Node, now: float) -> str | None:
     if power.phase is Phase.OFF:
         return f"off for {format_duration(now - power.since_s)}: {power.why or 'nothing needs it'}{_held(power, now)}"
     if power.phase is Phase.UNKNOWN and not node.connected:
-        dark = [way.node for way in shut(state, node.name) if is_dark(state, way)]
-        reason = f"{dark[0]}, through which it is reached, is off" if dark else node.connection_reason
+        off = [way.node for way in closed_jumps(state, node.name) if is_off(state, way)]
+        reason = f"{off[0]}, through which it is reached, is off" if off else node.connection_reason
         return f"it is not known whether it is on: {reason}{_held(power, now)}"
     return None
 
@@ -43,10 +43,10 @@ def why_idle(state: State, node: Node, now: float) -> str:
     power = state.power.get(node.name)
     if power is None or power.phase is not Phase.ON:
         return ""
-    others = lit_behind(state, node.name)
-    if power.wish in (Wish.OFF, Wish.CYCLE):
+    others = on_behind(state, node.name)
+    if power.request.goes_off:
         first = f"{others[0]} is off, which is reached through it" if others else "its work is done"
-        return f"; to be switched off when {first}, {power.wish_by} wants it {WISHES[power.wish]}"
+        return f"; to be switched off when {first}, {power.request_by} wants it {REQUESTS[power.request]}"
     if power.idle_since_s is None:
         return f"; it stays on: {others[0]} is on and is reached through it" if others else ""
     idle = f"; idle for {format_duration(now - power.idle_since_s)}"
@@ -66,18 +66,20 @@ def why_waits(state: State, job: Job, able: Bools, now: float) -> str:
     booting = [power for power in records if power.phase is Phase.BOOTING]
     if booting:
         return "; ".join(f"{power.node} {_booting(state, power, now)}" for power in booting[:NAMED_MAX])
-    dark = [power for power in records if is_dark(state, power)]
-    if not dark:
+    off = [power for power in records if is_off(state, power)]
+    if not off:
         going = [power.node for power in records if power.phase is Phase.STOPPING]
         return f"{', '.join(going[:NAMED_MAX])} is just being switched off" if going else ""
     if job.spec.no_wake:
         return "no_wake: waits until a node is on anyway"
-    free = [power for power in dark if why_not_woken(state, power, now) is None]
+    free = [power for power in off if why_not_woken(state, power, now) is None]
     if not free:
-        return "; ".join(f"{power.node} {why_not_woken(state, power, now)}" for power in dark[:NAMED_MAX])
-    opening = [(power, way) for power in free for way in shut(state, power.node) if way.phase is Phase.BOOTING]
-    if opening:
-        power, way = opening[0]
+        return "; ".join(f"{power.node} {why_not_woken(state, power, now)}" for power in off[:NAMED_MAX])
+    way_boots = [
+        (power, way) for power in free for way in closed_jumps(state, power.node) if way.phase is Phase.BOOTING
+    ]
+    if way_boots:
+        power, way = way_boots[0]
         return f"{power.node} is switched on when {way.node} is, through which it is reached; {way.node} " + _booting(
             state, way, now
         )
@@ -91,7 +93,7 @@ def why_waits(state: State, job: Job, able: Bools, now: float) -> str:
     return f"{names} is about to be switched on"
 
 
-def _booting(state: State, power: NodePower, now: float) -> str:
+def _booting(state: State, power: PowerRecord, now: float) -> str:
     traits = state.power_traits.get(power.node)
     since_s = now - (power.boot_began_s if power.boot_began_s is not None else power.since_s)
     about = f" of about {_clock(boot_s(power, traits))}" if traits is not None else ""
@@ -105,15 +107,15 @@ def _clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02}"
 
 
-def _held(power: NodePower, now: float) -> str:
+def _held(power: PowerRecord, now: float) -> str:
     if not power.held(now) or power.hold is None:
         return ""
     left = "" if power.hold.until_s is None else f" for {format_duration(power.hold.until_s - now)}"
     return f"; held{left} by {power.hold.by}" + (f": {power.hold.reason}" if power.hold.reason else "")
 
 
-def why_not_woken(state: State, power: NodePower, now: float) -> str | None:
-    """Why a dark node may not be switched on by the queue, as what follows its name; None when it may."""
+def why_not_woken(state: State, power: PowerRecord, now: float) -> str | None:
+    """Why a node that is off may not be switched on by the queue, as what follows its name; None when it may."""
     traits = state.power_traits.get(power.node)
     node = state.nodes[power.node]
     if traits is None or not traits.can_switch_on:
@@ -122,7 +124,7 @@ def why_not_woken(state: State, power: NodePower, now: float) -> str | None:
         return f"is off and{_held(power, now)[1:]}"
     if node.drain is not None:
         return f"is off and drained: {node.drain.reason}"
-    if left_alone(power, now):
+    if backing_off(power, now):
         return f"is set aside for {format_duration(power.retry_at_s - now)}: {power.problem or power.why}"
     way = blocked_by(state, power.node, now)
     if way is not None:

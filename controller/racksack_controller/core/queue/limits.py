@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.queue.waiting import Line
+from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.state import State
 
 Subject = tuple[str | None, int | None, str | None]
@@ -22,30 +22,30 @@ class Limits:
         self._owners: Counter[str] = Counter()
         self._members: Counter[tuple[str, str]] = Counter()
 
-    def reached(self, line: Line) -> bool:
-        """Whether no further job of this line may start, whatever room there is."""
-        if line.array is not None:
-            running = self._state.running_of_array.get(line.array, 0) + self._arrays[line.array]
-            if running >= line.array_limit:
+    def reached(self, job_class: JobClass) -> bool:
+        """Whether no further job of this class may start, whatever room there is."""
+        if job_class.array is not None:
+            running = self._state.running_of_array.get(job_class.array, 0) + self._arrays[job_class.array]
+            if running >= job_class.array_limit:
                 return True
-        partition = line.admission.partition
+        partition = job_class.admission.partition
         if partition in self._per_partition:
-            running = self._state.running_in_partition.get((partition, line.owner), 0)
-            if running + self._members[partition, line.owner] >= self._per_partition[partition]:
+            running = self._state.running_in_partition.get((partition, job_class.owner), 0)
+            if running + self._members[partition, job_class.owner] >= self._per_partition[partition]:
                 return True
         if self._per_owner is None:
             return False
-        return self._state.running_of_owner.get(line.owner, 0) + self._owners[line.owner] >= self._per_owner
+        return self._state.running_of_owner.get(job_class.owner, 0) + self._owners[job_class.owner] >= self._per_owner
 
-    def subject(self, line: Line) -> Subject:
-        """All that `reached` looks at: lines of one subject are at their limit together."""
-        partition = line.admission.partition if line.admission.partition in self._per_partition else None
-        owner = None if self._per_owner is None and partition is None else line.owner
-        return owner, line.array, partition
+    def subject(self, job_class: JobClass) -> Subject:
+        """All that `reached` looks at: classes of one subject are at their limit together."""
+        partition = job_class.admission.partition if job_class.admission.partition in self._per_partition else None
+        owner = None if self._per_owner is None and partition is None else job_class.owner
+        return owner, job_class.array, partition
 
-    def count(self, line: Line) -> None:
-        """A job of this line was placed."""
-        self._owners[line.owner] += 1
-        self._members[line.admission.partition, line.owner] += 1
-        if line.array is not None:
-            self._arrays[line.array] += 1
+    def count(self, job_class: JobClass) -> None:
+        """A job of this class was placed."""
+        self._owners[job_class.owner] += 1
+        self._members[job_class.admission.partition, job_class.owner] += 1
+        if job_class.array is not None:
+            self._arrays[job_class.array] += 1

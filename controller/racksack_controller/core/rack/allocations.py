@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class Hold(NamedTuple):
+class NodeAllocation(NamedTuple):
     """One attempt's share of one node."""
 
     row: int
@@ -39,21 +39,21 @@ class Times(NamedTuple):
     predicted_s: float
 
 
-class Holds:
-    """All holds of the rack."""
+class Allocations:
+    """All allocations of the rack."""
 
     def __init__(self) -> None:
         self.row: Ints = np.full(64, -1, dtype=np.int64)  # -1: an unused place
         self.need: Ints = np.zeros((DIMENSIONS, 64), dtype=np.int64)
         self.times: Floats = np.zeros((3, 64), dtype=np.float64)
         self.of: dict[str, tuple[int, ...]] = {}
-        self.parts: dict[int, Hold] = {}
+        self.parts: dict[int, NodeAllocation] = {}
         self._on_row: dict[int, dict[int, None]] = {}
         self._version: Ints = np.zeros(64, dtype=np.int64)  # of each row: grows with every change
         self._unused = list(range(63, -1, -1))
 
-    def add(self, key: str, parts: Sequence[Hold], times: Times) -> tuple[int, ...]:
-        """An attempt begins to hold something; the places of its holds."""
+    def add(self, key: str, parts: Sequence[NodeAllocation], times: Times) -> tuple[int, ...]:
+        """An attempt begins to hold something; the places of its allocations."""
         self.of[key] = tuple(self._place(part, times) for part in parts)
         return self.of[key]
 
@@ -63,7 +63,7 @@ class Holds:
             self.times[:, place] = times
             self._version[self.row[place]] += 1
 
-    def remove(self, key: str) -> list[tuple[int, Hold]]:
+    def remove(self, key: str) -> list[tuple[int, NodeAllocation]]:
         """An attempt holds nothing any more; what it held, with the places."""
         places = self.of.pop(key)
         for place in places:
@@ -79,13 +79,13 @@ class Holds:
         return np.array(list(self._on_row.get(row, ())), dtype=np.int64)
 
     def versions(self, rows: int) -> Ints:
-        """A number for each of the first `rows` rows that grows whenever anything about its holds changes."""
+        """A number for each of the first `rows` rows that grows whenever anything about its allocations changes."""
         while len(self._version) < rows:
             self._version = np.concatenate([self._version, np.zeros_like(self._version)])
         return self._version[:rows]
 
     def ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> Floats:
-        """When these holds are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""
+        """When these are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""
         ends, _ = self.raw_ends(places, now, default_limit_s=default_limit_s, predict=predict)
         soonest: Floats = np.maximum(ends, now + OVERDUE_S)
         return soonest
@@ -99,7 +99,7 @@ class Holds:
         ends = np.where(predicted < 0, latest, np.minimum(latest, _corrected(begin + predicted, now)))
         return ends, np.where(ends < latest, ends, np.inf)
 
-    def _place(self, part: Hold, times: Times) -> int:
+    def _place(self, part: NodeAllocation, times: Times) -> int:
         if not self._unused:
             self._grow()
         place = self._unused.pop()

@@ -40,11 +40,13 @@ class Devices:
         self.vram: Ints = np.zeros(0, dtype=np.int64)
         self.free: Ints = np.zeros(0, dtype=np.int64)
         self.gpus: list[Gpu] = []
-        self.shares: Ints = np.zeros((3, 64), dtype=np.int64)  # what is held: device, place of the hold, thousandths
+        self.shares: Ints = np.zeros(
+            (3, 64), dtype=np.int64
+        )  # what is held: device, place of the allocation, thousandths
         self.columns: Ints = np.zeros((0, 0), dtype=np.int64)  # (nodes, devices): where they stand; -1 is none
         self._index: dict[tuple[int, str], int] = {}
         self._matching: dict[tuple[str | None, int], Bools] = {}
-        self._share: dict[tuple[int, int], int] = {}  # of (device, place of the hold): its column of `shares`
+        self._share: dict[tuple[int, int], int] = {}  # of (device, place of the allocation): its column of `shares`
         self._unused: list[int] = []
 
     def rebuild(self, per_node: Sequence[tuple[Gpu, ...]]) -> None:
@@ -69,7 +71,7 @@ class Devices:
         return np.where(usable, free[columns], 0)
 
     def take(self, row: int, uuids: Sequence[str], milli: int, place: int) -> None:
-        """Hold a part of devices for the hold at `place`; a device that the node no longer has is passed over."""
+        """Hold a part of devices for the allocation at `place`; a device that the node no longer has is passed over."""
         for index in self.find(row, uuids):
             self.free[index] -= milli
             if not self._unused:
@@ -79,7 +81,7 @@ class Devices:
             self.shares[:, column] = index, place, milli
 
     def give_back(self, row: int, uuids: Sequence[str], milli: int, place: int) -> None:
-        """End the hold at `place`."""
+        """End the allocation at `place`."""
         for index in self.find(row, uuids):
             self.free[index] += milli
             column = self._share.pop((index, place))

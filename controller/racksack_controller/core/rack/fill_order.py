@@ -17,7 +17,7 @@ from racksack_controller.core.rack.rack import Floats, Ints, Rack
 COMPARED = 3  # CPUs, memory and GPUs make a node large; disk and slots only have to suffice
 
 
-class Opening:
+class FillOrder:
     """The order in one pass. Times are Unix seconds."""
 
     def __init__(self, rack: Rack, now: float, policy: Policy) -> None:
@@ -26,10 +26,10 @@ class Opening:
         self._size: Floats = np.round((rack.total[:COMPARED] / largest[:, None]).sum(axis=0), 3)
         self._busy_until: Floats = np.full(len(rack.nodes), now)
         if rack.switched and not rack.is_uniform:
-            places = np.flatnonzero(rack.holds.row >= 0)
+            places = np.flatnonzero(rack.allocations.row >= 0)
             limit_s = policy.default_time_limit_s
-            ends = rack.holds.ends(places, now, default_limit_s=limit_s, predict=policy.predict)
-            np.maximum.at(self._busy_until, rack.holds.row[places], ends)
+            ends = rack.allocations.ends(places, now, default_limit_s=limit_s, predict=policy.predict)
+            np.maximum.at(self._busy_until, rack.allocations.row[places], ends)
 
     def ranks(self, rows: Ints, ends_s: float) -> Ints:
         """The rank of each of `rows` for a job that is expected to end then."""

@@ -44,7 +44,7 @@ class Profile:
     def refresh(self, rack: Rack, now: float) -> None:
         """Bring everything up to `now`."""
         nodes = len(rack.nodes)
-        version = rack.holds.versions(nodes)
+        version = rack.allocations.versions(nodes)
         if len(self._version) != nodes or now < self._now:
             self._rebuild(rack, now)
         else:
@@ -94,17 +94,17 @@ class Profile:
 
     def _rebuild(self, rack: Rack, now: float) -> None:
         self._asked = ()
-        holds, nodes = rack.holds, len(rack.nodes)
-        places = np.flatnonzero(holds.row >= 0)
-        ends, until = holds.raw_ends(places, now, default_limit_s=self.default_limit_s, predict=self.predict)
-        order = np.lexsort((ends, holds.row[places]))
+        allocations, nodes = rack.allocations, len(rack.nodes)
+        places = np.flatnonzero(allocations.row >= 0)
+        ends, until = allocations.raw_ends(places, now, default_limit_s=self.default_limit_s, predict=self.predict)
+        order = np.lexsort((ends, allocations.row[places]))
         places, ends, until = places[order], ends[order], until[order]
-        row = holds.row[places]
+        row = allocations.row[places]
         self._count = np.bincount(row, minlength=nodes)
         capacity = self._count + self._count // 8 + 4
         self._start = np.cumsum(capacity) - capacity
-        first = np.cumsum(self._count) - self._count  # where each node's holds begin in `places`
-        total = np.cumsum(holds.need[:, places], axis=1)
+        first = np.cumsum(self._count) - self._count  # where each node's allocations begin in `places`
+        total = np.cumsum(allocations.need[:, places], axis=1)
         before = np.concatenate([np.zeros((DIMENSIONS, 1), dtype=np.int64), total], axis=1)[:, first]
         target = self._start[row] + np.arange(len(places)) - first[row]
         size = int(capacity.sum())
@@ -116,19 +116,19 @@ class Profile:
 
     def _refill(self, rack: Rack, row: int, now: float) -> bool:
         """Work out one node; False when it has outgrown its places."""
-        holds = rack.holds
-        places = holds.places_on(row)
+        allocations = rack.allocations
+        places = allocations.places_on(row)
         start = int(self._start[row])
         end = int(self._start[row + 1]) if row + 1 < len(self._start) else len(self.ends)
         if len(places) > end - start:
             return False
-        ends, until = holds.raw_ends(places, now, default_limit_s=self.default_limit_s, predict=self.predict)
+        ends, until = allocations.raw_ends(places, now, default_limit_s=self.default_limit_s, predict=self.predict)
         order = np.argsort(ends, kind="stable")
         used = start + len(places)
         self.ends[start:used] = ends[order]
         self.ends[used:end] = np.inf
         free = rack.total[:, row] - rack.held[:, row]
-        self.free[:, start:used] = free[:, None] + np.cumsum(holds.need[:, places[order]], axis=1)
+        self.free[:, start:used] = free[:, None] + np.cumsum(allocations.need[:, places[order]], axis=1)
         self.free[:, used:end] = -1
         self._refilled.add(row)
         self._count[row] = len(places)

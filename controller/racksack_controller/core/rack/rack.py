@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from racksack_controller.core.rack.allocations import Hold, Holds, Times
+from racksack_controller.core.rack.allocations import Allocations, NodeAllocation, Times
 from racksack_controller.core.rack.amounts import DIMENSIONS, SLOTS, capacity, demand_of
 from racksack_controller.core.rack.devices import Devices
 from racksack_controller.core.rack.profile import Profile
@@ -46,7 +46,7 @@ class Rack:
         self.switched = False  # whether any node is switched
         self.opens_s: Floats = np.zeros(0)  # when a node that is not powered is expected to be; infinity: unknown
         self.cool_until: Floats = np.zeros(0)
-        self.holds = Holds()
+        self.allocations = Allocations()
         self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
         self.is_uniform = True  # whether all nodes have the same to give
         self.epoch = 0  # grows when other nodes or devices come into question for a job
@@ -60,7 +60,7 @@ class Rack:
         """All devices; listed anew when an inventory has changed."""
         if self._devices_changed:
             self._devices.rebuild([node.gpus for node in self.nodes])
-            for place, part in self.holds.parts.items():
+            for place, part in self.allocations.parts.items():
                 self._devices.take(part.row, part.uuids, part.milli, place)
             self._devices_changed = False
         return self._devices
@@ -96,15 +96,17 @@ class Rack:
 
     def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
         """An attempt begins to hold allocations on nodes."""
-        holds = [Hold(self.row[node], demand_of(held), held.gpus, held.gpu_milli) for node, held in parts]
-        for place, part in zip(self.holds.add(key, holds, times), holds, strict=True):
+        allocations = [
+            NodeAllocation(self.row[node], demand_of(held), held.gpus, held.gpu_milli) for node, held in parts
+        ]
+        for place, part in zip(self.allocations.add(key, allocations, times), allocations, strict=True):
             self.held[:, part.row] += part.need
             if part.uuids and not self._devices_changed:
                 self._devices.take(part.row, part.uuids, part.milli, place)
 
     def give_back(self, key: str) -> None:
         """An attempt holds nothing any more."""
-        for place, part in self.holds.remove(key):
+        for place, part in self.allocations.remove(key):
             self.held[:, part.row] -= part.need
             if part.uuids and not self._devices_changed:
                 self._devices.give_back(part.row, part.uuids, part.milli, place)

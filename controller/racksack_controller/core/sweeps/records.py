@@ -50,7 +50,7 @@ class InRam(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int = msgspec.field(default=0, name="bytes")
 
 
-class Rest(msgspec.Struct, frozen=True):
+class NodeBackoff(msgspec.Struct, frozen=True):
     """A node gets no runner for a while, because one could not be prepared there."""
 
     reason: str
@@ -79,7 +79,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ended_at_s: float | None = None
     main_failed: int = 0  # of the main run, once the control run goes on
     in_ram: dict[str, InRam] = {}  # by node, as its latest runner told
-    rests: dict[str, Rest] = {}  # by node, also those that are over, until a runner works there
+    backoffs: dict[str, NodeBackoff] = {}  # by node, also those that are over, until a runner works there
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

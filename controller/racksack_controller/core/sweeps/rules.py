@@ -94,7 +94,7 @@ def yields(state: State, draft: Job, runners: Sequence[Attempt], now: float) -> 
     """The runners that take no more chunks, so that waiting jobs of higher priority can start: one for each."""
     waiting = [
         job
-        for job in (state.jobs[number] for number in state.waiting)
+        for job in (state.jobs[job_id] for job_id in state.queued_ids)
         if job.spec.priority > draft.spec.priority and not job.waits_for and job.not_before_s <= now
     ]
     chosen: list[str] = []

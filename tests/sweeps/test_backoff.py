@@ -9,7 +9,7 @@ import pytest
 
 from racksack.sweep_client.text import sweep_story
 from racksack_controller.core.records import Attempt
-from racksack_controller.core.sweeps import rests
+from racksack_controller.core.sweeps import backoff
 from racksack_controller.web.sweep_views import sentence
 from racksack_jobspecs.sweep.states import SweepState
 from tests.sweeps.rig import Rig, over, running
@@ -18,8 +18,8 @@ from tests.sweeps.test_running import SLOW
 
 
 @pytest.fixture(autouse=True)
-def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rests, "FIRST_S", 0.5)
+def short_backoffs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_S", 0.5)
 
 
 def block(rig: Rig, node: str) -> str:
@@ -30,7 +30,7 @@ def block(rig: Rig, node: str) -> str:
 
 def failures(rig: Rig, number: int) -> dict[str, int]:
     """By node, how often in a row a runner could not be prepared there."""
-    return {name: rest.failures for name, rest in rig.app.sweeps.active[number].progress.rests.items()}
+    return {name: one.failures for name, one in rig.app.sweeps.active[number].progress.backoffs.items()}
 
 
 async def test_it_goes_on_elsewhere_and_comes_back(root: Path) -> None:
@@ -84,7 +84,7 @@ async def test_what_the_project_lacks_is_not_looked_for_on_every_node(root: Path
         await rig.app.sweeps.cancel(other, "the test is over")
 
 
-async def test_rests_are_known_after_a_restart(root: Path) -> None:
+async def test_backoffs_are_known_after_a_restart(root: Path) -> None:
     async with running(root, a=2, b=2) as rig:
         other = await rig.submit(SLOW, over(100_000), nodes=("a",))
         await rig.reached(other, 1)
@@ -95,7 +95,7 @@ async def test_rests_are_known_after_a_restart(root: Path) -> None:
             await rig.stop()
             await rig.start()
             assert failures(rig, number)["b"] >= 2
-            assert rig.app.sweeps.active[number].progress.rests["b"].reason == why
+            assert rig.app.sweeps.active[number].progress.backoffs["b"].reason == why
         finally:
             memory(rig, "b").unlink()
         assert (await rig.ended(number)).done == 100

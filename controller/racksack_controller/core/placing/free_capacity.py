@@ -1,31 +1,31 @@
-"""The working copy of the rack that a pass fills: which lines have room, on which nodes, and what is taken."""
+"""The working copy of the rack that a pass fills: which classes have room, on which nodes, and what is taken."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from racksack_controller.core.policy import DEFAULT, Policy, Rule
-from racksack_controller.core.queue.waiting import Line, Waiting
+from racksack_controller.core.queue.job_queue import JobClass, JobQueue
 from racksack_controller.core.rack.amounts import GPUS, MILLI, SLOTS
-from racksack_controller.core.rack.fill_order import COMPARED, Opening
+from racksack_controller.core.rack.fill_order import COMPARED, FillOrder
 from racksack_controller.core.rack.fragmentation import Usual, growth
 from racksack_controller.core.rack.node_rules import COSTS
 from racksack_controller.core.rack.rack import Bools, Floats, Ints, Rack
 
 NODES_AT_ONCE = 64
-LINES_AT_ONCE = 256
+CLASSES_AT_ONCE = 256
 AVOIDED = 1e6
 RANKED = 10.0  # more than any cost
 TIE = 1e-3
 SHORTLIST = 16  # nodes on which the growth of fragmentation is worked out
 
 
-class Room:
+class FreeCapacity:
     """What is free on each node while a pass goes on."""
 
     def __init__(self, rack: Rack, now: float, usual: list[Usual], policy: Policy = DEFAULT) -> None:
         self.rack = rack
-        self.opening = Opening(rack, now, policy)
+        self.fill_order = FillOrder(rack, now, policy)
         self.free = rack.free(now)
         self.devices = rack.devices
         self.device_free = self.devices.free.copy()
@@ -33,37 +33,37 @@ class Room:
         self._column: dict[int, int] = {}  # of a node that was just found best: the device to share
         self._has_devices = self.rack.total[GPUS] > 0
 
-    def lines_with_room(
-        self, waiting: Waiting, lines: Ints, free: Ints, rows: Ints | None = None, *, ranks: bool = True
+    def classes_with_room(
+        self, queue: JobQueue, classes: Ints, free: Ints, rows: Ints | None = None, *, ranks: bool = True
     ) -> Bools:
-        """For each of `lines` whether there is room in `free`: for all ranks of a gang, or for one of them.
+        """For each of `classes` whether there is room in `free`: for all ranks of a gang, or for one of them.
 
         `rows`: on these nodes alone.
         """
         rows = np.arange(free.shape[1]) if rows is None else rows
-        return self._lines_with_room(waiting, lines, free, self.device_free, rows, ranks=ranks)
+        return self._classes_with_room(queue, classes, free, self.device_free, rows, ranks=ranks)
 
-    def lines_with_hope(self, waiting: Waiting, lines: Ints, total: Ints) -> Bools:
+    def classes_attainable(self, queue: JobQueue, classes: Ints, total: Ints) -> Bools:
         """Whether there would be room if nothing ran; `total` is what the nodes have."""
         nobody = np.full_like(self.device_free, MILLI)
-        return self._lines_with_room(waiting, lines, total, nobody, np.arange(total.shape[1]), ranks=True)
+        return self._classes_with_room(queue, classes, total, nobody, np.arange(total.shape[1]), ranks=True)
 
-    def _lines_with_room(
-        self, waiting: Waiting, lines: Ints, free: Ints, devices: Ints, rows: Ints, *, ranks: bool
+    def _classes_with_room(
+        self, queue: JobQueue, classes: Ints, free: Ints, devices: Ints, rows: Ints, *, ranks: bool
     ) -> Bools:
-        found = np.zeros(len(lines), dtype=np.bool_)
-        if not len(lines):
+        found = np.zeros(len(classes), dtype=np.bool_)
+        if not len(classes):
             return found
         open_rows = rows[free[SLOTS, rows] >= 1]
         if not len(open_rows):
             return found
-        need = waiting.need.take(lines, axis=1)
+        need = queue.need.take(classes, axis=1)
         most = free[:, open_rows].max(axis=1)
-        hopeful = np.flatnonzero(np.all(need <= most[:, None], axis=0))
-        groups = waiting.group[lines[hopeful]]
+        attainable = np.flatnonzero(np.all(need <= most[:, None], axis=0))
+        groups = queue.group[classes[attainable]]
         for group in np.flatnonzero(np.bincount(groups)):
-            members = hopeful[groups == group]
-            admission, kind = waiting.groups[group]
+            members = attainable[groups == group]
+            admission, kind = queue.groups[group]
             admitted = open_rows[self.rack.admitted(admission)[open_rows]]
             columns = free[:, admitted]
             wants = need[:, members]
@@ -71,25 +71,25 @@ class Room:
                 usable = self.devices.usable(devices, kind, free.shape[1])[admitted]
                 columns[GPUS] = np.minimum(usable, columns[GPUS] // kind.milli)
                 wants[GPUS] = kind.devices
-            gang = waiting.gang[lines[members]]
+            gang = queue.gang[classes[members]]
             if ranks and np.any(gang > 1):
                 found[members] = _columns_that_hold(columns, wants) >= gang
             else:
                 found[members] = _some_column_holds(columns, wants)
         return found
 
-    def fits(self, line: Line) -> Bools:
-        """The nodes that could take one rank of a line's job now."""
+    def fits(self, job_class: JobClass) -> Bools:
+        """The nodes that could take one rank of a class's job now."""
         free = self.free
-        fits: Bools = (free[SLOTS] >= 1) & self.rack.admitted(line.admission)
-        for dimension, wants in enumerate(line.need[:SLOTS]):
+        fits: Bools = (free[SLOTS] >= 1) & self.rack.admitted(job_class.admission)
+        for dimension, wants in enumerate(job_class.need[:SLOTS]):
             if wants:
                 fits &= free[dimension] >= wants
-        if line.kind is not None:
-            fits &= self.devices.usable(self.device_free, line.kind, free.shape[1]) >= line.kind.devices
+        if job_class.kind is not None:
+            fits &= self.devices.usable(self.device_free, job_class.kind, free.shape[1]) >= job_class.kind.devices
         return fits
 
-    def best(self, line: Line, rows: Ints, count: int, rule: Rule, ends_s: float) -> list[int]:
+    def best(self, job_class: JobClass, rows: Ints, count: int, rule: Rule, ends_s: float) -> list[int]:
         """The `count` nodes of `rows` on which the job costs least; those where it has failed before come last.
 
         `ends_s`: when it is expected to end (Unix seconds).
@@ -97,56 +97,56 @@ class Room:
         self._column = {}
         if len(rows) == 1:
             return [int(rows[0])]
-        rows = self._without_devices_if_possible(line, rows, count)
-        need = np.array(line.need, dtype=np.int64)
+        rows = self._without_devices_if_possible(job_class, rows, count)
+        need = np.array(job_class.need, dtype=np.int64)
         inverse = self.rack.inverse[:COMPARED, rows]
         costs = COSTS[rule](self.free[:COMPARED, rows] * inverse, need[:COMPARED, None] * inverse)
-        if rule is Rule.FRAGMENTATION and shares_device(line) and self.usual:
+        if rule is Rule.FRAGMENTATION and shares_device(job_class) and self.usual:
             shortlist = np.argsort(costs, kind="stable")[: max(SHORTLIST, count)]
             rows, costs = rows[shortlist], costs[shortlist]
-            added, columns = self._growth(line, need, rows)
+            added, columns = self._growth(job_class, need, rows)
             self._column = dict(zip(rows.tolist(), columns.tolist(), strict=True))
             costs = added + TIE * costs
         if self.rack.switched and rule is not Rule.FIRST_FIT:
-            costs = costs + RANKED * self.opening.ranks(rows, ends_s)
-        if line.avoid:
-            avoided = [self.rack.row[name] for name in line.avoid if name in self.rack.row]
+            costs = costs + RANKED * self.fill_order.ranks(rows, ends_s)
+        if job_class.avoid:
+            avoided = [self.rack.row[name] for name in job_class.avoid if name in self.rack.row]
             costs = costs + AVOIDED * np.isin(rows, avoided)
         if count == 1:
             return [int(rows[costs.argmin()])]
         return [int(row) for row in rows[np.argsort(costs, kind="stable")[:count]]]
 
-    def take(self, row: int, line: Line, rule: Rule) -> tuple[str, ...]:
+    def take(self, row: int, job_class: JobClass, rule: Rule) -> tuple[str, ...]:
         """Take what one rank needs of a node; the uuids of its devices."""
         chosen: list[int] = []
-        need = np.array(line.need, dtype=np.int64)
-        if line.kind is not None:
-            chosen = self.devices.choose(self.device_free, row, line.kind)
-            if rule is Rule.FRAGMENTATION and shares_device(line) and self.usual:
+        need = np.array(job_class.need, dtype=np.int64)
+        if job_class.kind is not None:
+            chosen = self.devices.choose(self.device_free, row, job_class.kind)
+            if rule is Rule.FRAGMENTATION and shares_device(job_class) and self.usual:
                 if row not in self._column:
-                    self._column[row] = int(self._growth(line, need, np.array([row]))[1][0])
+                    self._column[row] = int(self._growth(job_class, need, np.array([row]))[1][0])
                 chosen = [int(self.devices.columns[row, self._column.pop(row)])]
-            self.device_free[chosen] -= line.kind.milli
+            self.device_free[chosen] -= job_class.kind.milli
         self.free[:, row] -= need
         return tuple(self.devices.gpus[index].uuid for index in chosen)
 
-    def _without_devices_if_possible(self, line: Line, rows: Ints, count: int) -> Ints:
+    def _without_devices_if_possible(self, job_class: JobClass, rows: Ints, count: int) -> Ints:
         """A job that needs no device leaves the nodes that have some to others."""
-        if line.kind is not None or not len(self.devices.gpus):
+        if job_class.kind is not None or not len(self.devices.gpus):
             return rows
         plain = rows[~self._has_devices[rows]]
         return plain if len(plain) >= count else rows
 
-    def _growth(self, line: Line, need: Ints, rows: Ints) -> tuple[Floats, Ints]:
-        parts = self.devices.parts(self.device_free, rows, line.kind)
-        added, column = growth(self.free[:, rows], parts, need, line.kind, self.usual)
+    def _growth(self, job_class: JobClass, need: Ints, rows: Ints) -> tuple[Floats, Ints]:
+        parts = self.devices.parts(self.device_free, rows, job_class.kind)
+        added, column = growth(self.free[:, rows], parts, need, job_class.kind, self.usual)
         return added / MILLI, column
 
 
 def _some_column_holds(free: Ints, need: Ints) -> Bools:
     """For each column of `need` whether a column of `free` is at least as large in every dimension.
 
-    Nodes too small for the smallest wish in any dimension are left out; the emptiest nodes come first and lines that
+    Nodes too small for the smallest wish in any dimension are left out; the emptiest nodes come first and classes that
     have found room drop out, so that the whole comparison is seldom made.
     """
     found = np.zeros(need.shape[1], dtype=np.bool_)
@@ -169,8 +169,8 @@ def _some_column_holds(free: Ints, need: Ints) -> Bools:
 def _columns_that_hold(free: Ints, need: Ints) -> Ints:
     """For each column of `need` how many columns of `free` are at least as large in every dimension."""
     counts = np.zeros(need.shape[1], dtype=np.int64)
-    for start in range(0, need.shape[1], LINES_AT_ONCE):
-        some = slice(start, start + LINES_AT_ONCE)
+    for start in range(0, need.shape[1], CLASSES_AT_ONCE):
+        some = slice(start, start + CLASSES_AT_ONCE)
         holds = np.ones((len(counts[some]), free.shape[1]), dtype=np.bool_)
         for wants, has in zip(need[:, some], free, strict=True):
             holds &= wants[:, None] <= has
@@ -178,6 +178,6 @@ def _columns_that_hold(free: Ints, need: Ints) -> Ints:
     return counts
 
 
-def shares_device(line: Line) -> bool:
-    """Whether the jobs of a line leave a part of their device to others."""
-    return line.kind is not None and line.kind.milli < MILLI
+def shares_device(job_class: JobClass) -> bool:
+    """Whether the jobs of a class leave a part of their device to others."""
+    return job_class.kind is not None and job_class.kind.milli < MILLI

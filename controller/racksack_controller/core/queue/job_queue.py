@@ -1,7 +1,7 @@
-"""The queue as lines: the waiting jobs of one owner and priority that ask for the same thing stand in one line.
+"""The queue as job classes: the waiting jobs of one owner and priority that ask for the same thing are one class.
 
-Only the first job of a line can be next, so a pass of the scheduler looks at lines, not at jobs. A line's numbers stand
-in arrays, so that all lines are ordered and compared with the rack at once.
+Only the first job of a class can be next, so a pass of the scheduler looks at classes, not at jobs. The numbers of a
+class stand in arrays, so that all classes are ordered and compared with the rack at once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ USUAL_KINDS = 8
 NEEDS_KEPT = 64
 
 
-class Line(NamedTuple):
-    """What the jobs of one line have in common."""
+class JobClass(NamedTuple):
+    """What the jobs of one class have in common."""
 
     need: Vector
     kind: GpuKind | None
@@ -44,11 +44,11 @@ class Line(NamedTuple):
     history: HistoryKey
 
 
-def line_of(job: Job) -> Line:
-    """The line that a job belongs to."""
+def class_of(job: Job) -> JobClass:
+    """The class that a job belongs to."""
     spec = job.spec
     limited = spec.array.max_running if spec.array is not None else None
-    return Line(
+    return JobClass(
         need=demand(spec.resources),
         kind=gpu_kind(spec.resources),
         admission=Admission(spec.labels, spec.nodes, spec.exclude, spec.partition),
@@ -76,13 +76,13 @@ def age_since_s(job: Job) -> float:
     return min(job.submitted_at_s, latest_start_s - DEADLINE_HORIZON_S)
 
 
-class Waiting:
-    """All queued jobs that wait for nothing but room (in lines) or for a moment (`later`)."""
+class JobQueue:
+    """All queued jobs that wait for nothing but room (in classes) or for a moment (`later`)."""
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.lines: dict[int, Line] = {}  # by index; an index is used again
-        self.jobs: list[list[tuple[float, int]]] = []  # of each line: (age since, id), first in line first
+        self.classes: dict[int, JobClass] = {}  # by index; an index is used again
+        self.jobs: list[list[tuple[float, int]]] = []  # of each class: (age since, id), the next one first
         self.need: Ints = np.zeros((DIMENSIONS, 64), dtype=np.int64)
         self.size: Ints = np.zeros(64, dtype=np.int64)
         self.keys: Floats = np.zeros((3, 64))  # -priority, age and id of the first job
@@ -92,14 +92,12 @@ class Waiting:
         self.owner: Ints = np.zeros(64, dtype=np.int64)
         self.group: Ints = np.zeros(64, dtype=np.int64)  # equal: the same nodes and devices come into question
         self.gang: Ints = np.ones(64, dtype=np.int64)
-        self.serial: Ints = np.zeros(64, dtype=np.int64)  # of each line: a number that no line had before
-        self.queues: dict[
-            tuple[int, str], list[tuple[float, int]]
-        ] = {}  # of each priority and owner: who stands in line
+        self.serial: Ints = np.zeros(64, dtype=np.int64)  # of each class: a number that no class had before
+        self.by_rank: dict[tuple[int, str], list[tuple[float, int]]] = {}  # of each priority and owner: its jobs
         self.owners: dict[str, int] = {}
         self.groups: list[tuple[Admission, GpuKind | None]] = []
         self._group_of: dict[tuple[Admission, GpuKind | None], int] = {}
-        self._index: dict[Line, int] = {}
+        self._index: dict[JobClass, int] = {}
         self._unused: list[int] = []
         self._opened = 0
         self._where: dict[int, tuple[int, tuple[float, int]]] = {}
@@ -117,20 +115,20 @@ class Waiting:
             self._later_jobs[job.id] = job
             heapq.heappush(self._later, (eligible, job.id))
         else:
-            self._stand_in_line(job)
+            self._enqueue(job)
 
-    def remove(self, number: int) -> None:
+    def remove(self, job_id: int) -> None:
         """A job does not wait any more."""
-        self._later_jobs.pop(number, None)
-        where = self._where.pop(number, None)
+        self._later_jobs.pop(job_id, None)
+        where = self._where.pop(job_id, None)
         if where is None:
             return
         index, entry = where
         jobs = self.jobs[index]
         del jobs[bisect_left(jobs, entry)]
-        line = self.lines[index]
-        queue = self.queues[line.priority, line.owner]
-        del queue[bisect_left(queue, entry)]
+        job_class = self.classes[index]
+        members = self.by_rank[job_class.priority, job_class.owner]
+        del members[bisect_left(members, entry)]
         self.size[index] -= 1
         if jobs:
             self.keys[1:, index] = jobs[0]
@@ -138,16 +136,16 @@ class Waiting:
             self._close(index)
 
     def advance(self, now: float) -> None:
-        """Let the jobs whose time has come stand in line."""
+        """Put the jobs whose time has come into their classes."""
         while self._later and self._later[0][0] <= now:
-            eligible, number = heapq.heappop(self._later)
-            job = self._later_jobs.get(number)
+            eligible, job_id = heapq.heappop(self._later)
+            job = self._later_jobs.get(job_id)
             if job is not None and eligible_at_s(job) == eligible:
-                del self._later_jobs[number]
-                self._stand_in_line(job)
+                del self._later_jobs[job_id]
+                self._enqueue(job)
 
     def next_eligible_s(self) -> float | None:
-        """The earliest Unix time at which a job that waits for its time may stand in line, or None."""
+        """The earliest Unix time at which a job that waits for its time may start, or None."""
         while self._later and self._later[0][1] not in self._later_jobs:
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
@@ -163,24 +161,24 @@ class Waiting:
         for place in places:
             if place >= len(self._later):
                 continue
-            eligible, number = self._later[place]
+            eligible, job_id = self._later[place]
             if eligible > until_s:
                 after.append(eligible)
                 continue
             places += (2 * place + 1, 2 * place + 2)
-            job = self._later_jobs.get(number)
+            job = self._later_jobs.get(job_id)
             if job is not None and eligible == eligible_at_s(job) == job.spec.begin_at_s:
-                found.append((eligible, number))
-        return [self._later_jobs[number] for _, number in sorted(set(found))], min(after, default=None)
+                found.append((eligible, job_id))
+        return [self._later_jobs[job_id] for _, job_id in sorted(set(found))], min(after, default=None)
 
     def repredict(self, key: HistoryKey) -> None:
         """The history of a program has changed."""
         if key in self._programs:
             self.program_s[self._programs[key]] = self.history.predict_s(key)
 
-    def predicted_s(self, lines: Ints | int) -> Floats:
-        """The run times that history expects of these lines; -1 where it knows nothing."""
-        expected: Floats = self.program_s[self.program[lines]]
+    def predicted_s(self, classes: Ints | int) -> Floats:
+        """The run times that history expects of these classes; -1 where it knows nothing."""
+        expected: Floats = self.program_s[self.program[classes]]
         return expected
 
     def usual(self) -> list[Usual]:
@@ -189,17 +187,9 @@ class Waiting:
         total = sum(asked[0] for _, asked in common)
         return [Usual(cpus // count, ram // count, kind, count / total) for kind, (count, cpus, ram) in common]
 
-    def open_lines(self) -> Ints:
-        """The indices of the lines in which somebody stands."""
+    def open_classes(self) -> Ints:
+        """The indices of the classes that have jobs."""
         return np.flatnonzero(self.size[: len(self.jobs)])
-
-    def line_of_job(self, number: int) -> tuple[int, int] | None:
-        """The line of a job and its place in it, or None while it does not stand in one."""
-        where = self._where.get(number)
-        if where is None:
-            return None
-        index, entry = where
-        return index, bisect_left(self.jobs[index], entry)
 
     def seen_needs(self) -> Ints:
         """What jobs have asked for of late, (needs, dimensions without slots)."""
@@ -211,23 +201,23 @@ class Waiting:
         if len(self._seen) > NEEDS_KEPT:
             del self._seen[next(iter(self._seen))]
 
-    def _stand_in_line(self, job: Job) -> None:
-        line = line_of(job)
-        self._note_need(line.need[:SLOTS])
-        index = self._index.get(line)
+    def _enqueue(self, job: Job) -> None:
+        job_class = class_of(job)
+        self._note_need(job_class.need[:SLOTS])
+        index = self._index.get(job_class)
         if index is None:
-            index = self._open(line)
-        if line.kind is not None:
-            count, cpus, ram = self._asked.get(line.kind, (0, 0, 0))
-            self._asked[line.kind] = (count + 1, cpus + line.need[CPUS], ram + line.need[RAM])
+            index = self._open(job_class)
+        if job_class.kind is not None:
+            count, cpus, ram = self._asked.get(job_class.kind, (0, 0, 0))
+            self._asked[job_class.kind] = (count + 1, cpus + job_class.need[CPUS], ram + job_class.need[RAM])
         entry = (age_since_s(job), job.id)
         insort(self.jobs[index], entry)
-        insort(self.queues.setdefault((line.priority, line.owner), []), entry)
+        insort(self.by_rank.setdefault((job_class.priority, job_class.owner), []), entry)
         self._where[job.id] = (index, entry)
         self.size[index] += 1
         self.keys[1:, index] = self.jobs[index][0]
 
-    def _open(self, line: Line) -> int:
+    def _open(self, job_class: JobClass) -> int:
         if self._unused:
             index = self._unused.pop()
         else:
@@ -235,28 +225,28 @@ class Waiting:
             self.jobs.append([])
             if index == len(self.size):
                 self._grow()
-        self.lines[index] = line
-        self._index[line] = index
+        self.classes[index] = job_class
+        self._index[job_class] = index
         self._opened += 1
         self.serial[index] = self._opened
-        self.need[:, index] = line.need
-        self.keys[0, index] = -line.priority
-        self.limit_s[index] = line.limit_s
-        self.program[index] = self._program(line.history)
-        self.owner[index] = self.owners.setdefault(line.owner, len(self.owners))
-        self.group[index] = self._group(line)
-        self.gang[index] = line.gang
+        self.need[:, index] = job_class.need
+        self.keys[0, index] = -job_class.priority
+        self.limit_s[index] = job_class.limit_s
+        self.program[index] = self._program(job_class.history)
+        self.owner[index] = self.owners.setdefault(job_class.owner, len(self.owners))
+        self.group[index] = self._group(job_class)
+        self.gang[index] = job_class.gang
         return index
 
     def _close(self, index: int) -> None:
-        line = self.lines.pop(index)
-        del self._index[line]
-        if not self.queues[line.priority, line.owner]:
-            del self.queues[line.priority, line.owner]
+        job_class = self.classes.pop(index)
+        del self._index[job_class]
+        if not self.by_rank[job_class.priority, job_class.owner]:
+            del self.by_rank[job_class.priority, job_class.owner]
         self._unused.append(index)
 
-    def _group(self, line: Line) -> int:
-        key = (line.admission, line.kind)
+    def _group(self, job_class: JobClass) -> int:
+        key = (job_class.admission, job_class.kind)
         group = self._group_of.get(key)
         if group is None:
             group = self._group_of[key] = len(self.groups)

@@ -26,21 +26,21 @@ POLICIES = {
     "greedy": Policy(backfill=Backfill.GREEDY),
     "fair": Policy(fair_share=True),
     "limited": Policy(max_running_per_owner=5),
-    "few at once": Policy(starts_max=2),
+    "few at once": Policy(placements_max=2),
 }
 
 
 def place_both_ways(state: State, now: float, policy: Policy) -> list[ev.Placed]:
     """A pass that uses what is known, held against one from scratch."""
     placed = schedule(state, now, policy)
-    known, guard, state.known = state.known, state.reservation, None
+    known, reservation, state.pass_memory = state.pass_memory, state.reservation, None
     assert placed == schedule(state, now, policy)
-    if guard is None:
+    if reservation is None:
         assert state.reservation is None
     else:
         assert state.reservation is not None
-        assert guard.is_as(state.reservation)
-    state.known = known
+        assert reservation.is_as(state.reservation)
+    state.pass_memory = known
     return placed
 
 
@@ -118,15 +118,15 @@ class History:
         self.bench.state.take_changes()
 
     def cancel(self) -> None:
-        if self.bench.state.waiting:
+        if self.bench.state.queued_ids:
             number = self.rng.choice(
-                [next(iter(self.bench.state.waiting)), self.rng.choice([*self.bench.state.waiting])]
+                [next(iter(self.bench.state.queued_ids)), self.rng.choice([*self.bench.state.queued_ids])]
             )
             self.bench.happen(ev.CancelRequested(number, "enough"))
 
     def hold(self) -> None:
-        if self.bench.state.waiting:
-            self.bench.happen(ev.HoldRequested(self.rng.choice([*self.bench.state.waiting]), "wait"))
+        if self.bench.state.queued_ids:
+            self.bench.happen(ev.HoldRequested(self.rng.choice([*self.bench.state.queued_ids]), "wait"))
         held = [one.id for one in self.bench.state.jobs.values() if one.state == "held"]
         if held and self.rng.random() < 0.5:
             self.bench.happen(ev.ReleaseRequested(self.rng.choice(held)))
