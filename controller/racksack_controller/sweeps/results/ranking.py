@@ -144,7 +144,18 @@ def _valued(connection: sqlite3.Connection, sweep: Sweep, results: Results, text
     expression = expressions.check(text, [*known, *params, *_BUILT_IN])
     found = tables.table_of(results.segments, [name for name in expression.names if name in known])
     columns = _columns(connection, sweep, found, expression.names)
-    return found, _numbers(column_expressions.evaluate(expression, columns), len(found))
+    return found, _evaluated(expression, columns, len(found))
+
+
+def _evaluated(expression: expressions.Expression, columns: dict[str, Any], count: int) -> Any:  # noqa: ANN401
+    """The value for each point, some points at a time."""
+    values = np.empty(count, dtype=np.float64)
+    step = column_expressions.rows_at_once([expression], len(columns))
+    for low in range(0, count, step):
+        some = slice(low, min(low + step, count))
+        part = {name: column[some] for name, column in columns.items()}
+        values[some] = _numbers(column_expressions.evaluate(expression, part), some.stop - low)
+    return values
 
 
 def _columns(connection: sqlite3.Connection, sweep: Sweep, found: Table, names: Iterable[str]) -> dict[str, Any]:
@@ -171,12 +182,12 @@ def param_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, nam
     grid = Grid(spec)
     has = grid.present(points)
     places = zip(spec.axes, grid.indices(points), strict=True)
-    return {axis.name: _taken(axis, place, has[axis.name]) for axis, place in places if axis.name in wanted}
+    return {axis.name: _taken(axis, place, has.get(axis.name)) for axis, place in places if axis.name in wanted}
 
 
 def _taken(axis: Axis, place: Any, has: Any) -> Any:  # noqa: ANN401
     column = column_of(axis)[place]
-    return column if has.all() else np.where(has, column, None if column.dtype == object else np.nan)
+    return column if has is None or has.all() else np.where(has, column, None if column.dtype == object else np.nan)
 
 
 def _drawn_columns(connection: sqlite3.Connection, sweep: Sweep, points: Any, names: list[str]) -> dict[str, Any]:  # noqa: ANN401

@@ -41,7 +41,7 @@ def places(connection: sqlite3.Connection, sweep: Sweep, points: Column) -> tupl
         grid = Grid(spec)
         has = grid.present(points)
         kept = [(axis, at) for axis, at in zip(spec.axes, grid.indices(points), strict=True) if len(axis.values) > 1]
-        columns = [np.where(has[axis.name], _on_axis(axis)[place], np.nan) for axis, place in kept]
+        columns = [np.where(has.get(axis.name, True), _on_axis(axis)[place], np.nan) for axis, place in kept]
         return [_scale(axis) for axis, _ in kept], columns
     drawn = params_of_points(connection, sweep, [int(point) for point in points])
     params = [drawn.get(int(point), {}) for point in points]

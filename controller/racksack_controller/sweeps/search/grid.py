@@ -1,7 +1,8 @@
 """Which numbers of a grid are points: those that `where` and the conditions of parameters leave in.
 
 The numbers stay as they are, so a constraint changes no point's number. The grid is looked at in blocks, a column for
-each parameter, and what comes out is ranges: a grid of ten million takes a second and no memory to speak of.
+each parameter that the conditions name, and what comes out is ranges: a grid of ten million takes a second and little
+memory. A grid that falls into very many ranges is refused, since they are kept for as long as the sweep runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from racksack_controller.sweeps.search import column_expressions
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, SweepSpec, point_numbers
 
-BLOCK = 1 << 18
+BLOCK = column_expressions.ROWS_MAX
+RANGES_MAX = 200_000
 Mask = Any  # a numpy array of bool
 
 
@@ -25,17 +27,35 @@ def is_constrained(spec: SweepSpec) -> bool:
     return bool(spec.where) or any(axis.only_if for axis in spec.axes)
 
 
+def combinations(spec: SweepSpec) -> int:
+    """How many combinations the axes have, whatever the search; may be beyond what 64 bits hold."""
+    return math.prod(len(axis.values) for axis in spec.axes)
+
+
 def allowed(spec: SweepSpec) -> Iterator[tuple[int, int]]:
-    """The points of a sweep as ranges [from, up to but without], in order. Of a search: of the grid it draws from."""
-    total = math.prod(len(axis.values) for axis in spec.axes) if spec.axes else point_numbers(spec)
+    """The points of a sweep as ranges [from, up to but without], in order. Of a search: of the grid it draws from.
+
+    Looks at every combination, so the caller has looked at how many there are. Raises ValueError with a sentence.
+    """
+    total = combinations(spec) if spec.axes else point_numbers(spec)
     if not is_constrained(spec):
         if total:
             yield 0, total
         return
-    grid = Grid(spec)
+    for count, found in enumerate(_true_ranges(Grid(spec), total)):
+        if count >= RANGES_MAX:
+            raise ValueError(
+                f"it cuts the grid into more than {RANGES_MAX} pieces; write fewer combinations, put the parameters "
+                "that it names first, or choose a search"
+            )
+        yield found
+
+
+def _true_ranges(grid: Grid, total: int) -> Iterator[tuple[int, int]]:
+    block = min(BLOCK, grid.rows_at_once)
     start: int | None = None
-    for low in range(0, total, BLOCK):
-        mask = grid.mask(np.arange(low, min(total, low + BLOCK), dtype=np.int64))
+    for low in range(0, total, block):
+        mask = grid.mask(np.arange(low, min(total, low + block), dtype=np.int64))
         edges = np.flatnonzero(np.diff(np.concatenate(([start is not None], mask, [False]))))
         ends_open = bool(mask[-1])
         for edge in edges.tolist():
@@ -54,48 +74,68 @@ class Grid:
     def __init__(self, spec: SweepSpec) -> None:
         self._axes = spec.axes
         self._where = expressions.parse(spec.where) if spec.where else None
-        self._values = [column_of(axis) for axis in spec.axes]
+        self._only_if = {axis.name: expressions.parse(axis.only_if) for axis in spec.axes if axis.only_if}
+        named = {name for one in self._conditions() for name in one.names}
+        self._values = {axis.name: column_of(axis) for axis in spec.axes if axis.name in named}
         self._strides = [1] * len(spec.axes)
         for index in range(len(spec.axes) - 1, 0, -1):
             self._strides[index - 1] = self._strides[index] * len(spec.axes[index].values)
+        self.rows_at_once = column_expressions.rows_at_once(
+            self._conditions(), len(self._values) + 2 * len(self._only_if)
+        )
+
+    def _conditions(self) -> list[expressions.Expression]:
+        return [*([self._where] if self._where is not None else []), *self._only_if.values()]
 
     def indices(self, numbers: Any) -> list[Any]:  # noqa: ANN401 - arrays
         """The place of each number on each axis."""
-        return [numbers // stride % len(axis.values) for axis, stride in zip(self._axes, self._strides, strict=True)]
+        return [self._places(at, numbers) for at in range(len(self._axes))]
+
+    def _places(self, at: int, numbers: Any) -> Any:  # noqa: ANN401 - arrays
+        return numbers // self._strides[at] % len(self._axes[at].values)
 
     def mask(self, numbers: Any) -> Mask:  # noqa: ANN401
         """Which of these numbers are points. Raises ValueError with a sentence for an expression without a value."""
-        places, columns = self._looked_up(numbers)
+        columns = self._looked_up(numbers)
         present = self._present(columns, len(numbers))
         mask = np.ones(len(numbers), dtype=bool)
-        for axis, place in zip(self._axes, places, strict=True):
-            mask &= present[axis.name] | (place == 0)
+        for at, axis in enumerate(self._axes):
+            if axis.name in present:
+                mask &= present[axis.name] | (self._places(at, numbers) == 0)
         if self._where is not None:
-            speaks = np.ones(len(numbers), dtype=bool)
-            for name in self._where.names:
-                speaks &= present[name]
-            mask &= ~speaks | _true(column_expressions.evaluate(self._where, columns), len(numbers))
+            mask &= self._satisfied(self._where, columns, present, len(numbers))
         return mask
 
-    def present(self, numbers: Any) -> dict[str, Mask]:  # noqa: ANN401
-        """By the name of a parameter, which of these points have it. Raises ValueError as `mask` does."""
-        is_conditional = any(axis.only_if for axis in self._axes)
-        return self._present(self._looked_up(numbers)[1] if is_conditional else {}, len(numbers))
+    def _satisfied(
+        self, where: expressions.Expression, columns: dict[str, Any], present: dict[str, Mask], count: int
+    ) -> Mask:
+        """For which points `where` holds, or names a parameter that they do not have."""
+        speaks = np.ones(count, dtype=bool)
+        for name in where.names:
+            if name in present:
+                speaks &= present[name]
+        return ~speaks | _true(column_expressions.evaluate(where, columns), count)
 
-    def _looked_up(self, numbers: Any) -> tuple[list[Any], dict[str, Any]]:  # noqa: ANN401
-        places = self.indices(numbers)
-        columns = zip(self._axes, self._values, places, strict=True)
-        return places, {axis.name: values[place] for axis, values, place in columns}
+    def present(self, numbers: Any) -> dict[str, Mask]:  # noqa: ANN401
+        """By the name of a conditional parameter, which of these points have it. Raises ValueError as `mask` does."""
+        return self._present(self._looked_up(numbers) if self._only_if else {}, len(numbers))
+
+    def _looked_up(self, numbers: Any) -> dict[str, Any]:  # noqa: ANN401
+        """The columns of the parameters that conditions name."""
+        return {
+            axis.name: self._values[axis.name][self._places(at, numbers)]
+            for at, axis in enumerate(self._axes)
+            if axis.name in self._values
+        }
 
     def _present(self, columns: dict[str, Any], count: int) -> dict[str, Mask]:
-        present = {axis.name: np.ones(count, dtype=bool) for axis in self._axes}
-        for axis in self._axes:
-            if axis.only_if:
-                condition = expressions.parse(axis.only_if)
-                holds = _true(column_expressions.evaluate(condition, columns), count)
-                for name in condition.names:
-                    holds &= present[name]
-                present[axis.name] = holds
+        present: dict[str, Mask] = {}
+        for name, condition in self._only_if.items():
+            holds = _true(column_expressions.evaluate(condition, columns), count)
+            for other in condition.names:
+                if other in present:
+                    holds &= present[other]
+            present[name] = holds
         return present
 
 
