@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from racksack.errors import UnreachableError as UnreachableError
     from racksack.errors import UsageError as UsageError
     from racksack.errors import WaitTimeoutError as WaitTimeoutError
+    from racksack.reporting import Stop as Stop
+    from racksack.reporting import report as report
     from racksack.sweep_client.api import Sweep as Sweep
     from racksack.sweep_client.api import find_sweep as find_sweep
     from racksack.sweep_client.api import sweep as sweep
@@ -55,6 +57,7 @@ _HOMES = {
         "UsageError",
         "WaitTimeoutError",
     ),
+    "racksack.reporting": ("Stop", "report"),
     "racksack.sweep_client.api": ("Sweep", "find_sweep", "sweep", "sweeps"),
     "racksack.views": ("FailedPoint", "JobDetails", "JobView", "NodeView", "RankedPoint", "SweepView"),
 }

@@ -315,6 +315,7 @@ class SweepView(msgspec.Struct, frozen=True, kw_only=True):
     done: int = 0
     failed: int = 0
     reused: int = 0
+    stopped_early: int = 0
     under_way: int = 0
     to_retry: int = 0
     percent: float = 0.0

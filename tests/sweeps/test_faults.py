@@ -16,7 +16,7 @@ from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps.search import optuna_search
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.states import JobState
-from racksack_jobspecs.sweep.spec import Search
+from racksack_jobspecs.sweep.spec import Metric, Search
 from racksack_jobspecs.sweep.states import SweepState
 from tests.sweeps.builders import ok_frame
 from tests.sweeps.rig import MIB, Rig, over
@@ -288,3 +288,13 @@ async def test_a_runner_that_a_person_cancels_is_replaced(rig: Rig) -> None:
     [job] = [job for job in rig.app.state.jobs.values() if job.state is JobState.RUNNING]
     rig.app.loop.post(ev.CancelRequested(job.id, "cancelled by ann"))
     assert (await rig.ended(number)).done == 200
+
+
+async def test_a_metric_that_no_point_returns_ends_the_sweep_early(rig: Rig) -> None:
+    code = "import time\ndef f(x):\n    time.sleep(0.02)\n    return {'loss': x, 'size': 1}\n"
+    number = await rig.submit(code, over(2000, metrics=(Metric("lossy", "min"),)))
+    progress = await rig.ended(number, SweepState.FAILED)
+    assert progress.reason == "no point returned the metric 'lossy'; they returned loss, size"
+    assert progress.done < 1000
+    alone = await rig.submit("def f(x):\n    return {'loss': x}\n", over(1, metrics=(Metric("lossy", "min"),)))
+    assert "lossy" in (await rig.ended(alone, SweepState.FAILED)).reason

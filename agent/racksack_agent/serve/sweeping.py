@@ -33,11 +33,17 @@ def feed(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
 
 def control(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     """Say what is wanted of a runner: `finish` once its chunks are done; `back`: chunks whose unstarted points it is to
-    give up. The whole wish each time. Raises RefusedError, OSError.
+    give up; `verdicts`: [point, rungs judged, whether it stops] of points that report. All of it each time.
+
+    Raises RefusedError, OSError.
     """
     folder = _runner(agent, request)
-    wish = {"finish": field(request, "finish", bool, False), "back": field(request, "back", list, [])}
-    records.replace(folder.sweep_control, records.encode(wish))
+    wanted = {
+        "finish": field(request, "finish", bool, False),
+        "back": field(request, "back", list, []),
+        "verdicts": field(request, "verdicts", list, []),
+    }
+    records.replace(folder.sweep_control, records.encode(wanted))
     _poke(folder)
     return {}
 

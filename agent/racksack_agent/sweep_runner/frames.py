@@ -7,6 +7,8 @@ Headers have `k`, the kind, and `c`, the chunk:
 
     ok      results: `n` points; `lo` (points lo, lo+1, ...) or else a first column of 64-bit points in the body;
             `cols`: [[name, kind, bytes], ...] of the columns in the body; `t`: bytes of the seconds each took (f)
+    report  what running points reported: `n` reports with the columns of `ok`, among them `step`; `t`: bytes of the
+            seconds since each point began
     fail    `p`: [[point, kind, sentence, seconds], ...]; kind: error, timeout, crash, oom
     back    `p`: [[lo, hi], ...]: points that the runner gives back unstarted, because it was asked to
     ready   the workers are up: `slots`, `s` (seconds it took), `ram` (of the checked copy in memory: `checksum`,

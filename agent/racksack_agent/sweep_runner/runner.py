@@ -19,7 +19,7 @@ import selectors
 import signal
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder
@@ -148,6 +148,7 @@ class Runner:
         if control is None:
             return
         self._finish = bool(control.get("finish"))
+        self._pass_on(control.get("verdicts", ()))
         wanted = [chunk for chunk in control.get("back", ()) if chunk in self._seen - self._given_back]
         if not wanted:
             return
@@ -155,6 +156,22 @@ class Runner:
         found = self._queue.give_back(wanted)
         for chunk in wanted:
             self._write(frames.encode({"k": "back", "c": chunk, "p": ranges_of(found.get(chunk, []))}))
+
+    def _pass_on(self, verdicts: Sequence[Sequence[int]]) -> None:
+        """Verdicts on points that report: [point, how many rungs were judged, whether it stops]."""
+        if not verdicts:
+            return
+        judged = {point: (rungs, bool(stop)) for point, rungs, stop in verdicts}
+        for slot in self._slots:
+            if slot.channel is None or not slot.batches:
+                continue
+            number, index, began_s = slot.progress()
+            batch = slot.batches[0]
+            if number != batch.number or began_s <= 0 or index >= len(batch.part[0]):
+                continue
+            found = judged.get(int(batch.part[0][index]))
+            if found is not None:
+                slot.pass_on(number, index, *found)
 
     # Workers.
 
@@ -177,7 +194,9 @@ class Runner:
 
     def _take(self, slot: Slot, header: Dict[str, Any], whole: bytes) -> None:
         kind = header["k"]
-        if kind in ("ok", "fail"):
+        if kind == "report":
+            self._write(whole)
+        elif kind in ("ok", "fail"):
             self._write(whole)
             self._count(slot, header["n"] if kind == "ok" else len(header["p"]))
         elif kind == "up":
@@ -342,7 +361,7 @@ class Runner:
             try:
                 while data := slot.channel.recv(_READ_BYTES):
                     for header, _, whole in slot.splitter.feed(data):
-                        if header["k"] in ("ok", "fail"):
+                        if header["k"] in ("ok", "fail", "report"):
                             self._write(whole)
             except (BlockingIOError, ConnectionResetError):
                 pass

@@ -9,7 +9,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -22,7 +21,8 @@ from racksack_agent.sweep_runner.batches import Batch
 
 Plan = Dict[str, Any]
 
-_PROGRESS = struct.Struct("<QQd" if sys.byteorder == "little" else ">QQd")
+_PROGRESS = struct.Struct("=QQd")
+_VERDICT = struct.Struct("=QQQQ")
 
 
 class Slot:
@@ -106,6 +106,11 @@ class Slot:
         assert self._shared is not None  # noqa: S101 - the caller started it
         batch, index, began_s = _PROGRESS.unpack_from(self._shared)
         return int(batch), int(index), float(began_s)
+
+    def pass_on(self, batch: int, index: int, rungs: int, stop: bool) -> None:
+        """Tell the worker the verdict on a point that it works on: how many rungs were judged, and whether it stops."""
+        assert self._shared is not None  # noqa: S101 - the caller started it
+        _VERDICT.pack_into(self._shared, _PROGRESS.size, batch, index, rungs, int(stop))
 
     def end_if_overdue(self, limit_s: float, now_s: float) -> None:
         """Kill the worker if its point has run into its time limit; it is stopped first, so that no other is blamed."""

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from typing import Any, Callable, Dict, List, Optional
 
+from racksack_agent.sweep_runner.program_reports import ReportLines, followed
+
 Plan = Dict[str, Any]
 Target = Callable[..., Any]
 
@@ -75,23 +77,27 @@ class Program:
         self._extra = extra
         self._folder = mirror(work, scratch)
         self._metrics = os.path.join(self._folder, "metrics.json")
+        self._lines = os.path.join(self._folder, "metrics.jsonl")
         self._output = scratch + ".stdout"
         self._errors = scratch + ".stderr"
         self._env = {**os.environ, "RACKSACK_JOB_DIR": self._folder, "RACKSACK_METRICS": self._metrics}
+        self._env["RACKSACK_REPORTS"] = self._lines
 
     def __call__(self, **values: object) -> Dict[str, Any]:
-        """Run it to its end. Raises PointFailed, OSError."""
-        if os.path.lexists(self._metrics):
-            os.unlink(self._metrics)
+        """Run it to its end. Raises PointFailed, OSError; reporting.Stop when the sweep stops the point early."""
+        for left in (self._metrics, self._lines):
+            if os.path.lexists(left):
+                os.unlink(left)
         argv = self._script(values) if self._is_script else fill(self._argv, {**values, **self._extra})
         argv = with_interpreter(argv, self._folder)
         with open(self._output, "wb") as output, open(self._errors, "wb") as errors:
             try:
-                code = subprocess.call(
+                process = subprocess.Popen(
                     argv, cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
                 )
             except OSError as problem:
                 raise PointFailed("error", f"{argv[0]} could not be started: {problem.strerror}") from problem
+            code = followed(process, [ReportLines(self._output), ReportLines(self._lines)])
         output_tail, errors_tail = tail(self._output), tail(self._errors)
         show(1, output_tail)
         show(2, errors_tail)

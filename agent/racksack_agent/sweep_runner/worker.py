@@ -15,22 +15,25 @@ import threading
 import time
 import traceback
 from array import array
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 if not __package__:  # started by its path; what the job imports must not meet our modules
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from racksack_agent.sweep_runner import columns, frames, points, targets
+from racksack_agent.sweep_runner import columns, curves, frames, points, reporting, targets
 
 if not __package__:
     del sys.path[0]
 
 SHARED_BYTES = 64
 FLUSH_S = 0.1
+VERDICT_AGAIN_S, VERDICT_TRIES = 3.0, 10  # at a rung; a controller that is down costs no more, and is heard later
+VERDICT_POLL_S = 0.002
 _OOM_SCORE = "500"  # when memory is short, a worker goes before the runner
 
 Plan = Dict[str, Any]
 Message = Dict[str, Any]
+Report = Tuple[int, float, Dict[str, Any]]  # point, seconds since it began, metrics with `step`
 
 
 class Progress:
@@ -40,6 +43,22 @@ class Progress:
         shared = memoryview(mmap.mmap(file, SHARED_BYTES))
         self.numbers = shared[:16].cast("Q")  # the batch, the index of the point in it
         self.began_s = shared[16:24].cast("d")  # time.monotonic(); 0 between points
+        self.verdict = shared[24:56].cast("Q")  # by the runner: batch, index, rungs judged, whether the point stops
+
+    def is_stopped(self) -> bool:
+        """Whether the verdict on the present point is to stop."""
+        batch, index, _, stop = self.verdict
+        return bool(stop) and batch == self.numbers[0] and index == self.numbers[1]
+
+    def wait_for_verdict(self, rung: int, wait_s: float) -> bool:
+        """Wait until the runner has passed on the verdict at this rung (from 0); whether it has."""
+        until_s = time.monotonic() + wait_s
+        while time.monotonic() < until_s:
+            batch, index, judged, _ = self.verdict
+            if judged > rung and batch == self.numbers[0] and index == self.numbers[1]:
+                return True
+            time.sleep(VERDICT_POLL_S)
+        return False
 
     def begin(self, batch: int) -> None:
         """A new batch, of which no point has begun."""
@@ -57,12 +76,17 @@ class Batch:
         self.results: List[Optional[Dict[str, Any]]] = []  # None for a failure
         self.seconds: List[float] = []  # appended last: its length is the number of points that are done
         self.failures: List[List[Any]] = []
+        self.reports: List[Report] = []
         self._send = send
         self._chunk = chunk
         self._numbers = numbers
         self._sent = 0
         self._failures_sent = 0
         self._lock = threading.Lock()
+
+    def point(self, index: int) -> int:
+        """The number of the point at `index`."""
+        return int(self._numbers[index])
 
     def fail(self, index: int, kind: str, sentence: str, seconds: float) -> None:
         """A point that failed."""
@@ -73,6 +97,10 @@ class Batch:
     def flush(self) -> None:
         """Send what is new. Raises OSError when the runner is gone."""
         with self._lock:
+            reports = self.reports[:]
+            del self.reports[: len(reports)]  # what is appended meanwhile stays
+            if reports:  # before the results of their points
+                self._send(frames.encode(*self._frame_of(reports)))
             first, end = self._sent, len(self.seconds)
             if first == end:
                 return
@@ -86,6 +114,14 @@ class Batch:
             self._sent = end
             self._failures_sent += len(last)
             self._send(data)
+
+    def _frame_of(self, reports: List[Report]) -> tuple[Dict[str, Any], bytes]:
+        header: Dict[str, Any] = {"k": "report", "c": self._chunk, "n": len(reports)}
+        took = columns.little_endian(array("f", [seconds for _, seconds, _ in reports]))
+        found = columns.columns([metrics for _, _, metrics in reports])
+        header.update(t=len(took), cols=[[name, kind, len(data)] for name, kind, data in found])
+        numbers = columns.little_endian(array("q", [point for point, _, _ in reports]))
+        return header, b"".join([numbers, took, *(data for _, _, data in found)])
 
     def _frame(self, first: int, end: int, *, has_failures: bool) -> tuple[Dict[str, Any], bytes]:
         header: Dict[str, Any] = {"k": "ok", "c": self._chunk}
@@ -113,6 +149,9 @@ class Worker:
         self._plan = plan
         self._target = target
         self.batch: Optional[Batch] = None
+        self._curve: Optional[curves.Curve] = None  # of the present point, once it has reported
+        self._curve_index = -1
+        self._curve_batch: Optional[Batch] = None
         self._values_of = None if plan["space"]["kind"] == "given" else points.values_of(plan["space"])
 
     def serve(self) -> None:
@@ -148,6 +187,10 @@ class Worker:
                 result = target(**parameters)
                 if result.__class__ is not dict:
                     result = columns.metrics_of(result, metric)
+            except reporting.Stop:
+                keep_result(self._curve.last if self._curve is not None else {})
+                keep_seconds(clock() - began_s)
+                began_s = clock()
             except BaseException as problem:  # noqa: BLE001 - whatever a point raises is that point's failure
                 _failed(batch, index, problem, clock() - began_s)
                 began_s = clock()
@@ -156,6 +199,32 @@ class Worker:
                 keep_result(result)
                 keep_seconds(ended_s - began_s)
                 began_s = ended_s
+
+    def heard(self, step: float, values: Mapping[str, Any]) -> bool:
+        """The present point reports; whether it is to stop. Waits for the verdict where it has reached a rung."""
+        batch, index = self.batch, int(self._progress.numbers[1])
+        if batch is None:
+            return False
+        if self._curve is None or self._curve_index != index or self._curve_batch is not batch:
+            rungs = curves.rungs_of(self._plan.get("stop"), batch.point(index))
+            self._curve, self._curve_index, self._curve_batch = curves.Curve(rungs), index, batch
+        curve, before = self._curve, self._curve.rung
+        curve.last = {str(name): columns.plain(value) for name, value in values.items()}
+        if curve.takes(step):
+            seconds = time.monotonic() - self._progress.began_s[0]
+            report: Report = (batch.point(index), seconds, {**curve.last, "step": step})
+            batch.reports.append(report)
+            if curve.rung > before:
+                self._await_verdict(batch, curve.rung, report)
+        return self._progress.is_stopped()
+
+    def _await_verdict(self, batch: Batch, rung: int, report: Report) -> None:
+        """Send the report until it is answered: a controller that was killed may not have answered it."""
+        for _ in range(VERDICT_TRIES):
+            batch.flush()
+            if self._progress.wait_for_verdict(rung, VERDICT_AGAIN_S):
+                return
+            batch.reports.append(report)
 
     def flush_now_and_then(self) -> None:
         """The work of a thread."""
@@ -195,6 +264,7 @@ def main(channel_file: int, shared_file: int, plan: Plan, slot: Dict[str, Any]) 
     channel = socket.socket(fileno=channel_file)
     progress = Progress(shared_file)
     began_s = time.monotonic()
+    reporting.install()
     try:
         target = targets.load(plan, slot["extra"], slot["scratch"])
     except targets.TargetError as problem:
@@ -205,6 +275,7 @@ def main(channel_file: int, shared_file: int, plan: Plan, slot: Dict[str, Any]) 
         return
     channel.sendall(frames.encode({"k": "up", "c": 0, "s": round(time.monotonic() - began_s, 4)}))
     worker = Worker(channel, progress, plan, target)
+    reporting.listen(worker.heard)
     threading.Thread(target=worker.flush_now_and_then, daemon=True).start()
     worker.serve()
 

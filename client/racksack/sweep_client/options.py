@@ -57,6 +57,12 @@ def chunk_value(size: str | None, target: str | None, least: int | None, most: i
     return {key: value for key, value in known.items() if value is not None} or None
 
 
+def stop_value(kind: str | None, grace: str | None, reduction: str | None, rungs: str | None) -> Value | None:
+    """What stands under `stop`."""
+    known: dict[str, Value | None] = {"kind": kind, "grace": grace, "reduction": reduction, "rungs": rungs}
+    return {key: value for key, value in known.items() if value is not None} or None
+
+
 def control_value(top: str | None, args: Mapping[str, Value], env: Mapping[str, Value]) -> Value | None:
     """What stands under `control`."""
     if top is None and not args and not env:

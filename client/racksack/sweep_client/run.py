@@ -89,6 +89,7 @@ def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | N
             ),
             "max_runners": options["max_runners"],
             "slots": options["slots"],
+            "stop": wishes.stop_value(options["stop"], options["grace_steps"], options["reduction"], options["rungs"]),
             "control": wishes.control_value(
                 options["control"],
                 wishes.assignments("--control-arg", options["control_arg"]),

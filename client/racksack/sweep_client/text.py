@@ -106,6 +106,8 @@ def sweep_story(sweep: SweepView, best: Ranking | None) -> str:
         ("metric", f"{sweep.metric.name} ({sweep.metric.direction})"),
         ("submitted", iso_local(sweep.submitted_at_s) if sweep.submitted_at_s else "-"),
     ]
+    if sweep.stopped_early:
+        facts.append(("stopped", f"{sweep.stopped_early:,} points early, by what they reported"))
     if sweep.reused:
         facts.append(("reused", f"{sweep.reused:,} points of an earlier sweep of the same code"))
     if sweep.ended_at_s:

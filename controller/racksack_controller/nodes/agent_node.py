@@ -201,9 +201,12 @@ class AgentNode:
         """See Node."""
         await self._call("feed", {"attempt": attempt, "chunks": list(chunks)}, SHORT_TIMEOUT_S)
 
-    async def control(self, attempt: str, *, finish: bool, back: Sequence[int]) -> None:
+    async def control(
+        self, attempt: str, *, finish: bool, back: Sequence[int], verdicts: Sequence[tuple[int, int, bool]] = ()
+    ) -> None:
         """See Node."""
-        await self._call("control", {"attempt": attempt, "finish": finish, "back": list(back)}, SHORT_TIMEOUT_S)
+        arguments = {"attempt": attempt, "finish": finish, "back": list(back), "verdicts": list(verdicts)}
+        await self._call("control", arguments, SHORT_TIMEOUT_S)
 
     async def results(self, attempt: str, offset: int, limit: int) -> Piece:
         """See Node. Packed on the way where the node answers slowly."""

@@ -176,7 +176,9 @@ class Node(Protocol):
     async def feed(self, attempt: str, chunks: Sequence[Mapping[str, object]]) -> None:
         """Give a sweep's runner chunks of points; one that it had already changes nothing. Raises AgentError."""
 
-    async def control(self, attempt: str, *, finish: bool, back: Sequence[int]) -> None:
+    async def control(
+        self, attempt: str, *, finish: bool, back: Sequence[int], verdicts: Sequence[tuple[int, int, bool]] = ()
+    ) -> None:
         """Tell a sweep's runner to end after its chunks, and of which chunks to give unstarted points back."""
 
     async def results(self, attempt: str, offset: int, limit: int) -> Piece:

@@ -18,7 +18,8 @@ from racksack_controller.core.records import Attempt, Job
 from racksack_controller.core.sweeps import backoff
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.sweeps.records import Chunk, Failure, Progress, Suspects, Sweep
-from racksack_controller.sweeps.results import ledger
+from racksack_controller.core.sweeps.stopping import Rungs
+from racksack_controller.sweeps.results import ledger, reports
 from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_controller.sweeps.search.protocol import Outcome
 from racksack_jobspecs.resources import ResourceRequest
@@ -58,6 +59,9 @@ class Ended:
         return ending is not None and ending.at_fault == "node"
 
 
+Control = tuple[bool, tuple[int, ...], tuple[tuple[int, int, bool], ...]]  # finish, back, verdicts
+
+
 @dataclass
 class RunnerAttempt:
     """One attempt of a runner job that may tell results."""
@@ -74,7 +78,8 @@ class RunnerAttempt:
     is_refused: bool = False  # it has sent nonsense
     is_told_to_yield: bool = False
     finish: bool = False
-    told: tuple[bool, tuple[int, ...]] | None = None  # the control that it has over the present connection
+    told: Control | None = None  # the control that it has over the present connection
+    verdicts: dict[int, tuple[int, bool]] = field(default_factory=dict)  # by point: rungs judged, whether it stops
     following: asyncio.Task[None] | None = None
     pulling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -90,6 +95,7 @@ class Active:
         self.suspects: list[tuple[Ranges, int]] = [(Ranges(one.ranges), one.losses) for one in progress.suspects]
         self.leases: dict[int, Lease] = {}
         self.runners: dict[str, RunnerAttempt] = {}
+        self.rungs = _rungs(sweep.sweep)
         self.tries: dict[int, int] = {}  # of points that failed before and have no outcome yet
         self._retries: list[tuple[float, int]] = []  # (when, point)
         self.outcomes: list[Outcome] = []  # what an adaptive search has not been told yet
@@ -181,6 +187,10 @@ class Active:
         self._retries.clear()
         self.tries.clear()
 
+    def begin_run(self) -> None:
+        """The rungs of the run that begins are empty."""
+        self.rungs = _rungs(self.spec)
+
     # Records
 
     def snapshot(self, **changes: object) -> Progress:
@@ -194,6 +204,11 @@ class Active:
         yield from self.pending
         for ranges, _ in self.suspects:
             yield from ranges
+
+
+def _rungs(spec: SweepSpec) -> Rungs | None:
+    """Nothing where no point is stopped early."""
+    return None if spec.stop is None else Rungs(spec.stop, is_max=spec.metrics[0].direction == "max")
 
 
 def slots_of(spec: SweepSpec, resources: ResourceRequest) -> int:
@@ -210,6 +225,8 @@ def load(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> Ac
     active = Active(sweep, progress)
     for chunk in ledger.chunks_of(connection, sweep.id):
         active.leases[chunk.number] = Lease(chunk, Ranges(chunk.ranges))
+    if active.rungs is not None:
+        active.rungs.restore(reports.verdicts_of(connection, sweep.id, progress.run))
     for failure in ledger.failures_of(connection, sweep.id, progress.run, waiting=True):
         active.tries[failure.point] = failure.tries
         is_with_a_runner = any(failure.point in lease.left for lease in active.leases.values())

@@ -153,12 +153,13 @@ async def control(active: Active, runner: RunnerAttempt, node: Node) -> None:
     """Tell a runner what is wanted of it, unless it knows. Raises NodeError."""
     asked = [lease.chunk.number for lease in active.leases_of(runner.attempt) if lease.is_asked_back]
     back = tuple(sorted(asked))
-    wish = (runner.finish, back)
-    if runner.told == wish or (runner.told is None and wish == (False, ())):
+    verdicts = tuple((point, rungs, stop) for point, (rungs, stop) in sorted(runner.verdicts.items()))
+    wanted = (runner.finish, back, verdicts)
+    if runner.told == wanted or (runner.told is None and wanted == (False, (), ())):
         return
-    runner.told = wish
+    runner.told = wanted
     try:
-        await node.control(runner.attempt, finish=runner.finish, back=back)
+        await node.control(runner.attempt, finish=runner.finish, back=back, verdicts=verdicts)
     except NodeError:
         runner.told = None
         raise

@@ -23,7 +23,7 @@ from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import leases, runner_jobs
 from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt, load
 from racksack_controller.sweeps.follower import Follower
-from racksack_controller.sweeps.results import ledger, reuse
+from racksack_controller.sweeps.results import ledger, reports, reuse
 from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_controller.sweeps.search.protocol import Drawer, MakeDrawer
 from racksack_controller.sweeps.step import Stepper
@@ -376,6 +376,7 @@ def _again(connection: sqlite3.Connection, number: int, sentence: str, retries_f
 def _back_to_main(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> Progress:
     """The main run goes on with what failed in it; afterwards the control run begins anew, with what is best then."""
     ledger.remove_run(connection, sweep.id, CONTROL)
+    reports.remove_reports(connection, sweep.id, CONTROL)
     failed = progress.main_failed
     return replace(
         progress,
@@ -395,4 +396,6 @@ def code_of(spec: JobSpec, snapshot: str) -> str:
         snapshot, spec.sweep.target, spec.env, spec.environment, spec.stage_in_ram, spec.sweep.ramdisk,
         spec.sweep.range, [(script.script, script.args) for script in spec.sweep.scripts],
     )  # fmt: skip
+    if spec.sweep.stop is not None:
+        parts = (*parts, spec.sweep.stop)  # outcomes of points that were stopped stand for no others
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

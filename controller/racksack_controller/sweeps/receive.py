@@ -12,9 +12,11 @@ import msgspec
 
 from racksack_controller.core.sweeps import backoff, rules, sizes
 from racksack_controller.core.sweeps.records import MAIN, Failure, InRam, Progress
+from racksack_controller.core.sweeps.stopping import Verdict
 from racksack_controller.store import Store, StoreError
+from racksack_controller.sweeps import early_stops
 from racksack_controller.sweeps.active import Active, Lease, RunnerAttempt
-from racksack_controller.sweeps.results import ledger
+from racksack_controller.sweeps.results import ledger, reports
 from racksack_controller.sweeps.results.segments import FrameError, Header, Segment, segment_of, split, without
 from racksack_controller.sweeps.search.protocol import Outcome
 
@@ -22,6 +24,7 @@ log = logging.getLogger("racksack.sweeps")
 
 SECONDS_MIN = 1e-6  # of a point: below this the clock says nothing
 SENTENCE_CHARS_MAX = 1000
+METRICS_KEPT = 200  # names
 
 _decode_failures = msgspec.json.Decoder(list[tuple[int, str, str, float]]).decode
 _decode_ranges = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -32,6 +35,10 @@ class Taken:
     """What some frames come to."""
 
     segments: list[tuple[Lease, Segment]] = field(default_factory=list)
+    reports: list[Segment] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    answers: dict[int, early_stops.Answer] = field(default_factory=dict)
+    stopped: int = 0  # of `done`
     failures: list[Failure] = field(default_factory=list)
     mended: list[int] = field(default_factory=list)  # points that failed before and have done well
     touched: dict[int, Lease] = field(default_factory=dict)
@@ -80,7 +87,19 @@ async def take(active: Active, runner: RunnerAttempt, data: bytes, store: Store,
         for number, lease in taken.touched.items():
             if not lease.left:
                 active.leases.pop(number, None)
+        _answer(runner, told, taken)
     return True
+
+
+def _answer(runner: RunnerAttempt, told: list[Told], taken: Taken) -> None:
+    """Let the runner hear what was decided, until it says that the point is over. Only once that is saved."""
+    runner.verdicts.update(taken.answers)
+    for one in told if runner.verdicts else ():
+        over = one.segment.numbers().tolist() if one.header.k == "ok" and one.segment is not None else ()
+        for point in (*over, *(failure[0] for failure in one.failed)):
+            runner.verdicts.pop(point, None)
+    if taken.answers:
+        runner.news.set()
 
 
 FailedPoint = tuple[int, str, str, float]
@@ -100,7 +119,9 @@ def _checked(frames: list[tuple[Header, bytes]]) -> list[Told]:
     """What the frames say. Raises FrameError before anything is changed."""
     found: list[Told] = []
     for header, body in frames:
-        if header.k == "ok":
+        if header.k == "report":
+            found.append(Told(header, segment=_reports(header, body)))
+        elif header.k == "ok":
             found.append(Told(header, segment=segment_of(header, body)))
         elif header.k == "fail":
             found.append(Told(header, failed=_decoded(_decode_failures, header)))
@@ -109,6 +130,15 @@ def _checked(frames: list[tuple[Header, bytes]]) -> list[Told]:
         elif header.k == "ready":
             found.append(Told(header))
     return found
+
+
+def _reports(header: Header, body: bytes) -> Segment:
+    """Reports of running points. Raises FrameError."""
+    segment = segment_of(header, body)
+    steps = dict(segment.metric_columns()).get(reports.STEP)
+    if header.lo is not None or steps is None or steps.dtype.kind not in "fi":
+        raise FrameError("a frame of reports without points or steps")
+    return segment
 
 
 def _decoded(decode: Any, header: Header) -> Any:  # noqa: ANN401 - as the decoder says
@@ -129,6 +159,9 @@ def _read(active: Active, runner: RunnerAttempt, told: list[Told], now: float) -
         lease = active.leases.get(number)
         if lease is None or lease.chunk.attempt != runner.attempt:
             continue
+        if one.header.k == "report" and one.segment is not None:
+            _take_reports(active, lease, one.segment, taken)
+            continue
         taken.touched[number] = lease
         if one.segment is not None:
             _take_results(active, lease, one.segment, taken)
@@ -137,6 +170,17 @@ def _read(active: Active, runner: RunnerAttempt, told: list[Told], now: float) -
         else:
             _take_back(active, lease, one.back)
     return taken
+
+
+def _take_reports(active: Active, lease: Lease, reported: Segment, taken: Taken) -> None:
+    taken.reports.append(reported)
+    judged = early_stops.judge(active, lease, reported)
+    taken.verdicts += judged.verdicts
+    taken.answers.update(judged.answers)
+    if judged.stopped is not None:
+        taken.touched[lease.chunk.number] = lease
+        taken.stopped += judged.stopped.points
+        _take_results(active, lease, judged.stopped, taken)
 
 
 def _take_back(active: Active, lease: Lease, ranges: list[tuple[int, int]]) -> None:
@@ -151,10 +195,11 @@ def _take_results(active: Active, lease: Lease, segment: Segment, taken: Taken) 
     ranges = segment.ranges()
     before = lease.left.size
     missing = [span for span in ranges if not lease.left.covers(*span)]
-    if missing:  # a point that has its outcome already keeps it
-        log.warning(
-            "sweep=%s chunk=%s told points that it does not have: %s", active.id, lease.chunk.number, missing[:3]
-        )
+    if missing:  # a point that has its outcome already keeps it: one that was stopped early ends after its outcome
+        if active.rungs is None:
+            log.warning(
+                "sweep=%s chunk=%s told points that it does not have: %s", active.id, lease.chunk.number, missing[:3]
+            )
         kept = without(segment, lease.left.missing_of(ranges))
         if kept is None:
             return
@@ -231,6 +276,8 @@ def _progress(active: Active, runner: RunnerAttempt, taken: Taken, now: float) -
     return active.snapshot(
         done=progress.done + taken.done,
         failed=progress.failed + for_good,
+        stopped=progress.stopped + taken.stopped,
+        metrics=_names(progress.metrics, taken),
         speeds=_speeds(progress, runner, taken),
         faults=faults,
         ready_at_s=ready_at_s,
@@ -239,8 +286,16 @@ def _progress(active: Active, runner: RunnerAttempt, taken: Taken, now: float) -
     )
 
 
+def _names(known: tuple[str, ...], taken: Taken) -> tuple[str, ...]:
+    """The metrics that points have returned, in the order in which they came."""
+    new = {column[0] for _, segment in taken.segments for column in segment.columns}.difference(known)
+    return (*known, *sorted(new))[:METRICS_KEPT] if new else known
+
+
 def _save(connection: sqlite3.Connection, active: Active, taken: Taken) -> None:
     run = active.progress.run
+    reports.add_reports(connection, active.id, run, taken.reports)
+    reports.put_verdicts(connection, active.id, run, taken.verdicts)
     for lease, segment in taken.segments:
         ledger.add_segments(connection, active.id, run, lease.chunk.number, [segment])
     ledger.put_failures(connection, active.id, run, taken.failures)

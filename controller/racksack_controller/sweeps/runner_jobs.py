@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from racksack_controller.core.records import Allocation, Job, Node
+from racksack_controller.core.sweeps import stopping
 from racksack_controller.core.sweeps.records import CONTROL, Sweep
 from racksack_controller.sweeps.active import slots_of
 from racksack_controller.sweeps.search.numbering import is_drawn
@@ -72,7 +73,15 @@ def plan_of(sweep: Sweep) -> dict[str, object]:
         "metric": spec.metrics[0].name if spec.metrics else "value",
         "point_timeout_s": spec.point_timeout_s,
         "runs": runs,
+        "stop": _stop_of(spec),
     }
+
+
+def _stop_of(spec: SweepSpec) -> dict[str, object] | None:
+    """At which steps a point waits for the verdict on it."""
+    if spec.stop is None:
+        return None
+    return {"rungs": stopping.rungs(spec.stop), "brackets": stopping.brackets(spec.stop)}
 
 
 def space_of(spec: SweepSpec) -> dict[str, object]:

@@ -83,6 +83,10 @@ class Stepper:
             await self._draw(active, drawer, max(1, len(active.runners)))
             if active.progress.state is not SweepState.RUNNING:
                 return
+        missing = rules.metric_missing(active.spec, active.progress, now, is_complete=active.is_complete)
+        if missing:
+            await self._end(active, SweepState.FAILED, missing, now)
+            return
         if active.is_complete:
             await self._complete(active, now)
             if active.progress.state is not SweepState.RUNNING:
@@ -215,7 +219,8 @@ class Stepper:
     async def _begin_control(self, active: Active, points: list[int]) -> None:
         active.pending = ranges_of(points)
         failed = active.progress.failed
-        active.snapshot(run=CONTROL, points=len(points), done=0, failed=0, reused=0, main_failed=failed)
+        active.begin_run()
+        active.snapshot(run=CONTROL, points=len(points), done=0, failed=0, stopped=0, reused=0, main_failed=failed)
         await self._save_progress(active)
 
     async def _end(self, active: Active, state: SweepState, reason: str, now: float) -> None:

@@ -7,11 +7,12 @@ import sqlite3
 import msgspec
 from aiohttp import web
 
+from racksack_controller.core.sweeps import stopping
 from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
 from racksack_controller.store import open_snapshot, story
 from racksack_controller.sweeps.manager import SweepError
-from racksack_controller.sweeps.results import ledger, ranking, tables
+from racksack_controller.sweeps.results import ledger, ranking, reports, tables
 from racksack_controller.sweeps.results.export import Export
 from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import list_query, sweeps
@@ -26,6 +27,7 @@ from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
 LIST_MAX = 1000
 POINTS_MAX = 10_000
+CURVES_MAX = 200
 WAIT_S_MAX = 60.0
 
 routes = web.RouteTableDef()
@@ -200,9 +202,49 @@ async def _one_point(context: Context, found: Found, point: int, run: int) -> Vi
         failures = [one for one in ledger.failures_of(connection, sweep.id, run) if one.point == point]
         state = "done" if metrics is not None else "failed" if failures else "waiting"
         failure = msgspec.to_builtins(failures[0]) if failures else None
-        return {"point": point, "params": params, "metrics": metrics, "state": state, "failure": failure}
+        stopped = reports.stop_of(connection, sweep.id, run, point)
+        steps = stopping.rungs(sweep.sweep.stop) if sweep.sweep.stop is not None else []
+        return {
+            "point": point,
+            "params": params,
+            "metrics": metrics,
+            "state": state,
+            "failure": failure,
+            "stopped_at_step": None if stopped is None else steps[stopped],
+            "curve": reports.curve_of(connection, sweep.id, run, point),
+        }
 
     return await context.store.read(read)
+
+
+@routes.get("/api/v1/sweeps/{id}/curves")
+async def curves(request: web.Request) -> web.Response:
+    """A metric over the steps of the best `n` points: `{metric, curves: [{point, steps, values, stopped}]}`."""
+    context, found = await _readable(request)
+    sweep, progress = found[0], found[1]
+    run, metric = _run_of(request), request.query.get("metric", sweep.sweep.metrics[0].name)
+    count = int(min(max(1, number(request.query, "n", 20)), CURVES_MAX))
+
+    def read(connection: sqlite3.Connection) -> View:
+        best = ranking.rank(connection, sweep, progress, count=count, run=run)
+        points = [int(row["point"]) for row in best.rows]
+        lines = reports.curves_of(connection, sweep.id, run, metric, points)
+        stopped = {one.point for one in reports.verdicts_of(connection, sweep.id, run) if one.stop}
+        return {
+            "metric": metric,
+            "curves": [
+                {
+                    "point": point,
+                    "steps": [step for step, _ in lines[point]],
+                    "values": [value for _, value in lines[point]],
+                    "stopped": point in stopped,
+                }
+                for point in points
+                if point in lines
+            ],
+        }
+
+    return web.json_response(await context.store.read(read))
 
 
 @routes.post("/api/v1/sweeps/{id}/{verb:stop|resume|retry|cancel}")

@@ -56,6 +56,7 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "done": progress.done,
         "failed": progress.failed,
         "reused": progress.reused,
+        "stopped_early": progress.stopped,
         "under_way": leased,
         "to_retry": len(active.tries) if active is not None else 0,
         "percent": 100.0 * settled / points if points else 100.0,

@@ -24,7 +24,7 @@ from racksack_jobspecs.readers import (
 )
 from racksack_jobspecs.sweep import axes, expressions
 from racksack_jobspecs.sweep.scripts import jobs_of
-from racksack_jobspecs.sweep.spec import Axis, Chunking, Control, Domain, Metric, Params, Range, Search
+from racksack_jobspecs.sweep.spec import Axis, Chunking, Control, Domain, Metric, Params, Range, Search, Stopping
 from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
 
 POINTS_MAX = 100_000_000
@@ -32,6 +32,7 @@ DRAWN_POINTS_MAX = 1_000_000
 PARAMETERS_MAX = 100
 RANGE_PARTS = 65_536  # a range without a step is cut into about so many parts
 METRICS_MAX = 20
+STEPS_MAX = 1_000_000_000
 
 _PART = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,99})=)?(-?[0-9]{1,18}):(-?[0-9]{1,18})(?::([0-9]{1,18}))?")
 _METRIC = re.compile(r"([^\s:,](?:[^:,]{0,98}[^\s:,])?)(?::(max|min))?")
@@ -126,6 +127,22 @@ def _search(node: Node, path: str, report: Report) -> Search:
     if isinstance(node, Mapping):
         return Search(**read_fields(node, path, SEARCH_FIELDS, report, {"n": "count", "points": "count"}))
     return Search(kind=SEARCH_KIND.read(node, path, report))
+
+
+def _stop(node: Node, path: str, report: Report) -> Stopping | None:
+    if isinstance(node, Mapping):
+        values = read_fields(node, path, STOP_FIELDS, report, {"grace_steps": "grace", "grace_period": "grace"})
+    else:
+        values = {"kind": STOP_KIND.read(node, path, report)}
+    kind = values.pop("kind", "asha")
+    return None if kind == "none" else Stopping(kind=kind, **values)
+
+
+def _grace(node: Node, _path: str, _report: Report) -> float:
+    steps = number_of(node)
+    if not 0 < steps <= STEPS_MAX:
+        raise ValueError(f"{shown(word_of(node))} is not a step; write a number above 0 and at most {STEPS_MAX}")
+    return steps
 
 
 def _metric(node: Node, _path: str, _report: Report) -> Metric:
@@ -230,6 +247,20 @@ CHUNK_FIELDS = (
     Field("min", _POINTS, "The least number of points, but at the end.", "500", "1"),
     Field("max", _POINTS, "The largest number of points.", "2000", "none"),
 )
+STOP_KIND = one_of("asha", "hyperband", "median", "none")
+STOP_FIELDS = (
+    Field(
+        "kind",
+        STOP_KIND,
+        "asha: at each rung only the best part goes on; hyperband: the same with several first rungs; median: what is "
+        "worse than half of the points stops; none.",
+        "asha",
+        "asha",
+    ),
+    Field("grace", Kind(_grace, {"type": "number"}), "The step of the first rung.", "5", "1"),
+    Field("reduction", whole_of(2, 100, "a number"), "Of how many points one goes on at a rung.", "4", "3"),
+    Field("rungs", whole_of(1, 40, "a number of rungs"), "How many rungs there are.", "5", "8"),
+)
 CONTROL_FIELDS = (
     Field("top", _TOP, "How many of the best points run again, or all.", "100", "all"),
     Field(
@@ -332,6 +363,13 @@ SWEEP_FIELDS = (
         "one for each GPU, else for each CPU",
     ),
     Field("stuck_after", DURATION, "A runner that says nothing for so long is given up.", "10m", "10m"),
+    Field(
+        "stop",
+        Kind(_stop, {"anyOf": [STOP_KIND.schema, _object(STOP_FIELDS)]}),
+        "Points that report while they run are stopped early when they are not worth going on with.",
+        "{kind: asha, grace: 5}",
+        "none",
+    ),
     Field(
         "control",
         Kind(_control, {"anyOf": [{"type": ["string", "integer"]}, _object(CONTROL_FIELDS)]}),

@@ -38,6 +38,7 @@ _PLAIN = {
     "max_runners": "runners_max",
     "slots": "slots",
     "stuck_after": "stuck_after_s",
+    "stop": "stop",
     "control": "control",
     "notify": "notify",
 }

@@ -91,6 +91,20 @@ class Chunking(msgspec.Struct, frozen=True):
     points_max: int | None = None
 
 
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """Which points are stopped early, by what they report while they run.
+
+    asha, hyperband: at rungs `grace`, `grace` * `reduction`, ..., a point goes on that is among the best
+    1 / `reduction` of those that have come so far; median: at `grace`, 2 * `grace`, ..., one that is no worse than
+    half of them.
+    """
+
+    kind: Literal["asha", "hyperband", "median"] = "asha"
+    grace: float = 1.0  # the step of the first rung
+    reduction: int = 3
+    rungs: int = 8
+
+
 class Control(msgspec.Struct, frozen=True, kw_only=True):
     """The best points run a second time, on other data."""
 
@@ -119,6 +133,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     runners_max: int | None = None  # at once; None: as many as fit
     slots: int | None = None  # workers of a runner; None: one for each GPU, else for each core
     stuck_after_s: float = 600.0  # a runner that says nothing for so long is given up
+    stop: Stopping | None = None
     control: Control | None = None
     ramdisk: tuple[str, ...] = ()  # paths of the project that lie in memory while a runner is on a node
     notify: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from racksack_jobspecs.sweep.spec import (
     Range,
     Script,
     Search,
+    Stopping,
     SweepSpec,
     Value,
 )
@@ -50,6 +51,7 @@ def _entries(sweep: SweepSpec) -> Iterable[tuple[str, str]]:
     yield "max_runners", str(sweep.runners_max or "")
     yield "slots", str(sweep.slots or "")
     yield "stuck_after", "" if sweep.stuck_after_s == default.stuck_after_s else exact_duration(sweep.stuck_after_s)
+    yield "stop", "" if sweep.stop is None else _stop(sweep.stop)
     yield "control", "" if sweep.control is None else _control(sweep.control)
     yield "notify", f"[{', '.join(map(quoted, sweep.notify))}]" if sweep.notify else ""
 
@@ -129,6 +131,12 @@ def _search(search: Search) -> str:
     if search.population is not None:
         parts.append(("population", str(search.population)))
     return _mapping([*parts, ("seed", str(search.seed))])
+
+
+def _stop(stop: Stopping) -> str:
+    steps = repr(int(stop.grace) if stop.grace.is_integer() else stop.grace)
+    parts = [("kind", stop.kind), ("grace", steps), ("reduction", str(stop.reduction)), ("rungs", str(stop.rungs))]
+    return _mapping(parts)
 
 
 def _metric(metric: Metric) -> str:

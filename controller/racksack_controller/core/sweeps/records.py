@@ -67,11 +67,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     points: int = 0  # of this run
     done: int = 0
     failed: int = 0  # for good
+    stopped: int = 0  # of `done`: stopped early
     reused: int = 0  # of `done`: taken from an earlier sweep of the same code
     pending: tuple[Range, ...] = ()  # with no runner, and not waiting for a retry
     suspects: tuple[Suspects, ...] = ()
     drawn: int = 0  # points whose parameters a search has drawn so far
     chunks: int = 0  # handed out so far, in all runs
+    metrics: tuple[str, ...] = ()  # names that points have returned
     speeds: dict[str, float] = {}  # points a second of one slot, by node and by GPU model
     faults: int = 0  # runners that ended badly since the last result
     started_at_s: float | None = None  # the first chunk was handed out

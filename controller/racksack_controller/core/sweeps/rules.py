@@ -10,12 +10,13 @@ from racksack_controller.core.records import Job, Node
 from racksack_controller.core.state import Attempt, State
 from racksack_controller.core.sweeps.records import Failure, Progress
 from racksack_jobspecs.states import JobState
-from racksack_jobspecs.sweep.spec import SweepSpec
+from racksack_jobspecs.sweep.spec import Metric, SweepSpec
 from racksack_jobspecs.sweep.states import FailureKind
 
 BACKOFF_S_MAX = 3600.0
 FAULTS_MAX = 3  # runners in a row that ended badly without a result, before any has come up
 FAULTS_MAX_LATER = 20  # afterwards: single points may end their runners, and are found by trying
+MISSING_POINTS, MISSING_LEAST, MISSING_AFTER_S = 20, 3, 30.0  # results without the metric that ranks
 LOSSES_MIN = 3  # a point alone with its runner is given up when so many were lost with it
 
 
@@ -57,6 +58,22 @@ def too_many_failed(spec: SweepSpec, progress: Progress) -> str:
     if share is not None and progress.points and failed > share * progress.points:
         return f"{failed} of {progress.points} points failed, more than the {share:.0%} that it allows"
     return ""
+
+
+def metric_missing(spec: SweepSpec, progress: Progress, now: float, *, is_complete: bool) -> str:
+    """The sentence for a sweep that ends because no point returns what it ranks by; empty when it goes on.
+
+    Some points may lack it, so a few are waited for. A sweep that asked for no metric ranks nothing, which is no fault.
+    """
+    metric = spec.metrics[0].name
+    computed = progress.done - progress.reused
+    if metric in progress.metrics or metric == Metric().name or not progress.metrics or computed < 1:
+        return ""
+    age_s = now - progress.ready_at_s if progress.ready_at_s is not None else 0.0
+    if not (is_complete or computed >= MISSING_POINTS or (computed >= MISSING_LEAST and age_s >= MISSING_AFTER_S)):
+        return ""
+    found = ", ".join(progress.metrics[:8])
+    return f"no point returned the metric {metric!r}; they returned {found}"
 
 
 def ended_badly(progress: Progress, state: JobState, reason: str, was_ready: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
@@ -55,8 +56,10 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def order_of(spec: SweepSpec, by: str | None) -> Order:
-    """`sharpe`, `sharpe:min`, `sharpe / (1 + drawdown)`; nothing: the sweep's first metric. More is better unless the
-    sweep or the ending `:min` says otherwise.
+    """`sharpe`, `sharpe:min`, `sharpe / (1 + drawdown)`; nothing: the sweep's first metric.
+
+    The ending `:max` or `:min` says whether more is better. Without one it is as for the metric of the sweep that the
+    expression names, and for the sweep's first metric where it names none of them.
     """
     directions = {metric.name: metric.direction for metric in spec.metrics}
     if not by:
@@ -64,7 +67,13 @@ def order_of(spec: SweepSpec, by: str | None) -> Order:
     text, colon, ending = by.rpartition(":")
     if colon and ending in ("max", "min"):
         return Order(text.strip(), ending == "max")
-    return Order(by.strip(), directions.get(by.strip(), "max") == "max")
+    named = [one for one in _names(by) if one in directions]
+    return Order(by.strip(), directions[(named or [spec.metrics[0].name])[0]] == "max")
+
+
+def _names(expression: str) -> list[str]:
+    """The names in an expression, in their order, whatever else is wrong with it; also one that is a whole metric."""
+    return [expression.strip(), *re.findall(r"[A-Za-z_]\w*", expression)]
 
 
 def rank(
