@@ -102,3 +102,8 @@ def test_scripts_can_be_run() -> None:
     scripts = [path for path in [*tracked("scripts"), ROOT / ".ci" / "run"] if path.read_text().startswith("#!")]
     assert len(scripts) > 3
     assert [relative(path) for path in scripts if not path.stat().st_mode & 0o111] == []
+
+
+def test_each_schema_file_has_a_number_of_its_own() -> None:
+    numbers = [path.name.partition("_")[0] for path in tracked("controller/racksack_controller/migrations/*.sql")]
+    assert sorted(numbers) == [f"{index + 1:04}" for index in range(len(numbers))]
