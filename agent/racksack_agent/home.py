@@ -107,6 +107,26 @@ class AttemptFolder:
         return self.path + "/stop.json"
 
     @property
+    def job(self) -> str:
+        """The program that was started, and the process that waits for it; see `supervisor.reaper`."""
+        return self.path + "/job.json"
+
+    @property
+    def status(self) -> str:
+        """How the program ended, as the process that waited for it found out."""
+        return self.path + "/status.json"
+
+    @property
+    def ending(self) -> str:
+        """Why a supervisor has begun to end the program, for the one that may have to finish that."""
+        return self.path + "/ending.json"
+
+    @property
+    def takeovers(self) -> str:
+        """A byte for each supervisor that took over from one that was killed."""
+        return self.path + "/takeovers"
+
+    @property
     def go(self) -> str:
         """There once a rank that is prepared may start."""
         return self.path + "/go"

@@ -14,7 +14,6 @@ import signal
 from typing import Iterable, Mapping, Sequence
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NAME = 15
 
 
 class StartFailedError(Exception):
@@ -24,11 +23,10 @@ class StartFailedError(Exception):
 _prctl = ctypes.CDLL(None).prctl  # looked up once, before anything is forked
 
 
-def become_subreaper(name: str) -> None:
-    """Adopt orphaned descendants from now on, and show up in `ps -o comm` by a name. Raises OSError."""
+def become_subreaper() -> None:
+    """Adopt orphaned descendants from now on. Raises OSError."""
     if _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError("the kernel refused PR_SET_CHILD_SUBREAPER")
-    _prctl(_PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)
 
 
 # What a program finds as it is by default, whatever was ignored where the controller or the agent was started: Python
@@ -37,14 +35,17 @@ _DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, sign
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], streams: tuple[int, int, int]) -> int:
-    """Start a program with the given stdin, stdout and stderr, in the current folder; returns its process id.
+    """Start a program with the given stdin, stdout and stderr, in the current folder and in a session of its own, so
+    that a signal to its process group reaches nothing of ours; returns its process id.
 
     Raises StartFailedError. The system's posix_spawn does not copy this process first, as fork would: that is a
     millisecond.
     """
     actions = [(os.POSIX_SPAWN_DUP2, stream, target) for target, stream in enumerate(streams)]
     try:
-        return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS)
+        return os.posix_spawn(
+            argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS, setsid=True
+        )
     except OSError as problem:
         raise StartFailedError(start_problem(argv[0], problem)) from problem
 
@@ -87,6 +88,17 @@ def name_of(process: int) -> list[int]:
     """A process by its id and its start in the kernel's ticks, since ids are given out again; [] when it is gone."""
     fields = read_proc(process, "stat").rpartition(b")")[2].split()
     return [process, int(fields[19])] if len(fields) > 19 and fields[0] != b"Z" else []
+
+
+def is_alive(name: Sequence[int]) -> bool:
+    """Whether the process of a name that `name_of` gave still lives."""
+    return len(name) == 2 and name_of(name[0]) == list(name)
+
+
+def wake(process: int) -> None:
+    """Continue a process that SIGSTOP has stopped; nothing happens to any other."""
+    if read_proc(process, "stat").rpartition(b")")[2].split()[:1] == [b"T"]:
+        send([process], signal.SIGCONT)
 
 
 def descendants(root: int) -> list[int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,3 +35,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
 def listed(folder: str | Path) -> list[str]:
     """The names in a folder."""
     return [path.name for path in Path(folder).iterdir()]
+
+
+def kill_all_that_watch(home: Path, attempt: str) -> None:
+    """End the supervisor of an attempt and the process that waits for its program at once, as a crash would. The
+    supervisor is stopped first, or it would go on alone.
+    """
+    folder = home / "attempts" / attempt
+    supervisor = int((folder / "lock").read_text())
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(json.loads((folder / "job.json").read_text())["reaper"][0], signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from racksack_agent import processes
 from racksack_agent.serve import limit_choice
-from tests.agent.processes import wait_until, with_word
+from tests.agent.processes import kill_all_that_watch, wait_until, with_word
 from tests.agent.serving import Refused, order
 
 # A job that does all it can to stay: two forks, a session of its own, deaf to polite signals, an empty environment.
@@ -206,12 +208,12 @@ def test_a_stop_right_after_the_launch(serve, project, token):
     assert with_word(token) == []
 
 
-def test_a_killed_supervisor_makes_a_lost_attempt_and_leaves_nothing(serve, project, token):
+def test_a_crash_of_all_that_watches_makes_a_lost_attempt_and_leaves_nothing(serve, project, token):
     digest = serve.project(project(main__py=STUBBORN.replace("{}", "os.environ")))
     serve.launch(order("1.1", digest, "main.py", token))
-    report = serve.running("1.1")
+    serve.running("1.1")
     wait_until(lambda: len(with_word(token)) >= 2)
-    os.kill(report["node_pid"], signal.SIGKILL)
+    kill_all_that_watch(serve.home, "1.1")
     report = serve.ended("1.1")
     assert (report["outcome"], report["reason"]) == ("lost", "its supervisor was ended from outside")
     assert report["output_files"] == 3
@@ -219,27 +221,58 @@ def test_a_killed_supervisor_makes_a_lost_attempt_and_leaves_nothing(serve, proj
     serve.call("remove", attempts=["1.1"])
 
 
-def test_a_killed_supervisor_of_a_job_that_hides(start_serve, project, token):
+def test_a_crash_around_a_job_that_hides(start_serve, project, token):
     """Its process has neither a parent of ours nor our variables; the cgroup still knows it."""
     serve = start_serve()
     if serve.call("hello")["limit"] != "cgroup1":
         pytest.skip("needs root and a cgroup version 1 of memory")
     start_stubborn(serve, project, token)
     wait_until(lambda: len(with_word(token)) >= 2)
-    os.kill(serve.reports["1.1"]["node_pid"], signal.SIGKILL)
+    kill_all_that_watch(serve.home, "1.1")
     assert serve.ended("1.1")["outcome"] == "lost"
     assert with_word(token) == []
 
 
+def signal_all(serve, number):
+    """As systemd does with a login when the machine goes down: each process of the attempt, TERM and HUP together."""
+    supervisor = serve.reports["1.1"]["node_pid"]
+    found = [supervisor, *processes.descendants(supervisor)]
+    for pid in found:
+        for one in (number, signal.SIGHUP):
+            with suppress(ProcessLookupError):
+                os.kill(pid, one)
+
+
 def test_a_machine_going_down_makes_a_lost_attempt(serve, project):
-    """systemd sends TERM and HUP to all processes of a login together."""
     serve.launch(order("1.1", serve.project(project(job__sh="#!/bin/sh\nsleep 600\n")), "job.sh"))
-    supervisor = serve.running("1.1")["node_pid"]
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        os.kill(supervisor, number)
+    serve.running("1.1")
+    signal_all(serve, signal.SIGTERM)
     report = serve.ended("1.1")
-    assert report["outcome"] == "lost"
-    assert report["reason"].startswith("the node is going down")
+    assert (report["outcome"], report["reason"]) == ("lost", "the node is going down")
+
+
+def test_a_job_that_ends_well_while_the_machine_goes_down_is_done(serve, project):
+    script = "#!/bin/bash\ntrap 'echo saved; exit 0' TERM\ntrap '' HUP\necho ready\nwhile :; do sleep 0.05; done\n"
+    serve.launch(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
+    serve.running("1.1")
+    wait_until(lambda: serve.out("1.1") == "ready\n")
+    signal_all(serve, signal.SIGTERM)
+    assert serve.ended("1.1")["outcome"] == "done"
+    assert serve.out("1.1") == "ready\nsaved\n"
+
+
+def test_a_machine_going_down_while_an_attempt_is_prepared(start_serve, project, tmp_path):
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text("#!/bin/sh\nsleep 600\n")
+    uv.chmod(0o755)
+    serve = start_serve(env={"PATH": f"{uv.parent}:{os.environ['PATH']}"})
+    digest = serve.project(project(main__py="", requirements__txt="six\n"))
+    serve.launch(order("1.1", digest, "main.py"))
+    lock = serve.home / "attempts/1.1/lock"
+    wait_until(lambda: lock.exists() and lock.read_text() and (serve.home / "attempts/1.1/out/env.log").exists())
+    os.kill(int(lock.read_text()), signal.SIGTERM)
+    assert serve.ended("1.1")["outcome"] == "lost"
 
 
 def test_the_loss_of_the_terminal_ends_no_job(serve, project):
@@ -257,13 +290,13 @@ def test_the_loss_of_the_terminal_ends_no_job(serve, project):
 
 def test_after_a_restart_of_the_node_its_attempts_are_lost(start_serve, project, home):
     serve = start_serve()
-    digest = serve.project(project(job__sh="#!/bin/sh\necho x; read x\n", quick__sh="#!/bin/sh\necho whole\n"))
+    digest = serve.project(project(job__sh="#!/bin/sh\necho x; sleep 600\n", quick__sh="#!/bin/sh\necho whole\n"))
     serve.launch(order("1.1", digest, "job.sh"))
-    pid = serve.running("1.1")["node_pid"]
+    serve.running("1.1")
     for attempt in ("2.1", "3.1"):
         serve.run(order(attempt, digest, "quick.sh"))
     serve.close()
-    os.kill(pid, signal.SIGKILL)
+    kill_all_that_watch(home, "1.1")
     for attempt in ("1.1", "2.1", "3.1"):
         pretend_other_boot(home / "attempts" / attempt)
     (home / "attempts/3.1/out/stdout.log").write_text(

@@ -209,7 +209,7 @@ def test_the_death_of_serve_disturbs_no_job(start_serve, project):
 
 def test_two_serve_on_one_home_both_see_everything(start_serve, project):
     one, two = start_serve(), start_serve()
-    digest = one.project(project(job__sh="#!/bin/sh\nread x\n"))
+    digest = one.project(project(job__sh="#!/bin/sh\nexec sleep 600\n"))
     replies: list[dict] = []
     threads = [
         threading.Thread(target=lambda s=s: replies.extend(s.call("launch", orders=[order("1.1", digest, "job.sh")])))
@@ -232,7 +232,7 @@ def test_cores_are_shared_out_by_both(start_serve, project):
     one, two = start_serve(), start_serve()
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
-    digest = one.project(project(job__sh="#!/bin/sh\nread x\n"))
+    digest = one.project(project(job__sh="#!/bin/sh\nexec sleep 600\n"))
     one.launch(order("1.1", digest, "job.sh", cpus=1))
     two.launch(order("2.1", digest, "job.sh", cpus=1))
     assert one.running("1.1")["cpu_ids"] != one.running("2.1")["cpu_ids"]
@@ -258,7 +258,7 @@ def test_serve_ends_when_nobody_reads_its_answers(home):
 
 def test_attaching_shows_the_job_live(serve, project):
     digest = serve.project(project(job__sh="#!/bin/sh\necho visible in the pane\nread line\necho got $line\n"))
-    serve.launch(order("1.1", digest, "job.sh"))
+    serve.launch(order("1.1", digest, "job.sh", interactive=True))
     serve.running("1.1")
     attach = serve.call("attach", attempt="1.1")
     if attach["session"][0].endswith("tmux"):
@@ -284,7 +284,7 @@ def test_the_users_secrets_are_for_the_user_alone(serve, project, home):
 
 
 def test_a_shell_in_the_jobs_folder_has_its_variables_and_no_secret_in_its_arguments(serve, project, home):
-    digest = serve.project(project(main__py="input()", x__txt=""))
+    digest = serve.project(project(main__py="import time; time.sleep(600)", x__txt=""))
     serve.launch(order("1.1", digest, "main.py", env={"API_KEY": "secret"}))
     serve.running("1.1")
     command = serve.call("attach", attempt="1.1")["shell"]

@@ -15,7 +15,7 @@ import pytest
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.problems import PrepareError
 from racksack_agent.supervisor import ram_shared, ramdisk
-from tests.agent.processes import wait_until
+from tests.agent.processes import kill_all_that_watch, wait_until
 from tests.agent.serving import Serve
 from tests.agent.sweeps import Sweep, function, grid
 
@@ -89,10 +89,10 @@ def test_one_that_is_killed_leaves_it_to_the_other(serve, memory, reader):
     first, second = (begin(serve, reader, name) for name in ("1.1", "2.1"))
     inode = read(first)
     assert read(second) == inode
-    os.kill(serve.reports["1.1"]["node_pid"], signal.SIGKILL)
+    kill_all_that_watch(serve.home, "1.1")
     assert serve.ended("1.1")["outcome"] == "lost"
     assert read(second, 2) == inode
-    os.kill(serve.reports["2.1"]["node_pid"], signal.SIGKILL)
+    kill_all_that_watch(serve.home, "2.1")
     assert serve.ended("2.1")["outcome"] == "lost"
     assert not memory.exists()
 

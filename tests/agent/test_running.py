@@ -35,7 +35,7 @@ def test_a_script_runs_in_its_own_venv_and_copy(serve, project, home):
     assert seen["argv"] == ["main.py", "--x", "a b", "$HOME;`id`", "", "\u00fc"]
     assert seen["cwd"] == f"{home}/attempts/7.1/work"
     assert seen["prefix"] == f"{home}/attempts/7.1/venv"
-    assert seen["tty"], "the pane is the job's terminal"
+    assert not seen["tty"], "it reads nothing"
     states = [state for _, state in serve.seen]
     assert states == sorted(set(states), key=["preparing", "running", "ended"].index), "in order, each at most once"
 
@@ -79,7 +79,7 @@ def test_amd_devices_are_masked_once(serve, project):
 
 
 def test_whole_cores_are_pinned_to_one_attempt_each(serve, project):
-    digest = serve.project(project(wait__sh="#!/bin/sh\nread line\n"))
+    digest = serve.project(project(wait__sh="#!/bin/sh\nexec sleep 600\n"))
     cores = sorted(os.sched_getaffinity(0))
     serve.launch(*(order(f"{number}.1", digest, "wait.sh", cpus=1.0) for number in range(1, len(cores) + 2)))
     reports = [serve.running(f"{number}.1") for number in range(1, len(cores) + 2)]
@@ -180,7 +180,7 @@ def test_a_log_that_is_too_large_by_itself_is_cut(serve, project):
 
 def test_a_log_grows_under_the_eyes_of_its_reader(serve, project):
     digest = serve.project(project(job__sh="#!/bin/sh\necho first\nread line\necho second $line\n"))
-    serve.launch(order("1.1", digest, "job.sh"))
+    serve.launch(order("1.1", digest, "job.sh", interactive=True))
     serve.running("1.1")
 
     def tail(offset, limit=100):
@@ -198,7 +198,7 @@ def test_a_log_grows_under_the_eyes_of_its_reader(serve, project):
 
 
 def test_stats_count_the_whole_tree(serve, project):
-    child = "x = b'x' * (200 << 20); print(1, flush=True); input()"
+    child = "import time; x = b'x' * (200 << 20); print(1, flush=True); time.sleep(600)"
     script = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])\n"
     serve.launch(order("1.1", serve.project(project(main__py=script)), "main.py"))
     serve.running("1.1")
@@ -244,7 +244,7 @@ def test_a_job_may_change_its_copy_and_the_next_one_sees_the_original(serve, pro
 
 def test_removing(serve, project, home):
     closed = "#!/bin/sh\nmkdir -p a/b; touch a/b/c; chmod 0 a/b; chmod 0 a\n"
-    digest = serve.project(project(job__sh=closed, wait__sh="#!/bin/sh\nread x\n"))
+    digest = serve.project(project(job__sh=closed, wait__sh="#!/bin/sh\nexec sleep 600\n"))
     serve.run(order("1.1", digest, "job.sh"))
     serve.launch(order("2.1", digest, "wait.sh"))
     serve.running("2.1")
@@ -258,7 +258,7 @@ def test_removing(serve, project, home):
 
 
 def test_launching_twice_runs_once(serve, project):
-    digest = serve.project(project(job__sh="#!/bin/sh\necho ran; read x\n"))
+    digest = serve.project(project(job__sh="#!/bin/sh\necho ran; sleep 600\n"))
     serve.launch(order("1.1", digest, "job.sh"))
     serve.running("1.1")
     serve.launch(order("1.1", digest, "job.sh"), order("1.1", digest, "job.sh"))
@@ -308,9 +308,8 @@ def test_a_job_that_puts_other_things_where_its_logs_were(serve, project, tmp_pa
     assert (report["outcome"], report["reason"], report["output_files"]) == ("failed", "exit code 3", 0)
     assert report["dropped"] == ["the return folder itself: the job removed or replaced it"]
     assert sorted(listed(outside)) == ["error.txt", "pipe"]
-    script = (
-        "#!/bin/sh\ncd $RACKSACK_RETURN_DIR; rm *.log; mkfifo stdout.log stderr.log error.txt; touch ../tmp/x; read x\n"
-    )
+    script = "#!/bin/sh\ncd $RACKSACK_RETURN_DIR; rm *.log; mkfifo stdout.log stderr.log error.txt\n"
+    script += "touch ../tmp/x; sleep 600\n"
     serve.launch(order("2.1", serve.project(project(job__sh=script)), "job.sh"))
     wait_until(lambda: (serve.home / "attempts/2.1/tmp/x").exists())
     assert serve.call("tail", attempt="2.1", stream="stdout", offset=0, limit=9)["size"] == 0

@@ -20,7 +20,7 @@ def serve(start_serve):
 def test_a_job_in_a_screen(serve, project):
     assert serve.call("hello")["session"] == "screen"
     digest = serve.project(project(job__sh="#!/bin/sh\ntest -t 0 && echo terminal\necho $TERM\n"))
-    report = serve.run(order("1.1", digest, "job.sh"))
+    report = serve.run(order("1.1", digest, "job.sh", interactive=True))
     assert report["outcome"] == "done"
     assert serve.out("1.1") == "terminal\nscreen\n"
 

@@ -8,7 +8,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.agent.processes import wait_until
+import pytest
+
+from tests.agent.processes import kill_all_that_watch, wait_until
 from tests.agent.serving import order
 
 
@@ -33,7 +35,7 @@ def tmux_of(serve, attempt):
 
 
 def test_a_fork_server_that_died_is_started_again(serve, project):
-    digest = serve.project(project(job__sh="#!/bin/sh\nread x\n"))
+    digest = serve.project(project(job__sh="#!/bin/sh\nexec sleep 600\n"))
     serve.launch(order("1.1", digest, "job.sh"))
     serve.running("1.1")
     (first,) = fork_servers(serve)
@@ -57,7 +59,7 @@ def test_the_fork_server_ends_with_serve_and_no_supervisor_does(start_serve, pro
 
 
 def test_no_session_is_left_of_ended_attempts(serve, project):
-    digest = serve.project(project(quick__sh="#!/bin/sh\n", wait__sh="#!/bin/sh\nread x\n"))
+    digest = serve.project(project(quick__sh="#!/bin/sh\n", wait__sh="#!/bin/sh\nexec sleep 600\n"))
     serve.launch(*(order(f"{number}.1", digest, "quick.sh") for number in range(20)), order("99.1", digest, "wait.sh"))
     for number in range(20):
         serve.ended(f"{number}.1")
@@ -68,7 +70,7 @@ def test_no_session_is_left_of_ended_attempts(serve, project):
         return subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
 
     wait_until(lambda: sessions() == ["racksack-99-1"])
-    os.kill(serve.reports["99.1"]["node_pid"], signal.SIGKILL)
+    kill_all_that_watch(serve.home, "99.1")
     serve.ended("99.1")
     wait_until(lambda: sessions() == [])
 
@@ -82,6 +84,19 @@ def test_ctrl_c_in_the_pane_interrupts_the_job(serve, project):
     subprocess.run([*tmux_of(serve, "1.1"), "send-keys", "-t", "=racksack-1-1:", "C-c"], check=True)
     assert serve.ended("1.1")["outcome"] == "done"
     assert serve.out("1.1") == "ready\nstopped\n"
+
+
+@pytest.mark.parametrize(("interactive", "read"), [(False, "nothing\n"), (True, "yes\n")])
+def test_what_a_job_reads(serve, project, interactive, read):
+    """Nothing, so that a question does not wait for a week; or what is typed into its pane, if it asked for that."""
+    script = "#!/bin/sh\necho ready >&2\nread answer || answer=nothing; echo $answer\n"
+    digest = serve.project(project(job__sh=script))
+    serve.launch(order("1.1", digest, "job.sh", interactive=interactive))
+    if interactive:
+        serve.running("1.1")
+        subprocess.run([*tmux_of(serve, "1.1"), "send-keys", "-t", "=racksack-1-1:", "yes", "Enter"], check=True)
+    assert serve.ended("1.1")["outcome"] == "done"
+    assert serve.out("1.1") == read
 
 
 def test_long_names_only_make_the_batches_smaller(serve, project):

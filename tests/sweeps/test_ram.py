@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import msgspec
 
 from racksack.sweep_client.text import sweep_story
 from racksack.views import SweepView
-from racksack_agent import records
 from racksack_agent.home import Home
 from racksack_agent.supervisor import ram_shared, ramdisk
 from racksack_controller.web.sweep_views import sweep_view
+from tests.agent.processes import kill_all_that_watch
 from tests.agent.test_ram_shared import Heedless
 from tests.sweeps.rig import Rig, over, running
 
@@ -93,12 +92,10 @@ async def test_a_node_that_cannot_have_it_says_why(root: Path) -> None:
         number = await rig.submit_folder(project(rig), over(600, ramdisk=("data",)))
         await rig.until(lambda: all(is_checked(rig, number, node) for node in "ab"), "both have it")
         [runner] = [one for one in rig.app.sweeps.active[number].runners.values() if one.node == "b"]
-        report = records.read(Home(str(root / "b")).attempt(runner.attempt).state)
-        assert report is not None
         moved = memory(rig, "b").rename(memory(rig, "b").with_name(f"racksack-test-{os.getpid()}"))
         memory(rig, "b").touch()  # as if it were another user's
         try:
-            os.kill(report["node_pid"], signal.SIGKILL)
+            kill_all_that_watch(root / "b", runner.attempt)
             await rig.until(lambda: "b" in rig.app.sweeps.active[number].progress.backoffs, "b has failed")
             sentence = f"{memory(rig, 'b')} belongs to somebody else"
             shown = sweep_story(view_of(view(rig, number)), None)

@@ -19,13 +19,14 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.sessions import Sessions
-from racksack_agent.supervisor import limits, outputs, ram_shared, ramdisk, signals, variables
+from racksack_agent.supervisor import limits, outputs, ram_shared, ramdisk, reaper, signals, variables
 from racksack_agent.supervisor.output_report import Gathered
 
 Report = Dict[str, Any]
 
 _START_S = 20.0  # how long a session may take to start its supervisor
 _KILL_S = 5.0
+_TAKEOVERS_MAX = 100  # a job that ends its supervisors as fast as they come is not to run beyond its limits for ever
 _FORK_S = 1.0  # the fork server of a dead `serve` starts what it has read
 
 
@@ -39,6 +40,7 @@ class Attempts:
         self._ended: Dict[str, Report] = {}
         self._states: Dict[str, Tuple[int, int, Report]] = {}
         self.left_behind: set[str] = set()  # their `serve` died before it started them; see `relaunching`
+        self.unwatched: set[str] = set()  # their supervisor was killed, the program or its exit status is there
 
     def names(self) -> list[str]:
         """All attempts that have a folder."""
@@ -122,9 +124,15 @@ class Attempts:
         """Write the record of an attempt that is lost; nothing happens to one that is not."""
         folder = self._home.attempt(name)
         with held(folder) as ours:
-            if not ours or os.path.exists(folder.exit):
+            if not ours:
+                keep_awake(folder)
+                return
+            if os.path.exists(folder.exit):
                 return
             launch = records.read(folder.launch)
+            if launch and launch["boot_id"] == self._boot_id and can_be_taken_over(folder):
+                self.unwatched.add(name)
+                return
             sentence = self._lost_sentence(folder, launch) if launch else ""
             if launch and not sentence and is_left_behind(launch):
                 self.left_behind.add(name)
@@ -159,10 +167,10 @@ class Attempts:
         with held(folder) as ours:
             if ours:
                 return
-            with open(folder.lock, encoding="ascii") as file:
-                text = file.read().strip()
-        if text:
-            processes.send([int(text)], signals.STOP)
+        pid = supervisor_of(folder)
+        if pid:
+            processes.wake(pid)
+            processes.send([pid], signals.STOP)
 
     def forget(self, name: str) -> None:
         """The folder was removed."""
@@ -173,6 +181,39 @@ class Attempts:
 def never_began(folder: AttemptFolder) -> bool:
     """Whether no supervisor ever had it: one writes its process id into the lock. To be asked under the lock."""
     return not os.path.exists(folder.exit) and not os.path.getsize(folder.lock)
+
+
+def can_be_taken_over(folder: AttemptFolder) -> bool:
+    """Whether an attempt without a supervisor needs only another one: its program is still waited for, or is known to
+    have ended. To be asked under the lock.
+    """
+    started = reaper.read_started(folder)
+    if started is None or _size(folder.takeovers) > _TAKEOVERS_MAX:
+        return False
+    if processes.is_alive(started.reaper):
+        return True
+    status = records.read(folder.status)
+    return status is not None and status["status"] is not None
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def keep_awake(folder: AttemptFolder) -> None:
+    """Continue a supervisor that somebody stopped: it enforces the limits and gathers the results."""
+    pid = supervisor_of(folder)
+    if pid:
+        processes.wake(pid)
+
+
+def supervisor_of(folder: AttemptFolder) -> int:
+    """The process that holds the lock, 0 when it has not written its id yet."""
+    try:
+        with open(folder.lock, encoding="ascii") as file:
+            return int(file.read().strip() or 0)
+    except FileNotFoundError:
+        return 0
 
 
 def is_left_behind(launch: Report) -> bool:
@@ -205,10 +246,16 @@ def held(folder: AttemptFolder) -> Iterator[bool]:
 
 
 def end_rest(folder: AttemptFolder, launch: Report) -> None:
-    """Kill what a dead supervisor left, found by its environment and its cgroup, until nothing is found."""
+    """Kill what a dead supervisor left, found as the reaper's descendants, by its environment and by its cgroup, until
+    nothing is found.
+    """
+    started = reaper.read_started(folder)
+    group = started.limit["path"] if started else launch["limit"]["path"]
     give_up_s = time.monotonic() + _KILL_S
     while time.monotonic() < give_up_s:
-        left = processes.marked(variables.marker(folder.path)) + limits.members(launch["limit"]["path"])
+        left = processes.marked(variables.marker(folder.path)) + limits.members(group)
+        if started and processes.is_alive(started.reaper):
+            left += processes.descendants(started.reaper[0])
         if not left:
             return
         processes.send(left, signal.SIGKILL)

@@ -7,6 +7,7 @@ import subprocess
 import threading
 from typing import List, Mapping, Optional
 
+from racksack_agent import processes
 from racksack_agent.command_line import agent_command
 from racksack_agent.home import Home
 from racksack_agent.serve.limit_choice import LimitChoice
@@ -36,6 +37,12 @@ class ForkServer:
             except BrokenPipeError:
                 self._process = None
                 self._send(lines, limit)
+
+    def keep_awake(self) -> None:
+        """Continue it if somebody stopped it."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            processes.wake(process.pid)
 
     def _line(self, attempt: str, pane: Pane) -> bytes:
         start = {"folder": self._home.attempt(attempt).path, "terminal": pane.terminal, "pid": pane.pid}

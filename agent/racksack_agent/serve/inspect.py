@@ -14,6 +14,7 @@ from racksack_agent.serve import request_checks
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.logins import count_logins
 from racksack_agent.serve.request_checks import field
+from racksack_agent.supervisor import reaper
 
 _STREAMS = ("stdout", "stderr", "env", "times")
 _LIMIT_BYTES_MAX = 16 << 20
@@ -56,9 +57,10 @@ def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     parent_of = processes.parents()
     attempts = {}
     for report in agent.attempts.reports():
-        pid = report.get("node_pid")
-        if report["state"] != "ended" and pid:
-            attempts[report["attempt"]] = use_of(processes.below(pid, parent_of))
+        if report["state"] != "ended" and report.get("node_pid"):
+            started = reaper.read_started(agent.home.attempt(report["attempt"]))
+            root = started.reaper[0] if started and processes.is_alive(started.reaper) else report["node_pid"]
+            attempts[report["attempt"]] = use_of(processes.below(root, parent_of))
     return {
         "load1": os.getloadavg()[0],
         "ram_used_bytes": memory["MemTotal"] - memory["MemAvailable"],

@@ -16,6 +16,7 @@ from racksack_agent.problems import RefusedError
 from racksack_agent.serve import request_checks, unfinished
 from racksack_agent.serve.agent import Agent, launch_lock
 from racksack_agent.serve.request_checks import field
+from racksack_agent.supervisor import signals
 
 Order = Dict[str, Any]
 
@@ -170,6 +171,9 @@ def check(order: object) -> Order:
         "stage_in_ram": request_checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
         "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
         "grace_s": float(field(order, "grace_s", number, 10)),
+        "interactive": field(order, "interactive", bool, False),
+        "warn_s": field(order, "warn_s", number, None),
+        "warn_signal": signal_name(order),
         "go_within_s": field(order, "go_within_s", number, None),
         "array_index": field(order, "array_index", int, None),
         "sweep": field(order, "sweep", dict, None),
@@ -187,6 +191,16 @@ def variables(order: Order, name: str) -> Dict[str, str]:
         if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
             raise RefusedError("bad_request", f"{name}: {key!r} cannot be an environment variable")
     return dict(given)
+
+
+def signal_name(order: Order) -> str:
+    """The signal of a warning before the end. Raises RefusedError for one that does not exist."""
+    name = str(field(order, "warn_signal", str, "USR1"))
+    try:
+        signals.number_of(name)
+    except ValueError as problem:
+        raise RefusedError("bad_request", f"warn_signal: {problem}") from problem
+    return name
 
 
 def gpu(one: object) -> Dict[str, Any]:

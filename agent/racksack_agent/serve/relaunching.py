@@ -1,4 +1,5 @@
-"""Starts again what a `serve` left behind that died between an attempt's folder and its supervisor.
+"""Starts supervisors for attempts that have none: those that a `serve` left behind that died between an attempt's
+folder and its supervisor, and those whose supervisor was killed while their program goes on.
 
 The folder is the promise that the attempt runs, so whoever serves the home next keeps it. Nothing of the job ran yet: a
 supervisor writes its process id into the lock before all else. Should the dead one's fork server still get to it, the
@@ -15,6 +16,8 @@ from racksack_agent import processes, records
 from racksack_agent.serve import launching
 from racksack_agent.serve.agent import Agent, launch_lock
 from racksack_agent.serve.attempts import held, never_began
+from racksack_agent.supervisor import reaper
+from racksack_agent.supervisor.panes import Pane
 
 
 def relaunch(agent: Agent, names: List[str]) -> None:
@@ -37,3 +40,17 @@ def relaunch(agent: Agent, names: List[str]) -> None:
             records.replace(folder.launch, records.encode(launch))
             again.append(name)
         launching.start_each(agent, again)
+
+
+def take_over(agent: Agent, names: List[str]) -> None:
+    """Start another supervisor for programs whose supervisor was killed; it goes on where that one was. The session is
+    still there, or is no longer needed. Raises OSError when the fork server cannot be started.
+    """
+    panes = {}
+    for name in names:
+        folder = agent.home.attempt(name)
+        with held(folder) as ours:
+            started = reaper.read_started(folder) if ours and not os.path.exists(folder.exit) else None
+        if started is not None:
+            panes[name] = Pane(*started.pane)
+    agent.forkserver.start(panes, agent.limit)

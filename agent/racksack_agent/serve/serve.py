@@ -19,6 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Collection, Dict
 
+from racksack_agent import process_title
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import operations, relaunching, sweeping, unfinished
@@ -145,10 +146,17 @@ class Server:
             news.close()
 
     def start_left_behind(self) -> None:
-        """Have attempts started whose `serve` died before it came to that."""
-        names, self.agent.attempts.left_behind = self.agent.attempts.left_behind, set()
+        """Have attempts started whose `serve` died before it came to that, and supervisors replaced that were
+        killed.
+        """
+        attempts = self.agent.attempts
+        names, attempts.left_behind = attempts.left_behind, set()
+        unwatched, attempts.unwatched = attempts.unwatched, set()
         if names:
             self._lanes["launch"].submit(relaunching.relaunch, self.agent, sorted(names))
+        if unwatched:
+            self._lanes["launch"].submit(relaunching.take_over, self.agent, sorted(unwatched))
+        self.agent.forkserver.keep_awake()
 
     def report(self, names: list[str]) -> None:
         """Tell the controller about attempts whose report, or whose sweep's results, are not those told last."""
@@ -227,6 +235,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--limit", choices=("cgroup1", "scope", "watch"), help="how memory is limited; else found out")
     options = parser.parse_args(arguments)
     home = Home(options.home)
+    process_title.set_title("racksack-agent serve")
     try:
         home.make()
         agent = Agent(home, options.session, options.limit)

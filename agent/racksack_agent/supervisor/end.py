@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from racksack_agent import records
 from racksack_agent.problems import PrepareError
@@ -14,9 +15,8 @@ _SENTENCES = {
     "cancelled": "it was cancelled",
     "timeout": "it was stopped at its time limit",
     "fenced": "a newer attempt took its place",
-    "down": "the node is going down, or the attempt's supervisor was ended from outside",
 }
-_OUTCOMES = {"timeout": "timeout", "down": "lost"}
+_DOWN = "the node is going down, or the attempt's supervisor was ended from outside"
 DEFAULT_GRACE_S = 10.0
 
 
@@ -41,8 +41,8 @@ class End:
 
 
 class StopRequest:
-    """Whether somebody wants this attempt to end: stop.json, announced by a signal, or the signal of a machine going
-    down.
+    """Whether somebody wants this attempt to end: stop.json, announced by a signal. And whether the machine goes down:
+    its signal ends a preparation, but not a program, which has the same signal and its own time to obey it.
     """
 
     def __init__(self, path: str, echo: Echo) -> None:
@@ -51,6 +51,10 @@ class StopRequest:
         self.reason: str | None = None
         self.grace_s = DEFAULT_GRACE_S
         self.signal: int = signal.SIGTERM
+        self.warns = False
+        self._is_new = False
+        self._down_at_s: float | None = None
+        self._interrupted = False
 
     @property
     def requested(self) -> bool:
@@ -60,16 +64,32 @@ class StopRequest:
     @property
     def outcome(self) -> str:
         """The outcome of an attempt that ended because of this request."""
-        return _OUTCOMES.get(self.reason or "", "cancelled")
+        return "timeout" if self.reason == "timeout" else "cancelled"
 
     @property
     def sentence(self) -> str:
         """Why it ended."""
         return _SENTENCES.get(self.reason or "", f"it was stopped: {self.reason}")
 
+    def is_new(self) -> bool:
+        """Whether there is a request that differs from the one before; true once for each."""
+        is_new, self._is_new = self._is_new, False
+        return is_new
+
+    def took_interrupt(self) -> bool:
+        """Whether Ctrl-C was typed into the pane; true once for each."""
+        interrupted, self._interrupted = self._interrupted, False
+        return interrupted
+
+    def goes_down_within(self, within_s: float) -> bool:
+        """Whether the signal of a machine that goes down came within the last seconds."""
+        return self._down_at_s is not None and time.monotonic() - self._down_at_s < within_s
+
     def end(self) -> End | None:
-        """The end that this request makes of an attempt whose program never ran; None without a request."""
-        return End(self.outcome, self.sentence) if self.requested else None
+        """The end that this makes of an attempt whose program never ran; None without a request."""
+        if self.requested:
+            return End(self.outcome, self.sentence)
+        return End("lost", _DOWN) if self._down_at_s is not None else None
 
     def wait(self, timeout_s: float) -> None:
         """Wait for a signal or the time; take in what a signal announces. Meanwhile the pane shows what there is."""
@@ -85,22 +105,28 @@ class StopRequest:
         wait).
         """
         self.wait(wait_s)
-        if self.requested:
-            raise PrepareError(self.sentence)
+        end = self.end()
+        if end is not None:
+            raise PrepareError(end.reason)
 
     def read(self) -> bool:
         """Look for stop.json; returns whether the attempt is to end. A later, shorter grace replaces an earlier one."""
         request = records.read(self.path) if os.path.lexists(self.path) else None  # `read` imports json
         if request is None:
             return self.requested
+        before = (self.reason, self.grace_s, self.signal, self.warns)
         grace_s = float(request["grace_s"])
         self.grace_s = min(self.grace_s, grace_s) if self.requested else grace_s
         self.signal = signals.number_of(request["signal"])
+        self.warns = bool(request.get("warns"))
         self.reason = request["reason"]
+        self._is_new = self._is_new or before != (self.reason, self.grace_s, self.signal, self.warns)
         return True
 
     def _heed(self, number: int) -> None:
         if number == signals.STOP:
             self.read()
-        elif number == signals.DOWN and not self.requested:
-            self.reason = "down"
+        elif number == signals.INTERRUPT:
+            self._interrupted = True
+        elif number == signals.DOWN:
+            self._down_at_s = time.monotonic()

@@ -14,6 +14,7 @@ import signal
 import sys
 from typing import Any, Dict, List
 
+from racksack_agent import process_title
 from racksack_agent.home import AttemptFolder
 from racksack_agent.supervisor import limits, supervise
 from racksack_agent.supervisor.panes import Pane
@@ -22,6 +23,7 @@ from racksack_agent.supervisor.panes import Pane
 def main(arguments: List[str]) -> None:
     """Serve until the input ends. `--scope`: we were started in a delegated systemd scope, and divide it."""
     scope = limits.divide_scope() if "--scope" in arguments else ""
+    process_title.set_title("racksack-agent forkserver")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no parent
     gc.freeze()  # what is there now stays shared with all that are forked
     for line in sys.stdin.buffer:

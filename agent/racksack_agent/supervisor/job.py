@@ -1,4 +1,4 @@
-"""Runs the job's program in the pane, within its limits, until no process of it is left."""
+"""Runs the job's program within its limits, and ends it when there is a reason to, until no process of it is left."""
 
 from __future__ import annotations
 
@@ -7,74 +7,61 @@ import signal
 import time
 from typing import Any, Dict
 
-from racksack_agent import processes
+from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.supervisor import limits, signals
 from racksack_agent.supervisor.end import End, StopRequest
+from racksack_agent.supervisor.ending import Ending, Step, leftovers, steps_of
 from racksack_agent.supervisor.log_times import LogTimes
-from racksack_agent.supervisor.prepare import Prepared
+from racksack_agent.supervisor.reaper import Started
 from racksack_agent.supervisor.terminal_echo import Echo
+from racksack_agent.supervisor.tree import Tree
 
 Order = Dict[str, Any]
 
 _TICK_S = 0.25
 _FIRST_TICK_S = 0.08
-_LEFTOVER_GRACE_S = 5.0
 _KILL_PAUSE_S = 0.03
 _GIVE_UP_S = 60.0  # a process that SIGKILL does not end within this hangs in the kernel
+_DOWN_S = 300.0  # so long after the signal of a machine that goes down its end by a signal is put down to that
 _GIB = 1 << 30
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-
-
-class Ending:
-    """An end that has begun: what it makes of the attempt, and when patience is over."""
-
-    __slots__ = ("end", "kill_at_s")
-
-    def __init__(self, end: End | None, kill_at_s: float) -> None:
-        self.end = end  # None: the program ended by itself and left processes behind
-        self.kill_at_s = kill_at_s
 
 
 class Running:
     """A job's processes and what is known of them."""
 
-    def __init__(self, pid: int, order: Order, limit: limits.Limit) -> None:
-        self.pid = pid
+    def __init__(self, folder: AttemptFolder | None, order: Order, tree: Tree, limit: limits.Limit) -> None:
+        self.folder = folder
         self.order = order
+        self.tree = tree
         self.limit = limit
         self.began_s = time.monotonic()
         self.status: int | None = None
+        self.status_read = 0
+        self.ended_at_s: float | None = None
         self.ending: Ending | None = None
+        self.warned = False
         self.ram_peak_bytes = 0
         self.cpu_s = 0.0
         self.stuck: list[int] = []
         self.times: LogTimes | None = None
 
 
-def start(folder: AttemptFolder, order: Order, prepared: Prepared, terminal: int) -> Running:
-    """Start the entrypoint with the pane as its stdin. Raises StartFailedError with the reason.
-
-    The job inherits its cores and its memory group from us, so we take them on first; the group we leave again at once.
-    """
-    if order["cpu_ids"]:
-        os.sched_setaffinity(0, order["cpu_ids"])
-    logs = [os.open(f"{folder.out}/{name}.log", _LOG_FLAGS, 0o644) for name in ("stdout", "stderr")]
-    limit = limits.join_limit(
-        order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"], ends_whole=order["sweep"] is None
+def follow(folder: AttemptFolder, order: Order, started: Started, took_over: bool) -> Running:
+    """What has been started, by us or by a supervisor that is dead; then its ending is taken up where it was left."""
+    limit = limits.observe(
+        started.limit["kind"], started.limit["path"], order["ram_bytes"], ends_whole=order["sweep"] is None
     )
-    try:
-        pid = processes.spawn(prepared.argv, prepared.env, (terminal, logs[0], logs[1]))
-    except processes.StartFailedError:
-        limit.leave()
-        limit.close()
-        raise
-    finally:
-        for log in logs:
-            os.close(log)
-    limit.leave()
-    running = Running(pid, order, limit)
+    tree = Tree(started, None if took_over else os.getpid(), folder.path, limit)
+    limit.processes = tree.processes
+    running = Running(folder, order, tree, limit)
+    running.began_s = started.began_s
     running.times = LogTimes(folder.out)
+    earlier = records.read(folder.ending) if took_over else None
+    if earlier:
+        running.warned = bool(earlier.get("warned"))
+        if "outcome" in earlier:
+            running.ending = Ending(End(earlier["outcome"], earlier["reason"]), [], float(earlier["kill_at_s"]))
     return running
 
 
@@ -86,81 +73,137 @@ def watch(running: Running, stop: StopRequest) -> End:
         consider(running, stop, now_s)
         if running.times:
             running.times.look(now_s)
-        if running.ending and now_s >= running.ending.kill_at_s:
-            if not kill_all(running, now_s):
-                break
-            tick_s = _KILL_PAUSE_S
+        if running.ending and not step(running, running.ending, now_s):
+            break
         stop.wait(min(tick_s, next_change_s(running) - now_s))
-        tick_s = max(tick_s, _TICK_S) if not running.ending else _KILL_PAUSE_S
-    end = conclude(running)
+        if stop.took_interrupt():
+            running.tree.interrupt()
+        tick_s = _KILL_PAUSE_S if running.ending else max(tick_s, _TICK_S)
+    end = conclude(running, stop)
     running.limit.close()
     return end
 
 
 def reap(running: Running) -> bool:
-    """Take the results of all processes that ended; True when none is left at all."""
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return True
-        if pid == 0:
-            return False
-        running.cpu_s += usage.ru_utime + usage.ru_stime
-        running.ram_peak_bytes = max(running.ram_peak_bytes, usage.ru_maxrss * 1024)
-        if pid == running.pid:
-            running.status = status
+    """Take what is known of processes that ended; True when none is left at all."""
+    is_over = running.tree.reap(running)
+    status = new_status(running)
+    if status:
+        running.cpu_s = max(running.cpu_s, float(status["cpu_s"]))
+        running.ram_peak_bytes = max(running.ram_peak_bytes, int(status["ram_peak_bytes"]))
+        if status["status"] is not None:
+            running.status, running.ended_at_s = status["status"], status["ended_at_s"]
+    return is_over
+
+
+def new_status(running: Running) -> Dict[str, Any] | None:
+    """What the reaper wrote, if it was not read before."""
+    if running.folder is None:
+        return None
+    try:
+        number = os.stat(running.folder.status).st_ino
+    except FileNotFoundError:
+        return None
+    if number == running.status_read:
+        return None
+    running.status_read = number
+    return records.read(running.folder.status)
 
 
 def consider(running: Running, stop: StopRequest, now_s: float) -> None:
     """Begin an end, or hasten one, if there is a reason."""
     running.ram_peak_bytes = max(running.ram_peak_bytes, running.limit.used_bytes(now_s))
-    time_limit_s = running.order["time_limit_s"]
-    if running.ending and running.ending.end:
-        running.ending.kill_at_s = min(running.ending.kill_at_s, now_s + stop.grace_s)
-    elif stop.requested:
-        begin(running, End(stop.outcome, stop.sentence), stop.signal, now_s + stop.grace_s)
+    running.tree.keep_awake(now_s)
+    order, ending = running.order, running.ending
+    left_s = running.began_s + order["time_limit_s"] - now_s if order["time_limit_s"] is not None else None
+    if stop.requested and (ending is None or ending.end is None or stop.is_new()):
+        begin_stop(running, stop, now_s)
+    elif ending and ending.end:
+        return
     elif isinstance(running.limit, limits.Watch) and running.limit.exceeded():
-        begin(running, End("oom", ""), signal.SIGKILL, now_s)
-    elif time_limit_s is not None and now_s - running.began_s >= time_limit_s and running.status is None:
-        reason = f"it ran into its time limit of {time_limit_s:g} s"
-        begin(running, End("timeout", reason), signal.SIGTERM, now_s + running.order["grace_s"])
-    elif running.status is not None and not running.ending:
-        begin(running, None, signal.SIGTERM, now_s + min(_LEFTOVER_GRACE_S, running.order["grace_s"]))
+        begin(running, Ending(End("oom", ""), [Step(now_s, signal.SIGKILL, whole=True)], now_s))
+    elif left_s is not None and left_s <= 0 and running.status is None:
+        end = End("timeout", f"it ran into its time limit of {order['time_limit_s']:g} s")
+        begin(running, steps_of(end, signal.SIGTERM, now_s, order["grace_s"]))
+    elif running.status is not None and not ending:
+        begin(running, leftovers(now_s, order["grace_s"]))
+    elif left_s is not None and order["warn_s"] and left_s <= order["warn_s"] and not running.warned and not ending:
+        warn(running)
 
 
-def begin(running: Running, end: End | None, first_signal: int, kill_at_s: float) -> None:
-    """Signal the whole tree and remember when to stop being patient. A stopped process must wake up to end."""
-    running.ending = Ending(end, kill_at_s)
-    found = processes.descendants(os.getpid())
-    processes.send(found, first_signal)
-    processes.send(found, signal.SIGCONT)
+def begin_stop(running: Running, stop: StopRequest, now_s: float) -> None:
+    """Begin the end that was asked for; a later request never gives more time than an earlier one left."""
+    warn_s, warn_signal = 0.0, 0
+    if stop.warns and running.order["warn_s"] and not running.warned and running.status is None:
+        warn_s, warn_signal = running.order["warn_s"], signals.number_of(running.order["warn_signal"])
+        running.warned = True
+    ending = steps_of(End(stop.outcome, stop.sentence), stop.signal, now_s, stop.grace_s, warn_s, warn_signal)
+    if running.ending and running.ending.end:
+        ending.end = running.ending.end
+        ending.kill_at_s = min(ending.kill_at_s, running.ending.kill_at_s)
+    begin(running, ending)
 
 
-def kill_all(running: Running, now_s: float) -> bool:
-    """Kill whatever is left; False when it has not worked for a minute."""
-    assert running.ending is not None  # noqa: S101 - the caller has looked
-    found = set(processes.descendants(os.getpid())) | set(running.limit.left())
-    processes.send(found, signal.SIGKILL)
-    if now_s > running.ending.kill_at_s + _GIVE_UP_S:
-        running.stuck = sorted(found)
-        return False
+def begin(running: Running, ending: Ending) -> None:
+    """Remember an end and its steps, also for a supervisor that may have to go on with it."""
+    running.ending = ending
+    if ending.end:
+        note(running, outcome=ending.end.outcome, reason=ending.end.reason, kill_at_s=ending.kill_at_s)
+
+
+def warn(running: Running) -> None:
+    """Tell the program that its time is nearly over."""
+    running.warned = True
+    note(running)
+    running.tree.signal_program(signals.number_of(running.order["warn_signal"]))
+
+
+def note(running: Running, **facts: object) -> None:
+    """Write ending.json. On a full disk the end goes on all the same."""
+    if running.folder is None:
+        return
+    try:
+        records.replace(running.folder.ending, records.encode({"warned": running.warned, **facts}))
+    except OSError as problem:
+        if not records.is_full(problem):
+            raise
+
+
+def step(running: Running, ending: Ending, now_s: float) -> bool:
+    """Do what is due; False when killing has not helped for a minute. Once the program itself has ended, nobody is
+    left who could need the rest of its processes.
+    """
+    if now_s >= ending.kill_at_s:
+        found = running.tree.processes(also_hidden=True)
+        processes.send(found, signal.SIGKILL)
+        running.stuck = sorted(found) if now_s > ending.kill_at_s + _GIVE_UP_S else []
+        return not running.stuck
+    for due in ending.take_due(now_s, program_has_ended=running.status is not None):
+        if due.whole:
+            running.tree.signal_all(due.number)
+        else:
+            running.tree.signal_program(due.number)
     return True
 
 
 def next_change_s(running: Running) -> float:
     """When something is due by the clock (monotonic seconds)."""
-    due = [running.began_s + running.order["time_limit_s"]] if running.order["time_limit_s"] is not None else []
+    limit_s, warn_s = running.order["time_limit_s"], running.order["warn_s"]
     if running.ending:
-        due = [max(running.ending.kill_at_s, time.monotonic() + _KILL_PAUSE_S)]
-    return min(due, default=float("inf"))
+        soon_s = time.monotonic() + _KILL_PAUSE_S
+        return max(running.ending.kill_at_s, soon_s)
+    if limit_s is None:
+        return float("inf")
+    return float(running.began_s + limit_s - (warn_s if warn_s and not running.warned else 0.0))
 
 
-def conclude(running: Running) -> End:
+def conclude(running: Running, stop: StopRequest) -> End:
     """What became of the attempt, from the program's status and from what ended it."""
+    if running.status is None and running.folder is not None:
+        return End("lost", "the processes that watched it were killed, so nobody knows how it ended")
     status = running.status or 0
-    signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) and running.status is not None else None
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     ending = running.ending.end if running.ending else None
     over = running.limit.exceeded()
     if ending and not (over and ending.outcome == "oom"):
@@ -171,9 +214,11 @@ def conclude(running: Running) -> End:
         end = End("oom", f"it used {gib(running.ram_peak_bytes)} of the {gib(limit_bytes)} of memory that it asked for")
     elif code == 0:
         end = End("done", "a process of it was ended for memory, the program went on" if over else "")
+    elif stop.goes_down_within(_DOWN_S):
+        end = End("lost", "the node is going down")
     else:
-        end = End("failed", f"killed by {signals.name_of(signal)}" if signal else f"exit code {code}")
-    end.exit_code, end.signal = code, signal
+        end = End("failed", f"killed by {signals.name_of(number)}" if number else f"exit code {code}")
+    end.exit_code, end.signal = code, number
     if running.stuck:
         end.reason += f"; {len(running.stuck)} processes hang in the kernel and could not be ended: {running.stuck}"
     return end
@@ -186,7 +231,7 @@ def gib(size_bytes: int) -> str:
 
 def end_all(grace_s: float) -> None:
     """End what a preparation left behind. Costs one system call when there is nothing."""
-    order = {"time_limit_s": None, "ram_bytes": 0, "grace_s": grace_s}
-    rest = Running(0, order, limits.Limit())
+    order = {"time_limit_s": None, "warn_s": None, "ram_bytes": 0, "grace_s": grace_s}
+    rest = Running(None, order, Tree(None, os.getpid(), "", limits.Limit()), limits.Limit())
     rest.status = 0
     watch(rest, StopRequest(os.devnull, Echo("", None)))

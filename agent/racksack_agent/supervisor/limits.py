@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Callable, List
 
 from racksack_agent import processes
 
@@ -20,6 +21,8 @@ _RUNNER_S = 2.0  # in which a sweep's runner ends the worker that takes too much
 
 class Limit:
     """No limit and no measurement: the base of the others."""
+
+    processes: Callable[[], List[int]] = staticmethod(lambda: processes.descendants(os.getpid()))
 
     def join(self) -> None:
         """Take the limit on for the calling process and the children that it starts from now on. Raises OSError."""
@@ -60,7 +63,7 @@ class Watch(Limit):
         """Sum over the tree, at most every 150 ms and less often where /proc is slow to read."""
         if now_s < self._next_s:
             return 0
-        found = processes.descendants(os.getpid())
+        found = self.processes()
         used = sum(map(processes.rss_bytes, found))
         if used > self.ram_bytes:
             used = sum(map(processes.pss_bytes, found))
@@ -88,10 +91,12 @@ class Cgroup(Limit):
     events_file = ""
     anonymous: tuple[bytes, ...] = ()
 
-    def __init__(self, folder: str, ram_bytes: int) -> None:
-        """Make the folder and set the limit. Raises OSError where that is not possible."""
+    def __init__(self, folder: str, ram_bytes: int, is_made: bool = False) -> None:
+        """Make the folder and set the limit, unless it `is_made`. Raises OSError where that is not possible."""
         self.folder = folder
         self._next_s = 0.0
+        if is_made:
+            return
         os.makedirs(folder, exist_ok=True)
         write(folder + "/" + self.limit_file, str(ram_bytes))
         self._limit_swap(ram_bytes)
@@ -207,6 +212,15 @@ def join_limit(kind: str, path: str, ram_bytes: int, ends_whole: bool = True) ->
     except OSError:
         return watch
     return limit
+
+
+def observe(kind: str, path: str, ram_bytes: int, ends_whole: bool = True) -> Limit:
+    """The limit that another process took on with `join_limit`; `kind` is what came of that."""
+    if ram_bytes <= 0:
+        return Limit()
+    if kind == "watch":
+        return Watch(ram_bytes, 0.0 if ends_whole else _RUNNER_S)
+    return (CgroupV1 if kind == "cgroup1" else CgroupV2)(path, ram_bytes, is_made=True)
 
 
 def members(folder: str) -> list[int]:

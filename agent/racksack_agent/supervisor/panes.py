@@ -1,7 +1,7 @@
 """The pane of an attempt: what runs in it, how the supervisor uses its terminal, and how it is closed.
 
 The supervisor is forked from a warm process and so is no child of tmux or screen: the program in the pane only keeps
-the terminal there. The job reads from that terminal; Ctrl-C in it is passed on to the job's process group.
+the terminal there. Ctrl-C in it is passed on to the supervisor, and by that to the job's process group.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import List, NamedTuple
 from racksack_agent import processes
 from racksack_agent.home import AttemptFolder
 
-# It waits at a pipe into which nobody writes; $0 is the attempt's folder. The supervisor's process id is in `lock`, and
-# it leads its process group. A pane whose folder is gone ends.
+# It waits at a pipe into which nobody writes; $0 is the attempt's folder. The supervisor's process id is in `lock`. A
+# pane whose folder is gone ends.
 _KEEPER = """
-trap 'kill -s INT -- "-$(cat "$0/lock")"' INT
+trap 'kill -s INT "$(cat "$0/lock")"' INT
 trap '' TSTP QUIT
 while [ -p "$0/pane" ]; do read -r nothing <"$0/pane"; done
 """
@@ -42,6 +42,13 @@ def open_terminal(pane: Pane, flags: int) -> int:
         return os.open(pane.terminal, flags | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return os.open(os.devnull, flags | os.O_CLOEXEC)
+
+
+def open_stdin(pane: Pane, interactive: bool) -> int:
+    """What the job reads from: nothing, so that a program that asks a question ends instead of waiting for an answer
+    until its time limit; the pane's terminal for an interactive one.
+    """
+    return open_terminal(pane, os.O_RDWR) if interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def close(pane: Pane, folder: AttemptFolder) -> None:

@@ -9,11 +9,11 @@ from typing import Optional
 
 CHILD = signal.SIGCHLD
 STOP = signal.SIGUSR1  # `serve` wrote stop.json
-DOWN = signal.SIGTERM  # the machine is going down, or somebody ended the supervisor by hand
+DOWN = signal.SIGTERM  # the machine is going down, or somebody wants to end the supervisor by hand
+INTERRUPT = signal.SIGINT  # Ctrl-C in the pane; it is for the job
 
-# The terminal's signals, which the pane passes on to the supervisor's process group, are for the job.
-_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU, signal.SIGPIPE)
-_TAKEN = (CHILD, STOP, DOWN)
+_IGNORED = (signal.SIGHUP, signal.SIGUSR2, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU, signal.SIGPIPE)
+_TAKEN = (CHILD, STOP, DOWN, INTERRUPT)
 
 
 def block() -> None:

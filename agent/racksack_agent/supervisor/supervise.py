@@ -13,10 +13,10 @@ import shutil
 import time
 from typing import Any, Callable, Dict
 
-from racksack_agent import processes, records
+from racksack_agent import process_title, processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
-from racksack_agent.supervisor import job, outputs, panes, prepare, ram_shared, ramdisk, signals
+from racksack_agent.supervisor import job, outputs, panes, prepare, ram_shared, ramdisk, reaper, signals
 from racksack_agent.supervisor.end import End, StopRequest
 from racksack_agent.supervisor.output_report import Gathered
 from racksack_agent.supervisor.panes import Pane
@@ -43,7 +43,8 @@ def run(folder: AttemptFolder, pane: Pane, scope: str) -> None:
         return
     if scope:
         order["limit"]["path"] = f"{scope}/{folder.name}"
-    processes.become_subreaper(f"racksack {folder.name}")
+    process_title.set_title(f"racksack-supervisor {folder.name}")
+    processes.become_subreaper()
     Supervisor(folder, order, pane).supervise()
 
 
@@ -80,7 +81,8 @@ class Supervisor:
     def supervise(self) -> None:
         """All of it."""
         try:
-            end = self.prepare_and_run()
+            started = reaper.read_started(self.folder)
+            end = self.take_over(started) if started else self.prepare_and_run()
         except Exception as problem:  # noqa: BLE001 - a fault of ours must still end in a record
             end = End("lost", f"the agent failed while it ran this attempt: {type(problem).__name__}: {problem}")
         job.end_all(self.stop.grace_s)
@@ -102,15 +104,32 @@ class Supervisor:
             end = self.wait_for_go(self.order["go_within_s"])
             if end is not None:
                 return end
-        terminal = panes.open_terminal(self.pane, os.O_RDWR)
+        if self.order["cpu_ids"]:
+            os.sched_setaffinity(0, self.order["cpu_ids"])  # the program inherits them
+        stdin = panes.open_stdin(self.pane, self.order["interactive"])
         try:
-            running = job.start(self.folder, self.order, prepared, terminal)
+            started = reaper.start(self.folder, self.order, prepared, stdin, self.pane)
         except processes.StartFailedError as problem:
             return End("failed", str(problem))
         finally:
-            os.close(terminal)
-        self.report.update(state="running", started_at_s=time.time())
+            os.close(stdin)
+        return self.follow(started, took_over=False)
+
+    def take_over(self, started: reaper.Started) -> End:
+        """Go on where a supervisor was killed; its program has gone on meanwhile, or has ended."""
+        self.stop.read()
+        self.echo.skip()
+        with open(self.folder.takeovers, "ab") as file:
+            file.write(b".")
+        earlier = records.read(self.folder.state) or {}
+        self.report.update({name: earlier[name] for name in ("prepare_s",) if name in earlier})
+        return self.follow(started, took_over=True)
+
+    def follow(self, started: reaper.Started, took_over: bool) -> End:
+        """Say that the program runs, and see it to its end."""
+        self.report.update(state="running", started_at_s=started.started_at_s)
         publish(self.folder, self.report)
+        running = job.follow(self.folder, self.order, started, took_over)
         end = job.watch(running, self.stop)
         self.report.update(ram_peak_bytes=running.ram_peak_bytes, cpu_s=round(running.cpu_s, 3))
         return end
@@ -122,8 +141,9 @@ class Supervisor:
         give_up_s = time.monotonic() + within_s
         while not os.path.exists(self.folder.go):
             self.stop.wait(_GO_LOOK_S)  # `go` wakes us by the signal that announces a stop, too
-            if self.stop.requested:
-                return self.stop.end()
+            end = self.stop.end()
+            if end is not None:
+                return end
             if time.monotonic() > give_up_s:
                 return End("lost", f"it was prepared, but not told to start within {within_s:g} s")
         return None

@@ -19,6 +19,12 @@ class Echo:
         self._terminal = terminal
         self._shown = {f"{out_folder}/{name}.log": 0 for name in ("env", "stdout", "stderr")}
 
+    def skip(self) -> None:
+        """Take what is there as shown: an earlier supervisor did that."""
+        for path in self._shown:
+            if os.path.exists(path):
+                self._shown[path] = os.path.getsize(path)
+
     def copy(self) -> None:
         """Show what is new; of a large burst only its end."""
         if self._terminal is None:
