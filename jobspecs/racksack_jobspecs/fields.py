@@ -41,6 +41,7 @@ GPUS_MAX = 1024
 GANG_MAX = 4096
 OOM_FACTOR_MAX = 100
 ARRAY_JOBS_MAX = 100_000
+ARRAY_NAMED_MAX = 4 * ARRAY_JOBS_MAX  # indices as they are written, repeats among them
 ARRAY_INDEX_MAX = 2**31 - 1
 BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
 
@@ -171,9 +172,14 @@ def _indices(node: Node, _path: str, _report: Report) -> tuple[int, ...]:
     """Sorted indices of `0-99`, `1,3,5-7`, `0-98:2` or a list of such."""
     nodes = node.items if isinstance(node, Sequence) else [node]
     found: set[int] = set()
+    named = 0
     for item in nodes:
         for part in word_of(item).split(","):
-            found.update(_range(part.strip()))
+            indices = _range(part.strip())
+            named += len(indices)
+            if named > ARRAY_NAMED_MAX:
+                raise ValueError(f"this names {named} indices, many of them again; write each once")
+            found.update(indices)
             if len(found) > ARRAY_JOBS_MAX:
                 raise ValueError(f"this makes more than {ARRAY_JOBS_MAX} jobs; split the array")
     if not found:

@@ -123,7 +123,8 @@ def _nodes(values: dict[str, Any], lines: dict[str, int], report: Report) -> tup
     if "node" in values and "nodes" in values:
         report.add(lines["node"], "node", "stands beside nodes; write all names into nodes")
     nodes: tuple[str, ...] = (values["node"],) if "node" in values else values.get("nodes", ())
-    both = [name for name in nodes if name in values.get("exclude", ())]
+    excluded = frozenset(values.get("exclude", ()))
+    both = [name for name in nodes if name in excluded]
     if both:
         report.add(lines["exclude"], "exclude", f"{both[0]} is asked for and excluded; remove it from one of them")
     return nodes

@@ -8,6 +8,7 @@ Schema that says the same (`Kind`), and a `Field` gives a kind its key and its d
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 import unicodedata
@@ -21,6 +22,10 @@ from racksack_jobspecs.yamltext import Mapping, Node, Problem, Scalar, Sequence
 
 NAME_CHARS_MAX = 100
 PROBLEMS_MAX = 100
+HINTS_MAX = 20  # unknown keys of one text for which a known one is looked for
+WORD_CHARS_MAX = 60  # of a word for which a known one is looked for, or which is shown
+KNOWN_MAX = 500  # words among which the closest one is looked for
+ITEMS_MAX = 20_000  # of a list that is written as one text
 PATH_BYTES_MAX = 4096
 ARGUMENT_BYTES_MAX = 128 * 1024 - 1  # Linux takes no longer argument or environment string (MAX_ARG_STRLEN)
 ENV_KEY_CHARS_MAX = 255
@@ -38,10 +43,18 @@ class Report:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self._hints_left = HINTS_MAX
 
     def add(self, line: int, path: str, sentence: str) -> None:
         """Note one mistake."""
         self.problems.append(Problem(line, path, sentence))
+
+    def closest(self, word: str, known: Iterable[str]) -> str | None:
+        """The known word that is most likely meant; None also after the first few, since looking takes a while."""
+        if self._hints_left <= 0:
+            return None
+        self._hints_left -= 1
+        return closest(word, known)
 
     def sorted(self) -> tuple[Problem, ...]:
         """The mistakes in the order of the text, each once; of very many, the first."""
@@ -101,7 +114,7 @@ def read_fields(
         if key.text in lines:
             report.add(key.line, where, f"stands here again (first in line {lines[key.text]}); keep one of them")
         elif field is None:
-            report.add(key.line, where, f"is not a known key; {_remedy(key.text, by_key, familiar or {})}")
+            report.add(key.line, where, f"is not a known key; {_remedy(key.text, by_key, familiar or {}, report)}")
         elif isinstance(value, Scalar) and value.is_null and not field.may_be_empty:
             report.add(key.line, where, f"has no value; write one, such as {field.example}, or remove the line")
         else:
@@ -115,24 +128,24 @@ def read_fields(
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _remedy(key: str, known: Iterable[str], familiar: dict[str, str]) -> str:
-    meant = familiar.get(key.lower()) or closest(key, known)
+def _remedy(key: str, known: Iterable[str], familiar: dict[str, str], report: Report) -> str:
+    meant = familiar.get(key.lower()) or report.closest(key, known)
     return f"did you mean {meant}?" if meant else "remove it, or see the documentation for the keys there are"
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a mistyped one most likely stands for."""
+    """The known word that a mistyped one most likely stands for; of very many only the first, and no long ones."""
     import difflib  # here, because it is needed only when something is wrong
 
-    known = list(known)
-    close = difflib.get_close_matches(word[:60].lower(), known, n=1, cutoff=0.6)
+    short = [one for one in itertools.islice(known, KNOWN_MAX) if len(one) <= WORD_CHARS_MAX]
+    close = difflib.get_close_matches(word[:WORD_CHARS_MAX].lower(), short, n=1, cutoff=0.6)
     return close[0] if close else None
 
 
 def shown(text: str) -> str:
     """Text from a file as a message may quote it: one line, printable and short."""
-    safe = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:60])
-    return safe if len(text) <= 60 else f"{safe}..."
+    safe = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:WORD_CHARS_MAX])
+    return safe if len(text) <= WORD_CHARS_MAX else f"{safe}..."
 
 
 def word_of(node: Node, _path: str = "", _report: Report | None = None) -> str:
@@ -278,7 +291,10 @@ def sequence_of(kind: Kind) -> Kind:
 def _items(kind: Kind, node: Node, path: str, report: Report, splits_at_commas: bool) -> list[Any]:
     nodes: list[Node] = node.items if isinstance(node, Sequence) else [node]
     if splits_at_commas and isinstance(node, Scalar):
-        nodes = [Scalar(node.line, part, False) for part in node.text.split(",") if part.strip()]
+        parts = [part for part in node.text.split(",", ITEMS_MAX + 1) if part.strip()]
+        if len(parts) > ITEMS_MAX:
+            raise ValueError(f"this lists more than {ITEMS_MAX} words; write fewer")
+        nodes = [Scalar(node.line, part, False) for part in parts]
     found = [attempt(kind.read, item, f"{path}[{at}]", report) for at, item in enumerate(nodes)]
     return [value for value in found if value is not None]
 

@@ -55,6 +55,10 @@ class Follower:
             except FrameError as error:
                 self._refuse(active, runner, error)
                 return
+            except Exception as error:  # what nobody foresaw in one runner's results ends that runner alone
+                log.exception("sweep=%s runner=%s cannot be followed", active.id, runner.attempt)
+                self._refuse(active, runner, error)
+                return
 
     async def _exchange(self, active: Active, runner: RunnerAttempt, node: Node) -> None:
         await leases.feed(active, runner, node, self._store)
@@ -92,7 +96,7 @@ class Follower:
         runner.is_drained = True
         self._changed(active)
 
-    def _refuse(self, active: Active, runner: RunnerAttempt, error: FrameError) -> None:
+    def _refuse(self, active: Active, runner: RunnerAttempt, error: Exception) -> None:
         """Nothing more is believed of this runner; another takes its place."""
         runner.is_refused = runner.is_drained = True
         self.on_nonsense(active, runner, f"its runner on {runner.node} sent nonsense: {error}")

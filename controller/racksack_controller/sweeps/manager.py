@@ -25,10 +25,12 @@ from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt, load
 from racksack_controller.sweeps.follower import Follower
 from racksack_controller.sweeps.results import ledger, reports, reuse
 from racksack_controller.sweeps.search.numbering import is_drawn
-from racksack_controller.sweeps.search.protocol import Drawer, MakeDrawer
+from racksack_controller.sweeps.search.protocol import Drawer, MakeDrawer, Outcome
 from racksack_controller.sweeps.step import Stepper
+from racksack_controller.threads import Threads
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.spec import Params
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
 log = logging.getLogger("racksack.sweeps")
@@ -36,6 +38,7 @@ log = logging.getLogger("racksack.sweeps")
 STEP_EVERY_S = 0.005
 WAKE_S = 5.0
 STORE_RETRY_S = 2.0
+SWEEP_THREADS = 8  # draw points and write results' folders
 _WITH_RESULTS = frozenset({JobState.RUNNING, JobState.COLLECTING})
 
 Finisher = Callable[[Sweep, Progress], Callable[[], None]]
@@ -65,11 +68,18 @@ class Sweeps:
         self._take_ids = take_ids
         self._make_drawer = make_drawer
         self._drawers: dict[int, Drawer] = {}
-        self._stepper = Stepper(loop, store, take_ids, lambda active: finisher(active.sweep, active.progress))
+        self._threads = Threads("sweep", SWEEP_THREADS)
+        self._stepper = Stepper(
+            loop, store, self._threads, take_ids, lambda active: finisher(active.sweep, active.progress)
+        )
         self._follower = Follower(nodes, store, self._changed)
         self._follower.on_nonsense = self._give_up
         self._jobs: dict[int, dict[int, Job]] = {}  # runner jobs that are not over, by sweep
         self._ended: dict[int, list[Ended]] = {}
+        self._steps: dict[int, asyncio.Task[None]] = {}  # under way
+        self._again: set[int] = set()  # those that are to step once more
+        self._set_aside: set[int] = set()  # those that nothing can be done with, until somebody resumes them
+        self._restoring: dict[int, asyncio.Task[None]] = {}
         self._told_end: set[int] = set()
         self._wake = asyncio.Event()
         loop.listen(self._saved)
@@ -77,15 +87,20 @@ class Sweeps:
     # Life
 
     async def open(self) -> None:
-        """Load what is not over. Raises StoreError."""
+        """Load what is not over; a sweep that cannot be loaded is left alone and logged. Raises StoreError."""
         for job in self._loop.state.jobs.values():
             if job.spec.runner_of is not None:
                 self._jobs.setdefault(job.spec.runner_of, {})[job.id] = job
-        for sweep, _ in await self._store.read(ledger.live_sweeps):
-            await self._load(sweep.id)
+        for number in await self._store.read(ledger.live_numbers):
+            try:
+                await self._load(number)
+            except StoreError:
+                raise
+            except Exception:
+                log.exception("sweep=%s cannot be loaded, and is left alone until the next start", number)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Sweeps step side by side: one that takes long holds up no other."""
         while True:
             try:
                 async with asyncio.timeout(self._delay_s()):
@@ -94,9 +109,25 @@ class Sweeps:
                 pass
             self._wake.clear()
             for active in list(self.active.values()):
-                await self._step(active)
+                self._begin_step(active)
             self._dismiss_strays()
             await asyncio.sleep(STEP_EVERY_S)
+
+    def _begin_step(self, active: Active) -> None:
+        """Step now, or once more after the step that is under way."""
+        if active.id in self._set_aside:
+            return
+        if active.id in self._steps:
+            self._again.add(active.id)
+            return
+        task = self._steps[active.id] = asyncio.create_task(self._step(active), name=f"sweep {active.id}")
+        task.add_done_callback(lambda _task: self._stepped(active.id))
+
+    def _stepped(self, number: int) -> None:
+        del self._steps[number]
+        if number in self._again:
+            self._again.discard(number)
+            self._wake.set()
 
     @property
     def is_busy(self) -> bool:
@@ -106,9 +137,11 @@ class Sweeps:
     async def close(self) -> None:
         """Stop following; runners go on."""
         tasks = [one.following for active in self.active.values() for one in active.runners.values() if one.following]
+        tasks += [*self._steps.values(), *self._restoring.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.close()
 
     def _delay_s(self) -> float | None:
         if not self.active and not self._jobs:
@@ -131,13 +164,31 @@ class Sweeps:
             await asyncio.sleep(STORE_RETRY_S)
             self._wake.set()
             return
+        except Exception as error:
+            log.exception("sweep=%s cannot go on", active.id)
+            await self._stop_faulty(active, error)
+            return
         self._follow_new(active)
         self.on_change(active.id)
         if active.progress.state in SWEEP_FINAL:
             self._tell_end(active)
             if not self._jobs.get(active.id) and not active.runners:
-                del self.active[active.id]
+                self.active.pop(active.id, None)
                 self._drawers.pop(active.id, None)
+
+    async def _stop_faulty(self, active: Active, error: Exception) -> None:
+        """One sweep that nobody foresaw stops, with its reason; one that cannot even stop is left alone."""
+        reason = (
+            f"stopped by a fault of the controller ({type(error).__name__}), which its log explains; "
+            f"`racksack sweep resume {active.id}` tries again"
+        )
+        try:
+            if active.progress.state is SweepState.RUNNING:
+                await self._stepper.change(active, SweepState.STOPPED, reason, reason)
+                return
+        except Exception:
+            log.exception("sweep=%s cannot be stopped", active.id)
+        self._set_aside.add(active.id)
 
     def _tell_end(self, active: Active) -> None:
         if active.id not in self._told_end:
@@ -164,18 +215,31 @@ class Sweeps:
             if attempt not in self._loop.state.attempts:  # it ended and went while nobody looked
                 active.runners[attempt] = RunnerAttempt(attempt, "", ())
         self.active[number] = active
+        self._drawers.pop(number, None)
         if active.is_sampled and self._make_drawer is not None:
-            self._drawers[number] = await self._restore_drawer(active, self._make_drawer)
+            before = self._restoring.pop(number, None)
+            if before is not None:
+                before.cancel()
+            work = self._restore_drawer(active, self._make_drawer)
+            self._restoring[number] = asyncio.create_task(work, name=f"search of sweep {number}")
         self._wake.set()
         return active
 
-    async def _restore_drawer(self, active: Active, make: MakeDrawer) -> Drawer:
-        def read(connection: sqlite3.Connection) -> Drawer:
-            drawn = ledger.params_between(connection, active.id, 0, active.progress.drawn)
-            outcomes = reuse.outcomes(connection, active.sweep)
-            return make(active.sweep, [drawn[point] for point in sorted(drawn)], outcomes)
-
-        return await self._store.read(read)
+    async def _restore_drawer(self, active: Active, make: MakeDrawer) -> None:
+        """Bring a search to where it was, beside everything else: a long one takes a while."""
+        try:
+            drawn, outcomes = await self._store.read(lambda connection: _what_was_drawn(connection, active))
+            drawer = await self._threads.run(make, active.sweep, drawn, outcomes)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("sweep=%s: its search cannot go on", active.id)
+            await self._stop_faulty(active, error)
+            return
+        if self.active.get(active.id) is active:
+            self._drawers[active.id] = drawer
+            self._restoring.pop(active.id, None)
+            self._wake.set()
 
     # Runners
 
@@ -339,6 +403,7 @@ class Sweeps:
             count = await self._store.write(lambda connection: _again(connection, number, sentence, retries_failed))
             await self._load(number)
         self._told_end.discard(number)
+        self._set_aside.discard(number)
         self._wake.set()
         return count
 
@@ -387,6 +452,14 @@ def _back_to_main(connection: sqlite3.Connection, sweep: Sweep, progress: Progre
         main_failed=0,
         reused=0,
     )
+
+
+def _what_was_drawn(connection: sqlite3.Connection, active: Active) -> tuple[Sequence[Params], Sequence[Outcome]]:
+    """The points that a search has drawn and what came of them; one that learns nothing needs only their number."""
+    if not active.spec.is_adaptive:
+        return [{}] * active.progress.drawn, []
+    drawn = ledger.params_between(connection, active.id, 0, active.progress.drawn)
+    return [drawn[point] for point in sorted(drawn)], reuse.outcomes(connection, active.sweep)
 
 
 def code_of(spec: JobSpec, snapshot: str) -> str:

@@ -5,7 +5,6 @@ It looks at levels, not edges: a step that is made twice does nothing the second
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import time
@@ -26,6 +25,7 @@ from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt
 from racksack_controller.sweeps.results import ledger, tables
 from racksack_controller.sweeps.search.protocol import Drawer, Outcome
 from racksack_controller.sweeps.search.samplers import SearchError
+from racksack_controller.threads import Threads
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.spec import Params
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
@@ -40,10 +40,16 @@ class Stepper:
     """What a step needs of the controller around it."""
 
     def __init__(
-        self, loop: Loop, store: Store, take_ids: Callable[[int], int], finish: Callable[[Active], Callable[[], None]]
+        self,
+        loop: Loop,
+        store: Store,
+        threads: Threads,
+        take_ids: Callable[[int], int],
+        finish: Callable[[Active], Callable[[], None]],
     ) -> None:
         self._loop = loop
         self._store = store
+        self._threads = threads
         self._take_ids = take_ids
         self._finish = finish  # gives what writes the results' folder, to be run in a thread
         self._clock: Callable[[], float] = time.time
@@ -176,7 +182,7 @@ class Stepper:
         count = min(active.to_draw, most - outstanding)
         told, active.outcomes = active.outcomes, []
         try:
-            drawn = await asyncio.to_thread(_drawn, drawer, told, count)
+            drawn = await self._threads.run(_drawn, drawer, told, count)
         except SearchError as error:
             await self._end(active, SweepState.FAILED, str(error), self._clock())
             return
@@ -236,7 +242,7 @@ class Stepper:
             ledger.tell(connection, active.id, now, f"{state}: {reason}" if reason else str(state))
 
         try:
-            await asyncio.to_thread(self._finish(active))
+            await self._threads.run(self._finish(active))
             await self._store.write(save)
         except (OSError, sqlite3.Error, ReturnsError, StoreError) as error:
             active.progress, active.is_stale = before, True

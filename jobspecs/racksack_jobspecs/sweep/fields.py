@@ -51,7 +51,10 @@ def _function(node: Node, _path: str, _report: Report) -> str:
 def _params(node: Node, path: str, report: Report) -> tuple[Axis | Domain, ...]:
     if not isinstance(node, Mapping):
         raise ValueError("this must be a mapping; write a line such as stop_loss: 20:80:2 for each parameter")
+    if len(node.entries) > PARAMETERS_MAX:
+        raise ValueError(f"there are {len(node.entries)} parameters; write at most {PARAMETERS_MAX}")
     found: dict[str, Axis | Domain] = {}
+    left = axes.SPACE_VALUES_MAX
     for key, value in node.entries:
         where = f"{path}.{shown(key.text)}"
         if not axes.PARAMETER.fullmatch(key.text):
@@ -59,27 +62,28 @@ def _params(node: Node, path: str, report: Report) -> tuple[Axis | Domain, ...]:
         elif key.text in found:
             report.add(key.line, where, "stands here again; keep one of them")
         else:
-            read = attempt(functools.partial(_parameter, key.text), value, where, report)
+            read_one = functools.partial(_parameter, key.text, min(left, axes.AXIS_VALUES_MAX))
+            read = attempt(read_one, value, where, report)
             if read is not None:
                 found[key.text] = read
-    if len(found) > PARAMETERS_MAX:
-        raise ValueError(f"there are {len(found)} parameters; write at most {PARAMETERS_MAX}")
+                left -= len(read.values) if isinstance(read, Axis) else 0
     return tuple(found.values())
 
 
-def _parameter(name: str, node: Node, path: str, report: Report) -> Axis | Domain | None:
+def _parameter(name: str, most: int, node: Node, path: str, report: Report) -> Axis | Domain | None:
+    """With `most` values at most."""
     if isinstance(node, Sequence):
-        return axes.listed(name, [_value(item) for item in node.items])
+        return axes.listed(name, [_value(item) for item in node.items], "", most)
     if isinstance(node, Scalar):
-        return axes.parameter(name, "null" if node.is_null else node.text)
+        return axes.parameter(name, "null" if node.is_null else node.text, most)
     values = read_fields(node, path, PARAMETER_FIELDS, report, {"when": "if", "value": "values", "choices": "values"})
     found = values.get("values")
     if found is None:
         return None
     if isinstance(found, str):
         condition = values.get("if", "")
-        return axes.parameter(name, f"{found} if {condition}" if condition else found)
-    return axes.listed(name, found, values.get("if", ""))
+        return axes.parameter(name, f"{found} if {condition}" if condition else found, most)
+    return axes.listed(name, found, values.get("if", ""), most)
 
 
 def _value(node: Node) -> Any:  # noqa: ANN401 - a Value

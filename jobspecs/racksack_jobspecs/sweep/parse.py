@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from racksack_jobspecs.readers import Report, either, read_fields
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.axes import AXIS_VALUES_MAX
-from racksack_jobspecs.sweep.fields import FAMILIAR_KEYS, POINTS_MAX, SWEEP_FIELDS
+from racksack_jobspecs.sweep.fields import FAMILIAR_KEYS, METRICS_MAX, POINTS_MAX, SWEEP_FIELDS
 from racksack_jobspecs.sweep.spec import (
     Axis,
     Domain,
@@ -23,6 +24,9 @@ from racksack_jobspecs.sweep.spec import (
     point_numbers,
 )
 from racksack_jobspecs.yamltext import Mapping, Node
+
+# Points times parameters, of searches that keep all of them in memory.
+_REMEMBERED_VALUES_MAX = {"lhs": 20_000_000, "tpe": 2_000_000, "cmaes": 2_000_000, "ga": 2_000_000}
 
 Values = dict[str, Any]
 _PLAIN = {
@@ -157,11 +161,12 @@ class _Checked:
 
     def _metrics(self) -> None:
         metrics: tuple[Metric, ...] = self._values.get("metric", ())
+        if len(metrics) > METRICS_MAX:
+            self._add("metric", f"names more than {METRICS_MAX} metrics; name those that points are judged by")
+            return
         names = [metric.name for metric in metrics]
-        for name in {name for name in names if names.count(name) > 1}:
+        for name in sorted({name for name in names if names.count(name) > 1}):
             self._add("metric", f"{name} is named twice, with max and with min; keep one of them")
-        if len(metrics) > 20:
-            self._add("metric", "names more than 20 metrics; name those that points are judged by")
 
     def _kind_of_search(self) -> None:
         kind = self._search.kind
@@ -176,6 +181,9 @@ class _Checked:
             if not any(problem.path == f"{self._path}.search.count" for problem in self._report.problems):
                 example = f"{{kind: {kind}, count: 500}} (--count 500)"
                 self._add("search", f"{kind} draws points; say how many, such as {example}")
+        elif self._search.count * len(self.params) > _REMEMBERED_VALUES_MAX.get(kind, math.inf):
+            most = _REMEMBERED_VALUES_MAX[kind] // len(self.params)
+            self._add("search", f"{kind} keeps its points in memory; of so many parameters draw at most {most}")
         elif kind in ("cmaes", "sobol") and self.params and not any(map(_is_number_line, self.params)):
             self._add("search", f"{kind} needs a parameter that is a range of numbers; choose random or tpe")
 

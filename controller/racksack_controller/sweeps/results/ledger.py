@@ -66,9 +66,9 @@ def sweeps_where(
     return [(_decode_sweep(row[0]), _decode_progress(row[1])) for row in connection.execute(sql, (*values, limit))]
 
 
-def live_sweeps(connection: sqlite3.Connection) -> list[tuple[Sweep, Progress]]:
-    """Those that are not over, oldest first."""
-    return sweeps_where(connection, "ended_at_s IS NULL", (), -1)[::-1]
+def live_numbers(connection: sqlite3.Connection) -> list[int]:
+    """The numbers of those that are not over, oldest first."""
+    return [int(row[0]) for row in connection.execute("SELECT id FROM sweeps WHERE ended_at_s IS NULL ORDER BY id")]
 
 
 def sweep_of_submission(connection: sqlite3.Connection, submission: str) -> int | None:

@@ -42,7 +42,7 @@ def allowed(spec: SweepSpec) -> Iterator[tuple[int, int]]:
         if total:
             yield 0, total
         return
-    for count, found in enumerate(_true_ranges(Grid(spec), total)):
+    for count, found in enumerate(_true_ranges(spec)):
         if count >= RANGES_MAX:
             raise ValueError(
                 f"it cuts the grid into more than {RANGES_MAX} pieces; write fewer combinations, put the parameters "
@@ -51,11 +51,34 @@ def allowed(spec: SweepSpec) -> Iterator[tuple[int, int]]:
         yield found
 
 
-def _true_ranges(grid: Grid, total: int) -> Iterator[tuple[int, int]]:
+def _masks(spec: SweepSpec) -> Iterator[tuple[int, Mask]]:
+    """Which combinations are points, block by block, each with the number that it begins at."""
+    grid, total = Grid(spec), combinations(spec)
     block = min(BLOCK, grid.rows_at_once)
-    start: int | None = None
     for low in range(0, total, block):
-        mask = grid.mask(np.arange(low, min(total, low + block), dtype=np.int64))
+        yield low, grid.mask(np.arange(low, min(total, low + block), dtype=np.int64))
+
+
+def count_allowed(spec: SweepSpec) -> int:
+    """How many combinations are points. Raises ValueError as `allowed` does."""
+    if not is_constrained(spec):
+        return combinations(spec)
+    return sum(int(np.count_nonzero(mask)) for _, mask in _masks(spec))
+
+
+def allowed_numbers(spec: SweepSpec) -> Any:  # noqa: ANN401 - an array
+    """The numbers of all points, for a grid that is small. Raises ValueError as `allowed` does."""
+    if not is_constrained(spec):
+        return np.arange(combinations(spec), dtype=np.int64)
+    found = [np.flatnonzero(mask) + low for low, mask in _masks(spec)]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
+def _true_ranges(spec: SweepSpec) -> Iterator[tuple[int, int]]:
+    start: int | None = None
+    end = 0
+    for low, mask in _masks(spec):
+        end = low + len(mask)
         edges = np.flatnonzero(np.diff(np.concatenate(([start is not None], mask, [False]))))
         ends_open = bool(mask[-1])
         for edge in edges.tolist():
@@ -65,7 +88,7 @@ def _true_ranges(grid: Grid, total: int) -> Iterator[tuple[int, int]]:
                 yield start, low + edge
                 start = None
     if start is not None:
-        yield start, total
+        yield start, end
 
 
 class Grid:
@@ -114,7 +137,7 @@ class Grid:
         for name in where.names:
             if name in present:
                 speaks &= present[name]
-        return ~speaks | _true(column_expressions.evaluate(where, columns), count)
+        return ~speaks | true_of(column_expressions.evaluate(where, columns), count)
 
     def present(self, numbers: Any) -> dict[str, Mask]:  # noqa: ANN401
         """By the name of a conditional parameter, which of these points have it. Raises ValueError as `mask` does."""
@@ -131,7 +154,7 @@ class Grid:
     def _present(self, columns: dict[str, Any], count: int) -> dict[str, Mask]:
         present: dict[str, Mask] = {}
         for name, condition in self._only_if.items():
-            holds = _true(column_expressions.evaluate(condition, columns), count)
+            holds = true_of(column_expressions.evaluate(condition, columns), count)
             for other in condition.names:
                 if other in present:
                     holds &= present[other]
@@ -149,7 +172,7 @@ def column_of(axis: Axis) -> Any:  # noqa: ANN401
     return found
 
 
-def _true(value: Any, count: int) -> Mask:  # noqa: ANN401
+def true_of(value: Any, count: int) -> Mask:  # noqa: ANN401
     """A condition's value as one truth for each point; nan is not true."""
     found = np.broadcast_to(np.asarray(value), (count,))
     if found.dtype != bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.sweeps.search.grid import allowed
-from racksack_controller.sweeps.search.samplers import distinct_points
+from racksack_controller.sweeps.search.samplers import check_some, distinct_points
 from racksack_jobspecs.sweep.spec import SweepSpec, point_numbers
 
 
@@ -14,8 +14,10 @@ def is_drawn(spec: SweepSpec) -> bool:
 
 
 def numbered(spec: SweepSpec) -> Ranges:
-    """All points of a sweep. Raises ValueError with a sentence where `where` has no value."""
+    """All points of a sweep. Raises ValueError with a sentence where `where` has no value or leaves too little in."""
     if not is_drawn(spec):
         return Ranges(allowed(spec))
     count, most = point_numbers(spec), distinct_points(spec)
+    if most is None:
+        check_some(spec)
     return Ranges([(0, count if most is None else min(most, count))])

@@ -16,7 +16,7 @@ from typing import Any
 
 from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.sweeps.search.protocol import Drawer, Outcome
-from racksack_controller.sweeps.search.samplers import SearchError, Spread, points_of
+from racksack_controller.sweeps.search.samplers import SearchError, Spread
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.parse import is_ordered
 from racksack_jobspecs.sweep.spec import Axis, Domain, Params, SweepSpec, Value
@@ -36,7 +36,7 @@ def make_drawer(sweep: Sweep, drawn: Sequence[Params], outcomes: Sequence[Outcom
     if missing is not None:
         return Missing(missing)
     if not spec.is_adaptive:
-        return Spread(points_of(spec), len(drawn))
+        return Spread(spec, len(drawn))
     told = dict(outcomes)
     if spec.search.kind == "tpe":
         return Tpe(spec, drawn, told)
