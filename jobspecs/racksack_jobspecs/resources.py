@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr
+
+from racksack_jobspecs.bounds import Bytes, Name
+
+CPUS_MAX = 2**16
+GPUS_MAX = 256
+DISK_BYTES_MAX = 2**62
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -25,17 +35,27 @@ class ResourceRequest(msgspec.Struct, frozen=True):
 class Gpu(msgspec.Struct, frozen=True):
     """One device of a node."""
 
-    index: int  # the vendor tool's index on that node
-    uuid: str  # what the mask variable names: `GPU-...` (NVIDIA), the index as text where there is no UUID
-    vendor: str  # "nvidia" | "amd"
-    model: str
-    vram_bytes: int
+    index: Annotated[int, Meta(ge=0, le=2**16)]  # the vendor tool's index on that node
+    uuid: Name  # what the mask variable names: `GPU-...` (NVIDIA), the index as text where there is no UUID
+    vendor: Annotated[str, Meta(max_length=40)]  # "nvidia" | "amd"
+    model: Name
+    vram_bytes: Bytes
 
 
 class Inventory(msgspec.Struct, frozen=True):
     """What a node has in all, before its reserve is taken off."""
 
-    cpus: int
-    ram_bytes: int
-    disk_bytes: int
-    gpus: tuple[Gpu, ...] = ()
+    cpus: Annotated[int, Meta(ge=0, le=CPUS_MAX)]
+    ram_bytes: Bytes
+    disk_bytes: Annotated[int, Meta(ge=0)]  # at most DISK_BYTES_MAX
+    gpus: Annotated[tuple[Gpu, ...], Meta(max_length=GPUS_MAX)] = ()
+
+    def __post_init__(self) -> None:
+        """Some network file systems claim more than fits into 64 bits, so the disk is cut to what we can add up.
+
+        Raises ValueError when two devices have one name: what one attempt holds could not be told from another's.
+        """
+        if self.disk_bytes > DISK_BYTES_MAX:
+            force_setattr(self, "disk_bytes", DISK_BYTES_MAX)
+        if len({gpu.uuid for gpu in self.gpus}) != len(self.gpus):
+            raise ValueError("two GPUs have the same uuid")

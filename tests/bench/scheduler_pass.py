@@ -22,12 +22,13 @@ from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.placing.place import schedule
 from racksack_controller.core.policy import Backfill, Policy
-from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.report import AttemptReport, ReportState
 from racksack_controller.core.state import Job, Node, State
 from racksack_controller.core.why import why_job
 from racksack_controller.simulate.picture import Chart, Line, draw
 from racksack_jobspecs.resources import Gpu, GpuRequest, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.states import JobState
 
 GIB = 1024**3
 NOW = 1_000_000.0
@@ -78,7 +79,7 @@ def fill_rack(state: State, jobs: int, rng: random.Random) -> None:
     for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, placements_max=10**9)):
         apply(state, placed, NOW)
         began_s = NOW - rng.random() * (state.jobs[placed.job].spec.time_limit_s or 0.0)
-        report = AttemptReport(attempt=f"{placed.job}.1", state="running", started_at_s=began_s)
+        report = AttemptReport(attempt=f"{placed.job}.1", state=ReportState.RUNNING, started_at_s=began_s)
         apply(state, ev.Reported(placed.node, report), NOW)
     for waiting in list(state.queued_ids):
         apply(state, ev.CancelRequested(waiting, "enough"), NOW)
@@ -142,7 +143,9 @@ def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, floa
     def ended() -> ev.Event:
         attempt = state.attempts[next(running)]
         times = {"started_at_s": attempt.started_at_s, "ended_at_s": NOW}
-        return ev.Reported(attempt.node, AttemptReport(attempt=attempt.key, state="ended", outcome="done", **times))
+        return ev.Reported(
+            attempt.node, AttemptReport(attempt=attempt.key, state=ReportState.ENDED, outcome=JobState.DONE, **times)
+        )
 
     kinds: dict[str, Callable[[], ev.Event]] = {
         "job accepted": lambda: ev.JobAccepted(next(fresh)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
 from racksack_controller.core.placing.place import schedule
@@ -60,7 +62,7 @@ def report(attempt: str, state: str = "running", **changes: Any) -> AttemptRepor
     """What a node tells about an attempt."""
     if state == "ended":
         changes.setdefault("outcome", "done")
-    return AttemptReport(attempt=attempt, state=state, **changes)
+    return msgspec.convert({"attempt": attempt, "state": state, **changes}, AttemptReport)
 
 
 class Bench:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Action, Assemble, Collect, Go, Remove, Start, StopAttempt
 from racksack_controller.core.records import Attempt
-from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.report import AttemptReport, ReportState
 from racksack_jobspecs.resources import Inventory
+from racksack_jobspecs.states import JobState
 
 
 @dataclass
@@ -41,7 +42,9 @@ class World:
         if isinstance(action, Start):
             if len(self.ranks_of(action.attempt)) > 1:
                 self.gangs.add(action.attempt)
-            server.attempts.setdefault(action.attempt, AttemptReport(attempt=action.attempt, state="preparing"))
+            server.attempts.setdefault(
+                action.attempt, AttemptReport(attempt=action.attempt, state=ReportState.PREPARING)
+            )
             return ev.Launched(action.attempt)
         if isinstance(action, Go):
             told = [self.servers[rank.node].attempts.get(rank.key) for rank in self.ranks_of(action.attempt)]
@@ -85,9 +88,9 @@ class World:
         old = server.attempts[attempt]
         waits = attempt in self.gangs - self.went
         if old.state == "preparing" and attempt in self.gangs:
-            server.attempts[attempt] = AttemptReport(attempt=attempt, state="prepared")
+            server.attempts[attempt] = AttemptReport(attempt=attempt, state=ReportState.PREPARED)
         elif old.state == "preparing" or (old.state == "prepared" and not waits):
-            server.attempts[attempt] = AttemptReport(attempt=attempt, state="running", started_at_s=1.0)
+            server.attempts[attempt] = AttemptReport(attempt=attempt, state=ReportState.RUNNING, started_at_s=1.0)
         elif old.state == "running":
             self._end(server, attempt, outcome)
         return server.attempts[attempt]
@@ -116,4 +119,6 @@ class World:
         if told is None:
             return
         if told.state != "ended":
-            server.attempts[attempt] = AttemptReport(attempt=attempt, state="ended", outcome=outcome)
+            server.attempts[attempt] = AttemptReport(
+                attempt=attempt, state=ReportState.ENDED, outcome=JobState(outcome)
+            )

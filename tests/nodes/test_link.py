@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from racksack_controller.nodes import link as link_module
+from racksack_controller.nodes import lines
 from racksack_controller.nodes.errors import AgentError, NodeUnreachable
-from racksack_controller.nodes.link import Lines, Link
-from racksack_controller.nodes.node import AttemptReport
+from racksack_controller.nodes.lines import ANSWER_BYTES_MAX, NOTICE_BYTES_MAX, Lines, without_lone_surrogates
+from racksack_controller.nodes.link import UNASKED_AT_ONCE, Link
+from racksack_controller.nodes.node import AttemptReport, NodeStats
+from tests.lag import BUSY_S_MAX, watched_loop
+
+
+def decode(result: msgspec.Raw) -> Any:
+    return msgspec.json.decode(result)
 
 
 class SocketPipes:
@@ -95,7 +104,7 @@ async def test_answers_find_their_requests_in_any_order(talk: Talk) -> None:
     requests = [await talk.heard() for _ in calls]
     for request in reversed(requests):
         talk.say({"id": request["id"], "ok": True, "result": request["digests"]})
-    assert await asyncio.gather(*calls) == [[str(n)] for n in range(20)]
+    assert [decode(result) for result in await asyncio.gather(*calls)] == [[str(n)] for n in range(20)]
 
 
 async def test_a_refusal_is_an_error_with_its_kind(talk: Talk) -> None:
@@ -120,11 +129,11 @@ async def test_notices_arrive_between_answers(talk: Talk) -> None:
 
 
 async def test_a_reply_of_many_megabytes_is_fine(talk: Talk) -> None:
-    call = asyncio.create_task(talk.link.call("fetch", {"attempts": ["1.1"]}, 30))
+    call = asyncio.create_task(talk.link.call("fetch", {"attempts": ["1.1"]}, 30, 30_000_000))
     request = await talk.heard()
     text = "x" * 20_000_000
     talk.say({"id": request["id"], "ok": True, "result": {"1.1": text}})
-    assert (await call)["1.1"] == text
+    assert decode(await call)["1.1"] == text
 
 
 async def test_a_request_of_many_megabytes_is_fine(talk: Talk) -> None:
@@ -163,10 +172,122 @@ async def test_what_is_not_the_protocol_ends_the_conversation_once(talk: Talk, l
     assert len(talk.ends) == 1
 
 
-async def test_a_line_without_end_does_not_fill_the_memory(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "LINE_BYTES_MAX", 100_000)
-    talk.writer.write(b"x" * 1_000_000)
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_line_without_end_does_not_fill_the_memory(talk: Talk, asked: bool) -> None:
+    """What a node says unasked is short; an answer is as long as what was asked for may be."""
+    call = asyncio.create_task(talk.link.call("stats", {}, 10)) if asked else None
+    if asked:
+        await talk.heard()
+    talk.writer.write(b"x" * (ANSWER_BYTES_MAX if asked else NOTICE_BYTES_MAX) + b"x" * lines.READ_BYTES * 4)
     assert "line of over" in await talk.ended()
+    if call is not None:
+        with pytest.raises(NodeUnreachable):
+            await call
+
+
+async def test_an_answer_is_no_longer_than_its_own_request_allows(talk: Talk) -> None:
+    large = asyncio.create_task(talk.link.call("fetch", {}, 10, 2_000_000))
+    small = asyncio.create_task(talk.link.call("stats", {}, 10, 100_000))
+    asked = {message["op"]: message["id"] for message in [await talk.heard(), await talk.heard()]}
+    talk.say({"id": asked["stats"], "ok": True, "result": "x" * 1_000_000})
+    with pytest.raises(NodeUnreachable, match="100000 at most were asked for"):
+        await small
+    with pytest.raises(NodeUnreachable):
+        await large
+
+
+HOSTILE = {
+    "empty lists": b'{"id": 1, "ok": true, "result": [' + b"[]," * 1_300_000 + b"[]]}\n",
+    "numbers": b'{"id": 1, "ok": true, "result": [' + b"1," * 2_000_000 + b"1]}\n",
+    "keys": b'{"id": 1, "ok": true, "result": {' + b",".join(b'"%06d":1' % n for n in range(300_000)) + b"}}\n",
+    "half surrogates": b'{"id": 1, "ok": true, "result": "' + b"\\udce9" * 600_000 + b'"}\n',
+    "blank lines": b"\n" * 3_000_000,
+    "lines that nobody asked for": b'{"id":9}\n' * 300_000,
+    "reports": b'{"report":{"attempt":"1.1","state":"running"}}\n' * 50_000,
+    "reports without sense": b'{"report":{"attempt":"1.1","state":"?"}}\n' * 50_000,
+    "a deep list": b'{"id": 1, "ok": true, "result": ' + b"[" * 3_000_000 + b"}\n",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_nothing_that_a_node_sends_holds_up_the_event_loop(talk: Talk, what: str) -> None:
+    call = asyncio.create_task(talk.link.call("stats", {}, 2.0))
+    await talk.heard()
+    async with watched_loop() as lag:
+        talk.writer.write(HOSTILE[what])
+        with contextlib.suppress(NodeUnreachable, TimeoutError):
+            async with asyncio.timeout(3.0):
+                with contextlib.suppress(ValueError):
+                    lines.decode(await call, NodeStats)
+    assert lag.busy_s < BUSY_S_MAX, lag
+    await talk.link.close()
+
+
+async def test_a_node_that_reports_without_end_is_slowed_down(talk: Talk) -> None:
+    talk.writer.write(b'{"report":{"attempt":"1.1","state":"running"}}\n' * 10 * UNASKED_AT_ONCE)
+    counts: list[int] = []
+    async with asyncio.timeout(30):
+        while len(talk.reports) < 10 * UNASKED_AT_ONCE:
+            counts.append(len(talk.reports))
+            await asyncio.sleep(0)
+    most = max(after - before for before, after in itertools.pairwise(counts))
+    assert most <= UNASKED_AT_ONCE
+
+
+STRANGE: list[dict[str, Any]] = [
+    {"state": "paused"},
+    {"state": "unheard of " * 1000},
+    {"outcome": "splendid"},
+    {"outcome": "queued"},
+    {"at_fault": "somebody"},
+    {"output_bytes": -1},
+    {"output_bytes": 10**23},
+    {"output_files": 2.5},
+    {"boot_id": "b" * 1000},
+    {"reason": 7},
+    {"dropped": "all"},
+]
+
+
+@pytest.mark.parametrize("change", STRANGE, ids=lambda change: str(change)[:30])
+async def test_a_report_that_makes_no_sense_is_about_its_own_attempt_alone(talk: Talk, change: dict[str, Any]) -> None:
+    talk.say({"report": {"attempt": "7.1", "state": "ended", **change}})
+    talk.say({"report": {"attempt": "8.1", "state": "running"}})
+    async with asyncio.timeout(10):
+        while len(talk.reports) < 2:
+            await asyncio.sleep(0.005)
+    assert [(report.attempt, str(report.state)) for report in talk.reports] == [
+        ("7.1", "unreadable"),
+        ("8.1", "running"),
+    ]
+    assert "r1 reports what makes no sense about attempt 7.1" in talk.reports[0].reason
+    assert len(talk.reports[0].reason) < 500
+    assert talk.ends == []
+
+
+async def test_measured_figures_that_cannot_be_are_unknown_and_long_texts_are_cut(talk: Talk) -> None:
+    talk.writer.write(
+        b'{"report": {"attempt": "7.1", "state": "ended", "outcome": "done", "started_at_s": -1e300, "cpu_s": 1e300,'
+        b'"ended_at_s": 1e12, "prepare_s": -5, "ram_peak_bytes": 100000000000000000000000, "exit_code": -9999999999999,'
+        b'"signal": 77777777, "reason": "%s", "dropped": [%s]}}\n'
+        % (b"r" * 500_000, b",".join(b'"%s"' % (b"d" * 2000) for _ in range(200)))
+    )
+    async with asyncio.timeout(10):
+        while not talk.reports:
+            await asyncio.sleep(0.005)
+    report = talk.reports[0]
+    measured = (report.started_at_s, report.ended_at_s, report.prepare_s, report.cpu_s, report.ram_peak_bytes)
+    assert measured == (None,) * 5
+    assert (report.exit_code, report.signal) == (None, None)
+    assert len(report.reason) <= 2000
+    assert len(report.dropped) <= 101
+    assert max(map(len, report.dropped)) <= 500
+
+
+def test_half_surrogate_pairs_become_visible_escapes_and_whole_ones_stay() -> None:
+    text = rb'{"a": "\udce9 \ud83d\ude00 \\udce9 \ud800\ud83d\ude00 \u00e9 \""}'
+    repaired = json.loads(without_lone_surrogates(text))
+    assert repaired == {"a": '\\udce9 \U0001f600 \\udce9 \\ud800\U0001f600 \xe9 "'}
 
 
 async def test_the_end_of_the_stream_fails_what_is_pending_and_is_told_once(talk: Talk) -> None:
@@ -201,7 +322,7 @@ async def test_a_request_given_up_by_its_caller_leaves_the_link_whole(talk: Talk
     talk.say({"id": late["id"], "ok": True, "result": "late"})
     again = asyncio.create_task(talk.link.call("stats", {}, 10))
     talk.say({"id": (await talk.heard())["id"], "ok": True, "result": "now"})
-    assert await again == "now"
+    assert decode(await again) == "now"
 
 
 async def test_closing_is_not_a_disconnect(talk: Talk) -> None:

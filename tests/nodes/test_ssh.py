@@ -16,6 +16,7 @@ from racksack_controller.nodes import bootstrap, host_keys, rsync
 from racksack_controller.nodes.errors import HostKeyChanged, NodeUnreachable, NodeUnusable, TransferFailed
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.nodes.ssh import SshTransport
+from racksack_controller.nodes.transport import Announced
 from tests.nodes.conftest import Watched, bounded
 from tests.nodes.sshd import Sshd, free_port, name_of
 
@@ -374,14 +375,14 @@ async def test_a_node_that_lies_writes_nothing_outside(sshd: Sshd, transport: Op
         os.mknod(source / "null", 0o20666, os.makedev(1, 3))
     way = transport(sshd.settings(folder))
     await way.connect()
-    await way.pull(str(source), folder / "target")
+    await way.pull(str(source), folder / "target", Announced(10, 2**20))
     assert sorted(path.name for path in (folder / "target").iterdir()) == ["door", "sub"]
     assert (folder / "target" / "door").readlink() == Path(f"/rsyncd-munged/{outside}")
     # The node swaps the link for a folder: the second pull must not write through the link of the first.
     (source / "door").unlink()
     (source / "door").mkdir()
     (source / "door" / "evil").write_text("evil")
-    await way.pull(str(source), folder / "target")
+    await way.pull(str(source), folder / "target", Announced(10, 2**20))
     assert list(outside.iterdir()) == []
     assert (folder / "target" / "door" / "evil").exists()
 
@@ -405,3 +406,26 @@ async def test_run_tells_exit_code_and_output_and_is_bounded(
     assert (done.exit_code, done.stdout) == (7, b"a'b $(x)")
     with pytest.raises(NodeUnreachable, match="did not end"):
         await way.run(["sleep", "600"], timeout_s=0.2)
+    with pytest.raises(NodeUnreachable, match="prints without end"):
+        await way.run(["yes"])
+
+
+async def test_a_pull_ends_when_much_more_comes_than_was_announced(
+    sshd: Sshd, transport: OpenTransport, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = folder / "source", folder / "target"
+    source.mkdir()
+    for number in range(400):
+        (source / f"{number:03}").write_bytes(os.urandom(100_000))
+    (source / "sparse").touch()
+    os.truncate(source / "sparse", 2**40)
+    way = transport(sshd.settings(folder))
+    await way.connect()
+    with monkeypatch.context() as slow:
+        slow.setattr(rsync, "_COMMON", (*rsync._COMMON, "--bwlimit=20000"))
+        slow.setattr(rsync, "LOOK_EVERY_S", 0.05)
+        with pytest.raises(TransferFailed, match="sends much more than it reported"):
+            await way.pull(str(source), target, Announced(1, 100_000))
+    came = sum(path.stat().st_size for path in target.iterdir())
+    assert came < 30_000_000
+    assert not (target / "sparse").exists()

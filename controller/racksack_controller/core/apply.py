@@ -251,9 +251,21 @@ def _stop_sent(state: State, event: ev.StopSent, now: float) -> None:
     where = (event.node, event.attempt)
     if where in state.orphans:
         state.orphans[where] = replace(state.orphans[where], stop_sent=True, failures=0)
+        if state.orphans[where].is_unreadable:
+            _remove_next(state, where)
     attempt = state.attempts.get(event.attempt)
     if attempt is not None and attempt.stop is not None and attempt.node == event.node:
         state.put_attempt(replace(attempt, stop=replace(attempt.stop, sent=True), failures=0, problem=""))
+
+
+def _remove_next(state: State, where: tuple[str, str]) -> None:
+    """The node was told to end it and cannot say that it did: it is removed as soon as the node lets it be."""
+    node, key = where
+    attempt = state.attempts.get(key)
+    if attempt is not None and attempt.node == node:
+        del state.orphans[where]
+    else:
+        state.orphans[where] = replace(state.orphans[where], running=False)
 
 
 def _stop_failed(state: State, event: ev.StopFailed, now: float) -> None:

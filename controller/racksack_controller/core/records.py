@@ -173,5 +173,6 @@ class Orphan(msgspec.Struct, frozen=True):
 
     running: bool
     stop_sent: bool = False
+    is_unreadable: bool = False  # no report will say that it has ended: once it was told to stop, it is removed
     failures: int = 0
     retry_at_s: float = 0.0

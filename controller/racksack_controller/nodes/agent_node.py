@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from racksack_controller.core.report import ReportState
 from racksack_controller.nodes import bootstrap
+from racksack_controller.nodes.agent_answers import (
+    REPORTS_BYTES_MAX,
+    RESULTS_BYTES_MAX,
+    SMALL_BYTES_MAX,
+    Argv,
+    HelloAnswer,
+    PieceAnswer,
+    read_reports,
+)
 from racksack_controller.nodes.collecting import Collector
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, NodeUnusable
-from racksack_controller.nodes.link import Lines, Link
+from racksack_controller.nodes.lines import ANSWER_BYTES_MAX, Lines, decode
+from racksack_controller.nodes.link import Link
 from racksack_controller.nodes.node import (
     AttemptReport,
     CollectReply,
@@ -36,8 +45,8 @@ SHORT_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0  # nvidia-smi on a cold driver takes tens of seconds
 LAUNCH_TIMEOUT_S, LAUNCH_TIMEOUT_S_EACH = 120.0, 0.5
 REMOVE_TIMEOUT_S = 300.0
+NAMELESS_SHOWN = 3
 SLOW_ANSWER_S = 0.02  # of the agent's first answer: more than this is not a local network
-RESULTS_BYTES_MAX = 8 * 1024**2  # of one answer
 
 T = TypeVar("T")
 
@@ -83,13 +92,12 @@ class AgentNode:
         self._link = Link(self.name, pipes, lines, self._reported, self._disconnected, self._results_grew)
         self._link.start()
         asked_s = asyncio.get_running_loop().time()
-        hello = await self._ask("hello", {}, SHORT_TIMEOUT_S, Hello)
+        said = await self._ask("hello", {}, SHORT_TIMEOUT_S, HelloAnswer, REPORTS_BYTES_MAX)
         self._is_slow = asyncio.get_running_loop().time() - asked_s > SLOW_ANSWER_S and not transport.by_links
-        self._ended = {}
-        self._remember(hello.reports)
+        hello = said.hello(await self._read(said.reports))
         self._judge(hello)
-        self._stager = Stager(self.name, transport, hello.home, self._call)
-        self._collector = Collector(self.name, transport, hello.home, self._call)
+        self._stager = Stager(self.name, transport, hello.home, self._ask)
+        self._collector = Collector(self.name, transport, hello.home, self._ask)
         if hello.uv is None:
             self._uv = asyncio.create_task(push_uv(self.name, transport, ground), name=f"uv to {self.name}")
         return hello
@@ -112,18 +120,30 @@ class AgentNode:
         self._link = self._stager = self._collector = self._uv = None
         await self._transport.close()
 
-    async def _call(self, op: str, arguments: dict[str, object], timeout_s: float) -> Any:  # noqa: ANN401
+    async def _ask(
+        self,
+        op: str,
+        arguments: dict[str, object],
+        timeout_s: float,
+        kind: type[T],
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> T:
+        """A request whose result is a `kind`."""
         if self._link is None:
             raise NodeUnreachable(f"{self.name} is not connected.")
-        return await self._link.call(op, arguments, timeout_s)
-
-    async def _ask(self, op: str, arguments: dict[str, object], timeout_s: float, kind: type[T]) -> T:
-        """A request whose result is a `kind`."""
-        result = await self._call(op, arguments, timeout_s)
+        result = await self._link.call(op, arguments, timeout_s, bytes_max)
         try:
-            return msgspec.convert(result, kind)
-        except msgspec.ValidationError as error:
-            raise NodeUnusable(f"The agent on {self.name} answered {op!r} with something else ({error}).") from error
+            answer: T = decode(result, kind)
+        except ValueError as error:
+            raise self._nonsense(op, error) from error
+        return answer
+
+    async def _tell(self, op: str, arguments: dict[str, object], timeout_s: float = SHORT_TIMEOUT_S) -> None:
+        """A request whose result says nothing."""
+        await self._ask(op, arguments, timeout_s, msgspec.Raw, SMALL_BYTES_MAX)
+
+    def _nonsense(self, op: str, error: ValueError) -> NodeUnusable:
+        return NodeUnusable(f"The agent on {self.name} answered {op!r} with something else ({error}).")
 
     # Reports
 
@@ -138,11 +158,20 @@ class AgentNode:
         self.on_results(attempt, size_bytes)
 
     def _remember(self, reports: Iterable[AttemptReport]) -> None:
-        self._ended |= {report.attempt: report for report in reports if report.state == "ended"}
+        self._ended |= {report.attempt: report for report in reports if report.state is ReportState.ENDED}
 
     async def reports(self) -> list[AttemptReport]:
         """See Node."""
-        reports = await self._ask("reports", {}, SHORT_TIMEOUT_S, list[AttemptReport])
+        return await self._read(await self._ask("reports", {}, SHORT_TIMEOUT_S, list[msgspec.Raw], REPORTS_BYTES_MAX))
+
+    async def _read(self, texts: Sequence[msgspec.Raw]) -> list[AttemptReport]:
+        """The reports of all attempts, each read by itself, so that a wrong one is the loss of one attempt."""
+        try:
+            reports, nameless = await asyncio.to_thread(read_reports, self.name, texts)
+        except ValueError as error:
+            raise self._nonsense("reports", error) from error
+        for sentence in nameless[:NAMELESS_SHOWN]:
+            log.warning("%s", sentence)
         self._ended = {}
         self._remember(reports)
         return reports
@@ -171,12 +200,12 @@ class AgentNode:
 
     async def go(self, attempts: Sequence[str]) -> None:
         """See Node."""
-        await self._call("go", {"attempts": list(attempts)}, SHORT_TIMEOUT_S)
+        await self._tell("go", {"attempts": list(attempts)}, SHORT_TIMEOUT_S)
 
     async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
         """See Node."""
         arguments: dict[str, object] = {"attempt": attempt, "reason": reason, "grace_s": grace_s, "signal": signal}
-        await self._call("stop", arguments, SHORT_TIMEOUT_S)
+        await self._tell("stop", arguments, SHORT_TIMEOUT_S)
 
     async def collect(self, attempts: Mapping[str, Path]) -> dict[str, CollectReply]:
         """See Node."""
@@ -191,7 +220,7 @@ class AgentNode:
 
     async def remove(self, attempts: Sequence[str]) -> None:
         """See Node."""
-        await self._call("remove", {"attempts": list(attempts)}, REMOVE_TIMEOUT_S)
+        await self._tell("remove", {"attempts": list(attempts)}, REMOVE_TIMEOUT_S)
         for attempt in attempts:
             self._ended.pop(attempt, None)
 
@@ -199,21 +228,27 @@ class AgentNode:
 
     async def feed(self, attempt: str, chunks: Sequence[Mapping[str, object]]) -> None:
         """See Node."""
-        await self._call("feed", {"attempt": attempt, "chunks": list(chunks)}, SHORT_TIMEOUT_S)
+        await self._tell("feed", {"attempt": attempt, "chunks": list(chunks)}, SHORT_TIMEOUT_S)
 
     async def control(
         self, attempt: str, *, finish: bool, back: Sequence[int], verdicts: Sequence[tuple[int, int, bool]] = ()
     ) -> None:
         """See Node."""
-        arguments = {"attempt": attempt, "finish": finish, "back": list(back), "verdicts": list(verdicts)}
-        await self._call("control", arguments, SHORT_TIMEOUT_S)
+        arguments: dict[str, object] = {"attempt": attempt, "finish": finish, "back": list(back), "verdicts": list(verdicts)}
+        await self._tell("control", arguments, SHORT_TIMEOUT_S)
 
     async def results(self, attempt: str, offset: int, limit: int) -> Piece:
         """See Node. Packed on the way where the node answers slowly."""
         arguments: dict[str, object] = {"attempt": attempt, "offset": offset, "limit": limit, "zlib": self._is_slow}
-        piece = await self._ask("results", arguments, SHORT_TIMEOUT_S, _ResultsPiece)
-        data = base64.b64decode(piece.data_b64)
-        return Piece(_unpacked(data) if piece.zlib else data, piece.offset, piece.size)
+        limit = min(limit, RESULTS_BYTES_MAX)
+        piece = await self._ask("results", arguments, SHORT_TIMEOUT_S, PieceAnswer, 2 * RESULTS_BYTES_MAX)
+        return await self._piece("results", piece, limit)
+
+    async def _piece(self, op: str, piece: PieceAnswer, limit: int) -> Piece:
+        try:
+            return await asyncio.to_thread(piece.piece, limit)
+        except ValueError as error:
+            raise self._nonsense(op, error) from error
 
     # Looking
 
@@ -224,32 +259,14 @@ class AgentNode:
     async def tail(self, attempt: str, stream: str, offset: int, limit: int) -> Piece:
         """See Node."""
         arguments: dict[str, object] = {"attempt": attempt, "stream": stream, "offset": offset, "limit": limit}
-        piece = await self._ask("tail", arguments, SHORT_TIMEOUT_S, _Piece)
-        return Piece(base64.b64decode(piece.data_b64), piece.offset, piece.size)
+        piece = await self._ask("tail", arguments, SHORT_TIMEOUT_S, PieceAnswer)
+        return await self._piece("tail", piece, limit)
 
     async def attach(self, attempt: str, way: str) -> list[str]:
         """See Node."""
-        found = await self._ask("attach", {"attempt": attempt}, SHORT_TIMEOUT_S, dict[str, list[str]])
+        found = await self._ask("attach", {"attempt": attempt}, SHORT_TIMEOUT_S, dict[str, Argv], SMALL_BYTES_MAX)
         return self._transport.interactive(found[way]) if found.get(way) else []
 
     async def stats(self) -> NodeStats:
         """See Node."""
         return await self._ask("stats", {}, SHORT_TIMEOUT_S, NodeStats)
-
-
-class _ResultsPiece(msgspec.Struct, frozen=True):
-    data_b64: str
-    offset: int
-    size: int
-    zlib: bool = False
-
-
-def _unpacked(data: bytes) -> bytes:
-    """At most RESULTS_BYTES_MAX of what was packed: what a node sends must not fill our memory."""
-    return zlib.decompressobj().decompress(data, RESULTS_BYTES_MAX)
-
-
-class _Piece(msgspec.Struct, frozen=True):
-    data_b64: str
-    offset: int
-    size: int

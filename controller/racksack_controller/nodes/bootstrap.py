@@ -11,18 +11,22 @@ import binascii
 import hashlib
 import io
 import tarfile
-from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from racksack_controller.nodes.errors import NodeUnreachable, NodeUnusable
-from racksack_controller.nodes.link import Lines, LineTooLong, parse
+from racksack_controller.nodes.lines import Lines, LineTooLong, decode, without_lone_surrogates
 from racksack_controller.nodes.transport import Pipes
+from racksack_jobspecs.bounds import Name, PathText, cut
 
 MARKER = b"racksack-agent "
 NOISE_LINES_MAX = 1000  # what a login shell's start files may print before us
+NOISE_BYTES_MAX = 1024**2  # all of it together
+LINE_BYTES_MAX = 64 * 1024
+SHOWN_BYTES_MAX = 200
 START_TIMEOUT_S = 30.0
 
 
@@ -43,13 +47,19 @@ class Ground(msgspec.Struct, frozen=True):
 
 
 class _Said(msgspec.Struct, frozen=True):
-    python: str
-    machine: str = ""
-    libc: str = ""
-    home: str = ""
+    python: Name
+    machine: Name = ""
+    libc: Name = ""
+    home: PathText = ""
     have: bool = False
-    error: str | None = None
+    error: Name | None = None
     sentence: str = ""
+
+    def __post_init__(self) -> None:
+        """Cut the sentence. Raises ValueError for a home that is no absolute path."""
+        force_setattr(self, "sentence", cut(self.sentence, 300))
+        if self.home and (not self.home.startswith("/") or "\0" in self.home):
+            raise ValueError("its home is not an absolute path")
 
 
 def agent_package() -> AgentPackage:
@@ -99,28 +109,34 @@ async def handshake(name: str, pipes: Pipes, lines: Lines, package: AgentPackage
             f"{name} accepted the login but its Python said nothing for {START_TIMEOUT_S:g} s; look at the node's load "
             "and at what its shell start files do."
         ) from None
-    except (OSError, LineTooLong) as error:
+    except LineTooLong as error:
+        raise NodeUnusable(
+            f"{name}: the login shell prints a line of over {error.limit >> 10} KiB instead of running Python."
+        ) from error
+    except OSError as error:
         raise NodeUnreachable(f"The connection to {name} broke while its agent was started ({error}).") from error
     return Ground(said.python, said.machine, said.libc, said.home)
 
 
 async def _listen(name: str, pipes: Pipes, lines: Lines) -> _Said:
-    noise: list[bytes] = []
-    while line := await lines.next():
+    last, noise_bytes, noise_lines = b"", 0, 0
+    while line := await lines.next(lambda: LINE_BYTES_MAX):
         if line.startswith(MARKER):
             return _judge(name, _decode(name, line[len(MARKER) :]))
-        noise.append(line)
-        if len(noise) > NOISE_LINES_MAX:
-            raise NodeUnusable(f"{name}: the login shell prints without end instead of running Python: {_last(noise)}")
+        last = line[:SHOWN_BYTES_MAX] if line.strip() else last
+        noise_bytes, noise_lines = noise_bytes + len(line), noise_lines + 1
+        if noise_lines > NOISE_LINES_MAX or noise_bytes > NOISE_BYTES_MAX:
+            raise NodeUnusable(f"{name}: the login shell prints without end instead of running Python: {_text(last)}")
     exit_code, words = await pipes.last_words()
-    raise _no_python(name, exit_code, words or _last(noise))
+    raise _no_python(name, exit_code, words or _text(last))
 
 
 def _decode(name: str, text: bytes) -> _Said:
     try:
-        return msgspec.convert(parse(text), _Said)
+        said: _Said = decode(without_lone_surrogates(text), _Said)
     except ValueError as error:
         raise NodeUnusable(f"{name}: the agent's start said something that cannot be read ({error}).") from error
+    return said
 
 
 def _judge(name: str, said: _Said) -> _Said:
@@ -143,6 +159,5 @@ def _no_python(name: str, exit_code: int | None, words: str) -> NodeUnusable | N
     return NodeUnusable(f"{name}: Python could not be started there, exit code {exit_code}: {words or 'no message'}.")
 
 
-def _last(noise: Sequence[bytes]) -> str:
-    shown = [line for line in noise if line.strip()]
-    return shown[-1].decode("utf-8", "replace")[:200] if shown else ""
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import tarfile
+import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from racksack_controller.nodes import copying, links
-from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreachable, TransferFailed
+from racksack_controller.nodes.agent_answers import Ask
+from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import AttemptReport, CollectReply
-from racksack_controller.nodes.staging import Call
-from racksack_controller.nodes.transport import Transport
-from racksack_controller.nodes.unpack import UnsafeArchive, unpack
+from racksack_controller.nodes.tar_reader import DamagedArchive
+from racksack_controller.nodes.transport import Announced, Transport
+from racksack_controller.nodes.unpack import Room, TooMuch, UnsafeArchive, unpack
 
 INLINE_BYTES_MAX = 256 * 1024  # of one attempt
 INLINE_FILES_MAX = 200
-BATCH_BYTES_MAX = 4 * 1024**2
+FILE_OVERHEAD_BYTES = 3 * 1024  # in an archive: its header, perhaps one for a long name, padding
+ARCHIVE_BYTES_MIN = 64 * 1024  # links, folders and longer names have room in any archive
+BATCH_BYTES_MAX = 8 * 1024**2  # of the archives of one request
 BATCH_ATTEMPTS_MAX = 64
 FETCH_TIMEOUT_S = 120.0
 
@@ -32,11 +35,11 @@ Ended = Callable[[Sequence[str]], Awaitable[Mapping[str, AttemptReport]]]
 class Collector:
     """Collects from one node during one connection."""
 
-    def __init__(self, name: str, transport: Transport, home: str, call: Call) -> None:
+    def __init__(self, name: str, transport: Transport, home: str, ask: Ask) -> None:
         self._name = name
         self._transport = transport
         self._home = home
-        self._call = call
+        self._ask = ask
 
     async def collect(
         self, attempts: Mapping[str, Path], reports: Mapping[str, AttemptReport]
@@ -56,27 +59,25 @@ class Collector:
 
     async def _fetch(self, batch: Mapping[str, tuple[AttemptReport, Path]]) -> dict[str, CollectReply]:
         """Several small folders in one request; those that it does not settle are missing from the result."""
-        arguments: dict[str, object] = {"attempts": list(batch), "limit_bytes": 2 * INLINE_BYTES_MAX}
+        limit_bytes = max(_archive_bytes(report) for report, _ in batch.values())
+        arguments: dict[str, object] = {"attempts": list(batch), "limit_bytes": limit_bytes}
+        answer_bytes = len(batch) * (limit_bytes + ARCHIVE_BYTES_MIN) * 4 // 3
         try:
-            archives = await self._call("fetch", arguments, FETCH_TIMEOUT_S)
-        except (NodeUnreachable, AgentError) as error:
+            archives = await self._ask("fetch", arguments, FETCH_TIMEOUT_S, dict[str, str | None], answer_bytes)
+        except NodeError as error:
             kind = "unreachable" if isinstance(error, NodeUnreachable) else "failed"
             return dict.fromkeys(batch, _failure(str(error), kind))
-        if not isinstance(archives, dict):
-            return dict.fromkeys(
-                batch, _failure(f"{self._name} answered a fetch with {type(archives).__name__}.", "failed")
-            )
         replies = {name: self._gone(name) for name in batch if name not in archives}
         replies |= await asyncio.to_thread(self._unpack_all, batch, archives)
         return replies
 
     def _unpack_all(
-        self, batch: Mapping[str, tuple[AttemptReport, Path]], archives: Mapping[str, object]
+        self, batch: Mapping[str, tuple[AttemptReport, Path]], archives: Mapping[str, str | None]
     ) -> dict[str, CollectReply]:
         replies = {}
         for name, (report, target) in batch.items():
             archive = archives.get(name)
-            if isinstance(archive, str):
+            if archive is not None:
                 reply = self._guarded(name, lambda a=archive, t=target, r=report: _unpack_one(a, t, r))  # type: ignore[misc]
                 if reply.kind != "incomplete":  # else it is pulled, which compares file by file
                     replies[name] = reply
@@ -85,7 +86,8 @@ class Collector:
     async def _pull(self, attempt: str, report: AttemptReport, target: Path) -> CollectReply:
         try:
             await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
-            await self._transport.pull(f"{self._home}/attempts/{attempt}/out", target)
+            announced = Announced(report.output_files, report.output_bytes)
+            await self._transport.pull(f"{self._home}/attempts/{attempt}/out", target, announced)
         except TransferFailed as error:
             return _failure(str(error), "gone" if error.kind == "missing" else error.kind)
         except NodeError as error:
@@ -100,7 +102,9 @@ class Collector:
             return work()
         except UnsafeArchive as error:
             return _failure(f"The results of {attempt} on {self._name} were refused: {error}.", "unsafe")
-        except (tarfile.TarError, ValueError, EOFError) as error:
+        except TooMuch as error:
+            return _failure(f"The results of {attempt} on {self._name} are not as it reported: {error}.", "incomplete")
+        except (DamagedArchive, binascii.Error) as error:
             return _failure(f"The results of {attempt} on {self._name} arrived damaged ({error}).", "failed")
         except OSError as error:
             return self._storage_failure(attempt, error)
@@ -116,7 +120,8 @@ class Collector:
 
 def _unpack_one(archive: str, target: Path, report: AttemptReport) -> CollectReply:
     copying.clear(target)
-    return _check(target, report, unpack(base64.b64decode(archive, validate=True), target))
+    room = Room(report.output_files, report.output_bytes)
+    return _check(target, report, unpack(base64.b64decode(archive, validate=True), target, room))
 
 
 def _check(target: Path, report: AttemptReport, notes: Sequence[str]) -> CollectReply:
@@ -139,15 +144,20 @@ def _is_small(report: AttemptReport) -> bool:
     return report.output_bytes <= INLINE_BYTES_MAX and report.output_files <= INLINE_FILES_MAX
 
 
+def _archive_bytes(report: AttemptReport) -> int:
+    """How large the archive of such an attempt may be."""
+    return ARCHIVE_BYTES_MIN + report.output_bytes + FILE_OVERHEAD_BYTES * report.output_files
+
+
 def _batches(attempts: Sequence[str], reports: Mapping[str, AttemptReport]) -> Iterator[list[str]]:
+    """Groups whose archives, each as large as the largest of its group may be, fit into one answer."""
     batch: list[str] = []
-    size = 0
-    for attempt in attempts:
-        expected = reports[attempt].output_bytes
-        if batch and (size + expected > BATCH_BYTES_MAX or len(batch) == BATCH_ATTEMPTS_MAX):
+    most = 0
+    for attempt in sorted(attempts, key=lambda name: _archive_bytes(reports[name])):
+        most = _archive_bytes(reports[attempt])
+        if batch and ((len(batch) + 1) * most > BATCH_BYTES_MAX or len(batch) == BATCH_ATTEMPTS_MAX):
             yield batch
-            batch, size = [], 0
+            batch = []
         batch.append(attempt)
-        size += expected
     if batch:
         yield batch

@@ -7,64 +7,51 @@ once, with a sentence; whatever the agent sends, it cannot crash the controller 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
+from racksack_controller.core.report import AttemptKey, unreadable
 from racksack_controller.nodes.errors import AgentError, NodeUnreachable
+from racksack_controller.nodes.lines import ANSWER_BYTES_MAX, NOTICE_BYTES_MAX, Lines, LineTooLong, decode, repaired
 from racksack_controller.nodes.node import AttemptReport
 from racksack_controller.nodes.transport import Pipes
+from racksack_jobspecs.bounds import BYTES_MAX, cut
 
-LINE_BYTES_MAX = 64 * 1024**2
-READ_BYTES = 256 * 1024
 DRAIN_ABOVE_BYTES = 64 * 1024
+UNASKED_AT_ONCE = (
+    200  # lines; then the node is left waiting for a moment, so that one that talks without end slows nobody
+)
+UNASKED_PAUSE_S = 0.01
+ENVELOPE_BYTES = 1024  # of an answer, around its result
 
 
-class LineTooLong(Exception):  # noqa: N818 - told apart from OSError, never shown
-    """The other side sent more than LINE_BYTES_MAX without a newline."""
+class _Grown(msgspec.Struct, frozen=True):
+    """The results of a sweep's runner have grown to `size` bytes."""
+
+    attempt: AttemptKey
+    size: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
 
 
-class Lines:
-    """Splits what comes through a pipe into lines."""
+class _Message(msgspec.Struct, frozen=True):
+    """Any line of an agent: an answer (with `id`) or a notice."""
 
-    def __init__(self, pipes: Pipes) -> None:
-        self._pipes = pipes
-        self._buffer = bytearray()
-
-    async def next(self) -> bytes:
-        """The next line without its newline; empty at the end. Raises OSError and LineTooLong."""
-        searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            if searched > LINE_BYTES_MAX:
-                raise LineTooLong
-            data = await self._pipes.read(READ_BYTES)
-            if not data:
-                return b""
-            self._buffer += data
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line or b" "  # an empty line is not the end
+    id: int | msgspec.UnsetType | None = msgspec.UNSET
+    ok: bool | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: str | None = None
+    kind: str | None = None
+    report: msgspec.Raw = msgspec.Raw()
+    results: _Grown | None = None
 
 
-def parse(line: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """A JSON value. Raises ValueError. Half a surrogate pair, which UTF-8 cannot carry further, becomes an escape."""
-    try:
-        return msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return _without_surrogates(json.loads(line))
+class _Waiting(NamedTuple):
+    """A request without an answer yet, and how long that answer may be."""
 
-
-def _without_surrogates(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
+    future: asyncio.Future[msgspec.Raw]
+    bytes_max: int
 
 
 class Link:
@@ -85,7 +72,8 @@ class Link:
         self._on_report = on_report
         self._on_disconnect = on_disconnect
         self._on_results = on_results
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, _Waiting] = {}
+        self._unasked = 0  # lines that answered no request, since the last pause
         self._last_id = 0
         self._ended: str | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -99,8 +87,10 @@ class Link:
         """Whether requests can be made."""
         return self._ended is None
 
-    async def call(self, op: str, arguments: Mapping[str, object], timeout_s: float) -> Any:  # noqa: ANN401
-        """Make a request and wait for its result. Raises AgentError when refused, NodeUnreachable.
+    async def call(
+        self, op: str, arguments: Mapping[str, object], timeout_s: float, bytes_max: int = ANSWER_BYTES_MAX
+    ) -> msgspec.Raw:
+        """Make a request and wait for its result, still JSON. Raises AgentError when refused, NodeUnreachable.
 
         An agent that does not answer in time is given up altogether: what it says later could not be trusted.
         """
@@ -108,8 +98,8 @@ class Link:
             raise NodeUnreachable(self._ended)
         self._last_id += 1
         request_id = self._last_id
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending[request_id] = future
+        future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
+        self._pending[request_id] = _Waiting(future, bytes_max)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._send(msgspec.json.encode({"id": request_id, "op": op, **arguments}) + b"\n")
@@ -118,7 +108,7 @@ class Link:
             self._end(f"The agent on {self.name} did not answer {op!r} within {timeout_s:g} s; connecting again.")
             raise NodeUnreachable(self._ended) from None
         finally:
-            self._pending.pop(request_id, None)
+            # One that is given up is still waited for by the reader: its answer may be long.
             if future.done() and not future.cancelled():
                 future.exception()  # seen, also when the request was given up before
 
@@ -133,16 +123,23 @@ class Link:
 
     async def _listen(self) -> None:
         try:
-            while line := await self._lines.next():
-                self._receive(line)
+            while line := await self._lines.next(self._limit):
+                await self._receive(line)
         except OSError as error:
             self._end(f"The connection to {self.name} broke ({error}).")
-        except LineTooLong:
-            self._end(f"The agent on {self.name} sent a line of over {LINE_BYTES_MAX >> 20} MiB; connecting again.")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except LineTooLong as error:
+            self._end(
+                f"The agent on {self.name} sent a line of over {error.limit >> 20} MiB where less was asked for; "
+                "connecting again."
+            )
+        except ValueError as error:
             self._end(f"The agent on {self.name} sent what is not its protocol ({error}); connecting again.")
         else:
             self._end(await self._epitaph())
+
+    def _limit(self) -> int:
+        """How long the next line may be: as the longest answer that is waited for."""
+        return max((one.bytes_max for one in self._pending.values()), default=NOTICE_BYTES_MAX)
 
     async def _epitaph(self) -> str:
         exit_code, words = await self._pipes.last_words()
@@ -151,30 +148,42 @@ class Link:
         how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
         return f"The agent on {self.name} {how}" + (f": {words}" if words else ".")
 
-    def _receive(self, line: bytes) -> None:
-        if line == b" ":
+    async def _receive(self, line: bytes) -> None:
+        """Take one line. Raises ValueError."""
+        message: _Message | None = decode(await repaired(line), _Message) if line != b" " else None
+        if message is not None and self._answer(message, len(line)):
             return
-        message = parse(line)
-        if not isinstance(message, dict):
-            raise ValueError(f"a line that is not an object: {line[:80]!r}")
-        if "id" not in message:
+        if message is not None and message.id is msgspec.UNSET:
             self._notice(message)
-            return
-        future = self._pending.get(message["id"])
-        if future is None or future.done():
-            return  # a request that was given up
-        if message["ok"] is True:
-            future.set_result(message["result"])
-        else:
-            future.set_exception(_refusal(self.name, message))
+        self._unasked += 1
+        if self._unasked >= UNASKED_AT_ONCE:
+            self._unasked = 0
+            await asyncio.sleep(UNASKED_PAUSE_S)
 
-    def _notice(self, message: Mapping[str, Any]) -> None:
-        running = asyncio.get_running_loop()
-        if "results" in message:
-            news = message["results"]
-            running.call_soon(self._on_results, str(news["attempt"]), int(news["size"]))
+    def _answer(self, message: _Message, size_bytes: int) -> bool:
+        """Give an answer to whoever waits for it; whether it was asked for. Raises ValueError."""
+        if not isinstance(message.id, int) or message.id not in self._pending:
+            return False
+        waiting = self._pending[message.id]
+        if size_bytes > waiting.bytes_max + ENVELOPE_BYTES:
+            raise ValueError(f"an answer of {size_bytes} bytes, where {waiting.bytes_max} at most were asked for")
+        if message.ok is None:
+            raise ValueError("an answer that says neither yes nor no")
+        del self._pending[message.id]
+        if waiting.future.done():
+            return True  # the request was given up
+        if message.ok:
+            waiting.future.set_result(message.result)
         else:
-            running.call_soon(self._on_report, msgspec.convert(message["report"], AttemptReport))
+            waiting.future.set_exception(_refusal(self.name, message))
+        return True
+
+    def _notice(self, message: _Message) -> None:
+        running = asyncio.get_running_loop()
+        if message.results is not None:
+            running.call_soon(self._on_results, message.results.attempt, message.results.size)
+        else:
+            running.call_soon(self._on_report, report_of(self.name, message.report))
 
     def _end(self, sentence: str) -> None:
         if self._ended is not None:
@@ -185,9 +194,9 @@ class Link:
     def _finish(self, sentence: str) -> None:
         self._ended = sentence
         self._pipes.close()
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(NodeUnreachable(sentence))
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_exception(NodeUnreachable(sentence))
 
     async def close(self) -> None:
         """End the conversation without a word to `on_disconnect`."""
@@ -198,6 +207,21 @@ class Link:
             await asyncio.gather(self._reader, return_exceptions=True)
 
 
-def _refusal(name: str, message: Mapping[str, object]) -> AgentError:
-    sentence = str(message.get("error") or "it gave no reason")
-    return AgentError(f"{name}: {sentence}", str(message.get("kind") or ""))
+def _refusal(name: str, message: _Message) -> AgentError:
+    return AgentError(f"{name}: {cut(message.error or 'it gave no reason')}", cut(message.kind or "", 40))
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """What every report must have, to be set aside as that of one attempt."""
+
+    attempt: AttemptKey
+
+
+def report_of(name: str, text: msgspec.Raw) -> AttemptReport:
+    """A node's report; one that makes no sense is `unreadable`. Raises ValueError when it names no attempt."""
+    try:
+        report: AttemptReport = decode(text, AttemptReport)
+    except ValueError as error:
+        named: _Named = decode(text, _Named)
+        return unreadable(named.attempt, f"{name} reports what makes no sense about attempt {named.attempt}: {error}")
+    return report

@@ -12,7 +12,7 @@ from racksack_controller import programs
 from racksack_controller.nodes import copying, processes
 from racksack_controller.nodes.errors import NodeUnreachable, TransferFailed
 from racksack_controller.nodes.settings import LocalSettings
-from racksack_controller.nodes.transport import Completed
+from racksack_controller.nodes.transport import Announced, Completed
 
 # What tells programs here where they are, where packages come from and how the network is reached; nothing else of the
 # controller's environment is the jobs' business.
@@ -52,8 +52,8 @@ class LocalTransport:
         """Link or copy; there is nothing to resume or to compare, so it begins anew."""
         await self._copy(source, Path(remote), f"Copying {source.name[:20]} to {self._name}")
 
-    async def pull(self, remote: str, target: Path) -> None:
-        """Link or copy."""
+    async def pull(self, remote: str, target: Path, announced: Announced) -> None:
+        """Link or copy; nothing arrives that this machine has not already."""
         await self._copy(Path(remote), target, f"Fetching {remote} from {self._name}", munge=True)
 
     async def _copy(self, source: Path, target: Path, what: str, munge: bool = False) -> None:

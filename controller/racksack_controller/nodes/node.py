@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from racksack_controller.core.report import AttemptReport
-from racksack_jobspecs.resources import Inventory
+from racksack_jobspecs.bounds import TIME_S_MAX, Bytes, Count, Name, TimeS, cut, measured
+from racksack_jobspecs.resources import DISK_BYTES_MAX, Inventory
 from racksack_jobspecs.spec import Environment
+
+ATTEMPTS_MAX = 20_000  # on one node
 
 
 class GpuGrant(msgspec.Struct, frozen=True):
@@ -63,6 +68,12 @@ class LaunchReply(msgspec.Struct, frozen=True):
     error: str | None = None
     kind: str = ""
 
+    def __post_init__(self) -> None:
+        """Cut what is shown."""
+        force_setattr(self, "kind", cut(self.kind, 40))
+        if self.error is not None:
+            force_setattr(self, "error", cut(self.error))
+
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent says first. `session` is None where neither tmux nor screen is installed."""
@@ -105,19 +116,24 @@ class Piece(msgspec.Struct, frozen=True):
 class AttemptStats(msgspec.Struct, frozen=True):
     """What a running attempt uses now."""
 
-    rss_bytes: int
-    cpu_s: float
+    rss_bytes: Bytes
+    cpu_s: TimeS
 
 
 class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
     """What a node uses now."""
 
-    load1: float
-    ram_used_bytes: int
-    disk_free_bytes: int
-    logins: int = 0
+    load1: Annotated[float, Meta(ge=0, le=1e6)]
+    ram_used_bytes: Bytes
+    disk_free_bytes: Annotated[int, Meta(ge=0)]  # at most DISK_BYTES_MAX
+    logins: Count = 0
     clock_s: float | None = None  # the node's own time when it answered
-    attempts: dict[str, AttemptStats] = {}
+    attempts: Annotated[dict[Name, AttemptStats], Meta(max_length=ATTEMPTS_MAX)] = {}
+
+    def __post_init__(self) -> None:
+        """Clean what may honestly be strange: a clock that is far off, a file system that claims to be endless."""
+        force_setattr(self, "disk_free_bytes", min(self.disk_free_bytes, DISK_BYTES_MAX))
+        force_setattr(self, "clock_s", measured(self.clock_s, 0, TIME_S_MAX))
 
 
 class Node(Protocol):

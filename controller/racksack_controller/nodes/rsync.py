@@ -7,6 +7,7 @@ Names reach the far side without a shell (-s); what came stays (--partial), so t
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,14 @@ from pathlib import Path
 from racksack_controller.nodes.errors import HostKeyChanged, NodeUnusable, TransferFailed
 from racksack_controller.nodes.openssh import ALIAS
 from racksack_controller.nodes.processes import last_line, plain_environment, run
-from racksack_controller.nodes.transport import Completed
+from racksack_controller.nodes.transport import Announced, Completed
 
 STALL_S = 60
+LOOK_EVERY_S = 1.0
 STOOD_STILL = 35  # rsync's own code for a connection that does not come about in time
+TOO_MUCH = 1000  # ours; no exit code is as high
+MARGIN_BYTES = 16 * 1024**2  # beside the files: the list of names, what a resumed file is compared with
+MARGIN_BYTES_EACH = 8 * 1024
 _COMMON = ("-rltE", "-s", "--partial", "--delete", "--chmod=Du+rwx,Fu+rw", "-q")
 
 
@@ -31,48 +36,82 @@ async def push(rsh: str, name: str, source: Path, remote: str, alike: Sequence[s
     _judge(done, name, f"Copying {source.name[:20]} to {name}", there=True)
 
 
-async def pull(rsh: str, name: str, remote: str, target: Path) -> None:
-    """Make the folder `target` like the folder `remote` on the node. Raises as `push`."""
+async def pull(rsh: str, name: str, remote: str, target: Path, announced: Announced) -> None:
+    """Make the folder `target` like the folder `remote` on the node. Raises as `push`.
+
+    It is ended when much more arrives than was announced: a node must not fill the controller's disk or memory.
+    """
     source = ALIAS.encode() + b":" + _folder(os.fsencode(remote), True)
-    done = await _run(name, rsh, ["--munge-links", "--", source, _folder(os.fsencode(target), True)])
+    largest = f"--max-size={max(1, announced.bytes)}"
+    most = 2 * announced.bytes + MARGIN_BYTES_EACH * announced.files + MARGIN_BYTES
+    done = await _run(
+        name, rsh, ["--munge-links", largest, "--", source, _folder(os.fsencode(target), True)], bytes_max=most
+    )
     _judge(done, name, f"Fetching {remote} from {name}", there=False)
 
 
-async def _run(name: str, rsh: str, arguments: Sequence[str | bytes]) -> Completed:
+async def _run(name: str, rsh: str, arguments: Sequence[str | bytes], bytes_max: float = math.inf) -> Completed:
     command = ["rsync", *_COMMON, f"--timeout={STALL_S}", "-e", rsh, *arguments]
-    limit_s = STALL_S * 1.5
+    watch = _Watch(STALL_S * 1.5, bytes_max)
     try:
-        return await run(command, plain_environment(), limit_s, extend=lambda limit, pid: _extend(limit, pid, limit_s))
+        return await run(command, plain_environment(), watch.patience_s, extend=watch.look)
     except FileNotFoundError:
         raise NodeUnusable(f"The controller has no rsync, which {name} needs; install rsync here.") from None
     except TimeoutError:
-        return Completed(STOOD_STILL, b"", b"")
+        return Completed(TOO_MUCH if watch.too_much else STOOD_STILL, b"", b"")
 
 
-async def _extend(limit: asyncio.Timeout, pid: int, limit_s: float) -> None:
-    """Put the limit off while rsync reads something: its own --timeout does not hold in all its phases."""
-    last = 0
-    await asyncio.sleep(limit_s / 10)  # most copies have ended by then
-    while not limit.expired():
-        if (now := _bytes_read(pid)) != last:
-            last = now
-            limit.reschedule(asyncio.get_running_loop().time() + limit_s)
-        await asyncio.sleep(limit_s / 10)
+class _Watch:
+    """Looks at a running rsync: whether it gets on, and whether it moves more than it may."""
+
+    def __init__(self, patience_s: float, bytes_max: float) -> None:
+        self.patience_s = patience_s
+        self.bytes_max = bytes_max
+        self.too_much = False
+
+    async def look(self, limit: asyncio.Timeout, pid: int) -> None:
+        """Put the limit off while it reads something (its own --timeout does not hold in all its phases), or end it."""
+        running = asyncio.get_running_loop()
+        last = 0
+        while not limit.expired():
+            await asyncio.sleep(LOOK_EVERY_S)
+            read, written = _moved(pid)
+            if max(read, written) > self.bytes_max:
+                self.too_much = True
+                limit.reschedule(running.time())
+                return
+            if read != last:
+                last = read
+                limit.reschedule(running.time() + self.patience_s)
 
 
-def _bytes_read(pid: int) -> int:
-    """What this rsync and its helpers have read (not what its ssh has, whose keepalives are no progress)."""
+def _moved(pid: int) -> tuple[int, int]:
+    """What this rsync and its helpers have read and written; its ssh does not count, keepalives are no progress."""
     import psutil
 
-    total = 0
-    try:
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            if one.name() == "rsync":
-                total += one.io_counters().read_chars
-    except psutil.Error:
-        return total  # one of them just ended, which is news too
-    return total
+    read, written = 0, 0
+    for one in _family(pid):
+        try:
+            process = psutil.Process(one)
+            if process.name() == "rsync":
+                moved = process.io_counters()
+                read, written = read + moved.read_chars, written + moved.write_chars
+        except psutil.Error:
+            continue  # it just ended, which is news too
+    return read, written
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all below it. Asked of the kernel for each: a look at all processes would take the loop's time."""
+    found, pending = [], [pid]
+    while pending:
+        one = pending.pop()
+        found.append(one)
+        try:
+            pending += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+        except OSError:
+            continue  # it just ended
+    return found
 
 
 def _folder(path: bytes, is_folder: bool) -> bytes:
@@ -99,6 +138,8 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
             f"{name}: the login shell's start files print something, which rsync cannot work with; let them print only "
             "in interactive shells."
         )
+    if done.exit_code == TOO_MUCH:
+        raise TransferFailed(f"{what} was ended: {name} sends much more than it reported.", "failed")
     if done.exit_code in (30, STOOD_STILL):
         raise TransferFailed(f"{what} stood still for {STALL_S} s; it resumes where it stopped.", "stalled")
     if done.exit_code == 23 and "No such file or directory" in text:

@@ -16,7 +16,7 @@ from racksack_controller.nodes import processes, rsync
 from racksack_controller.nodes.errors import HostKeyChanged, NodeUnreachable, NodeUnusable
 from racksack_controller.nodes.openssh import OpenSsh, hops
 from racksack_controller.nodes.settings import SshSettings
-from racksack_controller.nodes.transport import Completed
+from racksack_controller.nodes.transport import Announced, Completed
 
 if TYPE_CHECKING:
     import asyncssh
@@ -31,6 +31,8 @@ HOST_KEY_ALGORITHMS = (
     "ecdsa-sha2-nistp521",
     *RSA_SIGNATURES,
 )
+OUTPUT_BYTES_MAX = 1024**2
+READ_BYTES = 64 * 1024
 TRANSFERS_AT_ONCE = 4  # sshd allows ten sessions on one connection (MaxSessions)
 
 
@@ -83,10 +85,10 @@ class SshTransport:
         async with self._slots:
             await rsync.push(self._bulk().rsh, self._name, source, remote, alike, verify)
 
-    async def pull(self, remote: str, target: Path) -> None:
+    async def pull(self, remote: str, target: Path, announced: Announced) -> None:
         """See Transport."""
         async with self._slots:
-            await rsync.pull(self._bulk().rsh, self._name, remote, target)
+            await rsync.pull(self._bulk().rsh, self._name, remote, target, announced)
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """See Transport."""
@@ -104,16 +106,22 @@ class SshTransport:
         """See Transport."""
         import asyncssh
 
+        connection = self._connection
         try:
             async with asyncio.timeout(timeout_s):
-                done = await self._connection.run(shlex.join(argv), encoding=None, send_env=(), env={})
+                process = await connection.create_process(shlex.join(argv), encoding=None, send_env=(), env={})
+                try:
+                    stdout, stderr = await asyncio.gather(_bounded(process.stdout), _bounded(process.stderr))
+                    await process.wait_closed()
+                finally:
+                    process.close()
         except TimeoutError:
             raise NodeUnreachable(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s.") from None
+        except _PrintsWithoutEnd:
+            raise NodeUnreachable(f"{self._name}: {argv[0]} prints without end.") from None
         except (OSError, asyncssh.Error) as error:
             raise NodeUnreachable(f"The connection to {self._name} broke while {argv[0]} ran ({error}).") from error
-        return Completed(
-            done.exit_status if done.exit_status is not None else -1, _bytes(done.stdout), _bytes(done.stderr)
-        )
+        return Completed(process.exit_status if process.exit_status is not None else -1, stdout, stderr)
 
     async def close(self) -> None:
         """See Transport."""
@@ -228,8 +236,18 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _bytes(output: bytes | str | None) -> bytes:
-    return output.encode() if isinstance(output, str) else output or b""
+class _PrintsWithoutEnd(Exception):  # noqa: N818 - told apart from the others, never shown
+    """A program there printed more than is kept of any."""
+
+
+async def _bounded(stream: asyncssh.SSHReader[bytes]) -> bytes:
+    """All of a stream. Raises _PrintsWithoutEnd for one of over OUTPUT_BYTES_MAX."""
+    kept = b""
+    while data := await stream.read(READ_BYTES):
+        kept += data
+        if len(kept) > OUTPUT_BYTES_MAX:
+            raise _PrintsWithoutEnd
+    return kept
 
 
 class SshPipes:

@@ -10,10 +10,11 @@ import asyncio
 import base64
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
+import msgspec
+
+from racksack_controller.nodes.agent_answers import SMALL_BYTES_MAX, Ask
 from racksack_controller.nodes.errors import AgentError, TransferFailed
 from racksack_controller.nodes.transport import Transport
 from racksack_controller.nodes.unpack import pack
@@ -23,17 +24,15 @@ INLINE_ENTRIES_MAX = 500
 ALIKE_MAX = 4  # so many earlier contents rsync looks for equal files in
 HAS_TIMEOUT_S, PUT_TIMEOUT_S, ADOPT_TIMEOUT_S = 60.0, 120.0, 3600.0
 
-Call = Callable[[str, dict[str, object], float], Awaitable[Any]]
-
 
 class Stager:
     """What is known to be on one node during one connection, and the transfers under way to it."""
 
-    def __init__(self, name: str, transport: Transport, home: str, call: Call) -> None:
+    def __init__(self, name: str, transport: Transport, home: str, ask: Ask) -> None:
         self._name = name
         self._transport = transport
         self._home = home
-        self._call = call
+        self._ask = ask
         self._present: set[str] = set()
         self._pushed: deque[str] = deque(maxlen=ALIKE_MAX)
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -66,7 +65,7 @@ class Stager:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _bring(self, digest: str, source: Path) -> None:
-        if digest in await self._call("has", {"digests": [digest]}, HAS_TIMEOUT_S):
+        if digest in await self._ask("has", {"digests": [digest]}, HAS_TIMEOUT_S, list[str], SMALL_BYTES_MAX):
             return
         try:
             archive = await asyncio.to_thread(_packed, source)
@@ -77,7 +76,7 @@ class Stager:
             await self._push(digest, source)
         else:
             text = base64.b64encode(archive).decode()
-            await self._call("put", {"digest": digest, "tar_b64": text}, PUT_TIMEOUT_S)
+            await self._ask("put", {"digest": digest, "tar_b64": text}, PUT_TIMEOUT_S, msgspec.Raw, SMALL_BYTES_MAX)
 
     async def _push(self, digest: str, source: Path) -> None:
         remote = f"{self._home}/incoming/{digest}"
@@ -94,7 +93,8 @@ class Stager:
         self._pushed.append(digest)
 
     async def _adopt(self, digest: str) -> None:
-        await self._call("adopt", {"digest": digest, "incoming": digest}, ADOPT_TIMEOUT_S)
+        arguments: dict[str, object] = {"digest": digest, "incoming": digest}
+        await self._ask("adopt", arguments, ADOPT_TIMEOUT_S, msgspec.Raw, SMALL_BYTES_MAX)
 
 
 DIFFERS = "digest"  # the agent's word for content that is not what it should be

@@ -36,6 +36,13 @@ class Completed(msgspec.Struct, frozen=True):
     stderr: bytes
 
 
+class Announced(msgspec.Struct, frozen=True):
+    """What a node reported that a folder holds; much more than that is not taken from it."""
+
+    files: int
+    bytes: int
+
+
 class Transport(Protocol):
     """A way to one machine."""
 
@@ -55,8 +62,10 @@ class Transport(Protocol):
         alike: folders there that may hold the same files already. verify: compare content, not only sizes and times.
         """
 
-    async def pull(self, remote: str, target: Path) -> None:
+    async def pull(self, remote: str, target: Path, announced: Announced) -> None:
         """Make the folder `target` like the folder `remote`; resumes. Raises TransferFailed, NodeUnusable.
+
+        It ends (TransferFailed) when clearly more arrives than was announced.
 
         Symbolic links arrive munged (`links.MUNGED` before their target), so that none can be followed by mistake.
         """

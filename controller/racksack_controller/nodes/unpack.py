@@ -2,7 +2,8 @@
 
 The archive comes from a machine where users run what they like, so nothing in it is believed: names may not lead out of
 the folder, files are created new and never through a link (links are made last, munged, and judged by `links.settle`),
-devices and the like are left out. tarfile's own extraction is not used: its filters differ between Python releases.
+devices and the like are left out, and it ends as soon as more came than the node reported. tarfile only packs what is
+ours; see `tar_reader` for why it does not read.
 """
 
 # Paths are bytes here, since names need not be UTF-8.
@@ -12,45 +13,64 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import tarfile
 from pathlib import Path
-from typing import Literal
+
+import msgspec
 
 from racksack_controller.nodes.links import MUNGED, shown
+from racksack_controller.nodes.tar_reader import Member, members
 
-GZIP = b"\x1f\x8b"
+OTHERS_MAX = 100_000
 
 
 class UnsafeArchive(Exception):  # noqa: N818
     """The archive holds a name that leads out of its folder, or one name twice."""
 
 
-def unpack(data: bytes, target: Path) -> list[str]:
-    """Unpack a tar archive (also gzipped) into an empty folder; notes about what was left out.
+class TooMuch(Exception):  # noqa: N818
+    """The archive holds more than was announced."""
 
-    Raises UnsafeArchive, OSError, tarfile.TarError.
+
+class Room(msgspec.Struct):
+    """What may still arrive: as many files and bytes as the node reported, and what the links and notes may come to."""
+
+    files: int
+    bytes: int
+    others: int = OTHERS_MAX  # links, folders and what is left out
+
+    def take(self, files: int, size: int) -> None:
+        """Raises TooMuch."""
+        self.files, self.bytes = self.files - files, self.bytes - size
+        self.others -= not files
+        if self.files < 0 or self.bytes < 0 or self.others < 0:
+            raise TooMuch("more arrived than was reported")
+
+
+def unpack(data: bytes, target: Path, room: Room) -> list[str]:
+    """Unpack a tar archive into an empty folder; notes about what was left out.
+
+    Raises UnsafeArchive, TooMuch, DamagedArchive, OSError. What was written before stays.
     """
     base = os.fsencode(target)
     notes: list[str] = []
     links: list[tuple[bytes, bytes]] = []
-    stream = io.BytesIO(data)
-    mode: Literal["r:gz", "r:"] = "r:gz" if data.startswith(GZIP) else "r:"
-    with tarfile.open(fileobj=stream, mode=mode, encoding="utf-8", errors="surrogateescape") as archive:
-        for member in archive:
-            path = _inside(os.fsencode(member.name))
-            full = os.path.join(base, path)
-            if member.isdir():
-                os.makedirs(full, exist_ok=True)
-            elif member.issym():
-                links.append((full, os.fsencode(member.linkname)))
-            elif member.isreg():
-                _write(archive, member, full)
-            elif member.islnk():
-                _copy(os.path.join(base, _inside(os.fsencode(member.linkname))), full)
-            else:
-                notes.append(f"{shown(path)} is a device, socket or pipe and was left out")
+    view = memoryview(data)
+    for member in members(data):
+        path = _inside(member.name)
+        full = os.path.join(base, path)
+        room.take(int(member.kind == "file"), member.size)
+        if member.kind == "folder":
+            os.makedirs(full, exist_ok=True)
+        elif member.kind == "link":
+            links.append((full, member.target))
+        elif member.kind == "file":
+            _write(view[member.start : member.start + member.size], member, full)
+        elif member.kind == "hard link":
+            raise UnsafeArchive(f"{shown(path)} is a hard link, which no agent sends")
+        else:
+            notes.append(f"{shown(path)} is a device, socket or pipe and was left out")
     for full, link_target in links:
         _link(full, link_target)
     return notes
@@ -63,28 +83,11 @@ def _inside(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, full: bytes) -> None:
-    source = archive.extractfile(member)
-    if source is None:
-        raise UnsafeArchive(f"{shown(full)} is no file")
+def _write(content: memoryview, member: Member, full: bytes) -> None:
     with _create(full, member.mode) as file:
-        shutil.copyfileobj(source, file)
+        file.write(content)
     if member.mtime > 0:
         os.utime(full, (member.mtime, member.mtime), follow_symlinks=False)
-
-
-def _copy(source: bytes, full: bytes) -> None:
-    """A hard link of the archive, to a file unpacked before."""
-    try:
-        opened = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        raise UnsafeArchive(f"a hard link to {shown(os.path.basename(source))!r}, which did not come before") from None
-    with open(opened, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise UnsafeArchive(f"a hard link to {shown(os.path.basename(source))!r}, which is no file")
-        with _create(full, info.st_mode) as copy:
-            shutil.copyfileobj(file, copy)
 
 
 def _create(full: bytes, mode: int) -> io.BufferedWriter:

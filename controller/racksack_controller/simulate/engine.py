@@ -32,14 +32,14 @@ from racksack_controller.core.placing.preempt import preemptions
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.power.apply import note_idle
 from racksack_controller.core.power.plan import plan_power
-from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.report import AttemptReport, ReportState
 from racksack_controller.core.state import State
 from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import Layout, Machines, job_of, nodes_of
 from racksack_controller.simulate.pool import schedule_pool
 from racksack_controller.simulate.power import PowerModel, PowerUse, SimulatedPower
 from racksack_controller.simulate.workload import Task
-from racksack_jobspecs.states import FINAL
+from racksack_jobspecs.states import FINAL, JobState
 
 LOST_AFTER_S = 300.0
 
@@ -211,7 +211,7 @@ class Replay:
             outcome.attempts += 1
             outcome.nodes = tuple(rank.node for rank in self.state.ranks(attempt))
         self._running.setdefault(action.node, {})[action.attempt] = self._now
-        running = AttemptReport(attempt=action.attempt, state="running", started_at_s=self._now)
+        running = AttemptReport(attempt=action.attempt, state=ReportState.RUNNING, started_at_s=self._now)
         self.tell(ev.Reported(action.node, running))
         end = self._now + outcome.task.run_s
         self.at(end, lambda _now: self._end(action.node, action.attempt, "done"), rank=0)
@@ -221,7 +221,11 @@ class Replay:
         if started_s is None:
             return
         ended = AttemptReport(
-            attempt=attempt, state="ended", outcome=outcome, started_at_s=started_s, ended_at_s=self._now
+            attempt=attempt,
+            state=ReportState.ENDED,
+            outcome=JobState(outcome),
+            started_at_s=started_s,
+            ended_at_s=self._now,
         )
         self.tell(ev.Reported(node, ended))
 

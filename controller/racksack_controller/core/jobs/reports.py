@@ -5,13 +5,11 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from racksack_controller.core.jobs.gang import job_state
-from racksack_controller.core.jobs.requeue import end_others
-from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.jobs.requeue import end_attempt, end_others
+from racksack_controller.core.report import AttemptReport, ReportState
 from racksack_controller.core.state import Attempt, Ending, Orphan, State
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.units import format_memory
-
-PREPARED = "prepared"  # it could start, and waits for the go that all ranks of its gang get together
 
 
 def take_report(state: State, node: str, report: AttemptReport, now: float) -> None:
@@ -20,8 +18,11 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
     if attempt is None or attempt.node != node or attempt.state in FINAL:
         _take_orphan(state, node, report, ended_here=attempt is not None and attempt.node == node)
         return
-    new = _state_of(report)
-    newly_prepared = report.state == PREPARED and not attempt.prepared
+    if report.state is ReportState.UNREADABLE:
+        _give_up_unreadable(state, attempt, report, now)
+        return
+    new = _STATES[report.state]
+    newly_prepared = report.state is ReportState.PREPARED and not attempt.prepared
     if attempt.state is JobState.COLLECTING or (new is attempt.state and not newly_prepared):
         return
     if (attempt.state, new) == (JobState.RUNNING, JobState.PREPARING):
@@ -29,7 +30,7 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
     prepared = attempt.prepared or newly_prepared
     changed = replace(attempt, state=new, launched=True, prepared=prepared, failures=0, retry_at_s=0.0, problem="")
     if new is JobState.RUNNING:
-        changed = replace(changed, started_at_s=report.started_at_s or now)
+        changed = replace(changed, started_at_s=min(report.started_at_s or now, now))  # its clock may be ahead
     if new is JobState.COLLECTING:
         changed = replace(changed, ending=_ending(attempt, report), started_at_s=report.started_at_s)
         who = f"rank {attempt.rank} " if attempt.ranks > 1 else ""
@@ -52,21 +53,32 @@ def _follow(state: State, attempt: Attempt, now: float) -> None:
         end_others(state, attempt, f"{attempt.ending.outcome}: {attempt.ending.reason}".removesuffix(": "), now)
 
 
-def _state_of(report: AttemptReport) -> JobState:
-    if report.state == PREPARED:
-        return JobState.PREPARING
-    return JobState.COLLECTING if report.state == "ended" else JobState(report.state)
+_STATES = {
+    ReportState.PREPARING: JobState.PREPARING,
+    ReportState.PREPARED: JobState.PREPARING,
+    ReportState.RUNNING: JobState.RUNNING,
+    ReportState.ENDED: JobState.COLLECTING,
+}
+
+
+def _give_up_unreadable(state: State, attempt: Attempt, report: AttemptReport, now: float) -> None:
+    """The node has it but says nonsense about it: the job runs elsewhere, and what is here is stopped and removed."""
+    if attempt.state is JobState.COLLECTING or attempt.collected:
+        return  # how it ended is known
+    end_attempt(state, attempt, JobState.LOST, report.reason, now, at_fault="node")
+    state.orphans[attempt.node, attempt.key] = Orphan(running=True, is_unreadable=True)
 
 
 def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: bool) -> None:
     """Note an attempt that is not to run; one that has ended and is ours is removed as any other."""
-    running = report.state != "ended"
+    unreadable = report.state is ReportState.UNREADABLE
+    running = report.state is not ReportState.ENDED
     if not running and ended_here:
         state.orphans.pop((node, report.attempt), None)
         return
     known = state.orphans.get((node, report.attempt))
-    if known is None or known.running != running:
-        state.orphans[node, report.attempt] = Orphan(running)
+    if known is None or (known.running != running and not unreadable):
+        state.orphans[node, report.attempt] = Orphan(running, is_unreadable=unreadable)
 
 
 def _told(ending: Ending | None) -> str:
@@ -78,7 +90,7 @@ def _told(ending: Ending | None) -> str:
 
 
 def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
-    outcome = JobState(report.outcome or "lost")
+    outcome = report.outcome or JobState.LOST
     was_asked = outcome is JobState.CANCELLED and attempt.stop is not None
     comes_back = attempt.stop is None or not attempt.stop.discard
     return Ending(
