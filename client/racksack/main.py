@@ -43,7 +43,7 @@ COMMANDS = {
         "Replay a workload by other policies or on another rack.",
         _OPERATING,
     ),
-    "web": Lazy("racksack.commands.web:command", "Print the address of the status page.", _OPERATING),
+    "web": Lazy("racksack.commands.web:group", "Print the way to the status page; sign in and out.", _OPERATING),
     "schema": Lazy("racksack.commands.schema:command", "Print the JSON Schema of job files.", _OPERATING),
     "completion": Lazy("racksack.commands.completion:command", "Print shell completion.", _OPERATING),
 }

@@ -43,7 +43,10 @@ from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
 from racksack_controller.sweeps.search.optuna_search import make_drawer
 from racksack_controller.web.context import Context
-from racksack_controller.web.server import address_of, own_hosts, serve_tcp, serve_unix
+from racksack_controller.web.doors import names_of
+from racksack_controller.web.privacy import Hidden
+from racksack_controller.web.server import address_of, serve_tcp, serve_unix
+from racksack_controller.web.sessions import Sessions
 from racksack_controller.web.tokens import Tokens
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.resources import Inventory
@@ -97,6 +100,8 @@ class App:
             self.sweeps.before_collect,
         )
         self.watcher = Watcher(self.spool, config.watch.settle_s, config.watch.rescan_s)
+        self.hidden = Hidden()
+        self.sessions = Sessions(self.store, config.group)
         self.started_at_s = time.time()
         self.doctor = Doctor(
             self.loop,
@@ -166,12 +171,12 @@ class App:
         await self.sweeps.open()
         await self._configure(self.config)
         context = self._context()
-        shared = self.config.group is not None
-        self._runners.append(await serve_unix(context, self.spool.socket, group_access=shared))
+        await self.sessions.open()
+        shared, names = self.config.group is not None, names_of(self.config.web.hosts)
+        self._runners.append(await serve_unix(context, self.spool.socket, names, group_access=shared))
         listen = self.config.web.listen
         if listen is not None:
-            hosts = own_hosts(self.config.web.hosts)
-            self._runners.append(await serve_tcp(context, listen.host, listen.port, hosts))
+            self._runners.append(await serve_tcp(context, listen.host, listen.port, names))
             context.web_address = self.notifier.web_address = address_of(self._runners[-1])
         await self.notifier.open()
         self._spawn(self._watch(self.watcher))
@@ -195,7 +200,8 @@ class App:
             intake=self.intake,
             operators=frozenset(self.config.operators),
             tokens=Tokens(self.config.web.token_file),
-            public_logs=self.config.group is None,
+            sessions=self.sessions,
+            hidden=self.hidden,
             web_address="",
             version=version("racksack"),
             started_at_s=self.started_at_s,
@@ -226,6 +232,7 @@ class App:
                 await self._add(name, config)
         await self.power.refresh(config.nodes)
         self.config = config
+        self.hidden.hide(config.nodes)
         self.intake.partitions = config.partitions
         self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)
         self.loop.policy = config.scheduling

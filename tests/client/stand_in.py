@@ -249,6 +249,10 @@ def _plan(at: StandIn, body: bytes) -> dict[str, Any]:
 
 def _act(at: StandIn, words: list[str], body: dict[str, Any]) -> Any:
     at.posted.append(("/".join(words), body))
+    if words == ["web", "login"]:
+        return {"path": "/?key=once", "works_until_s": time.time() + 600, "user": "somebody"}
+    if words == ["web", "logout"]:
+        return {"ended": 1}
     if words[0] == "jobs":
         job = at.jobs[int(words[1])]
         if words[2] == "cancel":

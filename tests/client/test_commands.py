@@ -245,7 +245,7 @@ def test_attach_runs_what_the_controller_says(cli: Cli, controller: StandIn) -> 
 
 
 def test_web_prints_the_address(cli: Cli, controller: StandIn) -> None:
-    assert cli("racksack", "web").out == "http://127.0.0.1:8470/\n"
+    assert cli("racksack", "web").out == "http://127.0.0.1:8470/?key=once\n"
 
 
 def test_schema_is_a_json_schema(cli: Cli) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shlex
 import shutil
 import socket
 import stat
@@ -356,8 +358,15 @@ def test_a_relay_that_dies_mid_answer_is_unreachable_not_a_hang(remote: StandIn)
 
 def test_web_prints_the_tunnel(cli: Cli, remote: StandIn) -> None:
     ended = cli("racksack", "web")
-    assert ended.out == "http://localhost:8470/\n"
-    assert "ssh -N -L 8470:127.0.0.1:8470 rack" in ended.err
+    address = re.fullmatch(r"http://localhost:(\d+)/\n", ended.out)
+    assert address is not None, ended.out
+    forward = shlex.split(ended.err.partition(": ")[2])
+    assert forward == ["ssh", "-N", "-L", f"{address[1]}:{remote.spool}/controller.sock", "rack"], "it knows the owner"
+    ended = cli("racksack", "web", "login")
+    address = re.fullmatch(r"http://localhost:(\d+)/\?key=once\n", ended.out)
+    assert address is not None, ended.out
+    assert f"ssh -N -L {address[1]}:127.0.0.1:8470 rack\n" in ended.err
+    assert cli("racksack", "web", "logout").out == "1 browser signed out\n"
 
 
 def test_attach_goes_through_ssh(cli: Cli, remote: StandIn) -> None:

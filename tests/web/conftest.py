@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,17 +27,48 @@ SHOUT += "for number in range(300):\n    print('line', number, file=sys.stderr)\
 
 
 class Page:
-    """A site with its address and the jobs that are on it."""
+    """A site with its address and the jobs that are on it. `cookie`: of a browser in which its user is signed in."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self.address: str = site.ask("status")["controller"]["web"]
         self.netloc = urlsplit(self.address).netloc
+        self.cookie = self.sign_in()
         project = make(site.work / "shout", SHOUT)
         self.failed = site.submit(project, "--name", HOSTILE[:90], "--cpus", "1", "--ram", "100M", "--", HOSTILE)
         site.wait_for(self.failed, "failed")
         site.cli("racksack", "drain", "here", "--reason", HOSTILE)
         self.waiting = site.submit(project, "--name", "'\"><b>&amp;", "--cpus", "1", "--ram", "100M")
+
+    def link(self) -> str:
+        """A link that signs a browser in."""
+        return str(self.site.cli("racksack", "web").stdout.strip())
+
+    def sign_in(self, link: str | None = None, **headers: str) -> str:
+        """Follow a link as a browser does; the cookie that it gives, empty when it gives none."""
+        _status, answer, _text = self.ask(link or self.link(), headers)
+        return (answer.get("Set-Cookie") or "").partition(";")[0]
+
+    def ask(
+        self, path: str, headers: Mapping[str, str] | None = None, body: object = None, method: str | None = None
+    ) -> tuple[int, Any, str]:
+        """(status, headers, text) of a request that follows no redirect."""
+        url = path if path.startswith("http") else self.address.rstrip("/") + path
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, dict(headers or {}), method=method)
+        try:
+            with _direct.open(request, timeout=20) as answer:
+                return answer.status, answer.headers, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read().decode()
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_args: Any) -> None:
+        return None
+
+
+_direct = urllib.request.build_opener(_Stay)
 
 
 @pytest.fixture(scope="package")

@@ -28,9 +28,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def tab(browser: Browser) -> Iterator[Tab]:
-    """A tab that collects what the page complains about."""
+def tab(browser: Browser, page: Page) -> Iterator[Tab]:
+    """A tab of a browser in which the user is signed in; it collects what the page complains about."""
     tab = browser.new_page()
+    tab.goto(page.link(), wait_until="load")
+    assert tab.url == page.address, "the key leaves the address bar"
     tab.complaints = []  # type: ignore[attr-defined]
     tab.on("pageerror", lambda error: tab.complaints.append(str(error)))  # type: ignore[attr-defined]
     tab.on("console", lambda line: tab.complaints.append(line.text) if line.type == "error" else None)  # type: ignore[attr-defined]

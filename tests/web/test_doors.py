@@ -1,25 +1,20 @@
-"""The two doors: the read-only address for browsers, and the socket that knows who calls."""
+"""The two doors: the address for browsers, where nobody is known at first, and the socket that knows who calls."""
 
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 from typing import Any
 
 import pytest
 
 from tests.web.conftest import Page
+from tests.web.socket_http import ask_socket
 
 
-def get(page: Page, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
-    """Ask the read-only address."""
-    request = urllib.request.Request(page.address.rstrip("/") + path, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, dict(answer.headers), answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read().decode()
+def get(page: Page, path: str, **headers: str) -> tuple[int, Any, str]:
+    """Ask the TCP address as nobody in particular."""
+    return page.ask(path, headers)
 
 
 def test_pages_answer_and_say_what_the_controller_knows(page: Page) -> None:
@@ -44,6 +39,7 @@ def test_what_is_not_there_is_a_page_that_says_so(page: Page, path: str) -> None
         ("/api/v1/jobs?limit=x", 400),
         ("/api/v1/nope", 404),
         ("/static/../server.py", 404),
+        ("/nope", 404),
     ],
 )
 def test_a_bad_question_gets_one_sentence(page: Page, path: str, status: int) -> None:
@@ -52,6 +48,8 @@ def test_a_bad_question_gets_one_sentence(page: Page, path: str, status: int) ->
     assert "Traceback" not in text
     if path.startswith("/api/"):
         assert json.loads(text)["error"]
+    else:
+        assert "<h1>Not found</h1>" in text, "people get a page"
 
 
 def test_nobody_in_particular_has_the_controller_look_through_its_store(page: Page) -> None:
@@ -62,24 +60,54 @@ def test_nobody_in_particular_has_the_controller_look_through_its_store(page: Pa
 
 
 def test_the_address_only_reads(page: Page) -> None:
-    request = urllib.request.Request(f"{page.address}api/v1/jobs/{page.waiting}/cancel", data=b"{}", method="POST")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=20)
-    assert refused.value.code == 403
+    status, _, text = page.ask(f"/api/v1/jobs/{page.waiting}/cancel", {}, {}, "POST")
+    assert (status, "racksack web login" in text) == (403, True)
     assert page.site.job(page.waiting)["state"] == "queued"
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": ""}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://192.0.2.7"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "null"},
+        {"Host": ""},
+        {"Host": "["},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
 )
 def test_foreign_names_are_refused(page: Page, headers: dict[str, str]) -> None:
     assert get(page, "/api/v1/status", **headers)[0] == 403
+    over_the_socket = ask_socket(page, "GET", "/api/v1/status", headers)
+    assert over_the_socket[0] == 403, "a forwarded socket is reached by every page that its user opens"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
 def test_our_own_names_are_answered(page: Page, host: str) -> None:
     port = page.netloc.rpartition(":")[2]
     assert get(page, "/api/v1/status", Host=f"{host}:{port}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer \xe9\xff-and-more-than-16"},
+        {"Cookie": "racksack=\xff; \xe9"},
+        {"Racksack-Proof": "\xff"},
+        {"User-Agent": "\xff"},
+        {"Origin": "http://["},
+        {"Origin": "\xff"},
+        {"Sec-Fetch-Site": "\xff"},
+    ],
+)
+def test_no_header_is_a_fault_of_the_controller(page: Page, headers: dict[str, str]) -> None:
+    for path in ("/", "/api/v1/jobs", "/api/v1/web/session"):
+        assert get(page, path, **headers)[0] in (200, 403)
+    assert page.ask("/api/v1/sweeps", headers, {}, "POST")[0] == 403
+    assert page.ask("/?key=%ff%ed%a0%80", headers)[0] == 403
 
 
 def test_metrics_count_what_is_there(page: Page) -> None:
@@ -92,7 +120,7 @@ def test_metrics_count_what_is_there(page: Page) -> None:
 
 
 def test_logs_are_served_as_text_that_no_browser_runs(page: Page) -> None:
-    _, headers, text = get(page, f"/api/v1/jobs/{page.failed}/logs/stdout")
+    _, headers, text = get(page, f"/api/v1/jobs/{page.failed}/logs/stdout", Cookie=page.cookie)
     assert headers["Content-Type"].startswith("text/plain")
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Racksack-Ended"] == "1"

@@ -194,10 +194,11 @@ def test_http_with_a_token(sweeps: Sweeps) -> None:
     sweeps.ended(view["id"])
     path = f"api/v1/sweeps/{view['id']}"
     assert sweeps.http(path)[1]["percent"] == 100.0
-    best = sweeps.http(f"{path}/results?n=12")[1]
+    assert sweeps.http(f"{path}/results")[0] == sweeps.http(f"{path}/points?failed=1")[0] == 403
+    best = sweeps.http(f"{path}/results?n=12", token=TOKEN)[1]
     assert len({json.dumps(row["params"]) for row in best["rows"]}) == 12, "random points do not repeat"
-    assert sweeps.http(f"{path}/points?failed=1")[1] == []
-    assert sweeps.http(f"{path}/results?all=1&format=csv")[1].count("\n") == 13
+    assert sweeps.http(f"{path}/points?failed=1", token=TOKEN)[1] == []
+    assert sweeps.http(f"{path}/results?all=1&format=csv", token=TOKEN)[1].count("\n") == 13
     for wrong in (
         {"like": sweeps.number, "parameters": [{"name": "a", "min_value": "1"}]},
         {"like": 10**9},
@@ -217,7 +218,7 @@ def test_bad_questions_get_one_sentence(sweeps: Sweeps) -> None:
         f"api/v1/sweeps/{sweeps.number}/results?by=import%20os": 400, f"api/v1/sweeps/{sweeps.number}/results?n=x": 400,
         f"api/v1/sweeps/{sweeps.number}/points?point=99999": 404,
     }.items():  # fmt: skip
-        found, answer = sweeps.http(path)
+        found, answer = sweeps.http(path, token=TOKEN)
         assert found == status, path
         assert "\n" not in answer["error"]
 
@@ -261,6 +262,9 @@ def test_the_page_in_a_browser(sweeps: Sweeps) -> None:
         tab = browser.new_page()
         complaints: list[str] = []
         tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        tab.goto(f"{sweeps.address}sweeps/{sweeps.number}", wait_until="load")
+        assert tab.locator("svg.plot").count() == 0, "points are for their owner"
+        tab.goto(sweeps.site.cli("racksack", "web").stdout.strip(), wait_until="load")
         tab.goto(f"{sweeps.address}sweeps", wait_until="load")
         tab.get_by_role("link", name=str(sweeps.number), exact=True).first.click()
         tab.wait_for_selector("svg[aria-label='score against a']")
@@ -281,6 +285,7 @@ def test_the_page_in_a_browser(sweeps: Sweeps) -> None:
         assert tab.locator("p.lead").inner_text().startswith("60 of 60 points")
         assert complaints == []
         plain = browser.new_context(java_script_enabled=False).new_page()
+        plain.goto(sweeps.site.cli("racksack", "web").stdout.strip(), wait_until="load")
         plain.goto(f"{sweeps.address}jobs/{number}", wait_until="load")
         assert plain.locator("svg[aria-label='value against a']").count() == 1, "also without JavaScript"
         browser.close()

@@ -13,9 +13,10 @@ from racksack_controller.core.state import Node
 from racksack_controller.core.why import why_node
 from racksack_controller.store import jobs_where, story
 from racksack_controller.web import sweep_jobs
-from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.power_views import power_view
+from racksack_controller.web.privacy import node_for
 from racksack_controller.web.sweeps import as_jobs, sweeps_where
 from racksack_controller.web.views import View, node_view
 from racksack_jobspecs.states import ExitCode
@@ -31,10 +32,10 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/status")
 async def status(request: web.Request) -> web.Response:
     """The controller, its nodes, the jobs that are not over and the last finished ones."""
-    return web.json_response(await status_view(request.app[CONTEXT]))
+    return web.json_response(await status_view(request.app[CONTEXT], request.app[CONTEXT].caller(request)))
 
 
-async def status_view(context: Context) -> View:
+async def status_view(context: Context, caller: Caller) -> View:
     """What `GET status` answers and the page shows."""
     active = sweep_jobs.without_runners(list(context.state.jobs.values()))
     active.sort(key=lambda job: (job.state in ("queued", "held"), job.id))
@@ -45,17 +46,17 @@ async def status_view(context: Context) -> View:
     )
     live = await sweeps_where(context, "ended_at_s IS NULL", (), STATUS_JOBS_MAX)
     over = await sweeps_where(context, "ended_at_s IS NOT NULL", (), LAST_FINISHED)
-    ended = [*await context.job_views(finished), *await as_jobs(context, over)]
+    ended = [*await context.job_views(finished, caller), *await as_jobs(context, over, caller)]
     ended.sort(key=lambda view: float(view["ended_at_s"]), reverse=True)
     return {
         "controller": controller_view(context),
         "jobs": [
-            *await as_jobs(context, live),
-            *await context.job_views(active[:STATUS_JOBS_MAX]),
+            *await as_jobs(context, live, caller),
+            *await context.job_views(active[:STATUS_JOBS_MAX], caller),
             *ended[:LAST_FINISHED],
         ],
         "jobs_total": len(active) + len(live),
-        "nodes": node_views(context),
+        "nodes": node_views(context, caller),
     }
 
 
@@ -72,21 +73,22 @@ def controller_view(context: Context) -> View:
     }
 
 
-def node_views(context: Context) -> list[View]:
-    """All configured nodes, by name."""
+def node_views(context: Context, caller: Caller) -> list[View]:
+    """All configured nodes, by name, as the caller may see them."""
     now, found = time.time(), []
     for name in sorted(context.state.nodes):
         if name in context.nodes:
             connector = context.connectors.get(name)
             stats = connector.stats if connector else None
             power = power_view(context.state, name, context.power.meter.watts(name), now)
-            found.append({**node_view(context.state.nodes[name], context.state, stats, now), "power": power})
+            view = {**node_view(context.state.nodes[name], context.state, stats, now), "power": power}
+            found.append(node_for(caller, view, context.hidden))
     return found
 
 
-def view_of(context: Context, name: str) -> View:
+def view_of(context: Context, name: str, caller: Caller) -> View:
     """One configured node."""
-    return next(view for view in node_views(context) if view["name"] == name)
+    return next(view for view in node_views(context, caller) if view["name"] == name)
 
 
 def node_of(request: web.Request) -> Node:
@@ -101,7 +103,7 @@ def node_of(request: web.Request) -> Node:
 @routes.get("/api/v1/nodes")
 async def nodes(request: web.Request) -> web.Response:
     """All nodes."""
-    return web.json_response(node_views(request.app[CONTEXT]))
+    return web.json_response(node_views(request.app[CONTEXT], request.app[CONTEXT].caller(request)))
 
 
 @routes.get("/api/v1/nodes/{name}")
@@ -115,14 +117,18 @@ async def node_story(request: web.Request) -> View:
     context, found = request.app[CONTEXT], node_of(request)
     lines = await context.store.read(lambda connection: story(connection, node=found.name))
     events = [{"at_s": line.at_s, "sentence": line.sentence, "job": line.job} for line in lines]
-    return {**view_of(context, found.name), "events": events}
+    caller = context.caller(request)
+    return {**view_of(context, found.name, caller), "events": events if caller.is_known else []}
 
 
 @routes.get("/api/v1/nodes/{name}/why")
 async def node_why(request: web.Request) -> web.Response:
     """Why the node is in its state."""
     context, found = request.app[CONTEXT], node_of(request)
+    caller = context.caller(request)
     sentence = why_node(context.state, found, time.time())
+    if not caller.is_known:
+        sentence = str(view_of(context, found.name, caller)["why"])
     return web.json_response({"sentence": sentence, "state": str(context.state.node_state(found))})
 
 
@@ -137,7 +143,7 @@ async def drain(request: web.Request) -> web.Response:
         raise refusal("deadline_s is not a number of seconds up to a year", ExitCode.USAGE)
     then_off = body.get("then_off") is True
     await context.loop.submit(ev.DrainRequested(found.name, reason, body.get("now") is True, deadline_s, then_off))
-    return web.json_response(view_of(context, found.name))
+    return web.json_response(view_of(context, found.name, context.caller(request)))
 
 
 @routes.post("/api/v1/nodes/{name}/resume")
@@ -146,7 +152,7 @@ async def resume(request: web.Request) -> web.Response:
     context, found = request.app[CONTEXT], node_of(request)
     operator(request)
     await context.loop.submit(ev.ResumeRequested(found.name))
-    return web.json_response(view_of(context, found.name))
+    return web.json_response(view_of(context, found.name, context.caller(request)))
 
 
 def operator(request: web.Request) -> str:

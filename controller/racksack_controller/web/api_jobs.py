@@ -18,8 +18,9 @@ from racksack_controller.nodes.errors import NodeError
 from racksack_controller.returns import are_deleted
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web import list_query, sweep_jobs
-from racksack_controller.web.caller import body_of, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_controller.web.privacy import lines_for, public_spec
 from racksack_controller.web.views import View, attempt_view
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode, JobState
 
@@ -41,7 +42,9 @@ async def list_jobs(request: web.Request) -> web.Response:
     found = await context.store.read(lambda connection: jobs_where(connection, conditions, values, limit))
     current = [context.state.jobs.get(job.id, job) for job in found]
     sweeps = await sweep_jobs.listed(context, request, owner, limit)
-    return web.json_response(sweep_jobs.merged(await context.job_views(current), sweeps, limit))
+    return web.json_response(
+        sweep_jobs.merged(await context.job_views(current, context.caller(request)), sweeps, limit)
+    )
 
 
 def _owner(request: web.Request, context: Context) -> str | None:
@@ -73,8 +76,8 @@ async def history(request: web.Request) -> web.Response:
         )
     else:
         found = await context.store.read(lambda connection: jobs_where(connection, condition, values, limit))
-    sweeps = await sweep_jobs.ended_since(context, since, owner, limit)
-    return web.json_response(sweep_jobs.merged(await context.job_views(found), sweeps, limit))
+    sweeps = await sweep_jobs.ended_since(context, since, owner, limit, context.caller(request))
+    return web.json_response(sweep_jobs.merged(await context.job_views(found, context.caller(request)), sweeps, limit))
 
 
 @routes.get("/api/v1/jobs/{id}")
@@ -93,20 +96,25 @@ async def show_job(request: web.Request) -> web.Response:
 
         await context.news.until(moved, wait_s)
         job = await context.job(job_id)
-    return web.json_response(await job_story(context, job, private=context.may_read(request, job)))
+    return web.json_response(await job_story(context, job, context.caller(request)))
 
 
-async def job_story(context: Context, job: Job, *, private: bool) -> View:
+async def job_story(context: Context, job: Job, caller: Caller) -> View:
     """A job with its spec, attempts and story; its environment only for those who may read it."""
-    [view] = await context.job_views([job])
+    [view] = await context.job_views([job], caller)
+    private = caller.owns(job)
     attempts = await context.store.read(lambda connection: attempts_of(connection, job.id))
     lines = await context.store.read(lambda connection: story(connection, job=job.id))
     current = [context.state.attempts.get(attempt.key, attempt) for attempt in attempts]
     return {
         **view,
-        "spec": msgspec.to_builtins(job.spec if private else msgspec.structs.replace(job.spec, env={}, args=())),
-        "attempts": [attempt_view(attempt) for attempt in current],
-        "events": [{"at_s": line.at_s, "sentence": line.sentence, "node": line.node} for line in lines],
+        "spec": msgspec.to_builtins(job.spec) if private else public_spec(job.spec),
+        "attempts": lines_for(caller, [attempt_view(attempt) for attempt in current], context.hidden),
+        "events": lines_for(
+            caller,
+            [{"at_s": line.at_s, "sentence": line.sentence, "node": line.node} for line in lines],
+            context.hidden,
+        ),
         "energy": await _energy(context, job),
         "results_deleted": are_deleted(context.spool, job),
     }
@@ -127,7 +135,8 @@ async def why(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     job = await context.job(job_id_of(request))
     sentence = job.reason if job.state in FINAL else why_job(context.state, job, time.time(), context.loop.policy)
-    return web.json_response({"sentence": sentence or str(job.state), "state": str(job.state)})
+    [line] = lines_for(context.caller(request), [{"sentence": sentence or str(job.state)}], context.hidden)
+    return web.json_response({**line, "state": str(job.state)})
 
 
 @routes.post("/api/v1/jobs/{id}/cancel")
@@ -148,7 +157,7 @@ async def cancel(request: web.Request) -> web.Response:
     if job.state not in FINAL:
         discard = body.get("results") is False
         await context.loop.submit(ev.CancelRequested(job.id, sentence, float(grace_s), name, discard))
-    return await _answer(context, job.id)
+    return await _answer(context, request, job.id)
 
 
 @routes.post("/api/v1/jobs/{id}/hold")
@@ -160,7 +169,7 @@ async def hold(request: web.Request) -> web.Response:
     if job.state not in WAITING:
         raise refusal(f"job {job.id} is {job.state}; only a queued job can be held", ExitCode.REFUSED)
     await context.loop.submit(ev.HoldRequested(job.id, f"held by {caller.name}"))
-    return await _answer(context, job.id)
+    return await _answer(context, request, job.id)
 
 
 @routes.post("/api/v1/jobs/{id}/release")
@@ -172,7 +181,7 @@ async def release(request: web.Request) -> web.Response:
     if job.state is not JobState.HELD:
         raise refusal(f"job {job.id} is {job.state}, not held", ExitCode.REFUSED)
     await context.loop.submit(ev.ReleaseRequested(job.id))
-    return await _answer(context, job.id)
+    return await _answer(context, request, job.id)
 
 
 @routes.post("/api/v1/jobs/{id}/retry")
@@ -184,7 +193,7 @@ async def retry(request: web.Request) -> web.Response:
     if job.state not in FINAL:
         raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
     await context.loop.submit(ev.RetryRequested(job))
-    return await _answer(context, job.id)
+    return await _answer(context, request, job.id)
 
 
 @routes.post("/api/v1/jobs/{id}/fetched")
@@ -197,7 +206,7 @@ async def fetched(request: web.Request) -> web.Response:
         raise refusal(f"job {job.id} is {job.state}; its results are not complete", ExitCode.REFUSED)
     body = await body_of(request)
     await context.intake.mark_fetched(job, delete=body.get("delete") is True)
-    return await _answer(context, job.id)
+    return await _answer(context, request, job.id)
 
 
 @routes.get("/api/v1/jobs/{id}/attach")
@@ -235,6 +244,6 @@ def _is_screen(argv: list[str]) -> bool:
     return any(word.split("/")[-1].startswith("screen") for text in argv for word in text.split())
 
 
-async def _answer(context: Context, job_id: int) -> web.Response:
-    [view] = await context.job_views([await context.job(job_id)])
+async def _answer(context: Context, request: web.Request, job_id: int) -> web.Response:
+    [view] = await context.job_views([await context.job(job_id)], context.caller(request))
     return web.json_response(view)

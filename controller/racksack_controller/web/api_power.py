@@ -16,8 +16,9 @@ from racksack_controller.energy import store as table
 from racksack_controller.energy.report import report
 from racksack_controller.store import jobs_by_id, power_story
 from racksack_controller.web.api_controller import node_of, operator, view_of
-from racksack_controller.web.caller import body_of, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
+from racksack_controller.web.privacy import power_lines_for
 from racksack_controller.web.views import View
 from racksack_jobspecs.states import ExitCode
 
@@ -46,7 +47,7 @@ async def power(request: web.Request) -> web.Response:
         )
     else:
         raise refusal(f"act {act[:40]!r} is unknown; use on, off, cycle, hold or release", ExitCode.USAGE)
-    return web.json_response(view_of(context, found.name))
+    return web.json_response(view_of(context, found.name, context.caller(request)))
 
 
 @routes.post("/api/v1/scale")
@@ -98,13 +99,13 @@ async def timeline(request: web.Request) -> web.Response:
     """What happened to the power of a node, or of all, oldest first: `since_s`, `node`."""
     context = request.app[CONTEXT]
     since = number(request.query, "since_s", time.time() - DAY_S)
-    return web.json_response(await power_lines(context, since, request.query.get("node")))
+    return web.json_response(await power_lines(context, since, request.query.get("node"), context.caller(request)))
 
 
-async def power_lines(context: Context, since_s: float, node: str | None) -> list[View]:
-    """The timeline as values."""
+async def power_lines(context: Context, since_s: float, node: str | None, caller: Caller) -> list[View]:
+    """The timeline as values, as the caller may see it."""
     lines = await context.store.read(lambda connection: power_story(connection, since_s, node=node))
-    return [msgspec.to_builtins(line) for line in lines]
+    return [msgspec.to_builtins(line) for line in power_lines_for(caller, lines)]
 
 
 @routes.get("/api/v1/energy")

@@ -16,8 +16,9 @@ from racksack_controller.sweeps.results import ledger, ranking, reports, tables
 from racksack_controller.sweeps.results.export import Export
 from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import list_query, sweeps
-from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
+from racksack_controller.web.privacy import lines_for
 from racksack_controller.web.sweep_posts import job_file_of
 from racksack_controller.web.sweeps import Found
 from racksack_controller.web.views import View
@@ -46,11 +47,12 @@ async def list_sweeps(request: web.Request) -> web.Response:
     """Sweeps, newest first: `state`, `owner`, `name`, `fetched`, `limit`, `before`."""
     context, query = request.app[CONTEXT], request.query
     states = _states(query["state"]) if "state" in query else None
-    owner = list_query.owner_of(query, context.caller(request).name)
+    caller = context.caller(request)
+    owner = list_query.owner_of(query, caller.name)
     condition, values = list_query.condition(query, owner, states, also_over=True)
     limit = int(min(max(1, number(query, "limit", 100)), LIST_MAX))
     found = await sweeps.sweeps_where(context, condition, values, limit)
-    return web.json_response([sweeps.view_of(context, one) for one in found])
+    return web.json_response([sweeps.view_of(context, one, caller) for one in found])
 
 
 def _states(text: str) -> list[str]:
@@ -81,7 +83,7 @@ async def submit(request: web.Request) -> web.Response:
         raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
     found = await sweeps.found_sweep(context, sweep)
     return web.json_response(
-        sweeps.view_of(context, found), status=201, headers={"Location": f"/api/v1/sweeps/{sweep}"}
+        sweeps.view_of(context, found, caller), status=201, headers={"Location": f"/api/v1/sweeps/{sweep}"}
     )
 
 
@@ -95,7 +97,7 @@ async def show(request: web.Request) -> web.Response:
     if wait_s > 0 and seen == found[1].state:
         await context.news.until(lambda: _moved(context, sweep, str(seen)), wait_s)
         found = await sweeps.found_sweep(context, sweep)
-    return web.json_response(await sweep_story(context, found, is_private=sweeps.may_read(context, request, found[0])))
+    return web.json_response(await sweep_story(context, found, context.caller(request)))
 
 
 def _moved(context: Context, sweep: int, seen: str) -> bool | None:
@@ -103,13 +105,13 @@ def _moved(context: Context, sweep: int, seen: str) -> bool | None:
     return True if active is None or active.progress.state != seen else None
 
 
-async def sweep_story(context: Context, found: Found, *, is_private: bool) -> View:
+async def sweep_story(context: Context, found: Found, caller: Caller) -> View:
     """A sweep with its spec and story; what it is given only for those who may read it."""
     sweep, _ = found
     lines = await context.store.read(lambda connection: story(connection, job=sweep.id))
-    spec = msgspec.to_builtins(sweep.spec) if is_private else None
+    spec = msgspec.to_builtins(sweep.spec) if sweeps.may_change(caller, sweep) else None
     events = [{"at_s": line.at_s, "sentence": line.sentence} for line in lines]
-    return {**sweeps.view_of(context, found), "spec": spec, "events": events}
+    return {**sweeps.view_of(context, found, caller), "spec": spec, "events": lines_for(caller, events, context.hidden)}
 
 
 async def _readable(request: web.Request) -> tuple[Context, Found]:
@@ -254,7 +256,7 @@ async def act(request: web.Request) -> web.Response:
     found, caller = await sweeps.owned_sweep(context, request, sweep_number(request))
     reason = text_of(await body_of(request), "reason", "")
     count = await change(context, found, request.match_info["verb"], caller.name, reason)
-    view = sweeps.view_of(context, await sweeps.found_sweep(context, found[0].id))
+    view = sweeps.view_of(context, await sweeps.found_sweep(context, found[0].id), context.caller(request))
     return web.json_response(view if count is None else {**view, "retried": count})
 
 

@@ -1,11 +1,13 @@
 """Who calls, and what a caller may do.
 
 On the unix socket the kernel says who is at the other end (SO_PEERCRED); over SSH that is the user who logged in.
-On TCP nobody is known but by a token, so only reading is allowed, and only by pages of our own host name.
+On TCP a caller is known by a token of the configuration, or by a session of the page; anybody else is nobody, who may
+read what everybody may know.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import pwd
@@ -17,33 +19,56 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.core.state import Job
+from racksack_controller.web.sessions import Sessions
 from racksack_controller.web.tokens import Tokens
 from racksack_jobspecs.states import ExitCode
+
+
+class Way(enum.Enum):
+    """How a caller is known."""
+
+    SOCKET = "socket"
+    TOKEN = "token"  # noqa: S105 - a word
+    SESSION = "session"
+    NONE = "none"
 
 
 class Caller(msgspec.Struct, frozen=True):
     """The user at the other end."""
 
     name: str
-    uid: int | None  # None on TCP
+    uid: int | None  # None: nobody in particular
     is_operator: bool
+    way: Way = Way.NONE
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is anybody in particular."""
+        return self.uid is not None
 
     def owns(self, job: Job) -> bool:
-        """Whether the caller may change this job."""
-        return self.is_operator or (self.uid is not None and self.name == job.owner)
+        """Whether the caller may see all of this job and change it."""
+        return self.is_operator or (self.is_known and self.name == job.owner)
 
 
-def caller_of(request: web.Request, operators: frozenset[str], tokens: Tokens) -> Caller:
-    """The caller of a request: over TCP whose token it has, if any."""
+NOBODY = Caller("", None, is_operator=False)
+
+
+def caller_of(request: web.Request, operators: frozenset[str], tokens: Tokens, sessions: Sessions) -> Caller:
+    """The caller of a request: who holds the other end of the socket; over TCP whose token or session it has."""
     peer: socket.socket | None = request.transport.get_extra_info("socket") if request.transport else None
-    if peer is None or peer.family != socket.AF_UNIX:
-        user = tokens.user_of(request.headers.get("Authorization"))
-        if user is None:
-            return Caller("", None, is_operator=False)
-        return Caller(user[0], user[1], is_operator=user[1] in (0, os.geteuid()) or user[0] in operators)
-    _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    name = user_name(uid)
-    return Caller(name, uid, is_operator=uid in (0, os.geteuid()) or name in operators)
+    if peer is not None and peer.family == socket.AF_UNIX:
+        _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return _known(user_name(uid), uid, operators, Way.SOCKET)
+    if "Authorization" in request.headers:
+        user = tokens.user_of(request.headers["Authorization"])
+        return NOBODY if user is None else _known(*user, operators, Way.TOKEN)
+    session = sessions.of(sessions.token_of(request))
+    return NOBODY if session is None else _known(user_name(session.uid), session.uid, operators, Way.SESSION)
+
+
+def _known(name: str, uid: int, operators: frozenset[str], way: Way) -> Caller:
+    return Caller(name, uid, uid in (0, os.geteuid()) or name in operators, way)
 
 
 def user_name(uid: int) -> str:

@@ -22,6 +22,8 @@ from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.ledger import sweep_by_id
 from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
+from racksack_controller.web.privacy import Hidden, job_for
+from racksack_controller.web.sessions import Sessions
 from racksack_controller.web.tokens import Tokens
 from racksack_controller.web.views import View, job_view
 from racksack_jobspecs.layout import Spool
@@ -46,7 +48,8 @@ class Context(msgspec.Struct):
     intake: Any  # racksack_controller.intake.accept.Intake; named here it would be an import in a circle
     operators: frozenset[str]
     tokens: Tokens
-    public_logs: bool  # whether the read-only address shows logs: only where the spool has one user
+    sessions: Sessions
+    hidden: Hidden
     web_address: str
     version: str
     started_at_s: float
@@ -71,7 +74,7 @@ class Context(msgspec.Struct):
 
     def caller(self, request: web.Request) -> Caller:
         """Who asks."""
-        return caller_of(request, self.operators, self.tokens)
+        return caller_of(request, self.operators, self.tokens, self.sessions)
 
     async def job(self, job_id: int) -> Job:
         """A job from memory or the store; a 404 when there is none."""
@@ -97,19 +100,17 @@ class Context(msgspec.Struct):
 
     def may_read(self, request: web.Request, job: Job) -> bool:
         """Whether the caller may see what the job wrote and what it was given."""
-        caller = self.caller(request)
-        return self.public_logs if caller.uid is None else caller.owns(job)
+        return self.caller(request).owns(job)
 
-    async def job_views(self, jobs: list[Job]) -> list[View]:
-        """Views of jobs with their latest attempts; the first waiting ones with the reason."""
+    async def job_views(self, jobs: list[Job], caller: Caller) -> list[View]:
+        """Views of jobs with their latest attempts, as the caller may see them; the first waiting ones say why."""
         ranks = await self.ranks_of(jobs)
         now, explained, views = time.time(), 0, []
         for job in jobs:
             explain = job.state in ACTIVE or explained < WHY_FOR
             explained += job.state not in ACTIVE
-            views.append(
-                job_view(job, ranks[job.id], self.state, self.spool, now, self.loop.policy if explain else None)
-            )
+            view = job_view(job, ranks[job.id], self.state, self.spool, now, self.loop.policy if explain else None)
+            views.append(job_for(caller, view, self.hidden))
         return views
 
     async def ranks_of(self, jobs: Sequence[Job]) -> dict[int, list[Attempt]]:

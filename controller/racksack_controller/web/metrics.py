@@ -8,6 +8,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from racksack_controller.web.api_controller import node_views
+from racksack_controller.web.caller import NOBODY
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_jobspecs.states import ACTIVE, WAITING, NodeState
 
@@ -41,7 +42,7 @@ def _nodes(registry: CollectorRegistry, context: Context) -> None:
     up = Gauge("racksack_node_up", "1 for the state the node is in.", ["node", "state"], registry=registry)
     used = Gauge("racksack_node_used", "What jobs hold.", ["node", "resource"], registry=registry)
     total = Gauge("racksack_node_total", "What jobs may hold.", ["node", "resource"], registry=registry)
-    for node in node_views(context):
+    for node in node_views(context, NOBODY):
         for state in NodeState:
             up.labels(node["name"], str(state)).set(node["state"] == state)
         for resource in ("cpus", "ram_bytes"):

@@ -33,19 +33,20 @@ routes = web.RouteTableDef()
 @routes.get("/")
 async def overview(request: web.Request) -> web.Response:
     """Nodes, running jobs, the queue with its reasons, the last finished jobs."""
-    return show(request, "status", await status_view(request.app[CONTEXT]))
+    return show(request, "status", await status_view(request.app[CONTEXT], request.app[CONTEXT].caller(request)))
 
 
 @routes.get("/history")
 async def history(request: web.Request) -> web.Response:
     """Finished jobs, a page at a time."""
     context = request.app[CONTEXT]
+    caller = context.caller(request)
     before = request.query.get("before", "")
     newest = int(before) if before.isascii() and before.isdecimal() and len(before) < 16 else 2**62
     condition = f"ended_at_s IS NOT NULL AND id < ? AND {NO_RUNNERS}"
     found = await context.store.read(lambda connection: jobs_where(connection, condition, (newest,), HISTORY_PAGE))
     over = await sweeps_where(context, "ended_at_s IS NOT NULL AND id < ?", (newest,), HISTORY_PAGE)
-    finished = merged(await context.job_views(found), await as_jobs(context, over), HISTORY_PAGE)
+    finished = merged(await context.job_views(found, caller), await as_jobs(context, over, caller), HISTORY_PAGE)
     older = finished[-1]["id"] if len(finished) == HISTORY_PAGE else None
     return show(request, "history", {"finished": finished, "older": older})
 
@@ -59,7 +60,7 @@ async def energy(request: web.Request) -> web.Response:
     since = time.time() - chosen * DAY_S
     report = await energy_view(context, since)
     slices = await context.store.read(lambda connection: slices_since(connection, since))
-    lines = await power_lines(context, since, None)
+    lines = await power_lines(context, since, None, context.caller(request))
     picture = chart(slices, since, report["until_s"])
     return show(request, "energy", {"report": report, "chart": picture, "chosen": chosen, "lines": lines[-200:]})
 
@@ -75,7 +76,7 @@ async def job(request: web.Request) -> web.Response:
     except web.HTTPNotFound:
         return not_found(request, f"There is no job {request.match_info['id'][:40]}.")
     private = context.may_read(request, found)
-    story = await job_story(context, found, private=private)
+    story = await job_story(context, found, context.caller(request))
     logs = [(stream, await _tail(context, found, stream)) for stream in ("stdout", "stderr")] if private else None
     return show(request, "job", {"job": story, "logs": logs})
 
@@ -96,7 +97,7 @@ async def node(request: web.Request) -> web.Response:
         context, since = request.app[CONTEXT], time.time() - DAY_S
         slices = await context.store.read(lambda connection: slices_since(connection, since))
         picture = chart({name: rows for name, rows in slices.items() if name == story["name"]}, since, time.time())
-        lines = await power_lines(context, since, story["name"])
+        lines = await power_lines(context, since, story["name"], context.caller(request))
         return show(request, "node", {"node": story, "chart": picture, "lines": lines[-200:]})
     except web.HTTPNotFound:
         return not_found(request, f"There is no node {request.match_info['name'][:40]}.")

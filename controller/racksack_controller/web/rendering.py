@@ -12,6 +12,8 @@ from racksack_controller.web.api_controller import controller_view
 from racksack_controller.web.context import CONTEXT
 from racksack_jobspecs.units import format_duration, format_memory
 
+_HEADINGS = {403: "Not signed in", 404: "Not found"}
+
 
 def _moment(at_s: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
@@ -66,7 +68,15 @@ def show(request: web.Request, name: str, values: dict[str, Any]) -> web.Respons
 
 def not_found(request: web.Request, sentence: str) -> web.Response:
     """A page that says what there is not."""
+    return problem_page(request, sentence, 404)
+
+
+def problem_page(request: web.Request, sentence: str, status: int) -> web.Response:
+    """A page that says why there is no other."""
     text = _pages.get_template("error.html").render(
-        controller=controller_view(request.app[CONTEXT]), fragment=str(request.rel_url), sentence=sentence
+        controller=controller_view(request.app[CONTEXT]),
+        fragment="",
+        heading=_HEADINGS.get(status, "That did not work"),
+        sentence=sentence,
     )
-    return web.Response(text=text, content_type="text/html", status=404)
+    return web.Response(text=text, content_type="text/html", status=status, headers={"Cache-Control": "no-store"})

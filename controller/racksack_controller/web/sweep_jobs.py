@@ -17,8 +17,9 @@ from racksack_controller.core.records import Job
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.api_sweeps import change, sweep_story
-from racksack_controller.web.caller import body_of, forbidden, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_controller.web.privacy import public_spec
 from racksack_controller.web.sweep_views import sentence
 from racksack_controller.web.sweeps import Found
 from racksack_controller.web.views import View
@@ -57,17 +58,17 @@ async def listed(context: Context, request: web.Request, owner: str | None, limi
     states = sorted({sweeps.STATES[word] for word in wanted if word in sweeps.STATES})
     condition, values = list_query.condition(query, owner, states if "state" in query else None)
     found = await sweeps.sweeps_where(context, condition, values, limit)
-    views = await sweeps.as_jobs(context, found)
+    views = await sweeps.as_jobs(context, found, context.caller(request))
     return [view for view in views if "state" not in query or view["state"] in wanted]
 
 
-async def ended_since(context: Context, since_s: float, owner: str | None, limit: int) -> list[View]:
+async def ended_since(context: Context, since_s: float, owner: str | None, limit: int, caller: Caller) -> list[View]:
     """The sweeps that ended since a moment."""
     if owner is None:
         found = await sweeps.sweeps_where(context, "ended_at_s >= ?", (since_s,), limit)
     else:
         found = await sweeps.sweeps_where(context, "ended_at_s >= ? AND owner = ?", (since_s, owner), limit)
-    return await sweeps.as_jobs(context, found)
+    return await sweeps.as_jobs(context, found, caller)
 
 
 def merged(jobs: Sequence[View], sweep_views: Sequence[View], limit: int) -> list[View]:
@@ -84,15 +85,19 @@ async def show(context: Context, request: web.Request, found: Found) -> web.Resp
     """`GET jobs/ID`."""
     sweep, _progress = found
     seen, wait_s = request.query.get("seen"), min(number(request.query, "wait_s", 0), 60.0)
-    [view] = await sweeps.as_jobs(context, [found])
+    [view] = await sweeps.as_jobs(context, [found], context.caller(request))
     if wait_s > 0 and seen == view["state"]:
         await context.news.until(lambda: _moved(context, found), wait_s, every_s=2.0)
         found = await sweeps.found_sweep(context, sweep.id)
-        [view] = await sweeps.as_jobs(context, [found])
+        [view] = await sweeps.as_jobs(context, [found], context.caller(request))
     may_read = sweeps.may_read(context, request, sweep)
-    story = await sweep_story(context, found, is_private=may_read)
-    spec = sweep.spec if may_read else msgspec.structs.replace(sweep.spec, env={}, args=())
-    shown = {"spec": msgspec.to_builtins(spec), "attempts": [], "events": story["events"], "energy": None}
+    story = await sweep_story(context, found, context.caller(request))
+    shown = {
+        "spec": msgspec.to_builtins(sweep.spec) if may_read else public_spec(sweep.spec),
+        "attempts": [],
+        "events": story["events"],
+        "energy": None,
+    }
     is_deleted = view["fetched"] and found[1].state in SWEEP_FINAL and not context.spool.returned(sweep.id).exists()
     return web.json_response({**view, **shown, "results_deleted": is_deleted})
 
@@ -102,9 +107,9 @@ def _moved(context: Context, before: Found) -> bool | None:
     return None if active is not None and active.progress.state is before[1].state else True
 
 
-async def why(context: Context, _request: web.Request, found: Found) -> web.Response:
+async def why(context: Context, request: web.Request, found: Found) -> web.Response:
     """`GET jobs/ID/why`."""
-    view = sweeps.view_of(context, found)
+    view = sweeps.view_of(context, found, context.caller(request))
     return web.json_response({"sentence": sentence(view), "state": view["state"]})
 
 
@@ -114,7 +119,7 @@ def _verb(verb: str) -> ForSweep:
         if not sweeps.may_change(caller, sweep):
             raise forbidden(f"sweep {sweep.id} belongs to {sweep.owner}; only its owner or an operator may do this")
         await change(context, found, verb, caller.name, text_of(await body_of(request), "reason", ""))
-        return await _answer(context, sweep.id)
+        return await _answer(context, request, sweep.id)
 
     return handle
 
@@ -137,9 +142,9 @@ async def fetched(context: Context, request: web.Request, found: Found) -> web.R
     await context.store.write(lambda connection: sweeps.save_fetched(connection, sweep.id, fetched=True))
     if (await body_of(request)).get("delete") is True:
         await asyncio.to_thread(remove_tree, context.spool.returned(sweep.id))
-    return await _answer(context, sweep.id)
+    return await _answer(context, request, sweep.id)
 
 
-async def _answer(context: Context, number_: int) -> web.Response:
-    [view] = await sweeps.as_jobs(context, [await sweeps.found_sweep(context, number_)])
+async def _answer(context: Context, request: web.Request, number_: int) -> web.Response:
+    [view] = await sweeps.as_jobs(context, [await sweeps.found_sweep(context, number_)], context.caller(request))
     return web.json_response(view)

@@ -34,7 +34,7 @@ async def overview(request: web.Request) -> web.Response:
     """All sweeps, newest first."""
     context = request.app[CONTEXT]
     found = await sweeps.sweeps_where(context, "1", (), LIST_MAX)
-    views = [_with_sentence(sweeps.view_of(context, one)) for one in found]
+    views = [_with_sentence(sweeps.view_of(context, one, context.caller(request))) for one in found]
     return show(request, "sweeps", {"sweeps": views})
 
 
@@ -47,7 +47,7 @@ async def one_sweep(request: web.Request) -> web.Response:
     except web.HTTPNotFound:
         return not_found(request, f"There is no sweep {request.match_info['id'][:40]}.")
     private = sweeps.may_read(context, request, found[0])
-    story = await sweep_story(context, found, is_private=private)
+    story = await sweep_story(context, found, context.caller(request))
     values: dict[str, Any] = {"sweep": _with_sentence(story), "axes": [], "found": None, "problem": ""}
     if private:
         values["axes"] = [(axis.name, axis_text(axis), axis.only_if) for axis in found[0].sweep.axes]

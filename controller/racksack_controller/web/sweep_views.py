@@ -46,6 +46,7 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "run": "control" if progress.run == CONTROL else "main",
         "space": space_text(spec),
         "target": target_text(spec.target),
+        "target_public": spec.target.argv[0] if spec.target.kind == "program" else target_text(spec.target),
         "search": spec.search.kind,
         "where": spec.where,
         "metric": {"name": spec.metrics[0].name, "direction": spec.metrics[0].direction},

@@ -12,6 +12,7 @@ from racksack_controller.core.sweeps.records import Progress, Sweep
 from racksack_controller.sweeps.results import ledger
 from racksack_controller.web.caller import Caller, forbidden, refusal
 from racksack_controller.web.context import Context
+from racksack_controller.web.privacy import job_for, sweep_for
 from racksack_controller.web.sweep_views import as_job, sweep_view
 from racksack_controller.web.views import View
 from racksack_jobspecs.states import ExitCode
@@ -50,16 +51,16 @@ def may_change(caller: Caller, sweep: Sweep) -> bool:
 
 def may_read(context: Context, request: web.Request, sweep: Sweep) -> bool:
     """Whether the caller may see parameters and results."""
-    caller = context.caller(request)
-    return context.public_logs if caller.uid is None else may_change(caller, sweep)
+    return may_change(context.caller(request), sweep)
 
 
-def view_of(context: Context, found: Found) -> View:
-    """How far a sweep is now."""
+def view_of(context: Context, found: Found, caller: Caller) -> View:
+    """How far a sweep is now, as the caller may see it."""
     sweep, progress = found
     now = time.time()
     pace = context.paces.of(sweep.id, progress, now)
-    return sweep_view(sweep, progress, context.sweeps.active.get(sweep.id), now, pace)
+    view = sweep_view(sweep, progress, context.sweeps.active.get(sweep.id), now, pace)
+    return sweep_for(caller, view, context.hidden)
 
 
 async def sweeps_where(context: Context, condition: str, values: Sequence[object], limit: int) -> list[Found]:
@@ -72,14 +73,15 @@ async def sweeps_where(context: Context, condition: str, values: Sequence[object
     ]
 
 
-async def as_jobs(context: Context, found: Sequence[Found]) -> list[View]:
-    """Sweeps as lines among jobs."""
+async def as_jobs(context: Context, found: Sequence[Found], caller: Caller) -> list[View]:
+    """Sweeps as lines among jobs, as the caller may see them."""
     ids = [sweep.id for sweep, _ in found]
     fetched = await context.store.read(lambda connection: fetched_among(connection, ids)) if ids else set()
-    return [
-        as_job(sweep, progress, view_of(context, (sweep, progress)), context.spool, fetched=sweep.id in fetched)
+    views = [
+        as_job(sweep, progress, view_of(context, (sweep, progress), caller), context.spool, fetched=sweep.id in fetched)
         for sweep, progress in found
     ]
+    return [job_for(caller, view, context.hidden) for view in views]
 
 
 def fetched_among(connection: sqlite3.Connection, ids: Sequence[int]) -> set[int]:

@@ -70,4 +70,4 @@ def _account(user: str) -> tuple[str, int] | None:
 
 
 def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()  # a header may hold any bytes
