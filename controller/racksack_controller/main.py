@@ -84,11 +84,12 @@ def _at_home(config: Config, home: Path) -> Config:
 
     Two embedded controllers must never share a node's folder: each would take the other's attempts for orphans.
     """
-    usual = LocalSettings(config.spool / "node")
-    nodes = {
-        name: msgspec.structs.replace(node, reach=LocalSettings(home / "node")) if node.reach == usual else node
-        for name, node in config.nodes.items()
-    }
+    nodes = {}
+    for name, node in config.nodes.items():
+        reach = node.reach
+        if isinstance(reach, LocalSettings) and reach.home == config.spool / "node":
+            reach = msgspec.structs.replace(reach, home=home / "node")
+        nodes[name] = msgspec.structs.replace(node, reach=reach)
     return msgspec.structs.replace(config, spool=home / "spool", nodes=nodes)
 
 

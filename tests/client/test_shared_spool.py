@@ -41,7 +41,7 @@ spool: {spool}
 group: {group}
 web: {{listen: "127.0.0.1:{port}"}}
 nodes:
-  here: {{local: {{}}}}
+  here: {{local: {{shared: yes}}}}
 """
 
 

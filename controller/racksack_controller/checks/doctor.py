@@ -16,6 +16,7 @@ from racksack_controller.checks.jobs import look_at_active, look_at_waiting
 from racksack_controller.checks.known_nodes import look_at_known
 from racksack_controller.checks.looks import Look, Looks
 from racksack_controller.checks.node import check_node
+from racksack_controller.checks.sharing import look_at_sharing
 from racksack_controller.checks.spool import look_at_spool
 from racksack_controller.checks.store import LIMIT_S as STORE_S
 from racksack_controller.checks.store import StoreCheck
@@ -79,6 +80,7 @@ class Doctor:
             self._look("spool", lambda: look_at_spool(self._spool)),
             self._look("store", self._store.look, STORE_S + LOOK_S),
             self._look("configuration", lambda: look_at_configuration(loaded)),
+            self._look("sharing", lambda: look_at_sharing(loaded.now)),
             self._look("uv", look_at_uv),
         )
         return [

@@ -147,6 +147,8 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
     spool: Path = values.get("spool", DEFAULT_SPOOL)
     defaults = _defaults(values.get("defaults", {}))
     nodes = _nodes(values["nodes"], spool, defaults, report) if "nodes" in values else {}
+    if values.get("group") is not None:
+        _check_shared(root, nodes, report)
     notify = channels_of(values["notify"], report) if "notify" in values else {}
     partitions: dict[str, Partition] = {}
     if "partitions" in values:
@@ -254,6 +256,19 @@ def _check_homes(read: Mapping[str, tuple[int, dict[str, Any]]], report: Report)
         seen[home] = name
 
 
+def _check_shared(root: yamltext.Node, nodes: Mapping[str, NodeConfig], report: Report) -> None:
+    """A job on the controller's machine runs as the controller, and could do all that the controller can."""
+    for name, node in nodes.items():
+        if isinstance(node.reach, LocalSettings) and not node.reach.shared:
+            report.add(
+                yamlplain.line_at(root, f"nodes.{name}"),
+                f"nodes.{name}",
+                "is the controller's own machine: with `group`, any member's job there could read the nodes' SSH key, "
+                "the passwords of BMCs and everybody's results. Reach it by ssh as another account, or write "
+                "local: {shared: yes} if all members are trusted with that",
+            )
+
+
 def _reach(
     name: str, read: Mapping[str, tuple[int, dict[str, Any]]], spool: Path, report: Report
 ) -> NodeSettings | None:
@@ -261,7 +276,7 @@ def _reach(
     if "ssh" in values:
         return resolve_ssh(name, {node: found[1].get("ssh") for node, found in read.items()}, report)
     if "local" in values:
-        return LocalSettings(values["local"].get("home", spool / "node"))
+        return LocalSettings(values["local"].get("home", spool / "node"), values["local"].get("shared", False))
     return None
 
 

@@ -383,7 +383,16 @@ SSH_FIELDS = (
         "5s",
     ),
 )
-LOCAL_FIELDS = (Field("home", Kind(folder_of, {}), "The agent's folder.", "/scratch/racksack", "SPOOL/node"),)
+LOCAL_FIELDS = (
+    Field("home", Kind(folder_of, {}), "The agent's folder.", "/scratch/racksack", "SPOOL/node"),
+    Field(
+        "shared",
+        FLAG,
+        "With `group`: all who may submit are trusted with all that the controller may do, since their jobs run as it.",
+        "yes",
+        "no",
+    ),
+)
 NODE_FIELDS = (
     Field(
         "ssh",

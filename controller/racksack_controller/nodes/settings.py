@@ -33,6 +33,7 @@ class LocalSettings(msgspec.Struct, frozen=True):
     """The controller's own machine."""
 
     home: Path  # the agent's folder
+    shared: bool = False  # jobs of several users may run there, with all the rights of the controller
 
 
 NodeSettings = SshSettings | LocalSettings
