@@ -246,9 +246,12 @@ class Client:
         """One sweep; with `seen` and `wait_s` the answer comes when its state is another one, or after that time."""
         return self.get(SweepView, f"sweeps/{number}", {"seen": seen}, wait_s=wait_s)
 
-    def sweep_top(self, number: int, *, n: int = 10, by: str | None = None, run: str = "main") -> Ranking:
-        """The best points of a sweep by a metric or an expression."""
-        return self.get(Ranking, f"sweeps/{number}/results", {"n": n, "by": by, "run": run})
+    def sweep_top(
+        self, number: int, *, n: int = 10, by: str | None = None, run: str = "main", pareto: bool = False
+    ) -> Ranking:
+        """The best points of a sweep by a metric or an expression; `pareto`: those that none beats in all metrics."""
+        query = {"n": n, "by": by, "run": run, "pareto": 1 if pareto else None}
+        return self.get(Ranking, f"sweeps/{number}/results", query)
 
     def sweep_failures(self, number: int, *, run: str = "main", waiting: bool | None = None) -> Iterator[FailedPoint]:
         """The points of a sweep that failed: for good, until their retry (`waiting`), or both."""

@@ -350,6 +350,7 @@ class RankedPoint(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Any] = {}
     seconds: float = 0.0
     control: dict[str, Any] | None = None  # metrics of the second run
+    spread: float | None = None  # the standard deviation over folds and repeats
 
 
 class Ranking(msgspec.Struct, frozen=True, kw_only=True):

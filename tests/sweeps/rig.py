@@ -17,7 +17,7 @@ from racksack_agent.sessions import home_key, socket_folder
 from racksack_controller.app import App
 from racksack_controller.config.config import Config, Defaults, NodeConfig, Watch, Web
 from racksack_controller.core.sweeps.ranges import Ranges
-from racksack_controller.core.sweeps.records import Failure, Progress
+from racksack_controller.core.sweeps.records import Failure, Progress, Sweep
 from racksack_controller.intake.spool import prepare
 from racksack_controller.nodes.settings import LocalSettings
 from racksack_controller.sweeps.results import ledger
@@ -91,10 +91,13 @@ class Rig:
         points = Ranges([(0, point_numbers(wanted))]) if pending is None else pending
         return await self.app.sweeps.accept(JobSpec(**(fields | job)), "root", digest, (), points)
 
-    async def progress(self, number: int) -> Progress:
+    async def found(self, number: int) -> tuple[Sweep, Progress]:
         found = await self.app.store.read(lambda connection: ledger.sweep_by_id(connection, number))
         assert found is not None
-        return found[1]
+        return found
+
+    async def progress(self, number: int) -> Progress:
+        return (await self.found(number))[1]
 
     async def ended(self, number: int, state: SweepState = SweepState.DONE, timeout_s: float = WAIT_S) -> Progress:
         """The progress of a sweep that is over, and over in this state."""

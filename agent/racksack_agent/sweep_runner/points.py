@@ -2,7 +2,8 @@
 
 A plan's `space` says what the number of a point means:
 
-    {"kind": "grid", "names": [...], "axes": [[...], ...]}      the last axis counts fastest
+    {"kind": "grid", "names": [...], "axes": [[...], ...]}      the last axis counts fastest; with "folds": [{...}, ...]
+                                                                the parameter `fold` becomes the arguments of that fold
     {"kind": "range", "first": 0, "last": 4294967296, "step": 65536}   `start` and `end` of the point's part
     {"kind": "given"}                                           each chunk brings the parameters of its points
 """
@@ -19,7 +20,8 @@ ValuesOf = Callable[[Sequence[int]], List[Values]]
 def values_of(space: Space) -> ValuesOf:
     """The function from the numbers of points to their parameters. Raises ValueError for a space that is given."""
     if space["kind"] == "grid":
-        return grid(space["names"], space["axes"])
+        found = grid(space["names"], space["axes"])
+        return on_folds(found, space["folds"]) if space.get("folds") else found
     if space["kind"] == "range":
         return parts(space["first"], space["last"], space["step"])
     raise ValueError("the parameters of these points come with their chunk")
@@ -35,6 +37,15 @@ def grid(names: Sequence[str], axes: Sequence[Sequence[Any]]) -> ValuesOf:
     def values(points: Sequence[int]) -> List[Values]:
         columns = [[axis[point // stride % length] for point in points] for axis, stride, length in known]
         return [dict(zip(names, row)) for row in zip(*columns)] if columns else [{} for _ in points]
+
+    return values
+
+
+def on_folds(values_of_points: ValuesOf, folds: Sequence[Values]) -> ValuesOf:
+    """The same, with the arguments of each point's fold."""
+
+    def values(points: Sequence[int]) -> List[Values]:
+        return [{**found, **folds[found["fold"]]} for found in values_of_points(points)]
 
     return values
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -81,18 +81,30 @@ def _one(client: Client, ids: Sequence[str], as_json: bool) -> str | None:
 @click.argument("sweep", metavar="ID")
 @click.option("-n", "count", metavar="N", type=click.IntRange(1, 100_000), default=10, help="So many. [10]")
 @click.option("--by", metavar="EXPR", help='A metric or an expression: "sharpe / (1 + drawdown)", "loss:min".')
+@click.option("--pareto", is_flag=True, help="Points that no other beats in all metrics.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")
 @_RUN
 @json_option
 @controller_option
-def top(sweep: str, count: int, by: str | None, as_csv: bool, run: str, as_json: bool, controller: str | None) -> int:
+def top(
+    sweep: str,
+    count: int,
+    by: str | None,
+    pareto: bool,
+    as_csv: bool,
+    run: str,
+    as_json: bool,
+    controller: str | None,
+) -> int:
     """Show the best points, also while the sweep runs; those of a control run stand beside them."""
+    if pareto and by:
+        raise click.UsageError("--pareto looks at all metrics of the sweep and --by at one; give one of the two")
     import msgspec
 
     from racksack.sweep_client.text import ranking_columns, ranking_table
 
     with open_client(controller) as client:
-        ranking = client.sweep_top(sweep_id(client, sweep), n=count, by=by, run=run)
+        ranking = client.sweep_top(sweep_id(client, sweep), n=count, by=by, run=run, pareto=pareto)
     if as_json:
         print_json(msgspec.to_builtins(ranking))
     elif as_csv:
@@ -103,7 +115,8 @@ def top(sweep: str, count: int, by: str | None, as_csv: bool, run: str, as_json:
     else:
         click.echo(ranking_table(ranking))
         if ranking.rows:
-            say(f"{len(ranking.rows)} of {ranking.ranked:,} points with a value, by {clean(ranking.by)}")
+            which = "on the Pareto front" if pareto else f"with a value, by {clean(ranking.by)} ({ranking.direction})"
+            say(f"{len(ranking.rows)} of {ranking.ranked:,} points {which}")
     return 0
 
 
@@ -144,6 +157,27 @@ def points(
         print_json(msgspec.to_builtins(failures))
     else:
         click.echo(failures_table(failures))
+    return 0
+
+
+@click.command("importance", context_settings=_HELP)
+@click.argument("sweep", metavar="ID")
+@_RUN
+@json_option
+@controller_option
+def importance(sweep: str, run: str, as_json: bool, controller: str | None) -> int:
+    """Show how much each parameter matters for the sweep's first metric."""
+    from racksack.text import table
+
+    with open_client(controller) as client:
+        shares = client.get(list[dict[str, Any]], f"sweeps/{sweep_id(client, sweep)}/importance", {"run": run})
+    if as_json:
+        print_json(shares)
+    elif not shares:
+        click.echo("too few points have a value to tell")
+    else:
+        rows = [[clean(one["name"]), f"{100 * one['share']:.1f} %", "#" * round(30 * one["share"])] for one in shares]
+        click.echo(table(("PARAMETER", "IMPORTANCE", ""), rows))
     return 0
 
 

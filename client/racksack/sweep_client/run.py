@@ -89,6 +89,10 @@ def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | N
             ),
             "max_runners": options["max_runners"],
             "slots": options["slots"],
+            "require": wishes.where_value(options["require"]),
+            "folds": options["folds"],
+            "repeat": options["repeat"],
+            "aggregate": options["aggregate"],
             "stop": wishes.stop_value(options["stop"], options["grace_steps"], options["reduction"], options["rungs"]),
             "control": wishes.control_value(
                 options["control"],

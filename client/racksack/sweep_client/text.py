@@ -148,13 +148,16 @@ def ranking_columns(ranking: Ranking) -> tuple[list[str], list[list[object]]]:
     control = _names([row.control or {} for row in ranking.rows])
     by_metric = ranking.by in metrics
     metrics = [ranking.by, *(name for name in metrics if name != ranking.by)] if by_metric else metrics
+    has_spread = any(row.spread is not None for row in ranking.rows)
     header = ["rank", "point", *([] if by_metric else [ranking.by]), *params, *metrics]
+    header += ["spread"] if has_spread else []
     header += [f"control {name}" for name in control]
     rows = []
     for rank, row in enumerate(ranking.rows, 1):
         cells: list[object] = [rank, row.point, *([] if by_metric else [row.value])]
         cells += [row.params.get(name, "") for name in params]
         cells += [row.metrics.get(name, "") for name in metrics]
+        cells += [row.spread if row.spread is not None else ""] if has_spread else []
         cells += [(row.control or {}).get(name, "") for name in control]
         rows.append(cells)
     return header, rows

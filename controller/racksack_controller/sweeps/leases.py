@@ -16,7 +16,7 @@ from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps.active import Active, Lease, RunnerAttempt
 from racksack_controller.sweeps.results import ledger
-from racksack_jobspecs.sweep.spec import Params, SweepSpec, params_of
+from racksack_jobspecs.sweep.spec import Params, SweepSpec, arguments_of, params_of
 
 log = logging.getLogger("racksack.sweeps")
 
@@ -132,7 +132,7 @@ async def _message(active: Active, lease: Lease, store: Store) -> Mapping[str, o
         values = [script_values(active.spec, point) for point in points]
         return {**message, "points": points, "values": values, "devices": devices}
     if not active.is_sampled:
-        return {**message, "points": points, "values": [params_of(active.spec, point) for point in points]}
+        return {**message, "points": points, "values": [_arguments(active.spec, point) for point in points]}
     pairs = lease.chunk.ranges
 
     def read(connection: sqlite3.Connection) -> list[Params]:
@@ -141,6 +141,10 @@ async def _message(active: Active, lease: Lease, store: Store) -> Mapping[str, o
         ]
 
     return {**message, "points": points, "values": await store.read(read)}
+
+
+def _arguments(spec: SweepSpec, point: int) -> Params:
+    return arguments_of(spec, params_of(spec, point))
 
 
 def script_values(spec: SweepSpec, point: int) -> dict[str, object]:

@@ -91,7 +91,8 @@ def space_of(spec: SweepSpec) -> dict[str, object]:
     if spec.scripts or is_drawn(spec) or any(axis.only_if for axis in spec.axes):
         return {"kind": "given"}
     names = [axis.name for axis in spec.axes]
-    return {"kind": "grid", "names": names, "axes": [list(axis.values) for axis in spec.axes]}
+    folds = {"folds": list(spec.folds)} if spec.folds else {}
+    return {"kind": "grid", "names": names, "axes": [list(axis.values) for axis in spec.axes], **folds}
 
 
 def speed_names(node: Node | None, allocation: Allocation) -> tuple[str, ...]:

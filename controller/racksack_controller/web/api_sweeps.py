@@ -14,6 +14,8 @@ from racksack_controller.store import open_snapshot, story
 from racksack_controller.sweeps.manager import SweepError
 from racksack_controller.sweeps.results import ledger, ranking, reports, tables
 from racksack_controller.sweeps.results.export import Export
+from racksack_controller.sweeps.results.fronts import pareto_of
+from racksack_controller.sweeps.results.importance import importances
 from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
@@ -130,11 +132,15 @@ async def results(request: web.Request) -> web.StreamResponse:
     if request.query.get("all") == "1":
         return await _stream(request, context, found[0], run)
     count = int(min(max(0, number(request.query, "n", 10)), ranking.COUNT_MAX))
-    by = request.query.get("by")
+    by, is_front = request.query.get("by"), request.query.get("pareto") == "1"
+
+    def read(connection: sqlite3.Connection) -> ranking.Ranking:
+        if is_front:
+            return pareto_of(connection, found[0], ranking.results_of(connection, found[0], run), count)
+        return ranking.rank(connection, *found, by=by, count=count, run=run)
+
     try:
-        ranked = await context.store.read(
-            lambda connection: ranking.rank(connection, *found, by=by, count=count, run=run)
-        )
+        ranked = await context.store.read(read)
     except ValueError as error:
         raise refusal(f"sweep {found[0].id}: {error}", ExitCode.USAGE) from None
     return web.Response(body=msgspec.json.encode(ranked), content_type="application/json")
@@ -217,6 +223,20 @@ async def _one_point(context: Context, found: Found, point: int, run: int) -> Vi
         }
 
     return await context.store.read(read)
+
+
+@routes.get("/api/v1/sweeps/{id}/importance")
+async def importance(request: web.Request) -> web.Response:
+    """How much each parameter matters for the first metric: `[{name, share}]`."""
+    context, found = await _readable(request)
+    sweep, run = found[0], _run_of(request)
+    try:
+        shares = await context.store.read(
+            lambda connection: importances(connection, sweep, ranking.results_of(connection, sweep, run))
+        )
+    except ValueError as error:
+        raise refusal(f"sweep {sweep.id}: {error}", ExitCode.REFUSED) from None
+    return web.json_response(msgspec.to_builtins(shares))
 
 
 @routes.get("/api/v1/sweeps/{id}/curves")

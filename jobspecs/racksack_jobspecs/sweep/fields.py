@@ -22,7 +22,7 @@ from racksack_jobspecs.readers import (
     whole_of,
     word_of,
 )
-from racksack_jobspecs.sweep import axes, expressions
+from racksack_jobspecs.sweep import axes, expressions, folds
 from racksack_jobspecs.sweep.scripts import jobs_of
 from racksack_jobspecs.sweep.spec import Axis, Chunking, Control, Domain, Metric, Params, Range, Search, Stopping
 from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
@@ -131,6 +131,12 @@ def _search(node: Node, path: str, report: Report) -> Search:
     if isinstance(node, Mapping):
         return Search(**read_fields(node, path, SEARCH_FIELDS, report, {"n": "count", "points": "count"}))
     return Search(kind=SEARCH_KIND.read(node, path, report))
+
+
+def _folds(node: Node, path: str, report: Report) -> tuple[Params, ...]:
+    if isinstance(node, Sequence):
+        return folds.listed([_fixed(item, f"{path}[{at}]", report) for at, item in enumerate(node.items)])
+    return folds.parse(word_of(node))
 
 
 def _stop(node: Node, path: str, report: Report) -> Stopping | None:
@@ -375,6 +381,34 @@ SWEEP_FIELDS = (
         "none",
     ),
     Field(
+        "folds",
+        Kind(_folds, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}),
+        "Every combination is computed on each of these folds: kfold:5, walk-forward:..., or a list of arguments.",
+        '"kfold:5"',
+        "none",
+    ),
+    Field(
+        "repeat",
+        whole_of(1, 1000, "a number of repeats"),
+        "How often every combination is computed; the function gets seed: 0, 1, ...",
+        "5",
+        "1",
+    ),
+    Field(
+        "aggregate",
+        one_of("mean", "median", "worst"),
+        "What a combination is ranked by, over its folds and repeats.",
+        "worst",
+        "mean",
+    ),
+    Field(
+        "require",
+        Kind(_where, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+        "An expression of metrics: points for which it is false are not ranked.",
+        "trades >= 30",
+        "none",
+    ),
+    Field(
         "control",
         Kind(_control, {"anyOf": [{"type": ["string", "integer"]}, _object(CONTROL_FIELDS)]}),
         "The best points run a second time, on other data.",
@@ -404,6 +438,9 @@ FAMILIAR_KEYS = {
     "workers": "slots",
     "per_node": "slots",
     "method": "search",
+    "cv": "folds",
+    "repeats": "repeat",
+    "requires": "require",
     "optimization_type": "search",
     "seed": "search",
     "count": "search",

@@ -14,6 +14,8 @@ from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.axes import AXIS_VALUES_MAX
 from racksack_jobspecs.sweep.fields import FAMILIAR_KEYS, METRICS_MAX, POINTS_MAX, SWEEP_FIELDS
 from racksack_jobspecs.sweep.spec import (
+    FOLD,
+    SEED,
     Axis,
     Domain,
     Metric,
@@ -21,6 +23,7 @@ from racksack_jobspecs.sweep.spec import (
     Search,
     SweepSpec,
     Target,
+    combined_axes,
     point_numbers,
 )
 from racksack_jobspecs.yamltext import Mapping, Node
@@ -43,6 +46,10 @@ _PLAIN = {
     "slots": "slots",
     "stuck_after": "stuck_after_s",
     "stop": "stop",
+    "folds": "folds",
+    "repeat": "repeats",
+    "aggregate": "aggregate",
+    "require": "requires",
     "control": "control",
     "notify": "notify",
 }
@@ -55,13 +62,14 @@ def read_sweep(node: Node, path: str, report: Report) -> SweepSpec:
     lines = {key.text: key.line for key, _ in node.entries} if isinstance(node, Mapping) else {}
     found = _Checked(values, lines, path, report)
     found.check()
-    return SweepSpec(
+    sweep = SweepSpec(
         target=_target(values),
         axes=tuple(one for one in found.params if isinstance(one, Axis)),
         domains=tuple(one for one in found.params if isinstance(one, Domain)),
         **_fails(values),
         **{field: values[key] for key, field in _PLAIN.items() if key in values},
     )
+    return msgspec.structs.replace(sweep, axes=(*sweep.axes, *combined_axes(sweep)))
 
 
 def with_entrypoint(sweep: SweepSpec, entrypoint: str, args: Sequence[str], ramdisk: Sequence[str]) -> SweepSpec:
@@ -111,6 +119,7 @@ class _Checked:
         self._one_space()
         self._conditions()
         self._names()
+        self._combinations()
         self._metrics()
         self._kind_of_search()
         if not self._report.problems:
@@ -159,6 +168,16 @@ class _Checked:
             if one.name in fixed:
                 self._add("fixed", f"has {one.name}, which is a parameter too; keep one of them")
 
+    def _combinations(self) -> None:
+        """Folds and repeats are further axes of a grid."""
+        for key, own in (("folds", FOLD), ("repeat", SEED)):
+            if key not in self._values or self._values[key] == 1:
+                continue
+            if self._search.kind != "grid" or "params" not in self._values:
+                self._add(key, "needs a grid of params; give each combination of a search its folds in the function")
+            elif any(one.name == own for one in self.params):
+                self._add(key, f"makes a parameter {own}, and there is one of that name; rename yours")
+
     def _metrics(self) -> None:
         metrics: tuple[Metric, ...] = self._values.get("metric", ())
         if len(metrics) > METRICS_MAX:
@@ -190,7 +209,7 @@ class _Checked:
     def _size(self) -> None:
         spec = SweepSpec(
             target=Target(),
-            axes=tuple(one for one in self.params if isinstance(one, Axis)),
+            axes=(*(one for one in self.params if isinstance(one, Axis)), *self._combined()),
             range=self._values.get("range"),
             scripts=self._values.get("jobs", ()),
             search=self._search,
@@ -198,6 +217,10 @@ class _Checked:
         points = point_numbers(spec)
         if points > POINTS_MAX:
             self._add("params", f"make {points} combinations, more than {POINTS_MAX}; write larger steps or a search")
+
+    def _combined(self) -> list[Axis]:
+        folds, repeats = self._values.get("folds", ()), self._values.get("repeat", 1)
+        return combined_axes(SweepSpec(target=Target(), folds=folds, repeats=repeats))
 
 
 def _is_number_line(one: Axis | Domain) -> bool:

@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+FOLD, SEED = "fold", "seed"  # the axes of folds and repeats
+
 Value = bool | int | float | str | None
 Params = dict[str, Value]
 
@@ -134,9 +136,18 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     slots: int | None = None  # workers of a runner; None: one for each GPU, else for each core
     stuck_after_s: float = 600.0  # a runner that says nothing for so long is given up
     stop: Stopping | None = None
+    folds: tuple[Params, ...] = ()  # each combination is computed on all of them; the arguments of each
+    repeats: int = 1  # how often each is computed, with seeds 0, 1, ...
+    aggregate: Literal["mean", "median", "worst"] = "mean"  # what a combination is ranked by
+    requires: str = ""  # an expression of metrics: a point for which it is false is not ranked
     control: Control | None = None
     ramdisk: tuple[str, ...] = ()  # paths of the project that lie in memory while a runner is on a node
     notify: tuple[str, ...] = ()
+
+    @property
+    def per_combination(self) -> int:
+        """How many points, one after another, are one combination: its folds and repeats."""
+        return max(1, len(self.folds)) * self.repeats
 
     @property
     def is_adaptive(self) -> bool:
@@ -170,6 +181,18 @@ def params_of(spec: SweepSpec, point: int) -> Params:
         point, index = divmod(point, len(axis.values))
         values.append((axis.name, axis.values[index]))
     return without_absent(spec, dict(reversed(values)))
+
+
+def combined_axes(spec: SweepSpec) -> list[Axis]:
+    """The axes of the folds and repeats of each combination, which count fastest."""
+    found = [Axis(FOLD, tuple(range(len(spec.folds))))] if spec.folds else []
+    return [*found, Axis(SEED, tuple(range(spec.repeats)))] if spec.repeats > 1 else found
+
+
+def arguments_of(spec: SweepSpec, params: Params) -> Params:
+    """What a function is called with: the number of the fold becomes the arguments of that fold."""
+    fold = params.get(FOLD)
+    return {**params, **spec.folds[fold]} if spec.folds and isinstance(fold, int) else params
 
 
 def without_absent(spec: SweepSpec, values: Params) -> Params:

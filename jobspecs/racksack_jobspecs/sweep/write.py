@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from racksack_jobspecs.sweep import axes
 from racksack_jobspecs.sweep.spec import (
+    FOLD,
     Axis,
     Chunking,
     Control,
     Domain,
     Metric,
+    Params,
     Range,
     Script,
     Search,
     Stopping,
     SweepSpec,
     Value,
+    combined_axes,
 )
 from racksack_jobspecs.units import exact_duration
 from racksack_jobspecs.yamlscalar import quoted
@@ -34,7 +37,8 @@ def sweep_text(sweep: SweepSpec) -> str:
 def _entries(sweep: SweepSpec) -> Iterable[tuple[str, str]]:
     """All keys with their values as YAML, empty where the default says the same."""
     default = SweepSpec(target=sweep.target)
-    params = [*((axis.name, _axis(axis)) for axis in sweep.axes), *((one.name, _domain(one)) for one in sweep.domains)]
+    own = sweep.axes[: len(sweep.axes) - len(combined_axes(sweep))]
+    params = [*((axis.name, _axis(axis)) for axis in own), *((one.name, _domain(one)) for one in sweep.domains)]
     yield "function", quoted(sweep.target.name) if sweep.target.kind == "function" else ""
     yield "params", _mapping(params) if params else ""
     yield "where", _always_quoted(sweep.where) if sweep.where else ""
@@ -52,6 +56,10 @@ def _entries(sweep: SweepSpec) -> Iterable[tuple[str, str]]:
     yield "slots", str(sweep.slots or "")
     yield "stuck_after", "" if sweep.stuck_after_s == default.stuck_after_s else exact_duration(sweep.stuck_after_s)
     yield "stop", "" if sweep.stop is None else _stop(sweep.stop)
+    yield "folds", _folds(sweep.folds) if sweep.folds else ""
+    yield "repeat", str(sweep.repeats) if sweep.repeats > 1 else ""
+    yield "aggregate", sweep.aggregate if sweep.aggregate != default.aggregate else ""
+    yield "require", _always_quoted(sweep.requires) if sweep.requires else ""
     yield "control", "" if sweep.control is None else _control(sweep.control)
     yield "notify", f"[{', '.join(map(quoted, sweep.notify))}]" if sweep.notify else ""
 
@@ -131,6 +139,13 @@ def _search(search: Search) -> str:
     if search.population is not None:
         parts.append(("population", str(search.population)))
     return _mapping([*parts, ("seed", str(search.seed))])
+
+
+def _folds(folds: Sequence[Params]) -> str:
+    if list(folds) == [{FOLD: number, "folds": len(folds)} for number in range(len(folds))]:
+        return _always_quoted(f"kfold:{len(folds)}")
+    plain = [{name: value for name, value in fold.items() if name != FOLD} for fold in folds]
+    return f"[{', '.join(map(_values, plain))}]"
 
 
 def _stop(stop: Stopping) -> str:

@@ -9,16 +9,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
 from racksack_controller.sweeps.results import ledger, tables
+from racksack_controller.sweeps.results.combinations import combine
 from racksack_controller.sweeps.results.segments import Segment
 from racksack_controller.sweeps.results.tables import Table, params_of_points
 from racksack_controller.sweeps.search import column_expressions
 from racksack_controller.sweeps.search.grid import Grid, column_of
 from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_jobspecs.sweep import expressions
-from racksack_jobspecs.sweep.spec import Axis, SweepSpec
+from racksack_jobspecs.sweep.spec import Axis, SweepSpec, combined_axes
 
 COUNT_MAX = 100_000
 _BLOCK = 16_384  # drawn points that are read at once
@@ -101,6 +103,9 @@ def rank_of(
     """The best `count` points of results that were read. Raises ValueError."""
     order, run = order_of(sweep.sweep, by), results.run
     found, values = values_by(connection, sweep, results, order.text)
+    values = meeting(connection, sweep, results, found, values)
+    if sweep.sweep.per_combination > 1:
+        return _rank_combinations(connection, sweep, results, found, values, order, count)
     indices = tables.best(values, found.points, min(count, COUNT_MAX), is_max=order.is_max)
     points = [int(point) for point in found.points[indices]]
     params = params_of_points(connection, sweep, points)
@@ -120,6 +125,58 @@ def rank_of(
         rows.append(row | {"control": control[point]} if point in control else row)
     ranked = int(np.count_nonzero(~np.isnan(values)))
     return Ranking(by=order.text, direction="max" if order.is_max else "min", ranked=ranked, rows=rows)
+
+
+def _rank_combinations(
+    connection: sqlite3.Connection,
+    sweep: Sweep,
+    results: Results,
+    found: Table,
+    values: npt.NDArray[np.float64],
+    order: Order,
+    count: int,
+) -> Ranking:
+    """The best combinations, each over all its folds and repeats; `point` is the first point of each."""
+    spec, size = sweep.sweep, sweep.sweep.per_combination
+    combined = combine(found.points, values, size, spec.aggregate, is_max=order.is_max)
+    indices = tables.best(combined.values, combined.points, min(count, COUNT_MAX), is_max=order.is_max)
+    points = [int(point) for point in combined.points[indices]]
+    params = params_of_points(connection, sweep, points)
+    members = tables.rows_among(results.segments, [point + at for point in points for at in range(size)])
+    own = {axis.name for axis in combined_axes(spec)}
+    rows = [
+        {
+            "point": point,
+            "value": float(combined.values[index]),
+            "spread": float(combined.spreads[index]),
+            "params": {name: value for name, value in params.get(point, {}).items() if name not in own},
+            "metrics": _means([members.get(point + at, {}) for at in range(size)]),
+            "seconds": 0.0,
+        }
+        for point, index in zip(points, indices.tolist(), strict=True)
+    ]
+    direction = "max" if order.is_max else "min"
+    return Ranking(by=order.text, direction=direction, ranked=len(combined.points), rows=rows)
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of each metric that is a number everywhere."""
+    names = [name for name in rows[0] if all(isinstance(row.get(name), int | float) for row in rows)]
+    return {name: float(np.mean([row[name] for row in rows])) for name in names}
+
+
+def meeting(connection: sqlite3.Connection, sweep: Sweep, results: Results, found: Table, values: Any) -> Any:  # noqa: ANN401
+    """The values with nan for points that do not meet what the sweep requires."""
+    if not sweep.sweep.requires or not len(found):
+        return values
+    expression = expressions.parse(sweep.sweep.requires)
+    wanted = tables.table_of(results.segments, [name for name in expression.names if name in results.metrics])
+    missing = [name for name in expression.names if name not in results.metrics]
+    columns = _columns(connection, sweep, wanted, [name for name in expression.names if name not in missing])
+    columns |= {name: np.full(len(wanted), np.nan) for name in missing}
+    meets = _evaluated(expression, columns, len(wanted)) > 0
+    kept = np.isin(found.points, wanted.points[meets])
+    return np.where(kept, values, np.nan)
 
 
 def results_of(connection: sqlite3.Connection, sweep: Sweep, run: int = MAIN) -> Results:
