@@ -11,7 +11,7 @@ from racksack_jobspecs.sweep.spec import Axis, Metric, Stopping, Target
 from racksack_jobspecs.sweep.states import SweepState
 from tests.sweeps.rig import Rig, over
 
-# Point x gets better by x a step; it notes every step that it computes.
+# Point x gets better by 30 - x a step, so each that comes later is worse; it notes every step that it computes.
 CLIMB = """
 import racksack
 def f(x):
@@ -19,8 +19,8 @@ def f(x):
         for step in range(1, 28):
             log.write(f"{{x}} {{step}}\\n")
             log.flush()
-            racksack.report(step, score=x * step)
-    return {{"score": x * 27}}
+            racksack.report(step, score=(30 - x) * step)
+    return {{"score": (30 - x) * 27}}
 """
 ASHA = Stopping(kind="asha", grace=1.0, reduction=3, rungs=4)  # at steps 1, 3, 9, 27
 SCORE = (Metric("score", "max"),)
@@ -58,9 +58,9 @@ async def test_hopeless_points_stop_at_a_rung_and_compute_nothing_past_it(rig: R
         assert [one["step"] for one in curves[point]] == computed[point]
     results = await rig.results(number)
     assert {point: row["score"] for point, row in results.items()} == {
-        point: point * stopped.get(point, 27) for point in range(30)
+        point: (30 - point) * stopped.get(point, 27) for point in range(30)
     }
-    assert 29 not in stopped, "the best one is never stopped"
+    assert 0 not in stopped, "the best one is never stopped"
 
 
 async def test_a_restart_goes_on_with_the_same_rungs(rig: Rig, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ async def test_other_rules_keep_the_best(rig: Rig, tmp_path: Path, kind: str) ->
     progress = await rig.ended(number)
     assert progress.done == 30
     assert progress.stopped > 0
-    assert (await rig.results(number))[29]["score"] == 29 * 27
+    assert (await rig.results(number))[0]["score"] == 30 * 27
 
 
 async def test_reports_without_a_rule_are_kept_thinned(rig: Rig) -> None:
