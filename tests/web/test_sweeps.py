@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import shutil
 import socket
 import sqlite3
@@ -161,6 +162,22 @@ def test_results_are_fetched_and_exported(sweeps: Sweeps, tmp_path: Path) -> Non
     table = parquet.read_table(tmp_path / "all.parquet")
     assert table.num_rows == 22
     assert set(table.column("kind").to_pylist()) == {"x", HOSTILE}
+
+
+def test_the_report_is_one_page_with_everything_escaped(sweeps: Sweeps, tmp_path: Path) -> None:
+    cli, number = sweeps.site.cli, sweeps.number
+    cli("racksack", "sweep", "report", number, "-o", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert not re.search(r"\s(src|href)=", text), "nothing is loaded from elsewhere"
+    for heading in ("What was tried", "How sure the best is", "The best", "Pareto front", "Plots"):
+        assert f"<h2>{heading}" in text
+    front = json.loads(cli("racksack", "sweep", "top", number, "--pareto", "--json").stdout)["rows"]
+    rows = sweeps.site.ask(f"sweeps/{number}/results?n=99")["rows"]
+    values = [(row["metrics"]["score"], -row["metrics"]["cost"]) for row in rows]
+    best = {one for one in values if not any(o != one and o[0] >= one[0] and o[1] >= one[1] for o in values)}
+    assert {(row["metrics"]["score"], -row["metrics"]["cost"]) for row in front} == best
 
 
 def test_stop_resume_and_cancel(sweeps: Sweeps) -> None:

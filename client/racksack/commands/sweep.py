@@ -22,6 +22,7 @@ TABLE = {
     "points": Lazy("racksack.commands.sweep_look:points", "Show points that failed, or one point.", _LOOK),
     "export": Lazy("racksack.commands.sweep_look:export", "Write all results to a file: CSV, JSON or Parquet.", _LOOK),
     "importance": Lazy("racksack.commands.sweep_look:importance", "Show which parameters matter.", _LOOK),
+    "report": Lazy("racksack.commands.sweep_look:report", "Write a self-contained page about a sweep.", _LOOK),
     "compare": Lazy("racksack.commands.sweep_look:compare", "Put the best points of two sweeps side by side.", _LOOK),
     "wait": Lazy("racksack.commands.sweep_act:wait", "Show how a sweep goes on until it is over.", _LOOK),
     "stop": Lazy("racksack.commands.sweep_act:stop", "Compute no more until it is resumed.", _ACT),

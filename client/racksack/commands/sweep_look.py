@@ -181,6 +181,28 @@ def importance(sweep: str, run: str, as_json: bool, controller: str | None) -> i
     return 0
 
 
+@click.command("report", context_settings=_HELP)
+@click.argument("sweep", metavar="ID")
+@click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.html]")
+@_RUN
+@controller_option
+def report(sweep: str, output: str | None, run: str, controller: str | None) -> int:
+    """Write a page of its own: what was tried, what is best and how sure that is, plots, how to repeat it."""
+    with open_client(controller) as client:
+        number = sweep_id(client, sweep)
+        text = client.ask("GET", f"sweeps/{number}/report", {"run": run}).body.decode()
+    if output == "-":
+        click.echo(text, nl=False)
+        return 0
+    target = Path(output or f"sweep-{number}.html")
+    try:
+        target.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{clean(target)} cannot be written: {error.strerror}") from error
+    say(f"report in {clean(target)}")
+    return 0
+
+
 @click.command("export", context_settings=_HELP)
 @click.argument("sweep", metavar="ID")
 @click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.csv]")

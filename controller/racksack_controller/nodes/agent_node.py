@@ -234,7 +234,12 @@ class AgentNode:
         self, attempt: str, *, finish: bool, back: Sequence[int], verdicts: Sequence[tuple[int, int, bool]] = ()
     ) -> None:
         """See Node."""
-        arguments: dict[str, object] = {"attempt": attempt, "finish": finish, "back": list(back), "verdicts": list(verdicts)}
+        arguments: dict[str, object] = {
+            "attempt": attempt,
+            "finish": finish,
+            "back": list(back),
+            "verdicts": list(verdicts),
+        }
         await self._tell("control", arguments, SHORT_TIMEOUT_S)
 
     async def results(self, attempt: str, offset: int, limit: int) -> Piece:

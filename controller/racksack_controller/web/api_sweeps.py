@@ -116,7 +116,8 @@ async def sweep_story(context: Context, found: Found, caller: Caller) -> View:
     return {**sweeps.view_of(context, found, caller), "spec": spec, "events": lines_for(caller, events, context.hidden)}
 
 
-async def _readable(request: web.Request) -> tuple[Context, Found]:
+async def readable(request: web.Request) -> tuple[Context, Found]:
+    """The sweep in the address, for whoever may see its points; 403 or 404 otherwise."""
     context = request.app[CONTEXT]
     found = await sweeps.found_sweep(context, sweep_number(request))
     if not sweeps.may_read(context, request, found[0]):
@@ -127,8 +128,8 @@ async def _readable(request: web.Request) -> tuple[Context, Found]:
 @routes.get("/api/v1/sweeps/{id}/results")
 async def results(request: web.Request) -> web.StreamResponse:
     """Points by rank: `by`, `n`, `run`; or all of them with `all=1`, as JSON lines or `format=csv`."""
-    context, found = await _readable(request)
-    run = _run_of(request)
+    context, found = await readable(request)
+    run = run_of(request)
     if request.query.get("all") == "1":
         return await _stream(request, context, found[0], run)
     count = int(min(max(0, number(request.query, "n", 10)), ranking.COUNT_MAX))
@@ -146,7 +147,8 @@ async def results(request: web.Request) -> web.StreamResponse:
     return web.Response(body=msgspec.json.encode(ranked), content_type="application/json")
 
 
-def _run_of(request: web.Request) -> int:
+def run_of(request: web.Request) -> int:
+    """The run that `run` in the address names: main or control."""
     run = request.query.get("run", "main")
     if run not in ("main", "control"):
         raise refusal(f"run={run[:40]!r} is unknown; use main or control", ExitCode.USAGE)
@@ -176,8 +178,8 @@ async def _stream(request: web.Request, context: Context, sweep: Sweep, run: int
 @routes.get("/api/v1/sweeps/{id}/points")
 async def points(request: web.Request) -> web.Response:
     """Points that failed, with their parameters: `failed`, `waiting`, `limit`, `after`; or one point: `point`."""
-    context, found = await _readable(request)
-    sweep, run = found[0], _run_of(request)
+    context, found = await readable(request)
+    sweep, run = found[0], run_of(request)
     if "point" in request.query:
         return web.json_response(await _one_point(context, found, int(number(request.query, "point", 0)), run))
     limit = int(min(max(1, number(request.query, "limit", 1000)), POINTS_MAX))
@@ -228,8 +230,8 @@ async def _one_point(context: Context, found: Found, point: int, run: int) -> Vi
 @routes.get("/api/v1/sweeps/{id}/importance")
 async def importance(request: web.Request) -> web.Response:
     """How much each parameter matters for the first metric: `[{name, share}]`."""
-    context, found = await _readable(request)
-    sweep, run = found[0], _run_of(request)
+    context, found = await readable(request)
+    sweep, run = found[0], run_of(request)
     try:
         shares = await context.store.read(
             lambda connection: importances(connection, sweep, ranking.results_of(connection, sweep, run))
@@ -242,9 +244,9 @@ async def importance(request: web.Request) -> web.Response:
 @routes.get("/api/v1/sweeps/{id}/curves")
 async def curves(request: web.Request) -> web.Response:
     """A metric over the steps of the best `n` points: `{metric, curves: [{point, steps, values, stopped}]}`."""
-    context, found = await _readable(request)
+    context, found = await readable(request)
     sweep, progress = found[0], found[1]
-    run, metric = _run_of(request), request.query.get("metric", sweep.sweep.metrics[0].name)
+    run, metric = run_of(request), request.query.get("metric", sweep.sweep.metrics[0].name)
     count = int(min(max(1, number(request.query, "n", 20)), CURVES_MAX))
 
     def read(connection: sqlite3.Connection) -> View:

@@ -66,6 +66,11 @@ def show(request: web.Request, name: str, values: dict[str, Any]) -> web.Respons
     return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
 
 
+def page_text(template: str, values: dict[str, Any]) -> str:
+    """A page that stands by itself."""
+    return _pages.get_template(template).render(values)
+
+
 def not_found(request: web.Request, sentence: str) -> web.Response:
     """A page that says what there is not."""
     return problem_page(request, sentence, 404)

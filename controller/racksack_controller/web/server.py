@@ -26,6 +26,7 @@ from racksack_controller.web import (
     pages,
     signing_in,
     sweep_pages,
+    sweep_report,
 )
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.doors import Handler, Names, add_security_headers, error_response, guard
@@ -52,6 +53,7 @@ def build_app(context: Context, names: Names) -> web.Application:
         api_doctor,
         pages,
         sweep_pages,
+        sweep_report,
         signing_in,
         metrics,
     ):
