@@ -118,6 +118,8 @@ def _set_up_logging(path: Path | None) -> None:
 
 
 def _run(config: Config, reread: Callable[[], Config] | None, idle_exit_s: float | None) -> int:
+    # A job of this user that ends its helpers by name, with `pkill -f python`, is not to end the controller.
+    process_title.set_title(" ".join(["racksack_controller", *sys.argv[1:]]))
     from racksack_controller.app import App  # after the arguments were found good: it takes a third of a second
 
     async def serve() -> None:
