@@ -95,6 +95,14 @@ def is_alive(name: Sequence[int]) -> bool:
     return len(name) == 2 and name_of(name[0]) == list(name)
 
 
+def program_of(process: int) -> str:
+    """The path of the program file that a process executes; of a script that is its interpreter. Empty if unknown."""
+    try:
+        return os.readlink(f"/proc/{process}/exe")
+    except OSError:
+        return ""
+
+
 def wake(process: int) -> None:
     """Continue a process that SIGSTOP has stopped; nothing happens to any other."""
     if read_proc(process, "stat").rpartition(b")")[2].split()[:1] == [b"T"]:

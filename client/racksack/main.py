@@ -18,6 +18,7 @@ COMMANDS = {
     "wait": Lazy("racksack.commands.wait:command", "Wait until jobs have ended; the exit code says how.", _JOBS),
     "fetch": Lazy("racksack.commands.fetch:command", "Bring the results of finished jobs to ./results/.", _JOBS),
     "cancel": Lazy("racksack.commands.cancel:command", "End jobs.", _JOBS),
+    "signal": Lazy("racksack.commands.act:signal", "Send a signal to the programs of running jobs.", _JOBS),
     "hold": Lazy("racksack.commands.act:hold", "Keep waiting jobs from starting.", _JOBS),
     "release": Lazy("racksack.commands.act:release", "Let held jobs start.", _JOBS),
     "retry": Lazy("racksack.commands.retry:command", "Run finished jobs again.", _JOBS),

@@ -81,7 +81,7 @@ class App:
         self.connectors: dict[str, Connector] = {}
         self.attempt_effects = AttemptEffects(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
-        self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults.time_limit_s)
+        self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults)
         self.sweeps = Sweeps(
             self.loop,
             self.store,
@@ -233,7 +233,7 @@ class App:
         await self.power.refresh(config.nodes)
         self.config = config
         self.hidden.hide(config.nodes)
-        self.intake.partitions = config.partitions
+        self.intake.partitions, self.intake.defaults = config.partitions, config.defaults
         self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)
         self.loop.policy = config.scheduling
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from racksack_agent import process_title
 from racksack_controller.config.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
 from racksack_controller.intake.spool import SpoolError, prepare
 from racksack_controller.memory import give_large_blocks_back

@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
@@ -21,6 +23,7 @@ from racksack_jobspecs.readers import (
     Field,
     Kind,
     Report,
+    either,
     list_of,
     matching,
     number_of,
@@ -35,6 +38,7 @@ from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec, Dependency, Environment
 from racksack_jobspecs.sweep.fields import SWEEP_FIELDS
 from racksack_jobspecs.sweep.parse import read_sweep
+from racksack_jobspecs.units import parse_duration
 from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
 
 GPUS_MAX = 1024
@@ -51,7 +55,10 @@ _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _DEPENDENCY = re.compile(r"(after)?(ok|any):")
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")
+_SLURM_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:SIG)?([A-Za-z][A-Za-z0-9]*)@([0-9]{1,5})")
 _SHARE_STEPS = 1000
+WARN_SIGNALS = ("USR1", "USR2", "TERM", "INT", "HUP", "QUIT", "CONT")
+WARN_S_MAX = 86_400.0
 
 
 def _project(node: Node, _path: str, _report: Report) -> str:
@@ -232,6 +239,31 @@ def _checked_begin(begin_at_s: float, word: str) -> float:
     return begin_at_s
 
 
+class Warn(msgspec.Struct, frozen=True):
+    """A warning before the end."""
+
+    before_s: float
+    signal: str
+
+
+def _warn(node: Node, _path: str, _report: Report) -> Warn:
+    """`120s`, `120s:USR1`, or as in Slurm `USR1@120` (seconds) and `B:USR1@120`."""
+    word = word_of(node)
+    slurm = _SLURM_SIGNAL.fullmatch(word)
+    time, name = (f"{slurm[2]}s", slurm[1]) if slurm else (word, "")
+    if not slurm and not word.rpartition(":")[2][:1].isdigit():
+        time, _, name = word.rpartition(":")
+    if not time:
+        raise ValueError(f"{shown(word)} does not say how long before the end; write one such as 120s:USR1")
+    name = (name or "USR1").upper().removeprefix("SIG")
+    if name not in WARN_SIGNALS:
+        raise ValueError(f"{shown(name)} is not a signal that can warn; write {either(WARN_SIGNALS)}")
+    before_s = parse_duration(time)
+    if before_s > WARN_S_MAX:
+        raise ValueError(f"{shown(time)} is a very early warning; write at most 1d")
+    return Warn(before_s, name)
+
+
 def _oom_factor(node: Node, _path: str, _report: Report) -> float:
     factor = number_of(node)
     if not 1 <= factor <= OOM_FACTOR_MAX:
@@ -382,6 +414,35 @@ JOB_FIELDS = (
         "false",
     ),
     Field(
+        "grace",
+        DURATION,
+        "What it has to save its work and end once it is asked to; then it is killed. The controller sets a most.",
+        "2m",
+        "the controller's default, 10s",
+    ),
+    Field(
+        "warn",
+        Kind(_warn, {"type": ["string", "number"]}),
+        "Send this signal (USR1 if none is named) to the program so long before its time limit, and before it has to"
+        " make room.",
+        '"120s:USR1"',
+        "none",
+    ),
+    Field(
+        "resubmit_on",
+        list_of(whole_of(1, 255, "an exit code"), splits_at_commas=True),
+        'Exit codes that mean "I have saved, run me again": it is queued again, which counts as no retry.',
+        "[85]",
+        "none",
+    ),
+    Field(
+        "interactive",
+        FLAG,
+        "Its standard input is the terminal that `racksack attach` shows; else it is empty.",
+        "true",
+        "false",
+    ),
+    Field(
         "submission",
         _SUBMISSION_KIND,
         "A key of your choice, new for each submission: two files of yours with the same key are one job.",
@@ -421,4 +482,8 @@ FAMILIAR_KEYS = {
     "ramdisk": "stage_in_ram",
     "output": "outputs",
     "id": "submission",
+    "signal": "warn",
+    "kill_wait": "grace",
+    "stdin": "interactive",
+    "tty": "interactive",
 }

@@ -40,6 +40,9 @@ _TO_SPEC = {
     "deadline": "deadline_at_s",
     "gang": "gang",
     "preemptible": "preemptible",
+    "grace": "grace_s",
+    "resubmit_on": "resubmit_on",
+    "interactive": "interactive",
     "submission": "submission",
 }
 OOM_RETRIES = 3  # of a job that asks for more memory after oom and names no number
@@ -94,6 +97,7 @@ def _spec(values: dict[str, Any], nodes: tuple[str, ...], environment: Environme
         resources=ResourceRequest(**resources),
         nodes=nodes,
         environment=environment,
+        **({"warn_s": values["warn"].before_s, "warn_signal": values["warn"].signal} if "warn" in values else {}),
         **{field: values[key] for key, field in _TO_SPEC.items() if key in values},
     )
 

@@ -66,6 +66,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     gang: int = 1  # ranks that start together, each on a node of its own and each holding `resources`
     deadline_at_s: float | None = None  # Unix time by which it should have ended; moves it ahead, promises nothing
     preemptible: bool = False  # may be ended and queued again for a job of higher priority, where that is switched on
+    grace_s: float | None = None  # between the request to end and the kill; None: the controller's default
+    warn_s: float = 0.0  # so long before its time is over it is told; 0: it is not
+    warn_signal: str = "USR1"
+    resubmit_on: tuple[int, ...] = ()  # exit codes that mean: run me again, I have saved
+    interactive: bool = False  # its standard input is the terminal that `attach` shows
     submission: str = ""  # chosen by the writer of the file; the same one twice is one job
     sweep: SweepSpec | None = None  # many points of one function or program, in place of the entrypoint's one run
     runner_of: int | None = None  # set by the controller alone: this job computes points of that sweep

@@ -164,6 +164,95 @@ def test_a_job_that_was_stopped_by_signal_wakes_up_to_end(serve, project):
     assert serve.ended("1.1", 20)["signal"] == signal.SIGTERM
 
 
+# It keeps the state to be saved in a worker process, as a pool or a data loader does.
+SAVES_WITH_A_WORKER = """
+import multiprocessing as mp, os, signal, sys
+def worker(c):
+    while True: c.send(c.recv() + 1)
+if __name__ == "__main__":
+    a, b = mp.Pipe()
+    helper = mp.Process(target=worker, args=(b,)); helper.start(); b.close()
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    signal.signal(signal.SIGUSR1, lambda *_: print("warned", flush=True))
+    print("ready", flush=True)
+    while not asked: signal.pause()
+    a.send(41)
+    print("saved", a.recv(), flush=True)
+    helper.terminate()
+"""
+
+
+@pytest.mark.parametrize("script", [None, "#!/bin/sh\npython3 main.py\n"])
+def test_a_program_that_is_asked_to_end_still_has_its_workers(serve, project, script):
+    """By cancel and by the time limit; a shell around it does not matter."""
+    files = {"main__py": SAVES_WITH_A_WORKER} | ({"job__sh": script} if script else {})
+    digest = serve.project(project(**files))
+    entry = "job.sh" if script else "main.py"
+    serve.launch(order("1.1", digest, entry, grace_s=20))
+    serve.launch(order("2.1", digest, entry, grace_s=20, time_limit_s=2))
+    for attempt in ("1.1", "2.1"):
+        serve.running(attempt)
+    wait_until(lambda: serve.out("1.1") == "ready\n")
+    stop(serve, grace_s=20)
+    for attempt, outcome in (("1.1", "cancelled"), ("2.1", "timeout")):
+        assert serve.ended(attempt)["outcome"] == outcome
+        assert serve.out(attempt) == "ready\nsaved 42\n"
+
+
+def test_helpers_are_asked_too_before_they_are_killed(serve, project, token):
+    """A program that does not end leaves them the last part of the grace."""
+    helper = "trap 'echo helper saved; exit' TERM; while :; do sleep 0.05; done"
+    script = '#!/bin/bash\ntrap "" TERM\n(trap - TERM; exec bash -c "$1" $2) &\necho ready\nexec sleep 600\n'
+    serve.launch(order("1.1", serve.project(project(job__sh=script)), "job.sh", helper, token))
+    serve.running("1.1")
+    wait_until(lambda: serve.out("1.1") == "ready\n")
+    stop(serve, grace_s=3)
+    report = serve.ended("1.1")
+    assert (report["outcome"], report["signal"]) == ("cancelled", 9)
+    assert serve.out("1.1") == "ready\nhelper saved\n"
+
+
+def test_a_warning_before_the_time_limit_and_before_making_room(serve, project):
+    digest = serve.project(project(main__py=SAVES_WITH_A_WORKER))
+    serve.launch(order("1.1", digest, "main.py", time_limit_s=4, warn_s=2.5, grace_s=20))
+    serve.launch(order("2.1", digest, "main.py", grace_s=20))
+    serve.running("2.1")
+    wait_until(lambda: serve.out("2.1") == "ready\n")
+    stop(serve, "2.1", grace_s=20, warn_s=1)
+    for attempt, outcome in (("1.1", "timeout"), ("2.1", "cancelled")):
+        assert serve.ended(attempt)["outcome"] == outcome
+        assert serve.out(attempt) == "ready\nwarned\nsaved 42\n"
+
+
+def test_a_cancel_does_not_wait_for_the_end_of_a_warning(serve, project):
+    digest = serve.project(project(main__py=SAVES_WITH_A_WORKER))
+    serve.launch(order("1.1", digest, "main.py", grace_s=20))
+    serve.running("1.1")
+    wait_until(lambda: serve.out("1.1") == "ready\n")
+    stop(serve, grace_s=20, warn_s=600)
+    wait_until(lambda: serve.out("1.1") == "ready\nwarned\n")
+    stop(serve, grace_s=20)
+    assert serve.ended("1.1")["outcome"] == "cancelled"
+    assert serve.out("1.1") == "ready\nwarned\nsaved 42\n"
+
+
+def test_a_signal_reaches_the_program_alone(serve, project):
+    """The workers, which do not handle it, would die of it."""
+    digest = serve.project(project(main__py=SAVES_WITH_A_WORKER))
+    serve.launch(order("1.1", digest, "main.py"))
+    serve.running("1.1")
+    wait_until(lambda: serve.out("1.1") == "ready\n")
+    serve.call("signal", attempt="1.1", signal="USR1")
+    wait_until(lambda: serve.out("1.1") == "ready\nwarned\n")
+    serve.call("signal", attempt="1.1", signal="TERM")
+    assert serve.ended("1.1")["outcome"] == "done"
+    assert serve.out("1.1").endswith("saved 42\n")
+    for attempt, name in (("1.1", "USR1"), ("9.1", "USR1"), ("1.1", "NOSUCH")):
+        with pytest.raises(Refused):
+            serve.call("signal", attempt=attempt, signal=name)
+
+
 def test_a_second_stop_with_less_patience_wins(serve, project, token):
     start_stubborn(serve, project, token)
     stop(serve, grace_s=600)

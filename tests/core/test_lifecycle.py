@@ -281,6 +281,69 @@ def test_a_drain_with_a_deadline_waits_for_it() -> None:
     assert bench.state.nodes["n1"].drain is None
 
 
+def test_a_drain_warns_before_its_deadline_and_gives_the_grace_that_the_job_asked_for() -> None:
+    bench = Bench(node())
+    bench.submit(job(1, grace_s=45.0, warn_s=120.0))
+    key = bench.run(1)
+    bench.happen(ev.DrainRequested("n1", "new fan", deadline_s=3600.0))
+    deadline_at_s = bench.now + 3600.0
+    assert next_wake_s(bench.state, bench.now + 1.0, 1e9) == deadline_at_s - 120.0
+    end_drains(bench.state, deadline_at_s - 121.0)
+    assert decide(bench.state, deadline_at_s - 121.0) == []
+    end_drains(bench.state, deadline_at_s - 120.0)
+    [action] = decide(bench.state, deadline_at_s - 120.0)
+    assert isinstance(action, StopAttempt)
+    assert (action.attempt, action.stop.warn_s, action.stop.grace_s, action.stop.requeue) == (key, 120.0, 45.0, True)
+
+
+def test_a_cancel_gives_the_grace_that_the_job_asked_for_unless_it_names_one() -> None:
+    bench = Bench(node(), node("n2"))
+    bench.submit(job(1, grace_s=45.0, warn_s=120.0), job(2, grace_s=45.0))
+    for number in (1, 2):
+        bench.run(number)
+    bench.happen(ev.CancelRequested(1, "cancelled by ann"), ev.CancelRequested(2, "cancelled by ann", 1.0))
+    stops = {
+        action.attempt: action.stop for action in decide(bench.state, bench.now) if isinstance(action, StopAttempt)
+    }
+    assert {key: (stop.grace_s, stop.warn_s) for key, stop in stops.items()} == {"1.1": (45.0, 0.0), "2.1": (1.0, 0.0)}
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timeout"])
+def test_an_exit_code_that_asks_for_another_run_costs_no_retry(outcome: str) -> None:
+    bench = Bench(node())
+    bench.submit(job(1, resubmit_on=(85,)))
+    for number in range(1, 5):
+        key = bench.run(1)
+        assert key == f"1.{number}"
+        began_s = bench.now
+        bench.now += 100.0
+        ended = report(key, "ended", outcome=outcome, exit_code=85, started_at_s=began_s)
+        bench.happen(ev.Reported("n1", ended), ev.Collected(key))
+        assert (bench.state.jobs[1].state, bench.state.jobs[1].retries_used) == (JobState.QUEUED, 0)
+        assert bench.state.jobs[1].not_before_s <= bench.now
+    key = bench.run(1)
+    bench.happen(ev.Reported("n1", report(key, "ended", outcome=outcome, exit_code=1)), ev.Collected(key))
+    assert str(bench.state.jobs[1].state) == outcome
+
+
+def test_who_asks_for_another_run_at_once_waits_longer_each_time_and_can_be_cancelled() -> None:
+    bench = Bench(node())
+    bench.submit(job(1, resubmit_on=(85,)))
+    delays = []
+    for _ in range(4):
+        bench.now = max(bench.now, bench.state.jobs[1].not_before_s)
+        key = bench.run(1)
+        bench.happen(ev.Reported("n1", report(key, "ended", outcome="failed", exit_code=85)), ev.Collected(key))
+        delays.append(bench.state.jobs[1].not_before_s - bench.now)
+    assert delays == sorted(delays)
+    assert delays[-1] >= 4.0
+    bench.now = bench.state.jobs[1].not_before_s
+    key = bench.run(1)
+    ended = ev.Reported("n1", report(key, "ended", outcome="cancelled", exit_code=85))
+    bench.happen(ev.CancelRequested(1, "cancelled by ann"), ended, ev.Collected(key))
+    assert bench.state.jobs[1].state is JobState.CANCELLED
+
+
 def test_what_a_cancelled_job_wrote_may_be_unwanted() -> None:
     bench = Bench(node())
     bench.submit(job(1))

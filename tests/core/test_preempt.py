@@ -52,6 +52,18 @@ def test_the_job_that_loses_least_work_is_ended_and_queued_again() -> None:
     assert [placed.job for placed in bench.place(ON)] == [5]
 
 
+def test_who_makes_room_is_warned_and_has_the_grace_it_asked_for() -> None:
+    bench = Bench(node("n1"))
+    bench.submit(job(1, request(8), preemptible=True, warn_s=3600.0, grace_s=90.0))
+    bench.run(1)
+    bench.submit(job(2, request(8), priority=10))
+    bench.place(ON)
+    bench.happen(*preemptions(bench.state, bench.now, ON))
+    stop = bench.state.attempts["1.1"].stop
+    assert stop is not None
+    assert (stop.warn_s, stop.grace_s) == (600.0, 90.0), "no warning holds up the other for longer than ten minutes"
+
+
 def test_nothing_is_ended_for_equal_priority_or_without_leave_or_in_vain() -> None:
     bench = rack()
     bench.submit(job(5, request(4)))

@@ -91,6 +91,26 @@ def test_cancel_ends_the_job_and_brings_what_there_is(shared_site: Site, traced:
     site.cli("racksack", "wait", job, code=13)
 
 
+def test_a_program_is_signalled_alone_and_may_ask_to_run_again(shared_site: Site) -> None:
+    site = shared_site
+    script = "#!/bin/sh\ntrap 'echo saved; exit 85' USR1\n"
+    script += '[ "${RACKSACK_ATTEMPT#*.}" = 2 ] && exit 0\necho ready\nwhile :; do sleep 0.05; done\n'
+    project = site.work / "saves"
+    project.mkdir()
+    (project / "run.sh").write_text(script)
+    (project / "run.sh").chmod(0o755)
+    options = ("--resubmit-on", "85", "--grace", "30s", "--warn", "USR1@60", "--cpus", "0.1", "--parsable")
+    job = int(site.cli("submit", project, "run.sh", *options).stdout)
+    until(lambda: "ready" in site.cli("racksack", "logs", job).stdout, "it runs")
+    assert "was sent SIGUSR1" in site.cli("racksack", "signal", job).stdout
+    site.wait_for(job, "done")
+    assert (site.returned(job) / "attempts" / "1" / "stdout.log").read_text() == "ready\nsaved\n"
+    assert "SIGUSR1 was sent" in site.cli("racksack", "status", job).stdout
+    assert "only a running one" in site.cli("racksack", "signal", job, code=5).stderr
+    refused = site.cli("submit", project, "run.sh", "--grace", "1h", code=6).stderr
+    assert "jobs get at most 10m" in refused
+
+
 def test_cancel_without_results_leaves_the_story_alone(shared_site: Site, traced: Path) -> None:
     site = shared_site
     job = site.submit(traced, "--", "100")
@@ -251,6 +271,10 @@ def test_two_commands_at_once_start_one_controller(make_site: Callable[..., Site
     site.stop()
     assert site.cli("racksack", "status").stdout  # a look starts it again, and the history is there
     assert len(site.ask("jobs?all=1")) == 4
+    called_python = subprocess.run(
+        ["pgrep", "-f", "python"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert str(site.pid()) not in called_python, "a job's `pkill -f python` does not reach it"
 
 
 def _controllers(site: Site) -> list[int]:

@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from racksack_jobspecs.fields import WARN_SIGNALS
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.spec import ArraySpec, Dependency, Environment, JobSpec
 
@@ -67,6 +68,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
     nodes = draw(unique(names))
     retries, retry_on = draw(st.integers(0, 1000)), draw(unique(st.sampled_from(["exit", "oom", "timeout", "node"])))
     factors = st.integers(1, 100).map(float) | st.just(1.5) if retries and "oom" in retry_on else st.just(1.0)
+    warn_s = draw(st.just(0.0) | durations.filter(lambda value: value <= 86_400))
     return JobSpec(
         name=draw(lines),
         project=draw(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,40}|snapshot:[0-9a-f]{64}", fullmatch=True)),
@@ -95,5 +97,10 @@ def specs(draw: st.DrawFn) -> JobSpec:
         gang=draw(st.integers(1, 4096)),
         deadline_at_s=draw(st.none() | moments),
         preemptible=draw(st.booleans()),
+        grace_s=draw(st.none() | durations),
+        warn_s=warn_s,
+        warn_signal=draw(st.sampled_from(WARN_SIGNALS)) if warn_s else "USR1",
+        resubmit_on=tuple(draw(st.lists(st.integers(1, 255), max_size=3, unique=True))),
+        interactive=draw(st.booleans()),
         submission=draw(st.just("") | st.from_regex(r"[A-Za-z0-9._:-]{1,40}", fullmatch=True)),
     )

@@ -163,3 +163,21 @@ def test_writing_imports_no_parser() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "warn"),
+    [
+        ("120s", (120.0, "USR1")),
+        ("2m:TERM", (120.0, "TERM")),
+        ("0:02:00", (120.0, "USR1")),
+        ("0:02:00:sigusr2", (120.0, "USR2")),
+        ("USR1@120", (120.0, "USR1")),  # as Slurm writes it
+        ("B:SIGINT@60", (60.0, "INT")),
+    ],
+)
+def test_warnings(text: str, warn: tuple[float, str]) -> None:
+    spec = spec_of(f"warn: {text!r}\ngrace: 2m\nresubmit_on: 85,86\ninteractive: yes")
+    assert (spec.warn_s, spec.warn_signal) == warn
+    assert (spec.grace_s, spec.resubmit_on, spec.interactive) == (120.0, (85, 86), True)
+    assert parse_job(job_file(spec)) == spec

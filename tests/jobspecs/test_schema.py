@@ -96,6 +96,9 @@ def test_every_part_of_a_spec_has_a_key() -> None:
         "deadline_at_s": {"deadline"},
         "nodes": {"node", "nodes"},
         "environment": {"environment", "python", "requirements"},
+        "grace_s": {"grace"},
+        "warn_s": {"warn"},
+        "warn_signal": set(),
     }
     not_written = {"runner_of"}  # set by the controller
     keys = {key for part in JobSpec.__struct_fields__ for key in named.get(part, {part})} - not_written

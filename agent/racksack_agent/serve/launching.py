@@ -16,7 +16,6 @@ from racksack_agent.problems import RefusedError
 from racksack_agent.serve import request_checks, unfinished
 from racksack_agent.serve.agent import Agent, launch_lock
 from racksack_agent.serve.request_checks import field
-from racksack_agent.supervisor import signals
 
 Order = Dict[str, Any]
 
@@ -173,7 +172,7 @@ def check(order: object) -> Order:
         "grace_s": float(field(order, "grace_s", number, 10)),
         "interactive": field(order, "interactive", bool, False),
         "warn_s": field(order, "warn_s", number, None),
-        "warn_signal": signal_name(order),
+        "warn_signal": request_checks.signal_name(order, "warn_signal", "USR1"),
         "go_within_s": field(order, "go_within_s", number, None),
         "array_index": field(order, "array_index", int, None),
         "sweep": field(order, "sweep", dict, None),
@@ -191,16 +190,6 @@ def variables(order: Order, name: str) -> Dict[str, str]:
         if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
             raise RefusedError("bad_request", f"{name}: {key!r} cannot be an environment variable")
     return dict(given)
-
-
-def signal_name(order: Order) -> str:
-    """The signal of a warning before the end. Raises RefusedError for one that does not exist."""
-    name = str(field(order, "warn_signal", str, "USR1"))
-    try:
-        signals.number_of(name)
-    except ValueError as problem:
-        raise RefusedError("bad_request", f"warn_signal: {problem}") from problem
-    return name
 
 
 def gpu(one: object) -> Dict[str, Any]:

@@ -70,6 +70,7 @@ _OPS: Dict[str, tuple[str, Op]] = {
     "launch": ("launch", launching.launch),
     "go": ("launch", launching.go),
     "stop": ("launch", removing.stop),  # in order with the launch that it may follow at once
+    "signal": ("launch", removing.signal),
     "reports": ("quick", reports),
     "fetch": ("slow", fetching.fetch),
     "remove": ("slow", removing.remove),

@@ -13,7 +13,7 @@ from racksack_agent.serve import request_checks, unfinished
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.attempts import clean, held
 from racksack_agent.serve.request_checks import field
-from racksack_agent.supervisor import signals
+from racksack_agent.supervisor import reaper, signals, tree
 
 _REASONS = ("cancelled", "timeout", "fenced")
 _END_S = 2.0
@@ -27,15 +27,27 @@ def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     reason = field(request, "reason", str)
     if reason not in _REASONS:
         raise RefusedError("bad_request", f"there is no reason {reason!r}; it is one of {', '.join(_REASONS)}")
-    wish = {"reason": reason, "grace_s": float(field(request, "grace_s", (int, float))), "signal": "TERM"}
-    wish["signal"] = field(request, "signal", str, "TERM")
-    try:
-        signals.number_of(str(wish["signal"]))
-    except ValueError as problem:
-        raise RefusedError("bad_request", str(problem)) from problem
+    wish = {
+        "reason": reason,
+        "grace_s": float(field(request, "grace_s", (int, float))),
+        "signal": request_checks.signal_name(request, "signal", "TERM"),
+        "warn_s": float(field(request, "warn_s", (int, float), 0.0)),
+    }
     if agent.attempts.is_alive(folder.name):
         leave_request(folder, records.encode(wish))
         agent.attempts.poke(folder.name)
+    return {}
+
+
+def signal(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Send a signal to the program of an attempt, to nothing else. Raises RefusedError when none runs, and for a bad
+    request.
+    """
+    folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
+    number = signals.number_of(request_checks.signal_name(request, "signal", "USR1"))
+    started = reaper.read_started(folder)
+    if started is None or not tree.signal_program(started, number):
+        raise RefusedError("no_attempt", f"{folder.name} does not run on this node")
     return {}
 
 

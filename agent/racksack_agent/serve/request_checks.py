@@ -6,6 +6,7 @@ import re
 from typing import Any, Dict, Tuple, Type, Union
 
 from racksack_agent.problems import RefusedError
+from racksack_agent.supervisor import signals
 
 _ATTEMPT = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,9}(@[0-9]{1,9})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,6 +41,16 @@ def attempt_name(value: object) -> str:
     """A name that is safe as a folder's and as a session's. Raises RefusedError."""
     if not isinstance(value, str) or not _ATTEMPT.fullmatch(value):
         raise RefusedError("bad_request", f"{value!r} is not the name of an attempt, like 42.1")
+    return value
+
+
+def signal_name(request: Dict[str, Any], name: str, default: str) -> str:
+    """The name of a signal, such as TERM. Raises RefusedError for one that does not exist."""
+    value = str(field(request, name, str, default))
+    try:
+        signals.number_of(value)
+    except ValueError as problem:
+        raise RefusedError("bad_request", f"{name}: {problem}") from problem
     return value
 
 

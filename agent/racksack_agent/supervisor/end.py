@@ -51,7 +51,7 @@ class StopRequest:
         self.reason: str | None = None
         self.grace_s = DEFAULT_GRACE_S
         self.signal: int = signal.SIGTERM
-        self.warns = False
+        self.warn_s = 0.0
         self._is_new = False
         self._down_at_s: float | None = None
         self._interrupted = False
@@ -114,13 +114,13 @@ class StopRequest:
         request = records.read(self.path) if os.path.lexists(self.path) else None  # `read` imports json
         if request is None:
             return self.requested
-        before = (self.reason, self.grace_s, self.signal, self.warns)
+        before = (self.reason, self.grace_s, self.signal, self.warn_s)
         grace_s = float(request["grace_s"])
         self.grace_s = min(self.grace_s, grace_s) if self.requested else grace_s
         self.signal = signals.number_of(request["signal"])
-        self.warns = bool(request.get("warns"))
+        self.warn_s = float(request.get("warn_s", 0.0))
         self.reason = request["reason"]
-        self._is_new = self._is_new or before != (self.reason, self.grace_s, self.signal, self.warns)
+        self._is_new = self._is_new or before != (self.reason, self.grace_s, self.signal, self.warn_s)
         return True
 
     def _heed(self, number: int) -> None:

@@ -134,8 +134,8 @@ def consider(running: Running, stop: StopRequest, now_s: float) -> None:
 def begin_stop(running: Running, stop: StopRequest, now_s: float) -> None:
     """Begin the end that was asked for; a later request never gives more time than an earlier one left."""
     warn_s, warn_signal = 0.0, 0
-    if stop.warns and running.order["warn_s"] and not running.warned and running.status is None:
-        warn_s, warn_signal = running.order["warn_s"], signals.number_of(running.order["warn_signal"])
+    if stop.warn_s and not running.warned and running.status is None:
+        warn_s, warn_signal = stop.warn_s, signals.number_of(running.order["warn_signal"])
         running.warned = True
     ending = steps_of(End(stop.outcome, stop.sentence), stop.signal, now_s, stop.grace_s, warn_s, warn_signal)
     if running.ending and running.ending.end:
@@ -178,7 +178,8 @@ def step(running: Running, ending: Ending, now_s: float) -> bool:
         processes.send(found, signal.SIGKILL)
         running.stuck = sorted(found) if now_s > ending.kill_at_s + _GIVE_UP_S else []
         return not running.stuck
-    for due in ending.take_due(now_s, program_has_ended=running.status is not None):
+    has_ended = running.status is not None and running.tree.program_has_ended()
+    for due in ending.take_due(now_s, program_has_ended=has_ended):
         if due.whole:
             running.tree.signal_all(due.number)
         else:

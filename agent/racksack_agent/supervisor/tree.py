@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from racksack_agent.supervisor.job import Running
 
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox")
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
 _AWAKE_S = 1.0
 
 
@@ -34,6 +35,7 @@ class Tree:
         self._path = path
         self._limit = limit
         self._next_look_s = 0.0
+        self._asked: List[List[int]] = []  # by name, see `processes.name_of`
         self._is_followed = started is not None and above is None
 
     def reap(self, running: Running) -> bool:
@@ -79,25 +81,18 @@ class Tree:
         processes.send(found, signal.SIGCONT)
 
     def signal_program(self, number: int) -> None:
-        """Signal the program, and where it is a shell, what that runs: a shell takes a signal only when its command has
-        ended, and would leave it behind unasked if the signal ends it.
-        """
-        if self._started is None or not processes.is_alive(self._started.main):
+        """See below. Whom that reaches is remembered: the command of a shell outlives it, and is the program then."""
+        if self._started is None:
             return
-        found = self._program(self._started.main[0])
-        processes.send(found, number)
-        if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL):
-            processes.send(found, signal.SIGCONT)
+        reached = signal_program(self._started, number)
+        if not reached:
+            reached = [process for process, _ in filter(processes.is_alive, self._asked)]
+            processes.send(reached, number)
+        self._asked += [processes.name_of(process) for process in reached]
 
-    def _program(self, main: int) -> List[int]:
-        parent_of = processes.parents()
-        found, pending = [], [main]
-        while pending:
-            process = pending.pop()
-            found.append(process)
-            if processes.read_proc(process, "comm").decode(errors="replace").strip() in _SHELLS:
-                pending += [child for child, parent in parent_of.items() if parent == process]
-        return found
+    def program_has_ended(self) -> bool:
+        """Whether none of the processes is left that were signalled as the program."""
+        return not any(map(processes.is_alive, self._asked))
 
     def interrupt(self) -> None:
         """Ctrl-C in the pane: for the foreground, which is the program's process group."""
@@ -111,3 +106,27 @@ class Tree:
             self._next_look_s = now_s + _AWAKE_S
             if self._reaper_lives():
                 processes.wake(self._started.reaper[0])
+
+
+def signal_program(started: Started, number: int) -> List[int]:
+    """Signal the program, and where it is a shell, what that runs: a shell takes a signal only when its command has
+    ended, and would leave it behind unasked if the signal ends it. Returns whom; nobody when it does not run any more.
+    """
+    if not processes.is_alive(started.main):
+        return []
+    found = _program(started.main[0])
+    processes.send(found, number)
+    if number in _ENDING_SIGNALS:
+        processes.send(found, signal.SIGCONT)  # a stopped one must wake up to end
+    return found
+
+
+def _program(main: int) -> List[int]:
+    parent_of = processes.parents()
+    found, pending = [], [main]
+    while pending:
+        process = pending.pop()
+        found.append(process)
+        if os.path.basename(processes.program_of(process)) in _SHELLS:
+            pending += [child for child, parent in parent_of.items() if parent == process]
+    return found

@@ -13,15 +13,13 @@ if TYPE_CHECKING:
     from racksack.client import Client
     from racksack.views import JobDetails
 
-_GRACE = "10s"
-
 
 @click.command("cancel", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="All my jobs that wait or run.")
 @click.option("-n", "--name", "name", metavar="NAME", help="All my waiting or running jobs of this name.")
 @click.option("-s", "--signal", "signal", metavar="SIGNAL", default="TERM", help="First signal: TERM, INT, ... [TERM]")
-@click.option("--grace", metavar="TIME", help=f"Time between the signal and the kill. [{_GRACE}]")
+@click.option("--grace", metavar="TIME", help="Time between the signal and the kill. [as the job asked for, or 10s]")
 @click.option("--force", is_flag=True, help="Kill at once.")
 @click.option("--no-results", is_flag=True, help="What they wrote so far is not wanted.")
 @click.option("--reason", metavar="TEXT", help="Kept with the job.")

@@ -46,6 +46,12 @@ job_options = shared.together(  # what the job is and how it is run
     shared.REQUIREMENTS,
     shared.NO_VENV,
     shared.many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
+    click.option("--grace", metavar="TIME", help="What it has to save and end once it is asked to. [10s]"),
+    click.option(
+        "--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Signal it so long before its end."
+    ),
+    shared.many("--resubmit-on", metavar="CODE", help="Exit code by which it asks to be run again; no retry."),
+    click.option("--interactive", is_flag=True, help="It reads from the terminal that `attach` shows."),
     click.option("--hold", is_flag=True, help="Wait until it is released."),
     click.option("--deadline", metavar="WHEN", help="It should have ended by then; written as --begin."),
     click.option("--preemptible", is_flag=True, help="It may be ended and queued again for a more important job."),

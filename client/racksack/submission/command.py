@@ -111,12 +111,14 @@ def _after(client: Client, after: Value | None) -> Value | None:
 
 def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
     """The keys of a job file that the options stand for; None where an option was not given."""
-    plain = ("time_limit", "retries", "max_output", "array", "gang", "oom_factor", "partition")
+    plain = ("time_limit", "retries", "max_output", "array", "gang", "oom_factor", "partition", "grace", "warn")
     return job_values(options, arguments) | {
         **{key: options[key] for key in plain},
         "after": ",".join(options["after"]) or None,
         "retry_on": ",".join(options["retry_on"]) or None,
         "outputs": list(options["outputs"]) or None,
+        "resubmit_on": ",".join(options["resubmit_on"]) or None,
+        "interactive": True if options["interactive"] else None,
         "preemptible": True if options["preemptible"] else None,
         "deadline": moment(options["deadline"]) if options["deadline"] else None,
         "begin": moment(options["begin"]) if options["begin"] else None,

@@ -39,6 +39,7 @@ _OPTION_OF_KEY = {
     "max_output": "--max-output",
     "retry_on": "--retry-on",
     "stage_in_ram": "--ramdisk",
+    "resubmit_on": "--resubmit-on",
     "no_wake": "--no-wake",
     "environment": "--no-venv",
     "submission": "--submission-key",

@@ -57,6 +57,8 @@ class Defaults(msgspec.Struct, frozen=True):
     time_limit_s: float | None = 7 * 86400.0  # None: no limit
     idle_off_s: float | None = None  # None: learnt; infinity: never
     lost_after_s: float = 600.0
+    grace_s: float = 10.0  # between the request to end and the kill
+    max_grace_s: float = 600.0  # the most that a job may ask for
 
 
 class Watch(msgspec.Struct, frozen=True):

@@ -270,6 +270,8 @@ DEFAULTS_FIELDS = (
         "auto",
     ),
     _time("10m", "lost_after", "A node silent for this long loses its jobs to other nodes.", "10m"),
+    _time("10s", "grace", "What a job has to end once it is asked to, before it is killed.", "10s"),
+    _time("10m", "max_grace", "The most that a job may ask for with `grace`.", "10m"),
 )
 KEEP_FIELDS = (
     _time("2d", "uploads", "Uploads that no job file ever named are removed after this time.", "2d"),

@@ -14,7 +14,15 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.jobs import gang_apply
 from racksack_controller.core.jobs.gang import attempts_of, is_over
 from racksack_controller.core.jobs.reports import outcome_of, take_report
-from racksack_controller.core.jobs.requeue import backoff_s, end_attempt, end_ranks, release_dependents, requeue_now
+from racksack_controller.core.jobs.requeue import (
+    backoff_s,
+    drain_ends,
+    end_attempt,
+    end_ranks,
+    grace_of,
+    release_dependents,
+    requeue_now,
+)
 from racksack_controller.core.jobs.retry_later import delay, effect_failed
 from racksack_controller.core.power import apply as power_apply
 from racksack_controller.core.power import operator as power_wishes
@@ -49,8 +57,14 @@ def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> No
     if job.state is JobState.COLLECTING:
         return
     state.tell(now, event.sentence, job=job.id)
-    stop = Stop("cancelled", event.sentence, event.grace_s, event.signal, discard=event.discard)
+    grace_s = grace_of(job) if event.grace_s is None else event.grace_s
+    stop = Stop("cancelled", event.sentence, grace_s, event.signal, discard=event.discard)
     end_ranks(state, state.attempts[job.attempt_key], stop, now)
+
+
+def _signalled(state: State, event: ev.Signalled, now: float) -> None:
+    if event.job in state.jobs:
+        state.tell(now, event.sentence, job=event.job)
 
 
 def _hold_requested(state: State, event: ev.HoldRequested, now: float) -> None:
@@ -98,7 +112,7 @@ def _preempted(state: State, event: ev.Preempted, now: float) -> None:
         state.put_job(replace(job, preemptions=job.preemptions + 1))
         what = f"job {job.id}, which may be preempted and has a lower priority, is ended to make room for this one"
         state.tell(now, what, job=event.by, node=attempt.node)
-    requeue_now(state, attempt, event.sentence, now, for_job=event.by)
+    requeue_now(state, attempt, event.sentence, now, for_job=event.by, warns=True)
 
 
 def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None:
@@ -192,13 +206,10 @@ def _drain_requested(state: State, event: ev.DrainRequested, now: float) -> None
 
 
 def end_drains(state: State, now: float) -> None:
-    """Queue again what still runs on drained nodes whose deadline has passed."""
-    for node in [node for node in state.nodes.values() if node.drain is not None]:
-        deadline_at_s = node.drain.deadline_at_s if node.drain else None
-        if deadline_at_s is None or deadline_at_s > now:
-            continue
-        for attempt in [attempt for attempt in state.on_node(node.name) if attempt.stop is None]:
-            requeue_now(state, attempt, f"{node.name} is drained and its deadline has passed", now)
+    """Queue again what still runs on drained nodes whose deadline has passed; who wants a warning has it before."""
+    for name, attempt, at_s in drain_ends(state):
+        if at_s <= now:
+            requeue_now(state, attempt, f"{name} is drained and its deadline has passed", now, warns=True)
 
 
 def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:
@@ -334,6 +345,7 @@ Handler = Callable[[State, Any, float], None]
 _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.JobAccepted: _job_accepted,
     ev.CancelRequested: _cancel_requested,
+    ev.Signalled: _signalled,
     ev.HoldRequested: _hold_requested,
     ev.ReleaseRequested: _release_requested,
     ev.RetryRequested: _retry_requested,

@@ -20,6 +20,7 @@ from racksack_controller.core.actions import (
     SwitchOn,
 )
 from racksack_controller.core.jobs.gang import has_come, is_over, may_start
+from racksack_controller.core.jobs.requeue import drain_ends
 from racksack_controller.core.power.records import Phase, boot_limit_s
 from racksack_controller.core.state import Attempt, Node, State, Stop
 from racksack_jobspecs.states import FINAL, JobState
@@ -93,8 +94,7 @@ def next_wake_s(state: State, now: float, lost_after_s: float) -> float | None:
     times += [orphan.retry_at_s for orphan in state.orphans.values()]
     times += state.rack.cool_until[state.rack.cool_until > now].tolist()
     times += [state.nodes[name].connection_since_s + lost_after_s for name in state.silent if state.on_node(name)]
-    drains = (node.drain for node in state.nodes.values() if node.drain is not None)
-    times += [drain.deadline_at_s for drain in drains if drain.deadline_at_s is not None]
+    times += [at_s for _, _, at_s in drain_ends(state)]
     eligible = state.queue.next_eligible_s()
     if eligible is not None:
         times.append(eligible)

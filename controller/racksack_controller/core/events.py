@@ -24,9 +24,16 @@ class CancelRequested(Event, frozen=True):
 
     job: int
     sentence: str
-    grace_s: float = 10.0
+    grace_s: float | None = None  # None: as long as the job asked for
     signal: str = "TERM"
     discard: bool = False  # what it wrote is not wanted
+
+
+class Signalled(Event, frozen=True):
+    """The program of a running job was sent a signal."""
+
+    job: int
+    sentence: str
 
 
 class HoldRequested(Event, frozen=True):

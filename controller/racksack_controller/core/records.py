@@ -8,6 +8,7 @@ from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import JobState
 
+GRACE_S = 10.0  # of jobs that were accepted before a grace was noted with them
 NOT_CONNECTED_YET = "not connected yet"  # of a node that was never reached since the start
 
 
@@ -16,8 +17,9 @@ class Stop(msgspec.Struct, frozen=True):
 
     reason: str  # cancelled | fenced
     sentence: str
-    grace_s: float = 10.0
+    grace_s: float = GRACE_S
     signal: str = "TERM"
+    warn_s: float = 0.0  # so long before the first signal the program is warned
     requeue: bool = False
     discard: bool = False  # what it wrote is not wanted
     sent: bool = False  # the node has it; forgotten when the connection is new

@@ -293,7 +293,7 @@ class State:
         limit_s = NO_LIMIT if job.spec.time_limit_s is None else job.spec.time_limit_s
         begin_s = attempt.started_at_s or attempt.placed_at_s
         if attempt.stop is not None:  # it is being ended
-            limit_s = max(0.0, self.now_s - begin_s) + attempt.stop.grace_s
+            limit_s = max(0.0, self.now_s - begin_s) + attempt.stop.warn_s + attempt.stop.grace_s
         return Times(begin_s, limit_s, self.history.predict_s(history_key(job)))
 
     def _count(self, attempt: Attempt, sign: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from racksack_controller import returns
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Assemble, AttemptAction, Collect, Go, Remove, Start, StopAttempt
+from racksack_controller.core.jobs.requeue import grace_of
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.effects.job_env import job_env
 from racksack_controller.loop import Loop
@@ -165,7 +166,10 @@ class AttemptEffects:
             stage_in_ram=spec.stage_in_ram,
             sweep=self.plan_of(job),
             submitted_at_s=job.submitted_at_s,
-            grace_s=10.0,
+            grace_s=grace_of(job),
+            warn_s=spec.warn_s or None,
+            warn_signal=spec.warn_signal,
+            interactive=spec.interactive,
             go_within_s=GO_WITHIN_S if attempt.ranks > 1 else None,
         )
 
@@ -267,7 +271,7 @@ class AttemptEffects:
         for action in group:
             if isinstance(action, StopAttempt):
                 stop = action.stop
-                await node.stop(action.attempt, stop.reason, stop.grace_s, stop.signal)
+                await node.stop(action.attempt, stop.reason, stop.grace_s, stop.signal, stop.warn_s)
                 self._loop.post(ev.StopSent(action.node, action.attempt))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from racksack_controller.config.config import Defaults
 from racksack_controller.config.partitions import Partition
 from racksack_controller.core import events as ev
 from racksack_controller.core.advice import advise
@@ -25,7 +26,7 @@ from racksack_controller.core.why import never, why_job
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
-from racksack_controller.intake.partition_rules import settled
+from racksack_controller.intake.partition_rules import SpecRefusedError, settled
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.spool import DroppedFile, discard, reject
 from racksack_controller.loop import Loop
@@ -55,10 +56,10 @@ class Intake:
     """Takes job files into the store."""
 
     def __init__(
-        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: ChangeBus, time_limit_s: float | None
+        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: ChangeBus, defaults: Defaults
     ) -> None:
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
-        self.time_limit_s = time_limit_s
+        self.defaults = defaults
         self.partitions: Mapping[str, Partition] = {}
         self.sweeps: Sweeps  # set once both are there
         self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
@@ -233,11 +234,11 @@ class Intake:
         return [self._loop.state.jobs.get(job.id, job) for job in found]
 
     def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
-        """With its partition and time limit; JobFileError when it may not be of that partition."""
+        """With what it leaves to the configuration; JobFileError when that does not allow it."""
         try:
-            return settled(spec, owner, self.partitions, self.time_limit_s)
-        except ValueError as error:
-            raise JobFileError([Problem(0, "partition", str(error))], spec.submission) from None
+            return settled(spec, owner, self.partitions, self.defaults)
+        except SpecRefusedError as error:
+            raise JobFileError([Problem(0, error.key, str(error))], spec.submission) from None
 
     def _refuse_impossible(self, spec: JobSpec) -> None:
         sentence = self._impossible(spec)
@@ -299,8 +300,8 @@ class Intake:
             return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
         advice = advise(self._loop.state.history, owner, spec)
         try:
-            spec = settled(spec, owner, self.partitions, self.time_limit_s)
-        except ValueError as error:
+            spec = settled(spec, owner, self.partitions, self.defaults)
+        except SpecRefusedError as error:
             return {"problems": [], "never": str(error), "fits": [], "waits": "", "advice": []}
         job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]

@@ -202,10 +202,14 @@ class AgentNode:
         """See Node."""
         await self._tell("go", {"attempts": list(attempts)}, SHORT_TIMEOUT_S)
 
-    async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
+    async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM", warn_s: float = 0.0) -> None:
         """See Node."""
-        arguments: dict[str, object] = {"attempt": attempt, "reason": reason, "grace_s": grace_s, "signal": signal}
-        await self._tell("stop", arguments, SHORT_TIMEOUT_S)
+        how = {"grace_s": grace_s, "signal": signal, "warn_s": warn_s}
+        await self._tell("stop", {"attempt": attempt, "reason": reason, **how}, SHORT_TIMEOUT_S)
+
+    async def signal(self, attempt: str, name: str) -> None:
+        """See Node."""
+        await self._tell("signal", {"attempt": attempt, "signal": name}, SHORT_TIMEOUT_S)
 
     async def collect(self, attempts: Mapping[str, Path]) -> dict[str, CollectReply]:
         """See Node."""

@@ -53,6 +53,9 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     sweep: dict[str, object] | None = None  # of a sweep's runner: its plan
     submitted_at_s: float = 0.0
     grace_s: float = 10.0
+    warn_s: float | None = None
+    warn_signal: str = "USR1"
+    interactive: bool = False
     go_within_s: float | None = None  # once prepared it waits for the go, at most so long; None: it starts at once
 
     def __repr__(self) -> str:
@@ -162,8 +165,13 @@ class Node(Protocol):
     async def go(self, attempts: Sequence[str]) -> None:
         """Let attempts start that were launched with `go_within_s`; that they run comes as a report."""
 
-    async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM") -> None:
-        """End an attempt; the end itself comes as a report. reason: cancelled, timeout, fenced."""
+    async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM", warn_s: float = 0.0) -> None:
+        """End an attempt; the end itself comes as a report. reason: cancelled, timeout, fenced. `warn_s`: so long
+        before the first signal its program is warned.
+        """
+
+    async def signal(self, attempt: str, name: str) -> None:
+        """Send a signal to the program of a running attempt, and to nothing else. Raises AgentError when none runs."""
 
     async def reports(self) -> list[AttemptReport]:
         """The state of every attempt that the node has a folder of."""

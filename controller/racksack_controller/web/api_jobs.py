@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
@@ -146,18 +147,44 @@ async def cancel(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     job, caller = await context.owned_job(request)
     body = await body_of(request)
-    grace_s = body.get("grace_s", 10.0)
-    if not isinstance(grace_s, int | float) or not 0 <= grace_s <= 3600:
+    grace_s = body.get("grace_s")
+    if grace_s is not None and (not isinstance(grace_s, int | float) or not 0 <= grace_s <= 3600):
         raise refusal("grace_s is not a number of seconds from 0 to 3600", ExitCode.USAGE)
-    name = text_of(body, "signal", "TERM").upper().removeprefix("SIG")
-    if f"SIG{name}" not in signal.Signals.__members__:
-        raise refusal(f"{name} is not the name of a signal; use TERM, INT, HUP, USR1 or KILL", ExitCode.USAGE)
+    name = _signal_of(body, "TERM")
     reason = text_of(body, "reason", "")
     sentence = f"cancelled by {caller.name}" + (f": {reason}" if reason else "")
     if job.state not in FINAL:
         discard = body.get("results") is False
-        await context.loop.submit(ev.CancelRequested(job.id, sentence, float(grace_s), name, discard))
+        await context.loop.submit(
+            ev.CancelRequested(job.id, sentence, None if grace_s is None else float(grace_s), name, discard)
+        )
     return await _answer(context, request, job.id)
+
+
+@routes.post("/api/v1/jobs/{id}/signal")
+async def send_signal(request: web.Request) -> web.Response:
+    """Send a signal to the program of a running job, of a gang to each rank; it does not end the job by itself."""
+    context = request.app[CONTEXT]
+    job, caller = await context.owned_job(request)
+    name = _signal_of(await body_of(request), "USR1")
+    current = context.state.current(job)
+    if current is None or job.state is not JobState.RUNNING:
+        raise refusal(f"job {job.id} is {job.state}; only a running one can be signalled", ExitCode.REFUSED)
+    try:
+        for rank in context.state.ranks(current):
+            await context.nodes[rank.node].signal(rank.key, name)
+    except NodeError as error:
+        raise refusal(f"job {job.id} was not signalled: {error}", ExitCode.REFUSED) from None
+    await context.loop.submit(ev.Signalled(job.id, f"SIG{name} was sent to its program by {caller.name}"))
+    return await _answer(context, request, job.id)
+
+
+def _signal_of(body: Mapping[str, object], otherwise: str) -> str:
+    """The name of the signal in a request, without SIG."""
+    name = text_of(body, "signal", otherwise).upper().removeprefix("SIG")
+    if f"SIG{name}" not in signal.Signals.__members__:
+        raise refusal(f"{name} is not the name of a signal; use TERM, INT, HUP, USR1 or KILL", ExitCode.USAGE)
+    return name
 
 
 @routes.post("/api/v1/jobs/{id}/hold")

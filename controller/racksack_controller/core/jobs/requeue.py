@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from racksack_controller.core.jobs import gang
 from racksack_controller.core.jobs.oom_retry import with_more_memory
+from racksack_controller.core.records import GRACE_S
 from racksack_controller.core.state import Attempt, Job, State, Stop
 from racksack_jobspecs.states import ACTIVE, JobState
 
+WARN_S_MAX = 600.0  # no warning holds up those for whom a job makes room for longer
 LOSSES_MAX = 5  # a job that has cost so many nodes is itself the likely cause
+_SHORT_RUN_S = 60.0  # who asks to be run again so soon has a growing delay
 _RETRY_WORD = {JobState.FAILED: "exit", JobState.OOM: "oom", JobState.TIMEOUT: "timeout"}
 
 
@@ -36,7 +41,8 @@ def end_attempt(
 
 def end_others(state: State, attempt: Attempt, sentence: str, now: float) -> None:
     """A rank has not ended well: the others of its gang have no use any more."""
-    end_ranks(state, attempt, Stop("cancelled", gang.named(attempt, sentence), of_gang=True), now)
+    grace_s = grace_of(state.jobs[attempt.job])
+    end_ranks(state, attempt, Stop("cancelled", gang.named(attempt, sentence), grace_s, of_gang=True), now)
 
 
 def end_ranks(state: State, attempt: Attempt, stop: Stop, now: float) -> None:
@@ -119,17 +125,46 @@ def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fau
         avoid = tuple(dict.fromkeys((*job.avoid, attempt.node)))
         delay = backoff_s(job.losses + 1, first_s=1.0, most_s=300.0)
         return replace(queued, losses=job.losses + 1, avoid=avoid, not_before_s=now + delay)
+    if has_saved(job, attempt, outcome):
+        ran_s = now - (attempt.started_at_s or now)
+        delay = backoff_s(attempt.number, first_s=1.0, most_s=300.0) if ran_s < _SHORT_RUN_S else 0.0
+        return replace(queued, not_before_s=now + delay)
     if _RETRY_WORD.get(outcome) in job.spec.retry_on and job.retries_used < job.spec.retries:
         delay = backoff_s(job.retries_used + 1, first_s=1.0, most_s=300.0)
         return replace(queued, retries_used=job.retries_used + 1, not_before_s=now + delay)
     return None
 
 
-def requeue_now(state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0) -> None:
+def has_saved(job: Job, attempt: Attempt, outcome: JobState) -> bool:
+    """Whether the program ended with an exit code by which it asks to be run again."""
+    code = attempt.ending.exit_code if attempt.ending else None
+    return outcome in (JobState.FAILED, JobState.TIMEOUT) and code in job.spec.resubmit_on
+
+
+def requeue_now(
+    state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0, warns: bool = False
+) -> None:
     """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
     if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
         return
-    end_ranks(state, attempt, Stop("cancelled", sentence, requeue=True, for_job=for_job), now)
+    job = state.jobs[attempt.job]
+    warn_s = min(job.spec.warn_s, WARN_S_MAX) if warns else 0.0
+    stop = Stop("cancelled", sentence, grace_of(job), warn_s=warn_s, requeue=True, for_job=for_job)
+    end_ranks(state, attempt, stop, now)
+
+
+def grace_of(job: Job) -> float:
+    """What a job has to end, in seconds."""
+    return GRACE_S if job.spec.grace_s is None else job.spec.grace_s
+
+
+def drain_ends(state: State) -> Iterator[tuple[str, Attempt, float]]:
+    """Node, attempt and Unix time at which its end is to begin, of what runs on drained nodes with a deadline."""
+    for node in [node for node in state.nodes.values() if node.drain is not None]:
+        deadline_at_s = node.drain.deadline_at_s if node.drain else None
+        for attempt in list(state.on_node(node.name)) if deadline_at_s is not None else ():
+            if attempt.stop is None and deadline_at_s is not None:
+                yield node.name, attempt, deadline_at_s - min(state.jobs[attempt.job].spec.warn_s, WARN_S_MAX)
 
 
 def release_dependents(state: State, ended: int, outcome: JobState, now: float) -> None:
