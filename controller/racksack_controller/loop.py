@@ -1,4 +1,4 @@
-"""The one caller of `apply`, `schedule` and `decide`: take what happened, save it, then act.
+"""The daemon's loop: take what happened, step, save what has changed, then act.
 
 A step takes every event that has arrived, so a burst costs one transaction. Whoever posts an event may wait until it is
 saved. An action is started only after the step that asked for it was saved, and never twice at once.
@@ -12,17 +12,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from racksack_controller.core import apply as applying
 from racksack_controller.core.actions import Action, AttemptAction, SwitchOff, SwitchOn
-from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.decide import next_wake_s
 from racksack_controller.core.events import Event
-from racksack_controller.core.placing.place import schedule
-from racksack_controller.core.placing.preempt import preemptions
+from racksack_controller.core.placing.pass_memory import PassMemory
+from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import DEFAULT, Policy
-from racksack_controller.core.power.apply import note_idle
-from racksack_controller.core.power.plan import plan_power
-from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy
+from racksack_controller.core.power.plan import PowerPlan, plan_power
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.state import Changes, State
+from racksack_controller.core.step import Settings, step
 from racksack_controller.store import Store, StoreError
 
 log = logging.getLogger("racksack.loop")
@@ -73,11 +72,12 @@ class Loop:
         self._power_effects: PowerEffects | None = None
         self._power_rests_until_s = 0.0  # after a plan that took long
         self._power_wake_s: float | None = None  # when time alone may change what is to be done about power
-        self._events: list[tuple[Event, asyncio.Future[None] | None]] = []
+        self._posted: list[tuple[Event, asyncio.Future[None] | None]] = []
         self._under_way: set[str] = set()
         self._finished: list[str] = []  # keys that leave `_under_way` with the step that applies their events
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[Changes], None]] = []
+        self._memory = PassMemory()
         self._stopping = False
 
     def attach(self, attempts: AttemptEffects, power: PowerEffects | None = None) -> None:
@@ -91,7 +91,7 @@ class Loop:
 
     def post(self, event: Event) -> None:
         """Something happened; called on the event loop's thread."""
-        self._events.append((event, None))
+        self._posted.append((event, None))
         self._wake.set()
 
     async def submit(self, event: Event) -> None:
@@ -102,7 +102,7 @@ class Loop:
         """Post events that are saved in one transaction, all or none of them, and wait until they are."""
         running = asyncio.get_running_loop()
         posted: list[tuple[Event, asyncio.Future[None]]] = [(event, running.create_future()) for event in events]
-        self._events.extend(posted)
+        self._posted.extend(posted)
         self._wake.set()
         await asyncio.gather(*(saved for _, saved in posted))
 
@@ -143,50 +143,42 @@ class Loop:
         except TimeoutError:
             return
 
+    def reading(self) -> Reading:
+        """What questions about this moment are answered from."""
+        return Reading(self.state, self._clock(), self.policy, self.power_policy, self._memory.reservation)
+
     async def _step(self) -> None:
         now = self._clock()
-        events, self._events = self._events, []
+        posted, self._posted = self._posted, []
         finished, self._finished = self._finished, []
-        for event, saved in events:
-            self._apply(event, saved, now)
         self._under_way.difference_update(finished)
-        applying.lose_unreachable(self.state, now, self.lost_after_s)
-        applying.requeue_unstaged(self.state, now, patience_s=30.0)
-        applying.end_drains(self.state, now)
-        for placed in schedule(self.state, now, self.policy):
-            applying.apply(self.state, placed, now)
-        for preempted in preemptions(self.state, now, self.policy):
-            applying.apply(self.state, preempted, now)
-        self._plan_power(now)
-        await self._save(self.state.take_changes())
-        for _, saved in events:
+        settings = Settings(policy=self.policy, power=self.power_policy, lost_after_s=self.lost_after_s)
+        events = [event for event, _ in posted]
+        planner = self._plan_power if self._power_effects is not None else None
+        done = step(self.state, events, now, settings, self._memory, planner=planner)
+        self._memory, self._power_wake_s = done.memory, done.power_wake_s
+        for place, error in done.refused.items():
+            self._refuse(*posted[place], error)
+        await self._save(done.changes)
+        for _, saved in posted:
             if saved is not None and not saved.done():
                 saved.set_result(None)
-        self._act(now)
+        self._act(done.actions)
 
-    def _plan_power(self, now: float) -> None:
-        """Decide whom to switch on or off; the decisions are saved with the step."""
-        if self._power_effects is None:
-            return
-        note_idle(self.state, now)
+    def _plan_power(self, state: State, now: float, policy: PowerPolicy, scheduling: Policy) -> PowerPlan:
+        """Decide about power, unless the last plan took so long that planning pauses."""
         if now < self._power_rests_until_s <= now + REST_MAX_S:
-            self._power_wake_s = self._power_rests_until_s
-            return
+            return PowerPlan((), self._power_rests_until_s)
         began_s = time.perf_counter()
-        plan = plan_power(self.state, now, self.power_policy, self.policy)
+        plan = plan_power(state, now, policy, scheduling)
         took_s = time.perf_counter() - began_s
         self._power_rests_until_s = now + min(REST_MAX_S, took_s + RESTS * took_s) if took_s > LONG_PLAN_S else now
-        for decided in plan.events:
-            applying.apply(self.state, decided, now)
-        self._power_wake_s = plan.wake_s
+        return plan
 
-    def _apply(self, event: Event, saved: asyncio.Future[None] | None, now: float) -> None:
-        try:
-            applying.apply(self.state, event, now)
-        except Exception as error:  # one impossible event must not end the daemon that runs everybody's jobs
-            log.exception("event refused: %r", event)
-            if saved is not None and not saved.done():
-                saved.set_exception(error)
+    def _refuse(self, event: Event, saved: asyncio.Future[None] | None, error: Exception) -> None:
+        log.error("event refused: %r", event, exc_info=error)
+        if saved is not None and not saved.done():
+            saved.set_exception(error)
 
     async def _save(self, changes: Changes) -> None:
         """Save, and go on trying: what is not saved must not be acted on, and nothing may be forgotten."""
@@ -205,8 +197,8 @@ class Loop:
         for listener in self._listeners if changes else ():
             listener(changes)
 
-    def _act(self, now: float) -> None:
-        actions = [action for action in decide(self.state, now) if action.key not in self._under_way]
+    def _act(self, asked: Sequence[Action]) -> None:
+        actions = [action for action in asked if action.key not in self._under_way]
         about_attempts = [action for action in actions if isinstance(action, AttemptAction)]
         switches = [action for action in actions if isinstance(action, SwitchOn | SwitchOff)]
         if about_attempts and self._attempt_effects is not None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from racksack_controller.core.power.records import PowerLine, PowerRecord
+from racksack_controller.core.power_records import PowerLine, PowerRecord
 from racksack_controller.core.queue.fair_share import OwnerUse
 from racksack_controller.core.queue.history import RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State

@@ -42,7 +42,7 @@ def measure(nodes: int, jobs: int) -> float:
     times = []
     for _ in range(PLANS):
         began_s = time.perf_counter()
-        plan_power(bench.state, bench.now, bench.policy, DEFAULT)
+        plan_power(bench.state, bench.now, bench.power_policy, DEFAULT)
         times.append(time.perf_counter() - began_s)
     return 1e3 * statistics.median(times)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from racksack_controller.core.policy import DEFAULT
-from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.records import Node
 from racksack_controller.simulate.engine import Outcome, Replay
 from racksack_controller.simulate.fleet import Fleet

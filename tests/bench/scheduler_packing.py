@@ -103,7 +103,7 @@ def share_devices(
         spec = JobSpec(name="j", project="p", entrypoint="m", resources=wants)
         apply(state, ev.JobAccepted(Job(id=number, owner="a", spec=spec, snapshot="", submitted_at_s=number)), number)
         asked += gpu
-        placed = schedule(state, number, Policy(backfill=Backfill.GREEDY, rule=rule))
+        placed = schedule(state, number, Policy(backfill=Backfill.GREEDY, rule=rule)).placed
         for one in placed or [ev.CancelRequested(number, "no room")]:
             apply(state, one, number)
         given += gpu if placed else 0.0

@@ -21,6 +21,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.report import AttemptReport, ReportState
 from racksack_controller.core.state import Job, Node, State
@@ -76,7 +77,7 @@ def fill_rack(state: State, jobs: int, rng: random.Random) -> None:
     """Let small jobs run that began at different times."""
     for job in make_jobs(jobs, 200, rng, first=10_000_000, largest_gib=8):
         apply(state, ev.JobAccepted(job), NOW - 3e5)
-    for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, placements_max=10**9)):
+    for placed in schedule(state, NOW - 3e5, Policy(backfill=Backfill.GREEDY, placements_max=10**9)).placed:
         apply(state, placed, NOW)
         began_s = NOW - rng.random() * (state.jobs[placed.job].spec.time_limit_s or 0.0)
         report = AttemptReport(attempt=f"{placed.job}.1", state=ReportState.RUNNING, started_at_s=began_s)
@@ -125,7 +126,7 @@ def limit_s(state: State) -> float:
 
 def settle(state: State) -> None:
     """Start all that can start."""
-    while placed := schedule(state, NOW):
+    while placed := schedule(state, NOW).placed:
         for one in placed:
             apply(state, one, NOW)
     state.take_changes()
@@ -161,18 +162,20 @@ def event_costs(state: State, repeats: int = 101) -> dict[str, tuple[float, floa
 
 def first_in_line(state: State) -> int:
     """The job that the reservation is for, or the oldest."""
-    return state.reservation.job if state.reservation is not None else next(iter(state.queued_ids))
+    reservation = schedule(state, NOW).memory.reservation
+    return reservation.job if reservation is not None else next(iter(state.queued_ids))
 
 
 def event_cost(state: State, make: Callable[[], ev.Event], repeats: int) -> tuple[float, float, int]:
     """Median CPU seconds of an event and of the pass after it, and the jobs that these passes started."""
     alone, passes, started = [], [], 0
+    memory = schedule(state, NOW).memory
     for _ in range(repeats):
         event = make()
         before = time.process_time()
         apply(state, event, NOW)
         between = time.process_time()
-        placed = schedule(state, NOW)
+        placed, memory = schedule(state, NOW, memory=memory)
         after = time.process_time()
         alone.append(between - before)
         passes.append(after - between)
@@ -195,15 +198,14 @@ def memory_per_job(count: int = 50_000) -> float:
 
 def from_scratch(state: State) -> list[ev.Placed]:
     """A pass that knows nothing from the last one."""
-    state.pass_memory = None
-    return schedule(state, NOW)
+    return schedule(state, NOW).placed
 
 
 def measure(nodes: int, jobs: int, shapes: int, fill: int) -> tuple[State, float]:
     """Print a row of the table; the state, and the pass in milliseconds."""
     state = make_state(nodes, jobs, shapes, fill)
     spent, limit = timed(lambda: from_scratch(state)) * 1e3, limit_s(state) * 1e3
-    placed, lines = len(schedule(state, NOW)), len(state.queue.open_classes())
+    placed, lines = len(schedule(state, NOW).placed), len(state.queue.open_classes())
     print(
         f"{nodes:6} {len(state.attempts):8} {len(state.queued_ids):8} {lines:7} {spent:8.1f} {placed:7} {limit:9.1f}"
         f" {spent / limit:6.2f}",
@@ -216,14 +218,14 @@ def measure_events(state: State) -> float:
     """Print a table of events; what the end of an attempt costs with its pass, in milliseconds."""
     settle(state)
     print(f"a pass from scratch that starts nothing: {timed(lambda: from_scratch(state)) * 1e3:.1f} ms")
-    schedule(state, NOW)
     costs = event_costs(state)
     for name, (alone, after, started) in costs.items():
         print(f"        {name:22} {alone * 1e3:8.3f} ms, the pass after it {after * 1e3:8.3f} ms, started {started}")
+    waits = state.jobs[list(state.queued_ids)[len(state.queued_ids) // 2]]
     rest: dict[str, Callable[[], object]] = {
         "decide": lambda: decide(state, NOW),
         "next wake": lambda: next_wake_s(state, NOW, 300.0),
-        "why a job waits": lambda: why_job(state, state.jobs[list(state.queued_ids)[len(state.queued_ids) // 2]], NOW),
+        "why a job waits": lambda: why_job(Reading(state, NOW), waits),
     }
     for name, work in rest.items():
         print(f"        {name:22} {timed(work, 21) * 1e3:8.3f} ms")

@@ -20,7 +20,7 @@ from racksack_controller.config.config import (
     load_config,
     parse_config,
 )
-from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, SshSettings
 from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 

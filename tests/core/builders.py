@@ -8,8 +8,11 @@ import msgspec
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
+from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.resources import Gpu, GpuRequest, Inventory, ResourceRequest
@@ -68,9 +71,11 @@ def report(attempt: str, state: str = "running", **changes: Any) -> AttemptRepor
 class Bench:
     """A state with a clock, so that a test reads as a story of events."""
 
-    def __init__(self, *nodes: Node) -> None:
+    def __init__(self, *nodes: Node, power_policy: PowerPolicy = DEFAULT_POWER) -> None:
         self.state = State()
         self.now = 1000.0
+        self.memory = PassMemory()
+        self.power_policy = power_policy
         for one in nodes:
             self.state.put_node(one)
 
@@ -87,9 +92,14 @@ class Bench:
 
     def place(self, policy: Policy = DEFAULT) -> list[ev.Placed]:
         """One pass of the scheduler; its placements are applied."""
-        placed = schedule(self.state, self.now, policy)
+        self.state.queue.advance(self.now)
+        placed, self.memory = schedule(self.state, self.now, policy, self.memory, self.power_policy)
         self.happen(*placed, after_s=0.0)
         return placed
+
+    def reading(self, policy: Policy = DEFAULT, after_s: float = 0.0) -> Reading:
+        """What questions about the present, or a moment later, are answered from."""
+        return Reading(self.state, self.now + after_s, policy, self.power_policy, self.memory.reservation)
 
     def run(self, number: int) -> str:
         """Submit nothing, place what fits and bring job `number` to running; the attempt's key."""

@@ -10,8 +10,8 @@ from racksack_controller.core.policy import DEFAULT
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.apply import note_idle
 from racksack_controller.core.power.plan import PowerPlan, plan_power
-from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.records import Phase, PowerRecord, PowerTraits
+from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power_records import Phase, PowerRecord, PowerTraits
 from tests.core.builders import Bench, inventory, node, report
 
 BOOT_S = 100.0
@@ -28,8 +28,7 @@ class PowerBench(Bench):
     """`nodes`: name -> CPUs; all are off unless told otherwise."""
 
     def __init__(self, nodes: dict[str, int], *, policy: PowerPolicy = PROMPT, on: bool = False, **given: Any) -> None:
-        super().__init__()
-        self.policy = policy
+        super().__init__(power_policy=policy)
         self.sizes = nodes
         self.boots = 0
         for name, cpus in nodes.items():
@@ -64,7 +63,7 @@ class PowerBench(Bench):
     def plan(self) -> PowerPlan:
         """What is to be decided now; nothing is changed."""
         note_idle(self.state, self.now)
-        return plan_power(self.state, self.now, self.policy, DEFAULT)
+        return plan_power(self.state, self.now, self.power_policy, DEFAULT)
 
     def step(self) -> list[str]:
         """One step as the loop takes it: place, decide about power; the decisions as words."""

@@ -103,8 +103,8 @@ def test_who_is_ahead_is_counted_over_owners_and_priorities() -> None:
     bench.submit(*jobs)
     bench.place()
     asked = job(0, request(8), owner="new", priority=0, submitted_at_s=6.5)
-    sentence = why_job(bench.state, asked, bench.now, Policy())
+    sentence = why_job(bench.reading(Policy()), asked)
     assert "; 8 jobs are ahead, the first is 3 of a; not before" in sentence
     shares = Policy(fair_share=True)
     bench.now += 500.0
-    assert "8 jobs are ahead" in why_job(bench.state, asked, bench.now, shares)
+    assert "8 jobs are ahead" in why_job(bench.reading(shares), asked)

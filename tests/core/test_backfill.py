@@ -156,9 +156,9 @@ def test_predictions_open_the_way_and_limits_close_it_when_a_job_has_waited_long
     bench.run(4)
     quick = job(6, request(2), name="quick", time_limit_s=50_000.0, submitted_at_s=bench.now + 1)
     bench.submit(job(5, request(8), submitted_at_s=bench.now), quick)
-    assert [placed.job for placed in schedule(bench.state, bench.now)] == [6]
+    assert [placed.job for placed in schedule(bench.state, bench.now).placed] == [6]
     bench.now += 3600.0
-    assert schedule(bench.state, bench.now) == []
+    assert schedule(bench.state, bench.now).placed == []
 
 
 @pytest.mark.parametrize(("waited_s", "first"), [(80_000.0, 4), (90_000.0, 3)])
@@ -231,7 +231,7 @@ def test_another_node_never_delays_the_first_job_that_waits(jobs: list[tuple[int
     def expected(count: int) -> float:
         bench = Bench(*(node(f"n{number}") for number in range(count)))
         bench.submit(*(job(n, request(c), time_limit_s=float(t)) for n, (c, t) in enumerate(jobs, start=1)))
-        placed = {one.job for one in schedule(bench.state, 5000.0, FCFS)}
+        placed = {one.job for one in schedule(bench.state, 5000.0, FCFS).placed}
         waiting = [number for number in range(1, len(jobs) + 1) if number not in placed]
         return len(placed) if not waiting else waiting[0]
 

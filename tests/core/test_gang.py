@@ -64,7 +64,7 @@ def test_no_rank_starts_before_all_are_prepared() -> None:
     bench = gang("prepared", "preparing", "prepared")
     assert asked(bench) == []
     assert bench.state.jobs[1].state is JobState.PREPARING
-    assert why_job(bench.state, bench.state.jobs[1], bench.now) == "2 of 3 ranks are prepared; rank 1 on b is not"
+    assert why_job(bench.reading(), bench.state.jobs[1]) == "2 of 3 ranks are prepared; rank 1 on b is not"
     bench.happen(ev.Reported("b", report("1.1@1", "prepared")))
     assert of_kind(asked(bench), Go) == list(KEYS)
     bench.happen(ev.GoSent("a", "1.1"), ev.Reported("a", report("1.1")))
@@ -203,9 +203,9 @@ def test_where_ranks_meet() -> None:
 
 def test_a_gang_counts_once_against_its_owners_limit_until_its_last_rank_has_ended() -> None:
     bench = gang("running", "running", "running")
-    assert bench.state.running_of_owner["ann"] == 1
+    assert bench.state.running.of_owner["ann"] == 1
     ended(bench, 0, "done")
-    assert bench.state.running_of_owner["ann"] == 1
+    assert bench.state.running.of_owner["ann"] == 1
     ended(bench, 1, "done")
     ended(bench, 2, "done")
-    assert bench.state.running_of_owner["ann"] == 0
+    assert "ann" not in bench.state.running.of_owner

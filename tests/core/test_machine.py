@@ -12,10 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Action
-from racksack_controller.core.apply import apply, lose_unreachable, requeue_unstaged
+from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.place import schedule
-from racksack_controller.core.state import Attempt, Job, Node, State
+from racksack_controller.core.state import Attempt, Changes, Job, Node, State
+from racksack_controller.core.step import Settings, step
 from racksack_controller.simulate import invariants
 from racksack_jobspecs.spec import Dependency
 from racksack_jobspecs.states import FINAL
@@ -24,6 +26,7 @@ from tests.core.world import Server, World
 
 NAMES = ("a", "b", "c")
 LOST_AFTER_S = 300.0
+SETTINGS = Settings(lost_after_s=LOST_AFTER_S, unstaged_after_s=20.0)
 
 
 class Rack(RuleBasedStateMachine):
@@ -33,6 +36,7 @@ class Rack(RuleBasedStateMachine):
         super().__init__()
         self.state = State()
         self.now = 1000.0
+        self.memory = PassMemory()
         self.world = World({name: Server(_inventory(name)) for name in NAMES}, ranks_of=self._ranks_of)
         self.finished: dict[int, Job] = {}
         self.submitted = 0
@@ -79,8 +83,7 @@ class Rack(RuleBasedStateMachine):
     @rule()
     def place(self) -> None:
         """The scheduler's pass."""
-        for placed in schedule(self.state, self.now):
-            self.tell(placed)
+        self.step()
 
     @rule(data=st.data(), how=st.sampled_from(["done", "done", "failed", "unheard"]))
     def act(self, data: st.DataObject, how: str) -> None:
@@ -183,13 +186,18 @@ class Rack(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         """Time passes, and the loop's own clean-up runs."""
         self.now += seconds
-        lose_unreachable(self.state, self.now, LOST_AFTER_S)
-        requeue_unstaged(self.state, self.now, 20.0)
+        self.step()
 
-    @rule()
-    def save(self) -> None:
-        """The store takes the changes; finished jobs leave memory."""
-        for job in self.state.take_changes().jobs:
+    def step(self) -> list[Action]:
+        """A step of the loop: its changes are saved, and finished jobs leave memory; what is asked for."""
+        done = step(self.state, [], self.now, SETTINGS, self.memory)
+        self.memory = done.memory
+        invariants.check(self.state)
+        self._save(done.changes)
+        return done.actions
+
+    def _save(self, changes: Changes) -> None:
+        for job in changes.jobs:
             if job.state in FINAL:
                 assert job.id not in self.finished, f"job {job.id} ended twice"
                 self.finished[job.id] = job
@@ -197,7 +205,8 @@ class Rack(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The controller is killed after a save and comes back with what the store has."""
-        self.save()
+        self._save(self.state.take_changes())
+        self.memory = PassMemory()
         fresh = State()
         fresh.load(self.state.jobs.values(), self.state.attempts.values(), self.state.nodes.values())
         self.state = fresh
@@ -215,10 +224,8 @@ class Rack(RuleBasedStateMachine):
     def asks_the_same_twice(self) -> None:
         """`decide` and `schedule` change nothing by being asked."""
         assert decide(self.state, self.now) == decide(self.state, self.now)
-        placed = schedule(self.state, self.now)
-        known, self.state.pass_memory = self.state.pass_memory, None
-        assert schedule(self.state, self.now) == placed, "what is known and a pass from scratch differ"
-        self.state.pass_memory = known
+        placed, self.memory = schedule(self.state, self.now, memory=self.memory)
+        assert schedule(self.state, self.now).placed == placed, "what is remembered and a pass from scratch differ"
         keys = [action.key for action in decide(self.state, self.now)]
         assert len(keys) == len(set(keys)), "one step is asked for twice"
 
@@ -242,16 +249,13 @@ class Rack(RuleBasedStateMachine):
         return bool(self.state.jobs or self.state.attempts or self.state.orphans)
 
     def _step(self) -> None:
-        for placed in schedule(self.state, self.now):
-            self.tell(placed)
-        for action in decide(self.state, self.now):
+        for action in self.step():
             self.tell(self.world.perform(action))
         for name, server in self.world.servers.items():
             for key in list(server.attempts):
                 self.tell(ev.Reported(name, self.world.advance(name, key)))
         for action in decide(self.state, self.now):
             assert self._due(action), f"{action} is asked for before its time"
-        self.save()
         self.now = next_wake_s(self.state, self.now, LOST_AFTER_S) or self.now + 1
 
     def _due(self, action: Action) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from racksack_controller.core.power.records import OperatorRequest
+from racksack_controller.core.power_records import OperatorRequest
 from racksack_controller.core.sweeps.records import NodeBackoff, Progress
 from racksack_controller.store import Store
 

@@ -29,8 +29,8 @@ def test_jobs_stay_in_their_partition() -> None:
     bench.submit(*(job(number, request(8), partition="night") for number in (1, 2, 3)), job(4, request(8)))
     assert {placed.node for placed in bench.place()} == {"a", "b", "c"}
     assert bench.state.attempts["4.1"].node == "c"
-    assert "3 is" not in why_job(bench.state, bench.state.jobs[3], bench.now)
-    assert "short of CPU" in why_job(bench.state, bench.state.jobs[3], bench.now)
+    assert "3 is" not in why_job(bench.reading(), bench.state.jobs[3])
+    assert "short of CPU" in why_job(bench.reading(), bench.state.jobs[3])
 
 
 def test_each_owner_runs_so_many_in_it_and_others_are_not_held_up() -> None:
@@ -40,7 +40,7 @@ def test_each_owner_runs_so_many_in_it_and_others_are_not_held_up() -> None:
     bench.submit(job(4, request(1)), job(5, request(1), partition="night", owner="bob"))
     assert sorted(placed.job for placed in bench.place(policy)) == [1, 2, 4, 5]
     waiting = bench.state.jobs[3]
-    told = why_job(bench.state, waiting, bench.now, policy)
+    told = why_job(bench.reading(policy), waiting)
     assert told == "ann already runs 2 jobs in partition night, which is the limit for one owner"
     where = bench.state.attempts["1.1"].node
     bench.happen(ev.Reported(where, report("1.1", "ended")), ev.Collected("1.1"))

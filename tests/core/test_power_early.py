@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power_records import Phase
 from tests.core.builders import job, request
 from tests.core.power_bench import BOOT_S, PowerBench
 

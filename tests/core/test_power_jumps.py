@@ -5,7 +5,7 @@ from __future__ import annotations
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.operator import objection, requests_for
-from racksack_controller.core.power.records import OperatorRequest, Phase
+from racksack_controller.core.power_records import OperatorRequest, Phase
 from racksack_controller.core.why import why_job, why_node
 from racksack_jobspecs.states import JobState
 from tests.core.builders import inventory, job, node, report, request
@@ -32,7 +32,7 @@ def test_the_jump_host_is_woken_first_and_the_node_when_it_answers() -> None:
     assert bench.step() == ["SwitchOn gate"]
     assert "far is reached through it: job 1 is waiting" in why(bench, "gate")
     assert bench.step() == [], "it boots"
-    assert "far is switched on when gate is" in why_job(bench.state, bench.state.jobs[1], bench.now)
+    assert "far is switched on when gate is" in why_job(bench.reading(), bench.state.jobs[1])
     bench.connect("gate")
     assert bench.step() == ["SwitchOn far"]
     assert bench.step() == []
@@ -101,9 +101,7 @@ def test_one_that_may_not_be_woken_keeps_the_node_off_and_says_so() -> None:
     bench.happen(pev.PowerHeld("gate", None, "ann", "a new switch"))
     bench.submit(job(1, request(8)))
     assert bench.step() == []
-    assert "reached through gate, which may not be switched on now" in why_job(
-        bench.state, bench.state.jobs[1], bench.now
-    )
+    assert "reached through gate, which may not be switched on now" in why_job(bench.reading(), bench.state.jobs[1])
     bench.happen(pev.PowerReleased("gate", "ann"))
     assert bench.step() == ["SwitchOn gate"]
     bench.happen(pev.PowerSwitched("gate", True, False, "it did not come up"))

@@ -13,7 +13,7 @@ from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.apply import has_work
-from racksack_controller.core.power.records import OperatorRequest, Phase
+from racksack_controller.core.power_records import OperatorRequest, Phase
 from racksack_controller.core.records import Attempt
 from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants

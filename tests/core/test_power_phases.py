@@ -11,7 +11,7 @@ from racksack_controller.core import lifecycle
 from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
 from racksack_controller.core.power import events as pev
-from racksack_controller.core.power.records import (
+from racksack_controller.core.power_records import (
     BOOT_GUESS_S,
     Measured,
     OperatorRequest,

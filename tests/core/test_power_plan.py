@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pev
 from racksack_controller.core.power.off import break_even_s, idle_off_s
-from racksack_controller.core.power.policy import PowerPolicy, Window
-from racksack_controller.core.power.records import Measured, Phase, PowerRecord
+from racksack_controller.core.power_policy import PowerPolicy, Window
+from racksack_controller.core.power_records import Measured, Phase, PowerRecord
 from racksack_controller.core.records import Node
 from racksack_controller.core.why import why_job, why_node
 from tests.core.builders import job, report, request
@@ -57,8 +57,8 @@ def test_nobody_boots_for_what_a_job_about_to_end_makes_room_for() -> None:
     bench.run(1)
     bench.submit(job(2, request(8), time_limit_s=60.0))
     assert bench.step() == [], "job 1 ends before r2 could have booted"
-    assert "r1 is short of CPU" in why_job(bench.state, bench.state.jobs[2], bench.now)
-    assert "r2 stays off for now" in why_job(bench.state, bench.state.jobs[2], bench.now)
+    assert "r1 is short of CPU" in why_job(bench.reading(), bench.state.jobs[2])
+    assert "r2 stays off for now" in why_job(bench.reading(), bench.state.jobs[2])
     bench.submit(job(3, request(8), time_limit_s=10 * HOUR_S), job(4, request(8), time_limit_s=10 * HOUR_S))
     assert bench.step() == ["SwitchOn r2"], "one of them would wait for hours"
 
@@ -114,7 +114,7 @@ def test_a_job_marked_no_wake_waits_until_a_node_is_on_anyway() -> None:
     bench = PowerBench({"r1": 8})
     bench.submit(job(1, request(1), no_wake=True))
     assert bench.step() == []
-    assert why_job(bench.state, bench.state.jobs[1], bench.now) == "no_wake: waits until a node is on anyway"
+    assert why_job(bench.reading(), bench.state.jobs[1]) == "no_wake: waits until a node is on anyway"
     bench.submit(job(2, request(1)))
     assert bench.step() == ["SwitchOn r1"]
     bench.connect("r1")
@@ -136,7 +136,7 @@ def test_jobs_of_low_priority_wake_nodes_in_quiet_hours_only() -> None:
     bench.now = datetime(2026, 3, 1, 18, 0, tzinfo=UTC).timestamp()
     bench.submit(job(1, request(1)))
     assert bench.step() == []
-    said = why_job(bench.state, bench.state.jobs[1], bench.now)
+    said = why_job(bench.reading(), bench.state.jobs[1])
     assert said == "r1 is off and may be switched on for it at 22:00: quiet hours"
     wake = bench.plan().wake_s
     assert wake is not None
@@ -282,7 +282,7 @@ def test_why_a_booting_node_keeps_a_job_waiting() -> None:
     bench.submit(job(1, request(4)))
     bench.step()
     bench.now += 130.0
-    assert why_job(bench.state, bench.state.jobs[1], bench.now) == "r2 is booting, 2:10 of about 4:00"
+    assert why_job(bench.reading(), bench.state.jobs[1]) == "r2 is booting, 2:10 of about 4:00"
     assert why_node(bench.state, bench.state.nodes["r2"], bench.now).startswith("is booting, 2:10 of about 4:00: job 1")
 
 

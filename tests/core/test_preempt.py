@@ -42,10 +42,10 @@ def test_the_job_that_loses_least_work_is_ended_and_queued_again() -> None:
     bench = rack()
     bench.submit(job(5, request(4), priority=10))
     assert bench.place(ON) == []
-    [event] = preemptions(bench.state, bench.now, ON)
+    [event] = preemptions(bench.state, bench.now, ON, bench.memory.reservation)
     assert event.job == 3
     bench.happen(event)
-    assert preemptions(bench.state, bench.now, ON) == []
+    assert preemptions(bench.state, bench.now, ON, bench.memory.reservation) == []
     bench.happen(ev.Reported("n1", report("3.1", "ended", outcome="cancelled")), ev.Collected("3.1"))
     assert bench.state.jobs[3].state is JobState.QUEUED
     assert bench.state.jobs[3].retries_used == 0
@@ -58,7 +58,7 @@ def test_who_makes_room_is_warned_and_has_the_grace_it_asked_for() -> None:
     bench.run(1)
     bench.submit(job(2, request(8), priority=10))
     bench.place(ON)
-    bench.happen(*preemptions(bench.state, bench.now, ON))
+    bench.happen(*preemptions(bench.state, bench.now, ON, bench.memory.reservation))
     stop = bench.state.attempts["1.1"].stop
     assert stop is not None
     assert (stop.warn_s, stop.grace_s) == (600.0, 90.0), "no warning holds up the other for longer than ten minutes"
@@ -68,17 +68,17 @@ def test_nothing_is_ended_for_equal_priority_or_without_leave_or_in_vain() -> No
     bench = rack()
     bench.submit(job(5, request(4)))
     bench.place(ON)
-    assert preemptions(bench.state, bench.now, ON) == []
+    assert preemptions(bench.state, bench.now, ON, bench.memory.reservation) == []
     bench.submit(job(6, request(8), priority=10, nodes=("n1",)))
     bench.place(ON)
-    assert preemptions(bench.state, bench.now, ON) == []
+    assert preemptions(bench.state, bench.now, ON, bench.memory.reservation) == []
 
 
 def test_it_is_off_unless_asked_for() -> None:
     bench = rack()
     bench.submit(job(5, request(4), priority=10))
     bench.place()
-    assert preemptions(bench.state, bench.now, Policy()) == []
+    assert preemptions(bench.state, bench.now, Policy(), bench.memory.reservation) == []
 
 
 def busy(bench: Bench, number: int, **spec: Any) -> None:
@@ -94,8 +94,13 @@ def test_devices_are_counted_and_nobody_is_ended_who_does_not_have_to() -> None:
     busy(bench, 3, wants=request(1, gpu=0.5))
     bench.submit(job(4, request(1, gpu=2), priority=5))
     bench.place(ON)
-    assert sorted(event.job for event in preemptions(bench.state, bench.now, ON)) == [1, 3]
-    assert preemptions(bench.state, bench.now, Policy(preempt=True, backfill=Backfill.CONSERVATIVE)) != []
+    assert sorted(event.job for event in preemptions(bench.state, bench.now, ON, bench.memory.reservation)) == [1, 3]
+    assert (
+        preemptions(
+            bench.state, bench.now, Policy(preempt=True, backfill=Backfill.CONSERVATIVE), bench.memory.reservation
+        )
+        != []
+    )
 
 
 def test_gangs_make_room_and_have_room_made_for_them() -> None:
@@ -103,12 +108,12 @@ def test_gangs_make_room_and_have_room_made_for_them() -> None:
     busy(bench, 1, wants=request(8), gang=2)
     bench.submit(job(2, request(8), gang=2, priority=5))
     bench.place(ON)
-    [event] = preemptions(bench.state, bench.now, ON)
+    [event] = preemptions(bench.state, bench.now, ON, bench.memory.reservation)
     assert event.job == 1
     bench.happen(event)
     ranks = [attempt for attempt in bench.state.attempts.values() if attempt.job == 1]
     assert [rank.stop is not None and rank.stop.for_job for rank in ranks] == [2, 2]
-    assert why_job(bench.state, bench.state.jobs[2], bench.now, ON) == "job 1 is being ended to make room for it"
+    assert why_job(bench.reading(ON), bench.state.jobs[2]) == "job 1 is being ended to make room for it"
 
 
 def test_the_place_is_kept_while_it_is_being_made() -> None:
@@ -118,7 +123,7 @@ def test_the_place_is_kept_while_it_is_being_made() -> None:
     busy(bench, 2, wants=request(4))
     bench.submit(job(3, request(8), priority=5), *(job(number, request(1)) for number in range(10, 20)))
     bench.place(ON)
-    bench.happen(*preemptions(bench.state, bench.now, ON))
+    bench.happen(*preemptions(bench.state, bench.now, ON, bench.memory.reservation))
     bench.happen(ev.Reported("n1", report("1.1", "ended", outcome="cancelled")), ev.Collected("1.1"))
     assert bench.place(ON) == []
     bench.happen(ev.Reported("n1", report("2.1", "ended", outcome="cancelled")), ev.Collected("2.1"))

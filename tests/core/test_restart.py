@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.apply import apply, lose_unreachable, requeue_unstaged
+from racksack_controller.core.apply import apply
+from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.state import Allocation, State
+from racksack_controller.core.step import Settings, step
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, inventory, job, node, report
 
@@ -28,8 +30,7 @@ def after_restart(running: bool) -> tuple[State, float]:
 
 
 def pass_time(state: State, now: float) -> None:
-    lose_unreachable(state, now, LOST_AFTER_S)
-    requeue_unstaged(state, now, patience_s=30.0)
+    step(state, [], now, Settings(lost_after_s=LOST_AFTER_S), PassMemory())
 
 
 def test_nothing_is_given_up_before_the_node_was_called() -> None:

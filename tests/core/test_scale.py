@@ -1,8 +1,8 @@
 """So many servers on, and no others touched."""
 
 from racksack_controller.core.power import events as pev
-from racksack_controller.core.power.records import OperatorRequest, Phase
 from racksack_controller.core.power.scale import scaled
+from racksack_controller.core.power_records import OperatorRequest, Phase
 from tests.core.power_bench import PowerBench
 
 

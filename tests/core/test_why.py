@@ -13,7 +13,7 @@ from tests.core.builders import GIB, Bench, gpus, inventory, job, node, request
 
 
 def told(bench: Bench, number: int, policy: Policy | None = None) -> str:
-    return why_job(bench.state, bench.state.jobs[number], bench.now, policy or Policy())
+    return why_job(bench.reading(policy or Policy()), bench.state.jobs[number])
 
 
 def busy() -> Bench:
@@ -118,4 +118,4 @@ def test_a_record_read_just_before_its_job_ended_is_no_fault() -> None:
     bench = busy()
     stale = bench.state.jobs[1]
     del bench.state.attempts["1.1"]
-    assert why_job(bench.state, stale, bench.now) == ""
+    assert why_job(bench.reading(), stale) == ""

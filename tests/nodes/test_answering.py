@@ -9,7 +9,7 @@ import time
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import apply
 from racksack_controller.core.power import events as pe
-from racksack_controller.core.power.records import PowerTraits
+from racksack_controller.core.power_records import PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.effects.proof import silence, until_up

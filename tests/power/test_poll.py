@@ -10,7 +10,7 @@ import pytest
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.power import events as pe
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
 from racksack_controller.effects import bmc_poll
 from racksack_controller.effects.bmc_poll import Poller
 from racksack_controller.effects.connector import Connector

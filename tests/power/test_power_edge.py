@@ -18,7 +18,7 @@ from racksack_controller.core.actions import Action, SwitchOff, SwitchOn
 from racksack_controller.core.apply import apply
 from racksack_controller.core.events import Event
 from racksack_controller.core.power import events as pe
-from racksack_controller.core.power.records import Phase, PowerTraits
+from racksack_controller.core.power_records import Phase, PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.effects.connector import Connector

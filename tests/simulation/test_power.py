@@ -8,8 +8,8 @@ import pytest
 
 from racksack_controller.core.policy import DEFAULT
 from racksack_controller.core.power.off import break_even_s
-from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.records import Phase, PowerRecord
+from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power_records import Phase, PowerRecord
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.simulate import invariants

@@ -47,9 +47,7 @@ job_options = shared.together(  # what the job is and how it is run
     shared.NO_VENV,
     shared.many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
     click.option("--grace", metavar="TIME", help="What it has to save and end once it is asked to. [10s]"),
-    click.option(
-        "--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Signal it so long before its end."
-    ),
+    click.option("--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Signal it so long before its end."),
     shared.many("--resubmit-on", metavar="CODE", help="Exit code by which it asks to be run again; no retry."),
     click.option("--interactive", is_flag=True, help="It reads from the terminal that `attach` shows."),
     click.option("--hold", is_flag=True, help="Wait until it is released."),

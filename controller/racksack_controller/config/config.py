@@ -21,7 +21,7 @@ from racksack_controller.config.partitions import Partition, partitions_of
 from racksack_controller.config.power import parse_power
 from racksack_controller.config.power_nodes import check_power
 from racksack_controller.core.policy import Backfill, Policy
-from racksack_controller.core.power.policy import PowerPolicy
+from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
 from racksack_controller.power.settings import PowerSettings
 from racksack_jobspecs import yamlplain, yamltext

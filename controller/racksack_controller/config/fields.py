@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from racksack_controller.core.power.policy import Window
+from racksack_controller.core.power_policy import Window
 from racksack_controller.nodes.settings import AGENT_HOME
 from racksack_jobspecs.readers import (
     CPUS,

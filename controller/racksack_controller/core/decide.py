@@ -21,7 +21,7 @@ from racksack_controller.core.actions import (
 )
 from racksack_controller.core.jobs.gang import has_come, is_over, may_start
 from racksack_controller.core.jobs.requeue import drain_ends
-from racksack_controller.core.power.records import Phase, boot_limit_s
+from racksack_controller.core.power_records import Phase, boot_limit_s
 from racksack_controller.core.state import Attempt, Node, State, Stop
 from racksack_jobspecs.states import FINAL, JobState
 

@@ -7,14 +7,12 @@ Finished jobs leave memory once nothing of theirs is left on a node; the store k
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from racksack_controller.core import lifecycle
-from racksack_controller.core.placing.backfill import Reservation
-from racksack_controller.core.power.policy import DEFAULT_POWER
-from racksack_controller.core.power.records import Phase, PowerLine, PowerRecord, PowerTraits, opens_s
+from racksack_controller.core.power_records import Phase, PowerLine, PowerRecord, PowerTraits, opens_s
+from racksack_controller.core.queue.counts import Counts
 from racksack_controller.core.queue.fair_share import OwnerUse, Usage
 from racksack_controller.core.queue.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.queue.job_queue import NO_LIMIT, JobQueue
@@ -32,11 +30,6 @@ from racksack_controller.core.records import Orphan as Orphan
 from racksack_controller.core.records import Part as Part
 from racksack_controller.core.records import Stop as Stop
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
-
-if TYPE_CHECKING:
-    from racksack_controller.core.placing.pass_memory import (
-        PassMemory,  # it is the scheduler's; the state only keeps it
-    )
 
 _SHOWN = {
     Phase.OFF: NodeState.OFF,
@@ -82,13 +75,7 @@ class State:
         self.rack = Rack()
         self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
         self.silent: set[str] = set()  # nodes that do not answer
-        self.reservation: Reservation | None = None  # of the last pass; for telling, never for deciding
-        self.power_policy = DEFAULT_POWER  # of the last decision about power; for telling, never for deciding
-        self.pass_memory: PassMemory | None = None  # what the last pass leaves to the next one
-        self.running_of_array: dict[int, int] = {}
-        self.running_of_owner: dict[str, int] = {}
-        self.running_in_partition: dict[tuple[str, str], int] = {}  # by (partition, owner)
-        self._holding: dict[int, int] = {}  # how many attempts (of a gang: ranks) of a job hold something
+        self.running = Counts()
         self._on_node: dict[str, dict[str, None]] = {}
         self._changed_jobs: dict[int, Job] = {}
         self._changed_attempts: dict[str, Attempt] = {}
@@ -281,10 +268,12 @@ class State:
         holds = lifecycle.holds_resources(new.state)
         if holds and not held:
             self.rack.take(new.key, [(new.node, new.allocation)], self._times(new))
-            self._count(new, 1)
+            self.running.begin(self.jobs[new.job])
+            self._count_use(new, 1)
         elif held and not holds:
             self.rack.give_back(new.key)
-            self._count(new, -1)
+            self.running.end(self.jobs[new.job])
+            self._count_use(new, -1)
         elif holds and old is not None and (old.started_at_s, old.stop) != (new.started_at_s, new.stop):
             self.rack.allocations.retime(new.key, self._times(new))
 
@@ -296,23 +285,7 @@ class State:
             limit_s = max(0.0, self.now_s - begin_s) + attempt.stop.warn_s + attempt.stop.grace_s
         return Times(begin_s, limit_s, self.history.predict_s(history_key(job)))
 
-    def _count(self, attempt: Attempt, sign: int) -> None:
-        job = self.jobs[attempt.job]
-        self._count_use(job.owner, attempt.allocation, sign)
-        ranks = self._holding.pop(job.id, 0)
-        if ranks + sign:
-            self._holding[job.id] = ranks + sign
-        if (ranks == 0) == (ranks + sign == 0):
-            return  # a gang counts as one, from its first rank to its last
-        self.running_of_owner[job.owner] = self.running_of_owner.get(job.owner, 0) + sign
-        member = (job.spec.partition, job.owner)
-        self.running_in_partition[member] = self.running_in_partition.get(member, 0) + sign
-        if job.array_id is not None:
-            self.running_of_array[job.array_id] = self.running_of_array.get(job.array_id, 0) + sign
-            if not self.running_of_array[job.array_id]:
-                del self.running_of_array[job.array_id]
-
-    def _count_use(self, owner: str, allocation: Allocation, sign: int) -> None:
-        held = demand_of(allocation)
+    def _count_use(self, attempt: Attempt, sign: int) -> None:
+        owner, held = self.jobs[attempt.job].owner, demand_of(attempt.allocation)
         cpus, ram, gpus = (float(sign * held[dimension]) for dimension in (CPUS, RAM, GPUS))
         self._changed_usage[owner] = self.usage.change(owner, (cpus, ram, gpus), self.now_s)

@@ -10,7 +10,8 @@ import numpy as np
 from racksack_controller.core.jobs import gang
 from racksack_controller.core.placing.expect import Expectation, could_hold, expect
 from racksack_controller.core.placing.preempt import making_room
-from racksack_controller.core.policy import DEFAULT, Policy
+from racksack_controller.core.placing.reading import Reading
+from racksack_controller.core.policy import Policy
 from racksack_controller.core.power.why import why_idle, why_power, why_waits
 from racksack_controller.core.queue.job_queue import JobClass, class_of, eligible_at_s
 from racksack_controller.core.queue.limits import Limits
@@ -87,8 +88,9 @@ def _gpus_wanted(gpus: GpuRequest) -> str:
     return f"{math.ceil(gpus.count)} GPUs {gpus.model or ''}".rstrip() + size
 
 
-def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str:
+def why_job(reading: Reading, job: Job) -> str:
     """Why the job is where it is, in one sentence. A few milliseconds however long the queue is."""
+    state, now = reading.state, reading.now
     if job.state is JobState.HELD:
         return job.reason or "held"
     if job.state in ACTIVE:
@@ -105,14 +107,15 @@ def why_job(state: State, job: Job, now: float, policy: Policy = DEFAULT) -> str
     start = eligible_at_s(job)
     if start > now:
         return f"not before {format_duration(start - now)} from now"
-    return _why_queued(state, job, now, policy)
+    return _why_queued(reading, job)
 
 
-def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
+def _why_queued(reading: Reading, job: Job) -> str:
+    state, now, policy = reading.state, reading.now, reading.policy
     job_class = class_of(job)
-    if Limits(state, policy).reached(job_class):
+    if Limits(state.running, policy).reached(job_class):
         return _limit(
-            job_class, policy, state.running_in_partition.get((job_class.admission.partition, job_class.owner), 0)
+            job_class, policy, state.running.in_partition.get((job_class.admission.partition, job_class.owner), 0)
         )
     able = could_hold(state.rack, job_class)
     if able.sum() < job_class.gang:
@@ -124,15 +127,15 @@ def _why_queued(state: State, job: Job, now: float, policy: Policy) -> str:
         jobs = f"job {next(iter(ended))} is" if len(ended) == 1 else f"jobs {', '.join(map(str, ended))} are"
         return f"{jobs} being ended to make room for it"
     usable = able & state.rack.usable & (state.rack.cool_until <= now)
-    by_power = why_waits(state, job, able, now)
+    by_power = why_waits(reading, job, able)
     if usable.sum() < job_class.gang and by_power:
         return by_power
     if usable.sum() < job_class.gang:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
         waiting_for = ([state.rack.nodes[row] for row in np.flatnonzero(able & ~usable)] + unseen)[:3]
         return "; ".join(_unusable(node, now) for node in waiting_for)
-    when = _when(expect(state, job, job_class, now, policy), state, now)
-    short = f"{_short_of(state, job, job_class, usable, now)}{when}"
+    when = _when(expect(reading, job, job_class), state, now)
+    short = f"{_short_of(reading, job, job_class, usable)}{when}"
     return f"{short}; {by_power}" if by_power else short
 
 
@@ -145,8 +148,9 @@ def _limit(job_class: JobClass, policy: Policy, running_in: int) -> str:
     return f"{owner} already runs {policy.max_running_per_owner} jobs, which is the limit for one owner"
 
 
-def _short_of(state: State, job: Job, job_class: JobClass, usable: Bools, now: float) -> str:
+def _short_of(reading: Reading, job: Job, job_class: JobClass, usable: Bools) -> str:
     """What is missing on the node that comes nearest to having room."""
+    state = reading.state
     rows = np.flatnonzero(usable)
     free = (state.rack.total - state.rack.held)[:, rows]
     need = np.array(job_class.need, dtype=np.int64)[:, None]
@@ -157,7 +161,7 @@ def _short_of(state: State, job: Job, job_class: JobClass, usable: Bools, now: f
     missing = np.maximum(need - free, 0) / np.maximum(need, 1)
     fitting = int(np.count_nonzero(~missing.any(axis=0)))
     if fitting >= job_class.gang:
-        return _has_room(state, job, state.rack.nodes[rows[int(np.argmin(missing.sum(axis=0)))]].name)
+        return _has_room(reading, job, state.rack.nodes[rows[int(np.argmin(missing.sum(axis=0)))]].name)
     best = int(np.argsort(missing.sum(axis=0), kind="stable")[fitting])
     name = state.rack.nodes[rows[best]].name
     lacking = " and ".join(
@@ -179,9 +183,9 @@ def _thousandths(amount: int) -> str:
     return format_cpus(amount / MILLI)
 
 
-def _has_room(state: State, job: Job, name: str) -> str:
-    reserved = state.reservation
-    if reserved is not None and reserved.job != job.id and reserved.job in state.queued_ids:
+def _has_room(reading: Reading, job: Job, name: str) -> str:
+    reserved = reading.reservation
+    if reserved is not None and reserved.job != job.id and reserved.job in reading.state.queued_ids:
         return f"{name} has room, but it might delay job {reserved.job}, which is ahead and waits for more"
     return f"{name} is about to take it"
 

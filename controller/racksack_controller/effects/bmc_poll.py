@@ -14,7 +14,7 @@ import time
 import msgspec
 
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.records import Phase, PowerRecord
+from racksack_controller.core.power_records import Phase, PowerRecord
 from racksack_controller.effects.connector import Connector
 from racksack_controller.effects.power import Powered
 from racksack_controller.energy.joules import SENSOR_S_MAX

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from racksack_controller.core import events as ev
 from racksack_controller.core.jobs.requeue import backoff_s
 from racksack_controller.core.power import events as pe
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers

@@ -16,7 +16,7 @@ from typing import cast
 
 from racksack_controller.core.actions import Action, SwitchOff, SwitchOn
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
 from racksack_controller.core.state import Changes
 from racksack_controller.effects.proof import silence, until_up
 from racksack_controller.loop import Loop

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from racksack_controller.config.config import NodeConfig
 from racksack_controller.config.power_nodes import JumpNodes, jump_nodes, traits_of
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
 from racksack_controller.core.records import Node
 from racksack_controller.core.state import Changes
 from racksack_controller.effects.bmc_poll import Poller

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
 from racksack_controller.core.state import State
 from racksack_controller.nodes.answering import Answers
 from racksack_controller.power.ssh import Run

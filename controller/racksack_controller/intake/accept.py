@@ -306,7 +306,7 @@ class Intake:
         job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
         sentence = self._impossible(spec)
-        waits = "" if sentence else why_job(state, job, now, self._loop.policy)
+        waits = "" if sentence else why_job(self._loop.reading(), job)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
 
     async def plan_sweep(self, text: str, owner: str, now: float) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """The replay: the production core, driven by a clock that jumps from event to event.
 
-All that happens at one moment is applied, then the core decides, as in the daemon's loop; what it asks of the nodes is
-done at once. Jobs start when they are placed and end after the run time of the workload. Everything is a function of
-the workload, the rack, the policy and the seed.
+All that happens at one moment goes into one step, the same that the daemon's loop takes. What the step asks of the
+nodes is done at once, and the outcome goes into the next step at the same moment, until nothing more is asked. Jobs
+start when they are placed and end after the run time of the workload. Everything is a function of the workload, the
+rack, the policy and the seed.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ from racksack_controller.core.actions import (
     SwitchOff,
     SwitchOn,
 )
-from racksack_controller.core.apply import apply
-from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.decide import next_wake_s
+from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.place import schedule
-from racksack_controller.core.placing.preempt import preemptions
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.power.apply import note_idle
 from racksack_controller.core.power.plan import plan_power
+from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.report import AttemptReport, ReportState
-from racksack_controller.core.state import State
+from racksack_controller.core.state import Changes, State
+from racksack_controller.core.step import Planner, Scheduler, Settings, Step, step
 from racksack_controller.simulate.fleet import Fleet
 from racksack_controller.simulate.machines import Layout, Machines, job_of, nodes_of
 from racksack_controller.simulate.pool import schedule_pool
+from racksack_controller.simulate.pool_power import plan_pool
 from racksack_controller.simulate.power import PowerModel, PowerUse, SimulatedPower
 from racksack_controller.simulate.workload import Task
 from racksack_jobspecs.states import FINAL, JobState
@@ -80,7 +82,6 @@ class Replay:
         self.machines = machines
         self.outcomes: dict[int, Outcome] = {}
         self.left_out = 0
-        self.passes = 0
         self._watch = watch
         self._agenda: list[tuple[float, int, int, Callable[[float], None]]] = []
         self._sequence = itertools.count()
@@ -91,7 +92,11 @@ class Replay:
         self._now = min((task.submit_s for task in tasks), default=0.0)
         self.power = None if power is None else SimulatedPower(power, self, self._connect)
         self._pooled = power is not None and machines.layout is Layout.POOL
-        self._power_wake_s = 0.0
+        self._nodes = {node.name: node for node in nodes_of(machines, switched=power is not None)}
+        self._events: list[ev.Event] = []
+        self._memory = PassMemory()
+        power_policy = DEFAULT_POWER if power is None else power.policy
+        self._settings = Settings(policy=policy, power=power_policy, lost_after_s=LOST_AFTER_S)
         self._prepare(tasks)
 
     def run(self) -> list[Outcome]:
@@ -101,12 +106,9 @@ class Replay:
             self._now = self._agenda[0][0]
             while self._agenda and self._agenda[0][0] <= self._now:
                 heapq.heappop(self._agenda)[-1](self._now)
-            self._decide()
-            unfinished -= self._save()
+            unfinished -= self._settle()
             if self._watch is not None:
                 self._watch(self.state, self._now)
-            if not self._agenda:
-                self._wake_later()
         return list(self.outcomes.values())
 
     def power_use(self) -> PowerUse | None:
@@ -122,11 +124,11 @@ class Replay:
         heapq.heappush(self._agenda, (time_s, rank, next(self._sequence), what))
 
     def tell(self, event: ev.Event) -> None:
-        """The core hears of an event now."""
-        apply(self.state, event, self._now)
+        """The core hears of an event with the next step."""
+        self._events.append(event)
 
     def _prepare(self, tasks: Sequence[Task]) -> None:
-        for node in nodes_of(self.machines, switched=self.power is not None):
+        for node in self._nodes.values():
             self.tell(ev.NodeConfigured(node))
             if self.power is None:
                 self._connect(node.name)
@@ -142,51 +144,37 @@ class Replay:
             self.outcomes[number] = Outcome(task)
             self.at(task.submit_s, lambda _now, job=job: self.tell(ev.JobAccepted(job)))  # type: ignore[misc]
 
-    def _decide(self) -> None:
-        made_room: list[ev.Preempted] | None = None
-        while made_room is None or made_room:
-            placed = self._place()
-            while len(placed) == self.policy.placements_max:
-                placed = self._place()
-            made_room = preemptions(self.state, self._now, self.policy)
-            for one in made_room:
-                self.tell(one)
-            self._plan_power()
-            self._act()
+    def _settle(self) -> int:
+        """Take steps until nothing more happens at this moment; how many jobs have ended."""
+        ended = 0
+        while True:
+            events, self._events = self._events, []
+            done = self._step(events)
+            for error in done.refused.values():
+                raise error
+            ended += self._note_ended(done.changes)
+            under_way = self.power.under_way if self.power is not None else ()
+            for action in done.actions:
+                if action.key not in under_way:
+                    self._perform(action)
+            if not self._events and len(done.placed) < self.policy.placements_max:
+                self._wake_at(next_wake_s(self.state, self._now, LOST_AFTER_S))
+                self._wake_at(done.power_wake_s)
+                return ended
 
-    def _act(self) -> None:
-        actions = self._asked()
-        while actions:
-            for action in actions:
-                self._perform(action)
-            if not (actions := self._asked()):
-                self._plan_power()  # what was collected and removed has left nodes idle
-                actions = self._asked()
+    def _step(self, events: Sequence[ev.Event]) -> Step:
+        planner: Planner | None = None
+        if self.power is not None:
+            planner = plan_pool if self._pooled else plan_power
+        scheduler: Scheduler = schedule_pool if self._pooled else schedule
+        done = step(self.state, events, self._now, self._settings, self._memory, scheduler=scheduler, planner=planner)
+        self._memory = done.memory
+        return done
 
-    def _asked(self) -> list[Action]:
-        under_way = self.power.under_way if self.power is not None else set()
-        return [action for action in decide(self.state, self._now) if action.key not in under_way]
-
-    def _plan_power(self) -> None:
-        """As in the daemon's loop; the moment at which time alone changes something is an event of its own."""
-        if self.power is None:
-            return
-        note_idle(self.state, self._now)
-        plan = plan_power(self.state, self._now, self.power.model.policy, self.policy, pooled=self._pooled)
-        for decided in plan.events:
-            self.tell(decided)
-        wake_s = plan.wake_s
-        if wake_s is not None and not self._now < self._power_wake_s <= wake_s:
-            self._power_wake_s = wake_s
-            self.at(wake_s, lambda _now: None)
-
-    def _place(self) -> list[ev.Placed]:
-        self.passes += 1
-        pass_over = schedule_pool if self._pooled else schedule
-        placed = pass_over(self.state, self._now, self.policy)
-        for one in placed:
-            self.tell(one)
-        return placed
+    def _wake_at(self, time_s: float | None) -> None:
+        """Let the next step be no later than this; the one after it asks again."""
+        if time_s is not None and (not self._agenda or time_s < self._agenda[0][0]):
+            self.at(time_s, lambda _now: None)
 
     def _perform(self, action: Action) -> None:
         if isinstance(action, Start):
@@ -229,20 +217,14 @@ class Replay:
         )
         self.tell(ev.Reported(node, ended))
 
-    def _save(self) -> int:
-        """Take the changes as the store would; how many jobs have ended."""
-        ended = [job for job in self.state.take_changes().jobs if job.state in FINAL]
+    def _note_ended(self, changes: Changes) -> int:
+        ended = [job for job in changes.jobs if job.state in FINAL]
         for job in ended:
             self.outcomes[job.id].ended_s = self._now
         return len(ended)
 
-    def _wake_later(self) -> None:
-        wake = next_wake_s(self.state, self._now, LOST_AFTER_S)
-        if wake is not None:
-            self.at(wake, lambda _now: None)
-
     def _connect(self, name: str) -> None:
-        node = self.state.nodes[name]
+        node = self._nodes[name]
         boot = self._boots[name] = self._boots.get(name, 0) + 1
         if node.inventory is not None:
             self.tell(ev.NodeConnected(name, f"boot{boot}", node.inventory, ()))

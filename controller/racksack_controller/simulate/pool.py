@@ -6,14 +6,16 @@ spread over the nodes, the fullest first, so that others go idle.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from typing import Any, cast
 
 import numpy as np
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.placing.pass_memory import PassMemory
+from racksack_controller.core.placing.place import Scheduled, schedule
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.core.rack.allocations import Allocations, NodeAllocation, Times
 from racksack_controller.core.rack.amounts import CPUS, DIMENSIONS, MILLI, SLOTS, UNLIMITED_SLOTS
 from racksack_controller.core.rack.rack import Floats, Ints, Rack
@@ -24,28 +26,21 @@ from racksack_jobspecs.resources import Inventory
 PLENTY = 2**60
 
 
-class PoolState:
-    """A state whose rack is one node; everything else is the real state's."""
-
-    def __init__(self, state: State, now: float) -> None:
-        self.rack = _pooled(state.rack, now)
-        self.nodes = {node.name: node for node in self.rack.nodes}
-        self.known = None
-        self.reservation = None
-        self._state = state
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is, it is the real one
-        return getattr(self._state, name)
-
-
-def schedule_pool(state: State, now: float, policy: Policy) -> list[ev.Placed]:
-    """The placements of one pass over a pool, each spread over nodes."""
-    if not len(state.queue.open_classes()):
-        state.queue.advance(now)
-    placed = schedule(cast(State, PoolState(state, now)), now, policy)
+def schedule_pool(state: State, now: float, policy: Policy, memory: PassMemory, power: PowerPolicy) -> Scheduled:
+    """The placements of one pass over a pool, each spread over nodes. Nothing is remembered."""
+    done = schedule(_as_one_node(state, now), now, policy, PassMemory(), power)
     free = np.where(state.rack.usable, (state.rack.total - state.rack.held)[CPUS], 0) // MILLI
     opened = state.rack.opened_s
-    return [_spread(one, state.rack, free, opened) for one in placed]
+    memory.reservation = done.memory.reservation
+    return Scheduled([_spread(one, state.rack, free, opened) for one in done.placed], memory)
+
+
+def _as_one_node(state: State, now: float) -> State:
+    """A state whose rack is one node; everything else is shared with the real one."""
+    pool = copy.copy(state)
+    pool.rack = _pooled(state.rack, now)
+    pool.nodes = {node.name: node for node in pool.rack.nodes}
+    return pool
 
 
 def _pooled(real: Rack, now: float) -> Rack:
@@ -57,24 +52,25 @@ def _pooled(real: Rack, now: float) -> Rack:
     free = (real.total - real.held)[CPUS]
     rack.held[CPUS, 0] = real.held[CPUS].sum() + free[~real.usable].sum()
     rack.held[SLOTS, 0] = real.held[SLOTS].sum()
-    rack.allocations = _holds(real, free, now)
+    rack.allocations = _allocations(real, free, now)
     return rack
 
 
-def _holds(real: Rack, free: Ints, now: float) -> Allocations:
-    holds = Allocations()
+def _allocations(real: Rack, free: Ints, now: float) -> Allocations:
+    pooled = Allocations()
+    pooled.add_row()
     for key, places in real.allocations.of.items():
         need = real.allocations.need[:, list(places)].sum(axis=1).tolist()
-        holds.add(key, [_hold(need)], Times(*real.allocations.times[:, places[0]].tolist()))
+        pooled.add(key, [_whole(need)], Times(*real.allocations.times[:, places[0]].tolist()))
     for row in np.flatnonzero(~real.usable & ~real.powered & np.isfinite(real.opens_s)):
         need = [0] * DIMENSIONS
         need[CPUS] = int(free[row])
         lasts_s = max(float(real.opens_s[row]) - now, 1.0)
-        holds.add(f"boot of {real.nodes[row].name}", [_hold(need)], Times(now, lasts_s, lasts_s))
-    return holds
+        pooled.add(f"boot of {real.nodes[row].name}", [_whole(need)], Times(now, lasts_s, lasts_s))
+    return pooled
 
 
-def _hold(need: list[int]) -> NodeAllocation:
+def _whole(need: list[int]) -> NodeAllocation:
     cpus, ram, gpus, disk, slots = need
     return NodeAllocation(0, (cpus, ram, gpus, disk, slots), (), MILLI)
 

@@ -15,8 +15,8 @@ import msgspec
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.power import events as pev
-from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy
-from racksack_controller.core.power.records import PowerTraits
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
+from racksack_controller.core.power_records import PowerTraits
 from racksack_controller.core.state import State
 
 NEVER_S = float("inf")

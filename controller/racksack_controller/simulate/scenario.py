@@ -11,7 +11,7 @@ import msgspec
 from racksack_controller.config.config import Config, NodeConfig
 from racksack_controller.config.power_nodes import jump_nodes, traits_of
 from racksack_controller.core.policy import DEFAULT, TEXTBOOK_EASY, Backfill, Policy
-from racksack_controller.core.power.records import PowerTraits
+from racksack_controller.core.power_records import PowerTraits
 from racksack_controller.core.records import Node
 from racksack_controller.simulate.engine import Outcome
 from racksack_controller.simulate.fleet import PLENTY, Fleet, described, with_changes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping
 
 import msgspec
@@ -135,7 +134,7 @@ async def why(request: web.Request) -> web.Response:
     """Why the job is where it is."""
     context = request.app[CONTEXT]
     job = await context.job(job_id_of(request))
-    sentence = job.reason if job.state in FINAL else why_job(context.state, job, time.time(), context.loop.policy)
+    sentence = job.reason if job.state in FINAL else why_job(context.loop.reading(), job)
     [line] = lines_for(context.caller(request), [{"sentence": sentence or str(job.state)}], context.hidden)
     return web.json_response({**line, "state": str(job.state)})
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from racksack_controller.core.power import events as ev
 from racksack_controller.core.power.operator import objection, requests_for
-from racksack_controller.core.power.records import OperatorRequest, PowerRecord
 from racksack_controller.core.power.scale import scaled
+from racksack_controller.core.power_records import OperatorRequest, PowerRecord
 from racksack_controller.energy import store as table
 from racksack_controller.energy.report import report
 from racksack_controller.store import jobs_by_id, power_story

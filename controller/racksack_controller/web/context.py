@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.checks.doctor import Doctor
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.effects.connector import Connector
 from racksack_controller.effects.power_nodes import PowerNodes
@@ -105,11 +104,11 @@ class Context(msgspec.Struct):
     async def job_views(self, jobs: list[Job], caller: Caller) -> list[View]:
         """Views of jobs with their latest attempts, as the caller may see them; the first waiting ones say why."""
         ranks = await self.ranks_of(jobs)
-        now, explained, views = time.time(), 0, []
+        reading, explained, views = self.loop.reading(), 0, []
         for job in jobs:
             explain = job.state in ACTIVE or explained < WHY_FOR
             explained += job.state not in ACTIVE
-            view = job_view(job, ranks[job.id], self.state, self.spool, now, self.loop.policy if explain else None)
+            view = job_view(job, ranks[job.id], self.state, self.spool, reading if explain else None)
             views.append(job_for(caller, view, self.hidden))
         return views
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from racksack_controller.core.power.off import off_at_s
-from racksack_controller.core.power.reachability import on_behind
-from racksack_controller.core.power.records import Phase
+from racksack_controller.core.power_records import Phase
+from racksack_controller.core.reachability import on_behind
 from racksack_controller.core.state import State
 from racksack_controller.energy.joules import Draw
 from racksack_controller.web.views import View

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from racksack_controller.core.power.records import PowerLine
+from racksack_controller.core.power_records import PowerLine
 from racksack_controller.web.caller import Caller
 from racksack_jobspecs.spec import JobSpec
 

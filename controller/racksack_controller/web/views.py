@@ -7,7 +7,7 @@ from typing import Any
 
 from racksack_controller.core.jobs.gang import leading_rank
 from racksack_controller.core.lifecycle import holds_resources
-from racksack_controller.core.policy import Policy
+from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.rack.amounts import capacity
 from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.core.why import why_job, why_node
@@ -26,18 +26,16 @@ def gpu_text(wants: ResourceRequest) -> str:
     return f"{wants.gpus.count:g}" + (f" x {wants.gpus.model}" if wants.gpus.model else "")
 
 
-def job_view(
-    job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, now: float, explain_by: Policy | None
-) -> View:
+def job_view(job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, reading: Reading | None) -> View:
     """A job with its latest attempt: one record or the ranks of a gang, none before the first.
 
-    With a policy it says why it waits, at the cost of a look at all nodes.
+    With a reading it says why it waits, at the cost of a look at all nodes.
     """
     attempt = leading_rank(ranks) if ranks and job.state in FINAL else ranks[0] if ranks else None
     ending = attempt.ending if attempt else None
     endings = [rank.ending for rank in ranks if rank.ending is not None]
     wants = job.spec.resources
-    why = job.reason if job.state in FINAL else (why_job(state, job, now, explain_by) if explain_by else "")
+    why = job.reason if job.state in FINAL else (why_job(reading, job) if reading else "")
     return {
         "id": job.id,
         "name": job.spec.name,

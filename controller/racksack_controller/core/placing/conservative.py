@@ -32,7 +32,7 @@ def schedule_conservatively(state: State, now: float, policy: Policy, classes: I
     releases = outlook.releases(everywhere, predict=policy.predict)
     parts = outlook.device_parts(predict=policy.predict)
     plan = Plan(releases, capacity.devices, capacity.device_free.copy(), parts, now)
-    limits = Limits(state, policy)
+    limits = Limits(state.running, policy)
     placements: list[Placement] = []
     for planned, entry in enumerate(jobs_in_order(state, classes, now, policy)):
         if planned >= policy.reservations_max or len(placements) >= policy.placements_max:
@@ -50,7 +50,7 @@ def jobs_in_order(
     state: State, classes: Ints, now: float, policy: Policy, done: Container[int] = ()
 ) -> Iterator[Entry]:
     """All jobs of these classes, the first in the queue first; of a class that comes to be in `done`, no more."""
-    heap = entries(state.queue, classes, use_by_owner(state, classes, now, policy))
+    heap = entries(state.queue, classes, use_by_owner(state.queue, state.usage, state.rack.total, now, policy))
     place: dict[int, int] = {}
     while heap:
         entry = heapq.heappop(heap)

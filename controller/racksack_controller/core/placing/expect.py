@@ -8,13 +8,11 @@ import msgspec
 import numpy as np
 
 from racksack_controller.core.placing.free_capacity import FreeCapacity
+from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.placing.reserve import Outlook
-from racksack_controller.core.policy import Policy
 from racksack_controller.core.queue.job_queue import JobClass, JobQueue, age_since_s
-from racksack_controller.core.queue.order import use_by_owner
 from racksack_controller.core.rack.rack import Bools, Floats, Rack
 from racksack_controller.core.records import Job
-from racksack_controller.core.state import State
 
 
 class Expectation(msgspec.Struct, frozen=True):
@@ -25,12 +23,12 @@ class Expectation(msgspec.Struct, frozen=True):
     start_s: float | None
 
 
-def expect(state: State, job: Job, job_class: JobClass, now: float, policy: Policy) -> Expectation:
+def expect(reading: Reading, job: Job, job_class: JobClass) -> Expectation:
     """What can be told about a job's start. It need not have been submitted yet."""
-    state.queue.advance(now)
-    ahead, first = _ahead(state, job, now, policy)
-    capacity = FreeCapacity(state.rack, now, [])
-    reservation = Outlook(capacity, now, policy, []).reserve(job.id, job_class, hard=not policy.predict)
+    ahead, first = _ahead(reading, job)
+    capacity = FreeCapacity(reading.state.rack, reading.now, [])
+    outlook = Outlook(capacity, reading.now, reading.policy, profiles=reading.profiles)
+    reservation = outlook.reserve(job.id, job_class, hard=not reading.policy.predict)
     return Expectation(ahead, first, reservation.at_s if reservation is not None else None)
 
 
@@ -44,12 +42,9 @@ def could_hold(rack: Rack, job_class: JobClass) -> Bools:
     return able
 
 
-def _ahead(state: State, job: Job, now: float, policy: Policy) -> tuple[int, int]:
-    """How many jobs are ahead in the queue, and the number of the first of them."""
-    queue = state.queue
-    if not queue.by_rank:
-        return 0, 0
-    use = use_by_owner(state, queue.open_classes(), now, policy)
+def _ahead(reading: Reading, job: Job) -> tuple[int, int]:
+    """How many jobs are ahead in the queue, and the id of the first of them."""
+    queue, use = reading.state.queue, reading.use
     own = (-job.spec.priority, _use_of(job.owner, queue, use))
     entry = (age_since_s(job), job.id)
     count, first = 0, None

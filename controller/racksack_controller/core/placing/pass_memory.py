@@ -18,6 +18,7 @@ from racksack_controller.core.policy import Policy
 from racksack_controller.core.queue.job_queue import JobQueue
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.sorted_queue import SortedQueue
+from racksack_controller.core.rack.profile import Profiles
 from racksack_controller.core.rack.rack import Bools, Floats, Ints
 
 UNTRIED = 0  # nothing is known: it may have room
@@ -34,7 +35,16 @@ def reserved_away_or_untried(queue: JobQueue, classes: Ints) -> Found:
 
 
 class PassMemory:
-    """Good for one policy and one set of nodes."""
+    """What one pass leaves to the next. A cache: without it a pass takes longer and decides the same."""
+
+    def __init__(self) -> None:
+        self.profiles = Profiles()
+        self.marks: ClassMarks | None = None  # with a few classes it is not worth keeping
+        self.reservation: Reservation | None = None  # that the pass made; for what is said and for preemption
+
+
+class ClassMarks:
+    """What keeps each class from starting. Good for one policy and one set of nodes."""
 
     def __init__(self, policy: Policy, epoch: int, use: Floats) -> None:
         self.policy = policy

@@ -8,6 +8,7 @@ works on copies of the rack's matrices, so that it changes nothing; its placemen
 from __future__ import annotations
 
 import heapq
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,14 +21,16 @@ from racksack_controller.core.placing.pass_memory import (
     NO_ROOM,
     RESERVED_AWAY,
     UNTRIED,
+    ClassMarks,
     PassMemory,
     reserved_away_or_untried,
 )
 from racksack_controller.core.placing.placement import Placement, length_s, lengths_s, place_job
 from racksack_controller.core.placing.rearrange import rearrange
 from racksack_controller.core.placing.reserve import Outlook
+from racksack_controller.core.placing.reserve_large import left_to_others
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
-from racksack_controller.core.power.reserve_large import left_to_others
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.order import Entry, use_by_owner
@@ -42,27 +45,48 @@ REARRANGEMENTS = 3
 REFILTER_AFTER = 48  # jobs that turned out not to fit, until the rest of the queue is compared with the rack again
 
 
-def schedule(state: State, now: float, policy: Policy = DEFAULT) -> list[Placed]:
-    """The placements to make at `now` (Unix seconds), in the order in which they were decided."""
-    state.queue.advance(now)
+class Scheduled(NamedTuple):
+    """The placements in the order in which they were decided, and what the next pass need not find out again."""
+
+    placed: list[Placed]
+    memory: PassMemory
+
+
+def schedule(
+    state: State,
+    now: float,
+    policy: Policy = DEFAULT,
+    memory: PassMemory | None = None,
+    power: PowerPolicy = DEFAULT_POWER,
+) -> Scheduled:
+    """The placements to make at `now` (Unix seconds). `memory`, what the last pass left, is used up.
+
+    `power` tells which jobs may have nodes switched on, since others need not wait for those.
+    """
+    memory = PassMemory() if memory is None else memory
+    memory.reservation = None
     classes = state.queue.open_classes()
     if not len(classes) or not state.nodes:
-        return []
+        return Scheduled([], memory)
     if policy.backfill is Backfill.CONSERVATIVE:
-        return schedule_conservatively(state, now, policy, classes)
-    return Pass(state, now, policy, classes).run()
+        return Scheduled(schedule_conservatively(state, now, policy, classes), memory)
+    return Scheduled(Pass(state, now, policy, power, classes, memory).run(), memory)
 
 
 class Pass:
     """One walk over the queue: in turn until somebody has to wait, then whoever delays nobody."""
 
-    def __init__(self, state: State, now: float, policy: Policy, classes: Ints) -> None:
+    def __init__(
+        self, state: State, now: float, policy: Policy, power: PowerPolicy, classes: Ints, memory: PassMemory
+    ) -> None:
         self.state = state
         self.queue = state.queue
         self.now = now
         self.policy = policy
+        self.power = power
         self.capacity = FreeCapacity(state.rack, now, state.queue.usual(), policy)
-        self.limits = Limits(state, policy)
+        self.limits = Limits(state.running, policy)
+        self.memory = memory
         self.placements: list[Placement] = []
         self.reservation: Reservation | None = None
         self._classes = classes
@@ -70,38 +94,37 @@ class Pass:
         self._place_in_class: dict[int, int] = {}
         self._heap: list[Entry] = []  # who is next after the first of all classes: a heap
         self._rearrangements = 0
-        self._use = use_by_owner(state, classes, now, policy)
+        self._use = use_by_owner(state.queue, state.usage, state.rack.total, now, policy)
         self._freed = np.zeros(0, dtype=np.int64)
-        self.memory = self._recall()
+        self.marks = self._recall()
 
-    def _recall(self) -> PassMemory:
+    def _recall(self) -> ClassMarks:
         """What the last pass has found out, as far as it still holds. With a few classes it is not worth keeping."""
-        state, epoch = self.state, self.state.rack.epoch
-        memory = state.pass_memory
+        epoch, marks = self.state.rack.epoch, self.memory.marks
         if len(self._classes) <= FEW:
-            state.pass_memory, memory = None, PassMemory(self.policy, epoch, self._use)
-            memory.start(self.queue, self._classes, self.limits)
-            return memory
-        if memory is None or not memory.holds_for(self.policy, epoch, self._use):
-            memory = state.pass_memory = PassMemory(self.policy, epoch, self._use)
-        self._freed = memory.compare(self.capacity, self._outlook(), self.queue, self._classes, self.limits)
-        return memory
+            self.memory.marks, marks = None, ClassMarks(self.policy, epoch, self._use)
+            marks.start(self.queue, self._classes, self.limits)
+            return marks
+        if marks is None or not marks.holds_for(self.policy, epoch, self._use):
+            marks = self.memory.marks = ClassMarks(self.policy, epoch, self._use)
+        self._freed = marks.compare(self.capacity, self._outlook(), self.queue, self._classes, self.limits)
+        return marks
 
     def run(self) -> list[Placed]:
         """Walk; the placements."""
-        left_out = self.memory.sorted_queue.at_limit(self.limits)
+        left_out = self.marks.sorted_queue.at_limit(self.limits)
         goes_on = self.policy.backfill is Backfill.GREEDY or self._take_turns(left_out)
         if goes_on:
             self._go_ahead(left_out)
-        self.memory.remember(self.capacity, self.reservation if goes_on else None)
+        self.marks.remember(self.capacity, self.reservation if goes_on else None)
         jobs = self.state.jobs
-        self.state.reservation = self.reservation
+        self.memory.reservation = self.reservation
         return [one.placed(self.capacity.rack, jobs[one.job_id].spec.resources) for one in self.placements]
 
     def _take_turns(self, left_out: Bools) -> bool:
         """Start jobs in the order of the queue, until one does not fit and gets a reservation; False: there is none."""
-        found = self.memory.found
-        first_jobs = self.memory.sorted_queue.in_order(self.queue, left_out)
+        found = self.marks.found
+        first_jobs = self.marks.sorted_queue.in_order(self.queue, left_out)
         following = next(first_jobs, None)
         while len(self.placements) < self.policy.placements_max:
             if self._heap and (following is None or self._heap[0] < following):
@@ -128,7 +151,7 @@ class Pass:
 
     def _go_ahead(self, left_out: Bools) -> None:
         """Start whoever delays nobody: jobs that have room beside the reservation, or end before it."""
-        found, sorted_queue = self.memory.found, self.memory.sorted_queue
+        found, sorted_queue = self.marks.found, self.marks.sorted_queue
         asked = self._classes[(found[self._classes] == UNTRIED) | (found[self._classes] == RESERVED_AWAY)]
         at_limit = left_out[sorted_queue.subject[asked]]
         skipped = asked[at_limit]
@@ -151,7 +174,7 @@ class Pass:
 
     def _with_room(self, classes: Ints) -> list[Entry]:
         """The classes that may start a job now, as a heap in the order of backfill; notes what keeps the others."""
-        found, reservation = self.memory.found, self.reservation
+        found, reservation = self.marks.found, self.reservation
         reserved_away = classes[found[classes] == RESERVED_AWAY]
         untried = classes[found[classes] == UNTRIED]
         has_room = self.capacity.classes_with_room(self.queue, untried, self.capacity.free)
@@ -172,7 +195,7 @@ class Pass:
 
     def _reserved_away_with_room(self, classes: Ints) -> Ints:
         """Those that were reserved away and may start now; only some nodes come into question for them."""
-        free, reservation, before = self.capacity.free, self.reservation, self.memory.reservation
+        free, reservation, before = self.capacity.free, self.reservation, self.marks.reservation
         kept = np.array([] if before is None else before.rows, dtype=np.int64)
         both = np.union1d(kept, self._freed)
         late = np.zeros(len(classes), dtype=np.bool_) if reservation is None else self._late(classes, reservation)
@@ -221,13 +244,13 @@ class Pass:
         if self.state.power and (left := self._left_to_others(entry, job_class)) is not None and np.any(fits & left):
             fits &= ~left
             if not fits.any():
-                self.memory.found[entry[-1]] = UNTRIED
+                self.marks.found[entry[-1]] = UNTRIED
                 self._awaits_boot = True
                 return False
         rows = fits.nonzero()[0]
         if len(rows) < job_class.gang:
             reserved_away = UNTRIED if job_class.gang > 1 else RESERVED_AWAY
-            self.memory.found[entry[-1]] = reserved_away if kept_off else NO_ROOM
+            self.marks.found[entry[-1]] = reserved_away if kept_off else NO_ROOM
             return False
         ends_s = self.now + length_s(self.queue, self.policy, entry[-1], hard=False)
         chosen = self.capacity.best(job_class, rows, job_class.gang, self.policy.rule, ends_s)
@@ -236,7 +259,7 @@ class Pass:
 
     def _left_to_others(self, entry: Entry, job_class: JobClass) -> Bools | None:
         longest_s = length_s(self.queue, self.policy, entry[-1], hard=True)
-        return left_to_others(self.state, entry[-2], job_class, longest_s, self.now)
+        return left_to_others(self.state, entry[-2], job_class, longest_s, self.now, self.power)
 
     def _start(self, entry: Entry, job_class: JobClass, rows: list[int], why: str) -> None:
         ends = [self.now + length_s(self.queue, self.policy, entry[-1], hard=hard) for hard in (False, True)]
@@ -273,11 +296,11 @@ class Pass:
         hard = self.now - self.state.jobs[job_id].submitted_at_s >= self.policy.patience_s
         self.reservation = self._outlook().reserve(job_id, job_class, hard=hard)
         if self.reservation is None:
-            self.memory.note_impossible(self.capacity, self.queue, self._classes, entry[-1])
+            self.marks.note_impossible(self.capacity, self.queue, self._classes, entry[-1])
         return self.reservation is not None
 
     def _outlook(self) -> Outlook:
-        return Outlook(self.capacity, self.now, self.policy, self.placements)
+        return Outlook(self.capacity, self.now, self.policy, self.placements, self.memory.profiles)
 
     def _make_room(self, entry: Entry, job_class: JobClass) -> bool:
         """Start the job after all by putting others of this pass elsewhere."""
@@ -287,7 +310,7 @@ class Pass:
         self._rearrangements += 1
         row = rearrange(self.capacity, movable, job_class)
         if row is not None:
-            self.memory.found[entry[-1]] = UNTRIED
+            self.marks.found[entry[-1]] = UNTRIED
             self._start(
                 entry,
                 job_class,

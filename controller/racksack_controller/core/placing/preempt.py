@@ -16,6 +16,7 @@ import numpy as np
 
 from racksack_controller.core.events import Preempted
 from racksack_controller.core.lifecycle import holds_resources
+from racksack_controller.core.placing.backfill import Reservation
 from racksack_controller.core.placing.expect import could_hold
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.queue.job_queue import JobClass, class_of
@@ -31,11 +32,11 @@ PREEMPTIONS_MAX = 3
 SOON_S = 60.0
 
 
-def preemptions(state: State, now: float, policy: Policy) -> list[Preempted]:
-    """The jobs to end for the first job that waits. Called after a pass; empty unless preemption is switched on."""
+def preemptions(state: State, now: float, policy: Policy, reservation: Reservation | None) -> list[Preempted]:
+    """The jobs to end for the first job that waits, if preemption is on. `reservation`: of the last pass."""
     if not policy.preempt or any(making_room(state)):
         return []
-    job = _first_waiting(state, now, policy)
+    job = _first_waiting(state, now, policy, reservation)
     if job is None:
         return []
     job_class = class_of(job)
@@ -57,14 +58,14 @@ def making_room(state: State, job: int | None = None) -> Iterator[Attempt]:
             yield attempt
 
 
-def _first_waiting(state: State, now: float, policy: Policy) -> Job | None:
+def _first_waiting(state: State, now: float, policy: Policy, reservation: Reservation | None) -> Job | None:
     """The job at the head of the queue for which there is no room, unless it starts soon anyway."""
-    reserved = state.reservation
-    if reserved is not None:
-        soon = reserved.at_s <= now + SOON_S or reserved.job not in state.queued_ids
-        return None if soon else state.jobs[reserved.job]
-    classes, limits = state.queue.open_classes(), Limits(state, policy)
-    for entry in entries(state.queue, classes, use_by_owner(state, classes, now, policy)) if len(classes) else ():
+    if reservation is not None:
+        soon = reservation.at_s <= now + SOON_S or reservation.job not in state.queued_ids
+        return None if soon else state.jobs[reservation.job]
+    classes, limits = state.queue.open_classes(), Limits(state.running, policy)
+    use = use_by_owner(state.queue, state.usage, state.rack.total, now, policy)
+    for entry in entries(state.queue, classes, use) if len(classes) else ():
         job_class = state.queue.classes[entry[-1]]
         if not limits.reached(job_class):
             return state.jobs[entry[-2]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from racksack_controller.core.placing.backfill import (
@@ -19,6 +21,7 @@ from racksack_controller.core.policy import Policy
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.rack.amounts import GPUS, SLOTS
 from racksack_controller.core.rack.devices import GpuKind
+from racksack_controller.core.rack.profile import Profiles
 from racksack_controller.core.rack.rack import Bools, Floats, Ints, Rack
 
 FEW = 200  # nodes that are looked up one by one
@@ -29,11 +32,19 @@ NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 class Outlook:
     """What will be free when, as a pass sees it. `starts` are the placements of the pass."""
 
-    def __init__(self, capacity: FreeCapacity, now: float, policy: Policy, placements: list[Placement]) -> None:
+    def __init__(
+        self,
+        capacity: FreeCapacity,
+        now: float,
+        policy: Policy,
+        placements: Sequence[Placement] = (),
+        profiles: Profiles | None = None,
+    ) -> None:
         self.capacity = capacity
         self.rack: Rack = capacity.rack
         self.now = now
         self.policy = policy
+        self._profiles = Profiles() if profiles is None else profiles
         self.taken = [
             (allocation, one.soft_end_s, one.late_end_s) for one in placements for allocation in one.allocations()
         ]
@@ -43,14 +54,16 @@ class Outlook:
         need = np.array(job_class.need, dtype=np.int64)
         rows = self.rack.admitted(job_class.admission) & np.all(self.rack.total >= need[:, None], axis=0)
         predict = self.policy.predict and not hard
-        profile = self.rack.profile(default_limit_s=self.policy.default_time_limit_s, predict=predict)
-        profile.refresh(self.rack, self.now)
+        limit_s = self.policy.default_time_limit_s
+        profile = self._profiles.at(self.rack, self.now, default_limit_s=limit_s, predict=predict)
         moments = np.maximum(profile.first_moments(self.rack, need, self.now), self.opens_s())
         moments[~rows] = np.inf
         touched = np.zeros(len(rows), dtype=np.bool_)  # nodes on which this pass has placed something
-        touched[[allocation.row for allocation, _, _ in self.taken]] = True
-        releases = self.releases(touched & rows, predict=predict)
-        moments[touched] = first_moments(releases, touched & rows, need, self.now)[touched]
+        releases: Releases | None = None
+        if self.taken:
+            touched[[part.row for part, _, _ in self.taken]] = True
+            releases = self.releases(touched & rows, predict=predict)
+            moments[touched] = first_moments(releases, touched & rows, need, self.now)[touched]
         if len(moments) < job_class.gang:
             return None
         if job_class.kind is not None:
@@ -60,7 +73,9 @@ class Outlook:
             return None
         chosen = [int(row) for row in np.flatnonzero(moments <= at_s)[: job_class.gang]]
         columns = [
-            spare_at(releases, row, at_s) if touched[row] else profile.free_at(self.rack, row, at_s, self.now)
+            profile.free_at(self.rack, row, at_s, self.now)
+            if releases is None or not touched[row]
+            else spare_at(releases, row, at_s)
             for row in chosen
         ]
         spare = np.stack(columns, axis=1) - need[:, None]

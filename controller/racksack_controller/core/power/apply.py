@@ -13,9 +13,8 @@ from msgspec.structs import replace
 from racksack_controller.core.events import Event
 from racksack_controller.core.jobs.requeue import backoff_s, end_attempt
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.policy import DEFAULT_POWER
-from racksack_controller.core.power.reachability import on_behind
-from racksack_controller.core.power.records import (
+from racksack_controller.core.power_policy import DEFAULT_POWER
+from racksack_controller.core.power_records import (
     OperatorRequest,
     Phase,
     PowerLine,
@@ -24,6 +23,7 @@ from racksack_controller.core.power.records import (
     boot_limit_s,
 )
 from racksack_controller.core.rack.amounts import SLOTS
+from racksack_controller.core.reachability import on_behind
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration

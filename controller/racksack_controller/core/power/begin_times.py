@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from racksack_controller.core.placing.expect import could_hold
-from racksack_controller.core.power.records import Phase, boot_s, off_s
-from racksack_controller.core.power.reserve_large import may_wake
+from racksack_controller.core.placing.reserve_large import may_wake
 from racksack_controller.core.power.view import Candidate, View
+from racksack_controller.core.power_records import Phase, boot_s, off_s
 from racksack_controller.core.queue.job_queue import JobClass, class_of
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.rack.rack import Bools, Ints
@@ -43,11 +43,11 @@ def whom_to_wake_early(view: View) -> Early:
     known = [(power, state.power_traits[name]) for name, power in state.power.items() if name in state.power_traits]
     horizon_s = max((boot_s(*one) + off_s(*one) for one in known), default=0.0)
     jobs, next_s = state.queue.begin_by(view.now + horizon_s)
-    limits = Limits(state, view.scheduling)
+    limits = Limits(state.running, view.scheduling)
     soon = []
     for job in jobs:
         job_class = class_of(job)
-        if not limits.reached(job_class) and may_wake(state, job.id, view.now):
+        if not limits.reached(job_class) and may_wake(state, job.id, view.now, view.policy):
             limits.count(job_class)
             soon.append(Soon(job.id, job.spec.begin_at_s or view.now, job_class, could_hold(view.rack, job_class)))
     rows = frozenset(row for one in soon for row in one.able.nonzero()[0].tolist())

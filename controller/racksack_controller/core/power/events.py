@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from racksack_controller.core.events import Event
-from racksack_controller.core.power.records import OperatorRequest, PowerTraits
+from racksack_controller.core.power_records import OperatorRequest, PowerTraits
 
 
 class PowerConfigured(Event, frozen=True):

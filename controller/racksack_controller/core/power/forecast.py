@@ -14,7 +14,7 @@ import numpy as np
 
 from racksack_controller.core.placing.backfill import Releases, first_moments
 from racksack_controller.core.power.view import View, Wanted
-from racksack_controller.core.rack.amounts import CPUS, Vector
+from racksack_controller.core.rack.amounts import Vector
 from racksack_controller.core.rack.fill_order import COMPARED
 from racksack_controller.core.rack.node_rules import COSTS
 from racksack_controller.core.rack.rack import Floats, Ints
@@ -23,7 +23,7 @@ NEVER_S = float("inf")
 Given = tuple[float, Vector]  # when it is given back (Unix seconds), and what
 
 
-class Start(NamedTuple):
+class Expected(NamedTuple):
     """When and where a job starts; NEVER_S and no rows if it cannot."""
 
     at_s: float
@@ -35,7 +35,7 @@ class Forecast(Protocol):
 
     def starts(
         self, jobs: Sequence[Wanted], opens_s: Floats, kept_off: Sequence[bool], rows: Sequence[int]
-    ) -> list[Start]:
+    ) -> list[Expected]:
         """The starts of `jobs`; one that is `kept_off` does not use `rows`."""
 
 
@@ -54,7 +54,7 @@ class ByNode:
 
     def starts(
         self, jobs: Sequence[Wanted], opens_s: Floats, kept_off: Sequence[bool], rows: Sequence[int]
-    ) -> list[Start]:
+    ) -> list[Expected]:
         """As the protocol says."""
         course = Course(self, opens_s)
         found = []
@@ -78,10 +78,10 @@ class ByNode:
             self._moments[need] = known
         return known
 
-    def _earliest(self, job: Wanted, moments: Floats, free: Ints) -> Start:
+    def _earliest(self, job: Wanted, moments: Floats, free: Ints) -> Expected:
         gang = job.job_class.gang
         if np.count_nonzero(np.isfinite(moments)) < gang:
-            return Start(NEVER_S, ())
+            return Expected(NEVER_S, ())
         at_s = float(np.partition(moments, gang - 1)[gang - 1])
         rows = np.flatnonzero(moments <= at_s)
         if len(rows) > gang:
@@ -89,7 +89,7 @@ class ByNode:
             wants = np.array(job.job_class.need[:COMPARED])[:, None]
             left = COSTS[self.view.scheduling.rule](free[:COMPARED, rows] * inverse, wants * inverse)
             rows = rows[np.argsort(left, kind="stable")]
-        return Start(at_s, tuple(int(one) for one in rows[:gang]))
+        return Expected(at_s, tuple(int(one) for one in rows[:gang]))
 
 
 class Course:
@@ -140,36 +140,3 @@ def _first_s(free: list[int], given: Sequence[Given], need: Vector, now: float) 
         if all(lack <= 0 for _, lack in lacks):
             return ends_s
     return NEVER_S
-
-
-class Pooled:
-    """Processors of any nodes do; nothing else counts. For replays: jobs that are kept off are not forecast at all."""
-
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.free = (view.rack.total - view.rack.held)[CPUS]
-        row, need, ends = view.releases()
-        self.row, self.need, self.ends = row, need[CPUS], ends
-
-    def starts(
-        self, jobs: Sequence[Wanted], opens_s: Floats, kept_off: Sequence[bool], rows: Sequence[int]
-    ) -> list[Start]:
-        """As the protocol says; every row that was opened for the job to start counts as its own."""
-        there = np.isfinite(opens_s)
-        times = np.concatenate([opens_s[there], np.maximum(self.ends, opens_s[self.row])])
-        amounts = np.concatenate([self.free[there], np.where(there[self.row], self.need, 0)])
-        order = np.argsort(times, kind="stable")
-        times, amounts = times[order], amounts[order]
-        found = []
-        for job, off in zip(jobs, kept_off, strict=True):
-            wants = job.job_class.need[CPUS]
-            enough = np.flatnonzero(np.cumsum(amounts) >= wants)
-            if off or not len(enough):
-                found.append(Start(NEVER_S, ()))
-                continue
-            at_s = max(self.view.now, float(times[enough[0]]))
-            found.append(Start(at_s, tuple(int(one) for one in rows if opens_s[one] <= at_s)))
-            place = int(np.searchsorted(times, at_s + job.length_s))
-            times = np.concatenate([[self.view.now], times[:place], [at_s + job.length_s], times[place:]])
-            amounts = np.concatenate([[-wants], amounts[:place], [wants], amounts[place:]])
-        return found

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from racksack_controller.core.power.apply import has_work
 from racksack_controller.core.power.events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
-from racksack_controller.core.power.reachability import (
+from racksack_controller.core.power_records import Phase, PowerRecord
+from racksack_controller.core.reachability import (
     always_on_behind,
     blocked_by,
     closed_jumps,
@@ -18,7 +19,6 @@ from racksack_controller.core.power.reachability import (
     is_off,
     on_behind,
 )
-from racksack_controller.core.power.records import Phase, PowerRecord
 from racksack_controller.core.state import State
 
 Decision = SwitchOnDecided | SwitchOffDecided | SwitchWithdrawn

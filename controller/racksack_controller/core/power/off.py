@@ -16,10 +16,9 @@ predictions", NeurIPS 2018, with a trust of one half).
 from __future__ import annotations
 
 from racksack_controller.core.power.apply import has_work
-from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.reachability import always_on_behind, on_behind
-from racksack_controller.core.power.records import Phase, PowerRecord, PowerTraits, boot_s, off_s
-from racksack_controller.core.power.view import Wanted
+from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power_records import Phase, PowerRecord, PowerTraits, boot_s, off_s
+from racksack_controller.core.reachability import always_on_behind, on_behind
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import FINAL
 
@@ -91,14 +90,6 @@ def burns_for_nothing(state: State, power: PowerRecord, now: float) -> bool:
     silent_s = now - since_s if since_s else 0.0  # 0: not yet called since the controller started
     given_up = traits.hard_off and silent_s >= GIVEN_UP_S and all(attempt.state in FINAL for attempt in left)
     return not left or given_up
-
-
-def wanted_rows(jobs: list[Wanted], nodes: int, *, pooled: bool) -> set[int]:
-    """The nodes that something in the queue may use as soon as it may start."""
-    rows: set[int] = set()
-    for job in jobs:
-        rows |= set(range(nodes)) if pooled else set(job.able.nonzero()[0].tolist())
-    return rows
 
 
 def spare_to_keep(state: State, policy: PowerPolicy) -> set[str]:

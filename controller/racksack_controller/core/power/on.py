@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from racksack_controller.core.placing.reserve_large import may_wake
 from racksack_controller.core.power.cheapest_set import Bin, cheapest
-from racksack_controller.core.power.forecast import ByNode, Forecast, Pooled, Start
-from racksack_controller.core.power.reserve_large import may_wake
+from racksack_controller.core.power.forecast import ByNode, Expected, Forecast
 from racksack_controller.core.power.view import Candidate, View, Wanted
 from racksack_controller.core.rack.allocations import OVERDUE_S
 
@@ -44,20 +44,23 @@ NOBODY = Wake((), (), None)
 class Look:
     """One look at the queue and the candidates."""
 
-    def __init__(self, view: View, candidates: Sequence[Candidate], jobs: Sequence[Wanted], *, pooled: bool) -> None:
+    def __init__(self, view: View, candidates: Sequence[Candidate], jobs: Sequence[Wanted]) -> None:
         self.view = view
         self.candidates = candidates
         self.jobs = jobs
-        self.pooled = pooled
-        self.asleep = [not may_wake(view.state, job.job_id, view.now) for job in jobs]
-        self._forecast: Forecast = Pooled(view) if pooled else ByNode(view)
+        self.asleep = [not may_wake(view.state, job.job_id, view.now, view.policy) for job in jobs]
+        self._forecast = self.forecast()
         self._opens = view.opens_s()
         self._usual_watts = sum(one.watts for one in candidates) / len(candidates)
         self._runs_until = np.full(len(self._opens), view.now)
         row, _need, ends = view.releases()
         np.maximum.at(self._runs_until, row, np.minimum(ends, view.now + ON_S_MAX))
 
-    def starts(self, chosen: Sequence[Candidate]) -> list[Start]:
+    def forecast(self) -> Forecast:
+        """What says when jobs start."""
+        return ByNode(self.view)
+
+    def starts(self, chosen: Sequence[Candidate]) -> list[Expected]:
         """When the jobs start if these are switched on now."""
         opens = self._opens.copy()
         for one in chosen:
@@ -69,57 +72,78 @@ class Look:
         starts = self.starts(chosen)
         return (
             self.view.policy.wait_worth * self._wait_s(starts)
-            + self._on_s(starts)
+            + self.on_s(starts)
             + sum(self._for_nothing_s(one) for one in chosen)
         )
 
-    def _wait_s(self, starts: Sequence[Start]) -> float:
+    def _wait_s(self, starts: Sequence[Expected]) -> float:
         """How long the jobs that may wake nodes wait, all together."""
         pairs = zip(starts, self.asleep, strict=True)
         return sum(min(one.at_s - self.view.now, WAIT_S_MAX) for one, asleep in pairs if not asleep)
 
-    def _on_s(self, starts: Sequence[Start]) -> float:
-        """For how long nodes are on for what runs and waits. In a pool the work takes as long on any nodes."""
-        if self.pooled:
-            return 0.0
+    def on_s(self, starts: Sequence[Expected]) -> float:
+        """For how long nodes are on for what runs and waits. Seconds."""
         until = self._runs_until.copy()
         for job, start in zip(self.jobs, starts, strict=True):
             for row in start.rows:
                 until[row] = max(until[row], start.at_s + min(job.length_s, ON_S_MAX))
         return float((until - self.view.now).sum())
 
+    def smallest_set(self, best: Sequence[Expected], sooner: Sequence[int]) -> list[Candidate]:
+        """The cheapest candidates that hold what would start first on them.
+
+        `best`: the starts if all candidates were on; `sooner`: the jobs that would start sooner then.
+        """
+        opens = {one.row: self.view.now + one.boot_s for one in self.candidates}
+        first = [
+            (index, row)
+            for index in sooner
+            for row in best[index].rows
+            if best[index].at_s <= opens.get(row, 0.0) + SOONER_S
+        ]
+        used = {row for index in sooner for row in best[index].rows}
+        as_forecast = [one for one in self.candidates if one.row in used]
+        if not first or any(self.jobs[index].job_class.gang > 1 for index, _ in first):
+            return as_forecast  # ranks of a gang lie on different nodes, which a packing does not know
+        lengths = [min(self.jobs[index].length_s, BUSY_S_MAX) for index, _ in first]
+        busy_s = sum(lengths) / len(lengths)
+        items = np.array([self.jobs[index].job_class.need for index, _ in first], dtype=np.int64)
+        bins = [_bin(self, one, [index for index, _ in first], busy_s) for one in self.candidates]
+        chosen = cheapest(items, bins)
+        return as_forecast if chosen is None else [self.candidates[index] for index in chosen]
+
     def _for_nothing_s(self, one: Candidate) -> float:
         """What switching a node on for nothing costs: boot, shutdown, and as much again before that."""
         return 2.0 * (one.boot_s + one.off_s) * (one.watts / self._usual_watts) * (1 + one.power.failures)
 
 
-def whom_to_wake(view: View, *, pooled: bool = False) -> Wake:
+def whom_to_wake(view: View, look_at: type[Look] = Look) -> Wake:
     """The nodes that are to be switched on for what is waiting."""
     candidates = view.candidates()
     jobs = list(view.jobs()) if candidates else []
-    if not any(may_wake(view.state, job.job_id, view.now) for job in jobs):
+    if not any(may_wake(view.state, job.job_id, view.now, view.policy) for job in jobs):
         return NOBODY
-    look = Look(view, candidates, jobs, pooled=pooled)
+    look = look_at(view, candidates, jobs)
     as_is, best = look.starts([]), look.starts(candidates)
     sooner = [
         index
         for index, asleep in enumerate(look.asleep)
         if not asleep and best[index].at_s < as_is[index].at_s - SOONER_S
     ]
-    chosen = _best_part(look, _set_of_nodes(look, best, sooner)) if sooner else _unseen(look, best)
+    chosen = _best_part(look, look.smallest_set(best, sooner)) if sooner else _unseen(look, best)
     rows = {one.row for one in chosen}
     helped = [jobs[index].job_id for index in sooner if rows & set(best[index].rows)]
     job_ids = helped or [jobs[index].job_id for index in sooner] or [job.job_id for job in jobs[:1]]
     return Wake(tuple(chosen), tuple(job_ids), _again_s(as_is, view.now))
 
 
-def _again_s(starts: Sequence[Start], now: float) -> float | None:
+def _again_s(starts: Sequence[Expected], now: float) -> float | None:
     """The first moment to come at which a job is expected to start: if it does not, the forecast was wrong."""
     times = [one.at_s for one in starts if np.isfinite(one.at_s) and one.at_s > now + OVERDUE_S]
     return min(times) + 1.0 if times else None
 
 
-def _unseen(look: Look, best: Sequence[Start]) -> list[Candidate]:
+def _unseen(look: Look, best: Sequence[Expected]) -> list[Candidate]:
     """A node that nobody has seen yet, when a job fits nowhere else: what it has will be known when it is on."""
     nodes = look.view.rack.nodes
     for index, job in enumerate(look.jobs):
@@ -132,45 +156,10 @@ def _unseen(look: Look, best: Sequence[Start]) -> list[Candidate]:
     return []
 
 
-def _set_of_nodes(look: Look, best: Sequence[Start], sooner: Sequence[int]) -> list[Candidate]:
-    """The cheapest candidates that hold what would start first on them."""
-    if look.pooled:
-        return _first_enough(look, best)
-    opens = {one.row: look.view.now + one.boot_s for one in look.candidates}
-    first = [
-        (index, row)
-        for index in sooner
-        for row in best[index].rows
-        if best[index].at_s <= opens.get(row, 0.0) + SOONER_S
-    ]
-    used = {row for index in sooner for row in best[index].rows}
-    as_forecast = [one for one in look.candidates if one.row in used]
-    if not first or any(look.jobs[index].job_class.gang > 1 for index, _ in first):
-        return as_forecast  # ranks of a gang lie on different nodes, which a packing does not know
-    lengths = [min(look.jobs[index].length_s, BUSY_S_MAX) for index, _ in first]
-    busy_s = sum(lengths) / len(lengths)
-    items = np.array([look.jobs[index].job_class.need for index, _ in first], dtype=np.int64)
-    bins = [_bin(look, one, [index for index, _ in first], busy_s) for one in look.candidates]
-    chosen = cheapest(items, bins)
-    return as_forecast if chosen is None else [look.candidates[index] for index in chosen]
-
-
 def _bin(look: Look, one: Candidate, jobs: Sequence[int], busy_s: float) -> Bin:
     free = (look.view.rack.total - look.view.rack.held)[:, one.row].tolist()
     cost = one.watts * (one.boot_s + one.off_s + busy_s) * (1 + one.power.failures)
     return Bin(tuple(free), round(cost, 3), tuple(bool(look.jobs[index].able[one.row]) for index in jobs))
-
-
-def _first_enough(look: Look, best: Sequence[Start]) -> list[Candidate]:
-    """Of a pool: the fewest candidates, the cheapest first, with which every job starts as if all were on."""
-    ordered = sorted(look.candidates, key=lambda one: (one.watts * one.boot_s * (1 + one.power.failures), one.row))
-    low, high = 0, len(ordered)
-    while low < high:
-        middle = (low + high) // 2
-        starts = look.starts(ordered[:middle])
-        good = all(one.at_s <= other.at_s + SOONER_S for one, other in zip(starts, best, strict=True))
-        low, high = (low, middle) if good else (middle + 1, high)
-    return ordered[:low]
 
 
 def _best_part(look: Look, chosen: Sequence[Candidate]) -> list[Candidate]:

@@ -15,9 +15,9 @@ from racksack_controller.core.events import Event
 from racksack_controller.core.jobs.requeue import requeue_now
 from racksack_controller.core.power.apply import has_work, tell
 from racksack_controller.core.power.events import PowerHeld, PowerReleased, PowerRequested
-from racksack_controller.core.power.reachability import always_on_behind, blocked_by, on_behind
-from racksack_controller.core.power.records import REQUESTS, OperatorRequest, Phase, PowerHold
 from racksack_controller.core.power.why import why_not_woken
+from racksack_controller.core.power_records import REQUESTS, OperatorRequest, Phase, PowerHold
+from racksack_controller.core.reachability import always_on_behind, blocked_by, on_behind
 from racksack_controller.core.state import State
 from racksack_jobspecs.units import format_duration
 

@@ -13,12 +13,12 @@ from racksack_controller.core.power.apply import has_work
 from racksack_controller.core.power.begin_times import Early, whom_to_wake_early
 from racksack_controller.core.power.events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
 from racksack_controller.core.power.jump_hosts import is_awaited, is_under_way, to_reach, way_first
-from racksack_controller.core.power.off import burns_for_nothing, off_at_s, spare_to_keep, wanted_rows
-from racksack_controller.core.power.on import stagger, turn_s, whom_to_wake
-from racksack_controller.core.power.policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
-from racksack_controller.core.power.reachability import could_wake, is_off, on_behind
-from racksack_controller.core.power.records import OperatorRequest, Phase, PowerRecord
+from racksack_controller.core.power.off import burns_for_nothing, off_at_s, spare_to_keep
+from racksack_controller.core.power.on import Look, stagger, turn_s, whom_to_wake
 from racksack_controller.core.power.view import Candidate, View
+from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy, is_quiet, next_quiet_s
+from racksack_controller.core.power_records import OperatorRequest, Phase, PowerRecord
+from racksack_controller.core.reachability import could_wake, is_off, on_behind
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
@@ -40,14 +40,13 @@ def plan_power(
     policy: PowerPolicy = DEFAULT_POWER,
     scheduling: Policy = DEFAULT,
     *,
-    pooled: bool = False,
+    view_as: type[View] = View,
+    look_at: type[Look] = Look,
 ) -> PowerPlan:
-    """The decisions about power at `now` (Unix seconds). `pooled`: jobs lie on processors of any nodes (simulator)."""
-    state.power_policy = policy
+    """The decisions about power at `now` (Unix seconds). `view_as`, `look_at`: how jobs lie on the nodes."""
     if not state.power:
         return PowerPlan((), None)
-    state.queue.advance(now)
-    view = View(state, now, policy, scheduling, pooled=pooled)
+    view = view_as(state, now, policy, scheduling)
     wakes: list[float] = []
     decided: dict[str, Decision] = {}
     early = whom_to_wake_early(view)
@@ -55,14 +54,14 @@ def plan_power(
         _wishes(state, now),
         _for_people(state, now),
         _results(state, now),
-        to_reach(state, lambda: wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled), now),
-        _on(view, wakes, pooled=pooled),
+        to_reach(state, view.wanted_rows, now),
+        _on(view, look_at, wakes),
         _before_their_time(view, early, wakes),
         _keep_on(view),
     )
     for one in way_first(state, (decision for group in groups for decision in group), now):
         decided.setdefault(one.node, one)
-    for one in [*_off(view, early, wakes, pooled=pooled), *_left_on(state, now, wakes)]:
+    for one in [*_off(view, early, wakes), *_left_on(state, now, wakes)]:
         decided.setdefault(one.node, one)
     return PowerPlan(tuple(decided.values()), min((time_s for time_s in wakes if time_s > now), default=None))
 
@@ -119,31 +118,31 @@ def _results(state: State, now: float) -> list[Decision]:
     return events
 
 
-def _on(view: View, wakes: list[float], *, pooled: bool) -> list[Decision]:
+def _on(view: View, look_at: type[Look], wakes: list[float]) -> list[Decision]:
     """Nodes for what is waiting, and shutdowns that nobody was asked for yet."""
     state, now = view.state, view.now
     if not len(state.queue.open_classes()):
         return []
-    turn, jobs = _turn(view, wakes, pooled=pooled)
+    turn, jobs = _turn(view, look_at, wakes)
     wakes += [power.retry_at_s for power in state.power.values() if is_off(state, power)]
     wakes += [power.hold.until_s for power in state.power.values() if power.hold and power.hold.until_s is not None]
     if view.policy.quiet and not is_quiet(view.policy, now):
         wakes += [time_s for time_s in (next_quiet_s(view.policy, now),) if time_s is not None]
     events: list[Decision] = [SwitchOnDecided(one.power.node, _waiting(jobs), jobs[:JOBS_NAMED]) for one in turn]
     stopping = [p for p in state.power.values() if p.phase is Phase.STOPPING and p.asked_at_s is None and not p.request]
-    wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) if stopping else set()
+    wanted = view.wanted_rows() if stopping else set()
     # One that does not answer is no use to the job: it is being switched off because it hangs.
     useful = [p for p in stopping if state.nodes[p.node].connected]
     events += [SwitchWithdrawn(p.node, "a job came") for p in useful if state.rack.row[p.node] in wanted]
     return events
 
 
-def _turn(view: View, wakes: list[float], *, pooled: bool) -> tuple[list[Candidate], tuple[int, ...]]:
+def _turn(view: View, look_at: type[Look], wakes: list[float]) -> tuple[list[Candidate], tuple[int, ...]]:
     """Whom to switch on now, and for which jobs. Nobody is chosen before the next boot may begin."""
     if (begins_s := turn_s(view)) > view.now:
         wakes.append(begins_s)
         return [], ()
-    wake = whom_to_wake(view, pooled=pooled)
+    wake = whom_to_wake(view, look_at)
     # Those whose jump hosts boot already have had their turn; they come on when these answer.
     wake = wake._replace(chosen=tuple(one for one in wake.chosen if not is_under_way(view.state, one.power.node)))
     turn, next_s = stagger(view, wake)
@@ -187,7 +186,7 @@ def _keep_on(view: View) -> list[Decision]:
     return [SwitchOnDecided(one.power.node, why) for one in cheapest[: view.policy.keep_on - on]]
 
 
-def _off(view: View, early: Early, wakes: list[float], *, pooled: bool) -> list[Decision]:
+def _off(view: View, early: Early, wakes: list[float]) -> list[Decision]:
     """Nodes that have been idle for long enough, and that nothing in the queue may use."""
     state, now = view.state, view.now
     due: list[PowerRecord] = []
@@ -201,7 +200,7 @@ def _off(view: View, early: Early, wakes: list[float], *, pooled: bool) -> list[
             wakes.append(at_s)
     if not due:
         return []
-    wanted = wanted_rows(list(view.jobs()), len(state.rack.nodes), pooled=pooled) | early.rows
+    wanted = view.wanted_rows() | early.rows
     spare = spare_to_keep(state, view.policy)
     return [
         SwitchOffDecided(power.node, _idle(state, power, now))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from racksack_controller.core.events import Event
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power.records import OperatorRequest, Phase, PowerRecord
+from racksack_controller.core.power_records import OperatorRequest, Phase, PowerRecord
 from racksack_controller.core.state import State
 
 REASON = "scaled to "

@@ -11,17 +11,17 @@ import numpy as np
 from racksack_controller.core.placing.conservative import jobs_in_order
 from racksack_controller.core.placing.expect import could_hold
 from racksack_controller.core.placing.placement import length_s
+from racksack_controller.core.placing.reserve_large import left_to_others, may_wake
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.power.policy import PowerPolicy
-from racksack_controller.core.power.reachability import could_wake, way_boot_s
-from racksack_controller.core.power.records import PowerRecord, PowerTraits, boot_s, off_s
-from racksack_controller.core.power.reserve_large import left_to_others, may_wake
+from racksack_controller.core.power_policy import PowerPolicy
+from racksack_controller.core.power_records import PowerRecord, PowerTraits, boot_s, off_s
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.order import Entry
-from racksack_controller.core.rack.amounts import CPUS, SLOTS, Vector
+from racksack_controller.core.rack.amounts import SLOTS, Vector
 from racksack_controller.core.rack.devices import GpuKind
 from racksack_controller.core.rack.rack import Admission, Bools, Floats, Ints
+from racksack_controller.core.reachability import could_wake, way_boot_s
 from racksack_controller.core.state import State
 
 JOBS_MAX = 500  # of the head of the queue that are looked at; the others have their turn when these have started
@@ -55,15 +55,12 @@ class Candidate(NamedTuple):
 class View:
     """What a decision about power is made from. Nodes are rows of the rack, times Unix seconds."""
 
-    def __init__(
-        self, state: State, now: float, policy: PowerPolicy, scheduling: Policy, *, pooled: bool = False
-    ) -> None:
+    def __init__(self, state: State, now: float, policy: PowerPolicy, scheduling: Policy) -> None:
         self.state = state
         self.rack = state.rack
         self.now = now
         self.policy = policy
         self.scheduling = scheduling
-        self.pooled = pooled
         self._able: dict[Kind, Bools] = {}
 
     def jobs(self) -> Iterator[Wanted]:
@@ -72,7 +69,7 @@ class View:
         Those whose nodes the jobs ahead of them fill many times over are passed by, not the end of it: what waits for
         large nodes hides nobody who could have a small one. Jobs that may not wake a node fill none for those that may.
         """
-        limits = Limits(self.state, self.scheduling)
+        limits = Limits(self.state.running, self.scheduling)
         queue = self.state.queue
         filled = np.zeros((2, len(self.rack.nodes)))  # by jobs that may not wake a node, and by those that may
         full: set[tuple[Kind, bool]] = set()  # what is asked for by jobs that are passed by
@@ -81,15 +78,15 @@ class View:
         ordered = jobs_in_order(self.state, queue.open_classes(), self.now, self.scheduling, done)
         for entry in islice(ordered, LOOKED_MAX):
             index, job_class = entry[-1], queue.classes[entry[-1]]
-            wakes = may_wake(self.state, entry[-2], self.now)
+            wakes = may_wake(self.state, entry[-2], self.now, self.policy)
             kind = ((job_class.admission, job_class.kind, job_class.need), wakes)
             if limits.reached(job_class) or (wakes and kind in full):
                 done.add(index)
                 continue
             if kind in full:
                 continue  # others in its class may wake one
-            able = self._could_hold(job_class)
-            self._fill(filled[int(wakes)], able, job_class)
+            able = self.could_hold(job_class)
+            self.fill(filled[int(wakes)], able, job_class)
             if able.any() and filled[int(wakes), able].min() >= FILLED_MAX:
                 full.add(kind)
             limits.count(job_class)
@@ -101,26 +98,29 @@ class View:
     def _wanted(self, entry: Entry, job_class: JobClass, able: Bools) -> Wanted:
         expected_s = length_s(self.state.queue, self.scheduling, entry[-1], hard=False)
         longest_s = length_s(self.state.queue, self.scheduling, entry[-1], hard=True)
-        left = left_to_others(self.state, entry[-2], job_class, longest_s, self.now)
+        left = left_to_others(self.state, entry[-2], job_class, longest_s, self.now, self.policy)
         return Wanted(entry[-2], job_class, expected_s, able if left is None else able & ~left)
 
-    def _fill(self, filled: Floats, able: Bools, job_class: JobClass) -> None:
-        """Add a job to those of its nodes that are filled least; in a pool, to all."""
-        if self.pooled:
-            filled += job_class.need[CPUS] / max(int(self.rack.total[CPUS].sum()), 1)
-            return
+    def fill(self, filled: Floats, able: Bools, job_class: JobClass) -> None:
+        """Add a job to those of its nodes that are filled least."""
         rows = np.flatnonzero(able)
         chosen = rows[np.argsort(filled[rows], kind="stable")[: job_class.gang]]
         need = np.array(job_class.need[:SLOTS])[:, None]
         filled[chosen] += (need / np.maximum(self.rack.total[:SLOTS, chosen], 1)).max(axis=0)
 
-    def _could_hold(self, job_class: JobClass) -> Bools:
-        """Kept for all jobs of its kind. In a pool any nodes do."""
+    def wanted_rows(self) -> set[int]:
+        """The nodes that something in the queue may use as soon as it may start."""
+        rows: set[int] = set()
+        for job in self.jobs():
+            rows |= set(job.able.nonzero()[0].tolist())
+        return rows
+
+    def could_hold(self, job_class: JobClass) -> Bools:
+        """The nodes that could hold a job; kept for all jobs of its kind."""
         kind = (job_class.admission, job_class.kind, job_class.need)
         able = self._able.get(kind)
         if able is None:
-            everywhere = np.ones(len(self.rack.nodes), dtype=np.bool_)
-            able = self._able[kind] = everywhere if self.pooled else could_hold(self.rack, job_class)
+            able = self._able[kind] = could_hold(self.rack, job_class)
         return able
 
     def opens_s(self) -> Floats:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.power.off import keeps_on, off_at_s
-from racksack_controller.core.power.policy import PowerPolicy, is_quiet, next_quiet_s
-from racksack_controller.core.power.reachability import backing_off, blocked_by, closed_jumps, is_off, on_behind
-from racksack_controller.core.power.records import REQUESTS, Phase, PowerRecord, boot_s
+from racksack_controller.core.power_policy import PowerPolicy, is_quiet, next_quiet_s
+from racksack_controller.core.power_records import REQUESTS, Phase, PowerRecord, boot_s
 from racksack_controller.core.rack.rack import Bools
+from racksack_controller.core.reachability import backing_off, blocked_by, closed_jumps, is_off, on_behind
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.units import format_duration
 
@@ -59,8 +60,9 @@ def why_idle(state: State, node: Node, now: float) -> str:
     return f"{idle}, not to be switched off: {kept}" if kept else idle
 
 
-def why_waits(state: State, job: Job, able: Bools, now: float) -> str:
+def why_waits(reading: Reading, job: Job, able: Bools) -> str:
     """What power has to do with a job's wait, or empty. `able`: the nodes that could hold it."""
+    state, now = reading.state, reading.now
     records = [state.power[node.name] for node in state.rack.nodes if node.name in state.power]
     records = [power for power in records if able[state.rack.row[power.node]]]
     booting = [power for power in records if power.phase is Phase.BOOTING]
@@ -84,7 +86,7 @@ def why_waits(state: State, job: Job, able: Bools, now: float) -> str:
             state, way, now
         )
     names = ", ".join(power.node for power in free[:NAMED_MAX])
-    quiet = _quiet(state.power_policy, job, now)
+    quiet = _quiet(reading.power_policy, job, now)
     if quiet:
         return f"{names} {'is' if len(free) == 1 else 'are'} off and may be switched on for it {quiet}"
     boots_s = min(boot_s(power, state.power_traits[power.node]) for power in free)

@@ -119,7 +119,8 @@ class JobQueue:
 
     def remove(self, job_id: int) -> None:
         """A job does not wait any more."""
-        self._later_jobs.pop(job_id, None)
+        if self._later_jobs.pop(job_id, None) is not None:
+            self._drop_stale()
         where = self._where.pop(job_id, None)
         if where is None:
             return
@@ -138,17 +139,22 @@ class JobQueue:
     def advance(self, now: float) -> None:
         """Put the jobs whose time has come into their classes."""
         while self._later and self._later[0][0] <= now:
-            eligible, job_id = heapq.heappop(self._later)
-            job = self._later_jobs.get(job_id)
-            if job is not None and eligible_at_s(job) == eligible:
-                del self._later_jobs[job_id]
-                self._enqueue(job)
+            _, job_id = heapq.heappop(self._later)
+            self._enqueue(self._later_jobs.pop(job_id))
+            self._drop_stale()
 
     def next_eligible_s(self) -> float | None:
         """The earliest Unix time at which a job that waits for its time may start, or None."""
-        while self._later and self._later[0][1] not in self._later_jobs:
-            heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
+
+    def _drop_stale(self) -> None:
+        """Let the first entry of the heap be one that holds."""
+        while self._later and not self._is_later(*self._later[0]):
+            heapq.heappop(self._later)
+
+    def _is_later(self, eligible: float, job_id: int) -> bool:
+        job = self._later_jobs.get(job_id)
+        return job is not None and eligible_at_s(job) == eligible
 
     def begin_by(self, until_s: float) -> tuple[list[Job], float | None]:
         """The jobs that asked to begin at a time up to `until_s`, the earliest first, and the first moment after it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.queue.counts import Counts
 from racksack_controller.core.queue.job_queue import JobClass
-from racksack_controller.core.state import State
 
 Subject = tuple[str | None, int | None, str | None]
 
@@ -14,8 +14,8 @@ Subject = tuple[str | None, int | None, str | None]
 class Limits:
     """The counts as they grow in a pass."""
 
-    def __init__(self, state: State, policy: Policy) -> None:
-        self._state = state
+    def __init__(self, running: Counts, policy: Policy) -> None:
+        self._running = running
         self._per_owner = policy.max_running_per_owner
         self._per_partition = policy.partition_limits
         self._arrays: Counter[int] = Counter()
@@ -25,17 +25,17 @@ class Limits:
     def reached(self, job_class: JobClass) -> bool:
         """Whether no further job of this class may start, whatever room there is."""
         if job_class.array is not None:
-            running = self._state.running_of_array.get(job_class.array, 0) + self._arrays[job_class.array]
+            running = self._running.of_array.get(job_class.array, 0) + self._arrays[job_class.array]
             if running >= job_class.array_limit:
                 return True
         partition = job_class.admission.partition
         if partition in self._per_partition:
-            running = self._state.running_in_partition.get((partition, job_class.owner), 0)
+            running = self._running.in_partition.get((partition, job_class.owner), 0)
             if running + self._members[partition, job_class.owner] >= self._per_partition[partition]:
                 return True
         if self._per_owner is None:
             return False
-        return self._state.running_of_owner.get(job_class.owner, 0) + self._owners[job_class.owner] >= self._per_owner
+        return self._running.of_owner.get(job_class.owner, 0) + self._owners[job_class.owner] >= self._per_owner
 
     def subject(self, job_class: JobClass) -> Subject:
         """All that `reached` looks at: classes of one subject are at their limit together."""

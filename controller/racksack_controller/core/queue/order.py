@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.queue.fair_share import Usage
 from racksack_controller.core.queue.job_queue import JobQueue
 from racksack_controller.core.rack.rack import Floats, Ints
-from racksack_controller.core.state import State
 
 # (-priority, use of the owner, age or length, job, class): the smallest is next.
 Entry = tuple[float, float, float, int, int]
@@ -29,12 +29,15 @@ def sorted_classes(queue: JobQueue, classes: Ints, use: Floats) -> Ints:
     return classes[np.lexsort((job_id, age, use[queue.owner[classes]], priority))]
 
 
-def use_by_owner(state: State, classes: Ints, now: float, policy: Policy) -> Floats:
-    """What each owner has used of late in relation to his share; all zero where fair share is off."""
-    use = np.zeros(max(1, len(state.queue.owners)))
+def use_by_owner(queue: JobQueue, usage: Usage, total: Ints, now: float, policy: Policy) -> Floats:
+    """What each owner in the queue has used of late in relation to his share; all zero where fair share is off.
+
+    `total`: what the rack has, (DIMENSIONS, nodes).
+    """
+    use = np.zeros(max(1, len(queue.owners)))
     if policy.fair_share:
-        queue = set(state.queue.owner[classes].tolist())
-        for owner, index in state.queue.owners.items():
-            if index in queue:
-                use[index] = state.usage.relative(owner, now, state.rack.total, policy.shares)
+        waiting = set(queue.owner[queue.open_classes()].tolist())
+        for owner, index in queue.owners.items():
+            if index in waiting:
+                use[index] = usage.relative(owner, now, total, policy.shares)
     return use

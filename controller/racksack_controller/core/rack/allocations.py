@@ -49,7 +49,7 @@ class Allocations:
         self.of: dict[str, tuple[int, ...]] = {}
         self.parts: dict[int, NodeAllocation] = {}
         self._on_row: dict[int, dict[int, None]] = {}
-        self._version: Ints = np.zeros(64, dtype=np.int64)  # of each row: grows with every change
+        self.version: Ints = np.zeros(0, dtype=np.int64)  # of each row: grows with every change of what is held there
         self._unused = list(range(63, -1, -1))
 
     def add(self, key: str, parts: Sequence[NodeAllocation], times: Times) -> tuple[int, ...]:
@@ -61,14 +61,14 @@ class Allocations:
         """An attempt's beginning is known better."""
         for place in self.of[key]:
             self.times[:, place] = times
-            self._version[self.row[place]] += 1
+            self.version[self.row[place]] += 1
 
     def remove(self, key: str) -> list[tuple[int, NodeAllocation]]:
         """An attempt holds nothing any more; what it held, with the places."""
         places = self.of.pop(key)
         for place in places:
             row = int(self.row[place])
-            self._version[row] += 1
+            self.version[row] += 1
             del self._on_row[row][place]
             self.row[place] = -1
             self._unused.append(place)
@@ -78,11 +78,9 @@ class Allocations:
         """The places of what is held on a row."""
         return np.array(list(self._on_row.get(row, ())), dtype=np.int64)
 
-    def versions(self, rows: int) -> Ints:
-        """A number for each of the first `rows` rows that grows whenever anything about its allocations changes."""
-        while len(self._version) < rows:
-            self._version = np.concatenate([self._version, np.zeros_like(self._version)])
-        return self._version[:rows]
+    def add_row(self) -> None:
+        """The rack has one more row."""
+        self.version = np.append(self.version, 0)
 
     def ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> Floats:
         """When these are expected to end (Unix seconds, after `now`): by prediction, or by time limit alone."""
@@ -104,7 +102,7 @@ class Allocations:
             self._grow()
         place = self._unused.pop()
         self.row[place] = part.row
-        self.versions(part.row + 1)[part.row] += 1
+        self.version[part.row] += 1
         self._on_row.setdefault(part.row, {})[place] = None
         self.need[:, place] = part.need
         self.times[:, place] = times

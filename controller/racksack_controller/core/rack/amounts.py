@@ -56,14 +56,15 @@ def gpu_milli(request: ResourceRequest) -> int:
 
 def matching_gpus(request: GpuRequest, devices: Sequence[Gpu]) -> list[Gpu]:
     """The devices that satisfy a request's model and memory, smallest memory first."""
-    found = [gpu for gpu in devices if matches(request.model, request.vram_bytes or 0, gpu)]
+    found = [
+        gpu for gpu in devices if gpu.vram_bytes >= (request.vram_bytes or 0) and names(request.model or "", gpu.model)
+    ]
     return sorted(found, key=lambda gpu: (gpu.vram_bytes, gpu.index))
 
 
-def matches(model: str | None, vram_bytes: int, gpu: Gpu) -> bool:
-    """Whether a device has all words of `model` in its name, and that much memory."""
-    words = model.lower().split() if model else []
-    return gpu.vram_bytes >= vram_bytes and all(word in gpu.model.lower() for word in words)
+def names(asked: str, model: str) -> bool:
+    """Whether all words that were asked for are in the name of a device's model."""
+    return all(word in model.lower() for word in asked.lower().split())
 
 
 def allowed(job: Job, node: Node) -> bool:

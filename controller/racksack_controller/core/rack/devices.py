@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from racksack_controller.core.rack.amounts import MILLI, device_count, gpu_milli, matches
+from racksack_controller.core.rack.amounts import MILLI, device_count, gpu_milli, names
 from racksack_jobspecs.resources import Gpu, ResourceRequest
 
 Ints = NDArray[np.int64]
@@ -33,36 +33,38 @@ def gpu_kind(request: ResourceRequest) -> GpuKind | None:
 
 
 class Devices:
-    """What every device has left, in thousandths."""
+    """What every device has left, in thousandths. The devices of one node stand side by side, nodes in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_node: Sequence[Sequence[Gpu]] = ()) -> None:
+        self.nodes = 0
         self.row: Ints = np.zeros(0, dtype=np.int64)
         self.vram: Ints = np.zeros(0, dtype=np.int64)
         self.free: Ints = np.zeros(0, dtype=np.int64)
         self.gpus: list[Gpu] = []
-        self.shares: Ints = np.zeros(
-            (3, 64), dtype=np.int64
-        )  # what is held: device, place of the allocation, thousandths
+        self.shares: Ints = np.zeros((3, 64), dtype=np.int64)  # held: device, place of the allocation, thousandths
         self.columns: Ints = np.zeros((0, 0), dtype=np.int64)  # (nodes, devices): where they stand; -1 is none
+        self._model: Ints = np.zeros(0, dtype=np.int64)  # of each device: its place in `_models`
+        self._models: dict[str, int] = {}
         self._index: dict[tuple[int, str], int] = {}
-        self._matching: dict[tuple[str | None, int], Bools] = {}
         self._share: dict[tuple[int, int], int] = {}  # of (device, place of the allocation): its column of `shares`
-        self._unused: list[int] = []
+        self._unused = list(range(64))
+        for gpus in per_node:
+            self.append(gpus)
 
-    def rebuild(self, per_node: Sequence[tuple[Gpu, ...]]) -> None:
-        """Forget everything and list the devices of these nodes, all free."""
-        self.gpus = [gpu for gpus in per_node for gpu in gpus]
-        self.row = np.repeat(np.arange(len(per_node)), [len(gpus) for gpus in per_node])
-        self.vram = np.array([gpu.vram_bytes for gpu in self.gpus], dtype=np.int64)
-        self.free = np.full(len(self.gpus), MILLI, dtype=np.int64)
-        self._index = {(int(row), gpu.uuid): i for i, (row, gpu) in enumerate(zip(self.row, self.gpus, strict=True))}
-        self._matching = {}
-        self.shares = np.zeros((3, 64), dtype=np.int64)
-        self._share, self._unused = {}, list(range(64))
-        most = max((len(gpus) for gpus in per_node), default=0)
-        self.columns = np.full((len(per_node), most), -1, dtype=np.int64)
-        for index, row in enumerate(self.row):
-            self.columns[row, index - np.searchsorted(self.row, row)] = index
+    def append(self, gpus: Sequence[Gpu]) -> None:
+        """One more node has these devices, all free."""
+        first, count = len(self.gpus), len(gpus)
+        self.gpus += gpus
+        self.row = np.append(self.row, np.full(count, self.nodes))
+        self.vram = np.append(self.vram, np.array([gpu.vram_bytes for gpu in gpus], dtype=np.int64))
+        self.free = np.append(self.free, np.full(count, MILLI))
+        models = [self._models.setdefault(gpu.model, len(self._models)) for gpu in gpus]
+        self._model = np.append(self._model, np.array(models, dtype=np.int64))
+        self._index.update(((self.nodes, gpu.uuid), first + at) for at, gpu in enumerate(gpus))
+        wider = max(0, count - self.columns.shape[1])
+        self.columns = np.pad(self.columns, ((0, 1), (0, wider)), constant_values=-1)
+        self.columns[self.nodes, :count] = np.arange(first, first + count)
+        self.nodes += 1
 
     def parts(self, free: Ints, rows: Ints, kind: GpuKind | None) -> Ints:
         """What the devices of these nodes have left, (rows, devices); 0 where is none that the job can use."""
@@ -94,11 +96,11 @@ class Devices:
 
     def matching(self, kind: GpuKind) -> Bools:
         """The devices of the right model and memory."""
-        key = (kind.model, kind.vram_bytes)
-        if key not in self._matching:
-            found = [matches(kind.model, kind.vram_bytes, gpu) for gpu in self.gpus]
-            self._matching[key] = np.array(found, dtype=np.bool_)
-        return self._matching[key]
+        enough: Bools = self.vram >= kind.vram_bytes
+        if kind.model is None:
+            return enough
+        good = np.array([names(kind.model, model) for model in self._models], dtype=np.bool_)
+        return enough & good[self._model] if len(good) else enough
 
     def usable(self, free: Ints, kind: GpuKind, nodes: int) -> Ints:
         """On how many devices of each node the job could lie, when `free` is what they have left."""

@@ -9,6 +9,8 @@ time for which a node is on (as in Barbalho and others, "Virtual machine allocat
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from racksack_controller.core.policy import Policy
@@ -22,14 +24,20 @@ class FillOrder:
 
     def __init__(self, rack: Rack, now: float, policy: Policy) -> None:
         self.rack = rack
-        largest = np.maximum(rack.total[:COMPARED].max(axis=1, initial=1), 1)
-        self._size: Floats = np.round((rack.total[:COMPARED] / largest[:, None]).sum(axis=0), 3)
         self._busy_until: Floats = np.full(len(rack.nodes), now)
         if rack.switched and not rack.is_uniform:
             places = np.flatnonzero(rack.allocations.row >= 0)
             limit_s = policy.default_time_limit_s
             ends = rack.allocations.ends(places, now, default_limit_s=limit_s, predict=policy.predict)
             np.maximum.at(self._busy_until, rack.allocations.row[places], ends)
+
+    @cached_property
+    def _size(self) -> Floats:
+        """How large each node is, as the sum of its parts of the largest there are."""
+        total = self.rack.total[:COMPARED]
+        largest = np.maximum(total.max(axis=1, initial=1), 1)
+        size: Floats = np.round((total / largest[:, None]).sum(axis=0), 3)
+        return size
 
     def ranks(self, rows: Ints, ends_s: float) -> Ints:
         """The rank of each of `rows` for a job that is expected to end then."""

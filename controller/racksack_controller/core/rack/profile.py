@@ -6,20 +6,17 @@ end on. Only nodes on which something has changed since, or where a prediction h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from racksack_controller.core.rack.allocations import OVERDUE_S
 from racksack_controller.core.rack.amounts import DIMENSIONS, SLOTS
-
-if TYPE_CHECKING:
-    from racksack_controller.core.rack.rack import Rack
+from racksack_controller.core.rack.rack import Rack
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+PROFILES_MAX = 4  # a policy uses two: by prediction, and by time limit
 STALE_MAX = 100  # so many nodes are worked out one by one; more of them all at once
 
 
@@ -44,7 +41,7 @@ class Profile:
     def refresh(self, rack: Rack, now: float) -> None:
         """Bring everything up to `now`."""
         nodes = len(rack.nodes)
-        version = rack.allocations.versions(nodes)
+        version = rack.allocations.version
         if len(self._version) != nodes or now < self._now:
             self._rebuild(rack, now)
         else:
@@ -134,3 +131,21 @@ class Profile:
         self._count[row] = len(places)
         self._until[row] = until.min(initial=np.inf)
         return True
+
+
+class Profiles:
+    """The profiles that somebody who looks ahead has asked for; they are kept up to date from one look to the next."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[tuple[float, bool], Profile] = {}
+
+    def at(self, rack: Rack, now: float, *, default_limit_s: float, predict: bool) -> Profile:
+        """What will be free when, as seen at `now` (Unix seconds)."""
+        key = (default_limit_s, predict)
+        if key not in self._profiles:
+            if len(self._profiles) >= PROFILES_MAX:
+                self._profiles.clear()
+            self._profiles[key] = Profile(default_limit_s=default_limit_s, predict=predict)
+        profile = self._profiles[key]
+        profile.refresh(rack, now)
+        return profile

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from racksack_controller.core.rack.allocations import Allocations, NodeAllocation, Times
 from racksack_controller.core.rack.amounts import DIMENSIONS, SLOTS, capacity, demand_of
 from racksack_controller.core.rack.devices import Devices
-from racksack_controller.core.rack.profile import Profile
 from racksack_controller.core.records import Allocation, Node
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-PROFILES_MAX = 4  # a policy uses two: by prediction, and by time limit
 
 
 class Admission(NamedTuple):
@@ -50,20 +48,9 @@ class Rack:
         self.inverse: Floats = np.zeros((SLOTS, 0))  # 1 / total; 0 where a node has nothing of the kind
         self.is_uniform = True  # whether all nodes have the same to give
         self.epoch = 0  # grows when other nodes or devices come into question for a job
-        self._profiles: dict[tuple[float, bool], Profile] = {}
-        self._devices = Devices()
-        self._devices_changed = False
-        self._admitted: dict[Admission, Bools] = {}
-
-    @property
-    def devices(self) -> Devices:
-        """All devices; listed anew when an inventory has changed."""
-        if self._devices_changed:
-            self._devices.rebuild([node.gpus for node in self.nodes])
-            for place, part in self.allocations.parts.items():
-                self._devices.take(part.row, part.uuids, part.milli, place)
-            self._devices_changed = False
-        return self._devices
+        self.devices = Devices()
+        self._labelled: dict[str, Bools] = {}  # by label: the nodes that have it
+        self._in_partition: dict[str, Bools] = {}
 
     def put_node(self, node: Node) -> None:
         """A node is new or has changed."""
@@ -79,10 +66,11 @@ class Rack:
         self.is_uniform = bool(np.all(self.total[:SLOTS] == total[:SLOTS, None]))
         self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
         if old is None or (old.labels, old.partitions) != (node.labels, node.partitions):
-            self._admitted = {}
+            _mark(self._labelled, node.labels, row, len(self.nodes))
+            _mark(self._in_partition, node.partitions, row, len(self.nodes))
             self.epoch += 1
         if old is None or old.gpus != node.gpus:
-            self._devices_changed = True
+            self._list_devices(row)
             self.epoch += 1
 
     def put_power(self, name: str, *, powered: bool, opens_s: float, opened_s: float) -> None:
@@ -101,15 +89,15 @@ class Rack:
         ]
         for place, part in zip(self.allocations.add(key, allocations, times), allocations, strict=True):
             self.held[:, part.row] += part.need
-            if part.uuids and not self._devices_changed:
-                self._devices.take(part.row, part.uuids, part.milli, place)
+            if part.uuids:
+                self.devices.take(part.row, part.uuids, part.milli, place)
 
     def give_back(self, key: str) -> None:
         """An attempt holds nothing any more."""
         for place, part in self.allocations.remove(key):
             self.held[:, part.row] -= part.need
-            if part.uuids and not self._devices_changed:
-                self._devices.give_back(part.row, part.uuids, part.milli, place)
+            if part.uuids:
+                self.devices.give_back(part.row, part.uuids, part.milli, place)
 
     def free(self, now: float) -> Ints:
         """A copy of what is free on each node; -1 in every dimension where a node takes no jobs."""
@@ -118,24 +106,34 @@ class Rack:
         free[:, closed] = -1
         return free
 
-    def profile(self, *, default_limit_s: float, predict: bool) -> Profile:
-        """What will be free when; to be refreshed before use."""
-        key = (default_limit_s, predict)
-        if key not in self._profiles:
-            if len(self._profiles) >= PROFILES_MAX:
-                self._profiles.clear()
-            self._profiles[key] = Profile(default_limit_s=default_limit_s, predict=predict)
-        return self._profiles[key]
-
     def admitted(self, admission: Admission) -> Bools:
         """The nodes that these labels, names and exclusions admit."""
-        mask = self._admitted.get(admission)
-        if mask is None:
-            mask = np.array([_admits(admission, node) for node in self.nodes], dtype=np.bool_)
-            if len(self._admitted) >= 4096:
-                self._admitted = {}
-            self._admitted[admission] = mask
+        nodes = len(self.nodes)
+        mask = np.ones(nodes, dtype=np.bool_)
+        if admission.nodes:
+            mask = self._named(admission.nodes)
+        if admission.partition:
+            mask &= self._in_partition.get(admission.partition, False)
+        for label in admission.labels:
+            mask &= self._labelled.get(label, False)
+        if admission.exclude:
+            mask &= ~self._named(admission.exclude)
         return mask
+
+    def _named(self, names: Sequence[str]) -> Bools:
+        mask = np.zeros(len(self.nodes), dtype=np.bool_)
+        mask[[self.row[name] for name in names if name in self.row]] = True
+        return mask
+
+    def _list_devices(self, row: int) -> None:
+        """A node is new, or has other devices than before."""
+        gpus = self.nodes[row].gpus
+        if row == self.devices.nodes:  # a new node has nothing allocated yet
+            self.devices.append(gpus)
+            return
+        self.devices = Devices([node.gpus for node in self.nodes])
+        for place, part in self.allocations.parts.items():
+            self.devices.take(part.row, part.uuids, part.milli, place)
 
     def _append(self, node: Node) -> int:
         row = len(self.nodes)
@@ -150,12 +148,15 @@ class Rack:
         self.opens_s = np.append(self.opens_s, 0.0)
         self.opened_s = np.append(self.opened_s, 0.0)
         self.cool_until = np.append(self.cool_until, 0.0)
+        self.allocations.add_row()
         return row
 
 
-def _admits(admission: Admission, node: Node) -> bool:
-    if admission.nodes and node.name not in admission.nodes:
-        return False
-    if admission.partition and admission.partition not in node.partitions:
-        return False
-    return node.name not in admission.exclude and set(admission.labels) <= set(node.labels)
+def _mark(marked: dict[str, Bools], words: Sequence[str], row: int, nodes: int) -> None:
+    """Note which words a node has; every mask has an entry for each of `nodes`."""
+    for word, mask in marked.items():
+        grown = np.append(mask, np.zeros(nodes - len(mask), dtype=np.bool_))
+        grown[row] = False
+        marked[word] = grown
+    for word in words:
+        marked.setdefault(word, np.zeros(nodes, dtype=np.bool_))[row] = True

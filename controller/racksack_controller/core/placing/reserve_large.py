@@ -11,24 +11,26 @@ from __future__ import annotations
 import numpy as np
 
 from racksack_controller.core.placing.expect import could_hold
-from racksack_controller.core.power.policy import is_quiet
-from racksack_controller.core.power.reachability import could_wake
-from racksack_controller.core.power.records import Phase, boot_s
+from racksack_controller.core.power_policy import PowerPolicy, is_quiet
+from racksack_controller.core.power_records import Phase, boot_s
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.rack.amounts import SLOTS
 from racksack_controller.core.rack.rack import Bools
+from racksack_controller.core.reachability import could_wake
 from racksack_controller.core.state import State
 
 BOOTS_LONG = 1.0  # a job that lasts as long as a boot is worth waiting for one
 
 
-def left_to_others(state: State, job_id: int, job_class: JobClass, longest_s: float, now: float) -> Bools | None:
+def left_to_others(
+    state: State, job_id: int, job_class: JobClass, longest_s: float, now: float, power_policy: PowerPolicy
+) -> Bools | None:
     """The nodes that the job leaves to larger ones, or None when it need not. A few vector operations.
 
     `longest_s` is its time limit: a job that is only predicted to be short may block a large node for hours.
     """
     rack = state.rack
-    if not rack.switched or rack.is_uniform or job_class.gang > 1 or not may_wake(state, job_id, now):
+    if not rack.switched or rack.is_uniform or job_class.gang > 1 or not may_wake(state, job_id, now, power_policy):
         return None
     able = could_hold(rack, job_class)
     coming = [
@@ -51,9 +53,8 @@ def left_to_others(state: State, job_id: int, job_class: JobClass, longest_s: fl
     return left if left.any() else None
 
 
-def may_wake(state: State, job_id: int, now: float) -> bool:
+def may_wake(state: State, job_id: int, now: float, policy: PowerPolicy) -> bool:
     """Whether a job is a reason to switch a node on now."""
     spec = state.jobs[job_id].spec
-    policy = state.power_policy
     low = spec.priority <= policy.quiet_priority
     return not spec.no_wake and (not low or not policy.quiet or is_quiet(policy, now))

@@ -5,7 +5,7 @@ A jump host may be a node that is switched itself. What lies behind it can be ne
 
 from __future__ import annotations
 
-from racksack_controller.core.power.records import Phase, PowerRecord, boot_s
+from racksack_controller.core.power_records import Phase, PowerRecord, boot_s
 from racksack_controller.core.state import State
 
 
