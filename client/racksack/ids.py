@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from racksack.errors import NotFoundError, RefusedError, UsageError
 from racksack.text import clean
 
 if TYPE_CHECKING:
-    from racksack.client import Client
+    from racksack.views import JobView, SweepView
+
+
+class Lists(Protocol):
+    """What lists jobs and sweeps: a Client."""
+
+    def jobs(self, *, limit: int | None = None, **query: object) -> list[JobView]:
+        """Jobs, newest first."""
+
+    def sweeps(self, *, limit: int | None = None, **query: object) -> list[SweepView]:
+        """Sweeps, newest first."""
+
 
 RANGE_MAX = 10_000
 _RANGE = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")
 _NAMES_SHOWN_MAX = 5
 
 
-def resolve(client: Client, words: Sequence[str]) -> list[int]:
+def resolve(client: Lists, words: Sequence[str]) -> list[int]:
     """The ids, in order, each once. Raises NotFoundError for an unknown name and RefusedError for one of several
     jobs.
     """
@@ -27,7 +38,7 @@ def resolve(client: Client, words: Sequence[str]) -> list[int]:
     return list(found)
 
 
-def _ids_of(client: Client, word: str) -> Sequence[int]:
+def _ids_of(client: Lists, word: str) -> Sequence[int]:
     if re.fullmatch(r"[0-9]{1,15}", word):
         return [int(word)]
     match = _RANGE.fullmatch(word)
@@ -44,14 +55,14 @@ def _range(word: str, first: int, last: int) -> range:
     return range(first, last + 1)
 
 
-def _last(client: Client) -> int:
+def _last(client: Lists) -> int:
     jobs = client.jobs(owner="me", all=1, limit=1)
     if not jobs:
         raise NotFoundError("you have no jobs yet, so there is no last one")
     return jobs[0].id
 
 
-def _named(client: Client, name: str) -> int:
+def _named(client: Lists, name: str) -> int:
     """Jobs that wait or run win over finished ones of the same name."""
     jobs = [job for job in client.jobs(name=name, all=1, limit=100) if job.name == name]
     unfinished = [job for job in jobs if not job.is_final]
@@ -65,7 +76,7 @@ def _named(client: Client, name: str) -> int:
     return candidates[0].id
 
 
-def sweep_id(client: Client, word: str) -> int:
+def sweep_id(client: Lists, word: str) -> int:
     """The number of a sweep: as a number, a name, or `last`. Raises NotFoundError."""
     if word.isascii() and word.isdecimal() and len(word) < 16:
         return int(word)

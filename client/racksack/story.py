@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from racksack.text import clean, kwh_text, paint, short_local, state_colour
+from racksack.text import clean, gpu_text, kwh_text, paint, short_local, state_colour
 from racksack.views import Energy, JobDetails
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
 
@@ -46,8 +46,6 @@ def energy_text(energy: Energy) -> str:
 
 
 def _gpus(gpus: Any) -> str:  # noqa: ANN401
-    from racksack.commands.status import gpu_text
-
     return f", {clean(gpu_text(gpus))} GPU" if gpus else ""
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "dim": "2", "bold": "1"}
 _STATE_COLOURS = {
@@ -194,3 +194,15 @@ def short_local(at_s: float | None) -> str:
     then, today = time.localtime(at_s), time.localtime()
     same_day = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
     return time.strftime("%H:%M:%S" if same_day else "%m-%d %H:%M", then)
+
+
+def gpu_text(gpus: Any) -> str:  # noqa: ANN401 - a count, a request or the devices
+    """GPUs for a table."""
+    if not gpus:
+        return "-"
+    if isinstance(gpus, list):
+        return str(len(gpus))
+    if isinstance(gpus, dict):
+        count = f"{gpus.get('count', 1):g}"
+        return f"{gpus['model']}:{count}" if gpus.get("model") else count
+    return f"{gpus:g}" if isinstance(gpus, int | float) else str(gpus)

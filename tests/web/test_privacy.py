@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from racksack_controller.core.power_records import PowerLine
 
 from racksack_controller.config.config import parse_config
+from racksack_controller.core.power_records import PowerLine
 from racksack_controller.web.caller import NOBODY, Caller, Way
 from racksack_controller.web.privacy import Hidden, job_for, lines_for, node_for, power_lines_for, sweep_for
 

@@ -10,18 +10,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, List, Optional
+from typing import List, Optional, Protocol
 
 from racksack_agent import processes
 from racksack_agent.supervisor import limits, variables
 from racksack_agent.supervisor.reaper import Started
 
-if TYPE_CHECKING:
-    from racksack_agent.supervisor.job import Running
-
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "mksh", "fish", "busybox")
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL)
 _AWAKE_S = 1.0
+
+
+class Tally(Protocol):
+    """What is added up of the processes that have ended; `status` is that of the program, once it is known."""
+
+    cpu_s: float
+    ram_peak_bytes: int
+    status: Optional[int]
 
 
 class Tree:
@@ -38,7 +43,7 @@ class Tree:
         self._asked: List[List[int]] = []  # by name, see `processes.name_of`
         self._is_followed = started is not None and above is None
 
-    def reap(self, running: Running) -> bool:
+    def reap(self, running: Tally) -> bool:
         """Take the results of our own children; True when no process of the job is left."""
         if self._is_followed:
             return not self._reaper_lives() and not self.processes(also_hidden=True)

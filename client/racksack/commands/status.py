@@ -7,12 +7,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from racksack.cli import controller_option, for_each, json_option, open_client, watch_option
-from racksack.text import clean, paint, print_json, short_local, state_colour, table
+from racksack.text import clean, gpu_text, paint, print_json, short_local, state_colour, table
 
 if TYPE_CHECKING:
     from racksack.client import Client
@@ -105,18 +105,6 @@ def _row(job: JobView, now_s: float) -> list[str]:
         _run_time(job, now_s),
         (job.outcome_reason if job.is_final else job.why) or "",
     ]
-
-
-def gpu_text(gpus: Any) -> str:  # noqa: ANN401 - a count, a request or the devices
-    """GPUs for a table."""
-    if not gpus:
-        return "-"
-    if isinstance(gpus, list):
-        return str(len(gpus))
-    if isinstance(gpus, dict):
-        count = f"{gpus.get('count', 1):g}"
-        return f"{gpus['model']}:{count}" if gpus.get("model") else count
-    return f"{gpus:g}" if isinstance(gpus, int | float) else str(gpus)
 
 
 def _run_time(job: JobView, now_s: float) -> str:
