@@ -8,9 +8,8 @@ from typing import Any, Dict
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import copying, environment, ram_shared, ramdisk, variables
+from racksack_agent.supervisor import copying, environment, ram_shared, ramdisk, sweep_plan, variables
 from racksack_agent.supervisor.end import StopRequest
-from racksack_agent.sweep_runner import plan
 
 Order = Dict[str, Any]
 
@@ -49,7 +48,7 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
     env = variables.job_variables(order, folder.path, made.venv, ram_folder)
     if order["sweep"] is not None:
         in_ram = shared.told() if shared is not None else None
-        return Prepared(plan.prepare(folder, order, made.python, in_ram), env)
+        return Prepared(sweep_plan.prepare(folder, order, made.python, in_ram), env)
     return Prepared([*command(entry, order["entrypoint"], made.python), *order["args"]], env)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from racksack_controller.core.power_records import PowerTraits
-from racksack_controller.effects.power_means import host_called
+from racksack_controller.nodes.openssh import host_called
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
 from racksack_controller.power.settings import PowerSettings, WolSettings
 from racksack_jobspecs.readers import Report, shown

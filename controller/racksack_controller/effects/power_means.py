@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from racksack_controller.nodes.errors import NodeError
-from racksack_controller.nodes.openssh import hops
-from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
+from racksack_controller.nodes.openssh import host_called
+from racksack_controller.nodes.settings import LocalSettings, NodeSettings
 from racksack_controller.nodes.ssh import SshTransport
 from racksack_controller.power.build import Means
 from racksack_controller.power.ipmi_helper import IpmiHelper
@@ -31,17 +31,6 @@ def means_of(name: str, nodes: Mapping[str, NodeSettings], ipmi: IpmiHelper) -> 
         return await run_over_ssh(host, settings, argv)
 
     return Means(name, run, run_on, ipmi)
-
-
-def host_called(host: str, node: str, nodes: Mapping[str, NodeSettings]) -> SshSettings | None:
-    """The host that a node's `wol` names as `jump`: another node, or one that the node's own `ssh` jumps through."""
-    settings = nodes.get(host)
-    if isinstance(settings, SshSettings):
-        return settings
-    own = nodes.get(node)
-    if isinstance(own, SshSettings):
-        return next((hop for _, hop in hops(own)[:-1] if hop.host == host), None)
-    return None
 
 
 async def run_over_ssh(name: str, settings: NodeSettings, argv: Sequence[str]) -> tuple[int, str, str]:

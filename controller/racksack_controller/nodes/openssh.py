@@ -10,11 +10,11 @@ import logging
 import shlex
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from racksack_controller.nodes.processes import plain_environment, run
-from racksack_controller.nodes.settings import SshSettings
+from racksack_controller.nodes.settings import NodeSettings, SshSettings
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,17 @@ def hops(settings: SshSettings) -> list[tuple[str, SshSettings]]:
     while (jump := chain[0][1].jump) is not None:
         chain.insert(0, (f"jump{len(chain)}", jump))
     return chain
+
+
+def host_called(host: str, node: str, nodes: Mapping[str, NodeSettings]) -> SshSettings | None:
+    """The host that a node's `wol` names as `jump`: another node, or one that the node's own `ssh` jumps through."""
+    settings = nodes.get(host)
+    if isinstance(settings, SshSettings):
+        return settings
+    own = nodes.get(node)
+    if isinstance(own, SshSettings):
+        return next((hop for _, hop in hops(own)[:-1] if hop.host == host), None)
+    return None
 
 
 def known_hosts(settings: SshSettings) -> str:
