@@ -32,8 +32,6 @@ class PowerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     quiet: tuple[Window, ...] = ()  # if any: jobs of low priority wake nodes only in these
     quiet_priority: int = 0  # low: this or less
     zone: tzinfo | None = None  # of the windows; None: local time
-    retry_first_s: float = 60.0  # a node that failed is left alone so long, then twice, four times, ... as long
-    retry_most_s: float = 6 * 3600.0
 
 
 DEFAULT_POWER = PowerPolicy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.jobs.requeue import backoff_s
@@ -168,11 +168,3 @@ class Connector:
         log.log(level, "disconnected node=%s reason=%s", self._node.name, sentence)
         self._said = sentence
         self._loop.post(ev.NodeDisconnected(self._node.name, sentence))
-
-
-async def stop_all(tasks: Sequence[asyncio.Task[None]], nodes: Sequence[Node]) -> None:
-    """End the tasks and close the nodes; the jobs on them go on."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.gather(*(node.close() for node in nodes), return_exceptions=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -182,11 +181,6 @@ class Active:
             found = True
         return found
 
-    def forget_retries(self) -> None:
-        """Nothing of this run is tried again."""
-        self._retries.clear()
-        self.tries.clear()
-
     def begin_run(self) -> None:
         """The rungs of the run that begins are empty."""
         self.rungs = _rungs(self.spec)
@@ -198,12 +192,6 @@ class Active:
         suspects = tuple(Suspects(ranges.pairs(), losses) for ranges, losses in self.suspects if ranges)
         self.progress = replace(self.progress, pending=self.pending.pairs(), suspects=suspects, **changes)
         return self.progress
-
-    def waiting_ranges(self) -> Iterable[tuple[int, int]]:
-        """All points that wait."""
-        yield from self.pending
-        for ranges, _ in self.suspects:
-            yield from ranges
 
 
 def _rungs(spec: SweepSpec) -> Rungs | None:

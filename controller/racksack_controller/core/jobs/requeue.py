@@ -80,7 +80,7 @@ def _closed(attempt: Attempt, outcome: JobState, sentence: str, now: float, at_f
         problem=sentence if attempt.ending is None or attempt.ranks > 1 else attempt.problem,
         failures=0,
         retry_at_s=0.0,
-        removed=attempt.removed or _never_sent(attempt),
+        removed=attempt.removed,
         at_fault=at_fault,
     )
 
@@ -101,11 +101,6 @@ def _end_job(state: State, attempt: Attempt, outcome: JobState, sentence: str, n
     else:
         state.put_job(again)
         state.tell(now, f"attempt {attempt.number} ended as {outcome} ({sentence}); queued again", job=job.id)
-
-
-def _never_sent(attempt: Attempt) -> bool:
-    """A launch may be under way even if it was not confirmed, so only what never left is known to be clean."""
-    return False
 
 
 def _finished(outcome: JobState, sentence: str) -> str:

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from racksack_controller.core.events import Event
 from racksack_controller.core.jobs.requeue import backoff_s, end_attempt
 from racksack_controller.core.power import events as ev
-from racksack_controller.core.power_policy import DEFAULT_POWER
 from racksack_controller.core.power_records import (
     OperatorRequest,
     Phase,
@@ -28,6 +27,8 @@ from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
 
+RETRY_FIRST_S = 60.0  # a node that failed is left alone for so long, then twice, four times, ... as long
+RETRY_MOST_S = 6 * 3600.0
 GAP_WEIGHT = 0.5  # of the latest time in which there was nothing to do (Hwang and Wu, see `off`)
 
 
@@ -148,7 +149,7 @@ def _failed(state: State, power: PowerRecord, sentence: str, now: float) -> None
     """A boot or a shutdown did not succeed: leave the node alone for a growing time."""
     stopping = power.phase is Phase.STOPPING
     counts = (power.failures, power.stops_failed + 1) if stopping else (power.failures + 1, power.stops_failed)
-    delay = backoff_s(counts[stopping], first_s=DEFAULT_POWER.retry_first_s, most_s=DEFAULT_POWER.retry_most_s)
+    delay = backoff_s(counts[stopping], first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
     what = "could not be switched off" if stopping else "could not be switched on"
     tell(state, now, power, "switched", f"{what}: {sentence}; it is tried again after {format_duration(delay)}")
     answers = stopping and state.nodes[power.node].connected
