@@ -30,6 +30,7 @@ from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake.accept import Intake
 from racksack_controller.intake.projects import Projects
+from racksack_controller.intake.reading import Reader
 from racksack_controller.intake.spool import SpoolLock, Watcher
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
@@ -37,6 +38,7 @@ from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.notify.notifier import Notifier
+from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, unfetched_finished
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
@@ -54,6 +56,8 @@ from racksack_jobspecs.resources import Inventory
 log = logging.getLogger("racksack")
 
 RETURNED_CHECK_MAX = 1000  # finished jobs that are looked at after a start for a missing return folder
+BEGIN_AGAIN_FIRST_S = 1.0  # after a failure of what is to run all the time
+BEGIN_AGAIN_MOST_S = 60.0
 
 
 class App:
@@ -81,7 +85,9 @@ class App:
         self.connectors: dict[str, Connector] = {}
         self.attempt_effects = AttemptEffects(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
-        self.intake = Intake(self.loop, self.store, self.spool, projects, self.news, config.defaults)
+        self.sandbox = Sandbox()
+        reader = Reader(self.sandbox)
+        self.intake = Intake(self.loop, self.store, self.spool, projects, reader, self.news, config.defaults)
         self.sweeps = Sweeps(
             self.loop,
             self.store,
@@ -179,11 +185,12 @@ class App:
             self._runners.append(await serve_tcp(context, listen.host, listen.port, names))
             context.web_address = self.notifier.web_address = address_of(self._runners[-1])
         await self.notifier.open()
-        self._spawn(self._watch(self.watcher))
-        self._spawn(self.intake.run())
-        self._spawn(self.sweeps.run())
         keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
-        self._spawn(keeping.run())
+        self._spawn(self.sandbox.warm_up())
+        self._keep_running("the watch over jobs/", lambda: self._watch(self.watcher))
+        self._keep_running("the removal of accepted files", self.intake.run)
+        self._keep_running("the sweeps", self.sweeps.run)
+        self._keep_running("housekeeping", keeping.run)
         return context.web_address
 
     def _context(self) -> Context:
@@ -296,6 +303,7 @@ class App:
         return {job: job_energy_view(energy, price) for job, energy in used.items()}
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Work for one input. What nobody foresaw in it ends it alone."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -303,8 +311,25 @@ class App:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a part of the controller failed", exc_info=task.exception())
-            self.loop.stop()
+            log.error("what was under way for one input failed", exc_info=task.exception())
+
+    def _keep_running(self, what: str, begin: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Work for everybody, for as long as the controller runs: after a failure it begins again."""
+
+        async def keep() -> None:
+            delay_s = BEGIN_AGAIN_FIRST_S
+            while True:
+                began_s = time.monotonic()
+                try:
+                    return await begin()
+                except Exception:
+                    if time.monotonic() - began_s > BEGIN_AGAIN_MOST_S:
+                        delay_s = BEGIN_AGAIN_FIRST_S
+                    log.exception("%s failed, and begins again in %g s", what, delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, BEGIN_AGAIN_MOST_S)
+
+        self._spawn(keep())
 
     async def _close(self, looping: asyncio.Task[None]) -> None:
         self.loop.stop()
@@ -313,6 +338,8 @@ class App:
         for task in [*self._tasks, *self._node_tasks.values()]:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
+        await self.sandbox.close()
+        self.intake.close()
         await self.doctor.close()
         await self.attempt_effects.close()
         await self.sweeps.close()

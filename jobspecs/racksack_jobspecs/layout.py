@@ -57,6 +57,11 @@ class Spool(msgspec.Struct, frozen=True):
         """Held by the one controller of this spool."""
         return self.root / "controller.lock"
 
+    @property
+    def journal(self) -> Path:
+        """Which job files the controller was working on."""
+        return self.root / "intake.journal"
+
     def returned(self, job_id: int) -> Path:
         """The return folder of one job."""
         return self.returns / str(job_id)

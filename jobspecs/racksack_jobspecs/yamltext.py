@@ -91,7 +91,7 @@ def _checked(text: str | bytes, max_bytes: int) -> str:
     if len(text) > max_bytes:
         raise YamlError(Problem(0, "", f"the file is larger than {max_bytes // 1024} KiB; put data into the project"))
     if isinstance(text, bytes):
-        text = _decoded(text)
+        text = text_of(text)
     found = _CONTROL.search(text)
     if found is not None:
         line = text.count("\n", 0, found.start()) + 1
@@ -102,7 +102,8 @@ def _checked(text: str | bytes, max_bytes: int) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _decoded(text: bytes) -> str:
+def text_of(text: bytes) -> str:
+    """The characters of a file's bytes. Raises YamlError where they are not UTF-8."""
     try:
         return text.decode()
     except UnicodeDecodeError as error:

@@ -8,9 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from racksack_controller.intake.reading import with_read
 from racksack_controller.intake.spool import DroppedFile, Watcher, prepare
+from racksack_controller.sandbox import operations
 from racksack_jobspecs.layout import Spool
 
 GOOD = "project: up1\nentrypoint: main.py\n"
@@ -62,7 +65,7 @@ async def watching(spool: Spool, settle_s: float = 0.2, rescan_s: float = 60.0) 
     async def run() -> None:
         async for file in Watcher(spool, settle_s, rescan_s).files():
             watch.at_s[file.path.name] = time.perf_counter()
-            watch.files.append(file)
+            watch.files.append(parsed_here(file))
 
     task = asyncio.create_task(run())
     beacon = spool.jobs / "beacon.yaml"
@@ -80,6 +83,14 @@ async def watching(spool: Spool, settle_s: float = 0.2, rescan_s: float = 60.0) 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def parsed_here(file: DroppedFile) -> DroppedFile:
+    """A file with what its text says, as the sandbox reads it."""
+    if file.problems:
+        return file
+    read = msgspec.msgpack.decode(operations.TABLE["read"](file.text.encode()), type=operations.Read)
+    return with_read(file, read)
 
 
 def drop(path: Path, text: str | bytes) -> None:

@@ -40,7 +40,7 @@ def test_an_upload_can_be_named_by_many_job_files(spool: Spool) -> None:
         return await asyncio.gather(*(projects.take(spec_of("up1"), "ann", os.geteuid()) for _ in range(20)))
 
     assert asyncio.run(all_at_once()) == [digest] * 20
-    assert projects._in_hand == {}
+    assert len(projects._uploads) == 0
     store.close()
     assert take(spool, "up1") == digest
     assert take(spool, f"snapshot:{digest}") == digest

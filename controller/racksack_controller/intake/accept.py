@@ -26,8 +26,10 @@ from racksack_controller.core.why import never, why_job
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
+from racksack_controller.intake.journal import CRASHES_MAX, Journal
 from racksack_controller.intake.partition_rules import SpecRefusedError, settled
 from racksack_controller.intake.projects import Projects
+from racksack_controller.intake.reading import OUR_FAULT, Reader, legible_key, with_read
 from racksack_controller.intake.spool import DroppedFile, discard, reject
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
@@ -35,11 +37,12 @@ from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_sub
 from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.results.ledger import sweep_of_submission
-from racksack_controller.sweeps.search.numbering import numbered
 from racksack_controller.sweeps.search.optuna_search import needs
+from racksack_controller.turns import KeyedLocks, Turns
 from racksack_jobspecs.array import expand
 from racksack_jobspecs.layout import Spool
-from racksack_jobspecs.parse import JobFileError, parse_job
+from racksack_jobspecs.parse import JobFileError
+from racksack_jobspecs.readers import shown
 from racksack_jobspecs.spec import Dependency, JobSpec
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.spec import SweepSpec
@@ -47,7 +50,8 @@ from racksack_jobspecs.yamltext import Problem
 
 log = logging.getLogger("racksack.intake")
 
-AT_ONCE = 8  # files whose uploads are read at the same time
+AT_ONCE = 16  # files that are taken in at the same time
+OF_ONE = 4  # ... of one user
 POSTPONE_S = 5.0
 OUTCOMES_MAX = 10_000
 
@@ -56,18 +60,28 @@ class Intake:
     """Takes job files into the store."""
 
     def __init__(
-        self, loop: Loop, store: Store, spool: Spool, projects: Projects, news: ChangeBus, defaults: Defaults
+        self,
+        loop: Loop,
+        store: Store,
+        spool: Spool,
+        projects: Projects,
+        reader: Reader,
+        news: ChangeBus,
+        defaults: Defaults,
     ) -> None:
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
+        self._reader = reader
         self.defaults = defaults
         self.partitions: Mapping[str, Partition] = {}
         self.sweeps: Sweeps  # set once both are there
         self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
         self._next_id = store.last_job_id() + 1
-        self._in_hand: dict[str, tuple[Identity, asyncio.Event]] = {}
+        self._identities: set[Identity] = set()  # of the files that are being taken in
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
-        self._gate = asyncio.Semaphore(AT_ONCE)
-        self._posting = asyncio.Lock()  # two posts of one submission are one sweep
+        self._turns = Turns(AT_ONCE, OF_ONE)
+        self._submissions = KeyedLocks()  # two files or posts of one submission are one job or sweep
+        self._suspects = asyncio.Lock()  # suspected files are taken in one at a time
+        self._journal = Journal(spool.journal)
         self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
 
     async def run(self) -> None:
@@ -78,18 +92,47 @@ class Intake:
                 files.append(self._settled.get_nowait())
             await asyncio.to_thread(_discard_all, files)
 
+    def close(self) -> None:
+        """The controller ends as it was asked to."""
+        self._journal.close()
+
     async def take(self, file: DroppedFile) -> None:
-        """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again."""
-        key = _key(file.owner, file.submission)
-        while key in self._in_hand:
-            other, done = self._in_hand[key]
-            if other == file.identity:
-                return
-            await done.wait()  # a second file of the same submission: it is known by then
-        done = asyncio.Event()
-        self._in_hand[key] = file.identity, done
+        """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again.
+
+        Whatever nobody foresaw in taking it in sets it aside, and everybody else's files go on.
+        """
+        if file.identity in self._identities:
+            return
+        self._identities.add(file.identity)
+        file = replace(file, submission=legible_key(file.text) or file.submission)
+        key, crashes = file.identity.key, self._journal.crashes(file.identity.key)
         try:
-            async with self._gate:
+            if crashes >= CRASHES_MAX:
+                await self._reject(file, [Problem(0, "", _CRASHED)])
+            elif crashes:
+                async with self._suspects:
+                    await self._take_noted(file)
+            else:
+                await self._take_noted(file)
+            self._journal.end(key)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("file=%s owner=%s cannot be taken in", file.path.name, file.owner)
+            await self._reject(
+                file, [Problem(0, "", f"the controller cannot take it in ({_named(error)}); {OUR_FAULT}")]
+            )
+            self._journal.end(key)
+        finally:
+            self._identities.discard(file.identity)
+
+    async def _take_noted(self, file: DroppedFile) -> None:
+        """Take one file in; the journal knows of it meanwhile. What is wrong with it rejects it."""
+        self._journal.begin(file.identity.key)
+        try:
+            if not file.problems:
+                file = with_read(file, await self._reader.read(file.owner, file.text))
+            async with self._submissions.alone_with(_key(file.owner, file.submission)), self._turns.of(file.owner):
                 await self._take(file)
         except JobFileError as error:
             await self._reject(file, error.problems)
@@ -102,9 +145,6 @@ class Intake:
         except (StoreError, OSError) as error:
             log.error("postponed file=%s reason=%s", file.path.name, error)
             await asyncio.sleep(POSTPONE_S)
-        finally:
-            del self._in_hand[key]
-            done.set()
 
     async def _take(self, file: DroppedFile) -> None:
         key = _key(file.owner, file.submission)
@@ -171,9 +211,9 @@ class Intake:
     ) -> dict[str, object]:
         assert spec.sweep is not None  # noqa: S101 - the caller looked
         try:
-            points = await asyncio.to_thread(numbered, spec.sweep)
-        except ValueError as error:
-            raise JobFileError([Problem(0, "sweep.where", str(error))], spec.submission) from None
+            points = await self._reader.points(owner, spec.sweep)
+        except JobFileError as error:
+            raise JobFileError(error.problems, spec.submission) from None
         if not points:
             raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
         return {"sweep": await self.sweeps.accept(spec, owner, digest, waits_for, points), "jobs": []}
@@ -183,11 +223,11 @@ class Intake:
 
         Raises JobFileError, IngestError, IngestPostponed, StoreError.
         """
-        spec = parse_job(text)
+        spec = await self._reader.spec(owner, text)
         if spec.sweep is None:
             raise JobFileError([Problem(0, "sweep", "is missing; a job without it is not a sweep")])
         key = _key(owner, spec.submission or f"http-{uuid.uuid4().hex}")
-        async with self._posting:
+        async with self._submissions.alone_with(key), self._turns.of(owner):
             known = self._known(key)
             if known is None:
                 waits_for = await self._dependencies(spec, owner)
@@ -284,20 +324,32 @@ class Intake:
     async def outcome(self, owner: str, submission: str, wait_s: float) -> dict[str, object] | None:
         """What became of this user's submission: its jobs or its error; None when it was not met within `wait_s`."""
         key = _key(owner, submission)
-        found = await self._news.until(lambda: self._outcomes.get(key), 0.0)
+        found: dict[str, object] | None = self._outcomes.get(key)
         if found is None:
             found = self._known(key)
         if found is None and wait_s > 0:
             found = await self._news.until(lambda: self._outcomes.get(key), wait_s)
         return found
 
-    def plan(self, text: str, owner: str, now: float) -> dict[str, object]:
-        """What would become of a job file of this owner, without taking it."""
+    async def plan(self, text: str, owner: str, now: float) -> dict[str, object]:
+        """What would become of a job file of this owner, without taking it; for a sweep also how many points it would
+        be, on how many workers, and for how long. Raises IngestPostponed.
+        """
         try:
-            spec = parse_job(text)
+            spec = await self._reader.spec(owner, text)
         except JobFileError as error:
             problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
             return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
+        answer = self._plan_job(spec, owner, now)
+        if answer["never"] or spec.sweep is None:
+            return answer
+        try:
+            points = await self._reader.points(owner, spec.sweep)
+        except JobFileError as error:
+            return answer | {"problems": [{"line": 0, "path": p.path, "sentence": p.sentence} for p in error.problems]}
+        return answer | {"sweep": plan_sweep(self._store, self._loop.state, self._draft(spec, owner, now), points.size)}
+
+    def _plan_job(self, spec: JobSpec, owner: str, now: float) -> dict[str, object]:
         advice = advise(self._loop.state.history, owner, spec)
         try:
             spec = settled(spec, owner, self.partitions, self.defaults)
@@ -308,21 +360,6 @@ class Intake:
         sentence = self._impossible(spec)
         waits = "" if sentence else why_job(self._loop.reading(), job)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
-
-    async def plan_sweep(self, text: str, owner: str, now: float) -> dict[str, object]:
-        """What `plan` says, and for a sweep how many points it would be, on how many workers, and for how long."""
-        answer = self.plan(text, owner, now)
-        if answer["problems"] or answer["never"]:
-            return answer
-        spec = parse_job(text)
-        if spec.sweep is None:
-            return answer
-        try:
-            points = await asyncio.to_thread(lambda: numbered(spec.sweep).size if spec.sweep is not None else 0)
-            planned = plan_sweep(self._store, self._loop.state, self._draft(spec, owner, now), points)
-        except ValueError as error:
-            return answer | {"problems": [{"line": 0, "path": "sweep.where", "sentence": str(error)}]}
-        return answer | {"sweep": planned}
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user may submit `snapshot:<digest>`."""
@@ -342,6 +379,16 @@ def _discard_all(files: list[DroppedFile]) -> None:
             discard(file)
         except OSError as error:
             log.error("the accepted file %s could not be removed: %s", file.path, error)
+
+
+_CRASHED = (
+    f"the controller ended {CRASHES_MAX} times while it took this file in, so it is set aside; "
+    "if you think that it was not the file, put it into jobs/ again"
+)
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {shown(str(error))}" if str(error) else type(error).__name__
 
 
 def _key(owner: str, submission: str) -> str:

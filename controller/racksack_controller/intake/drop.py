@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from racksack_jobspecs.parse import JobFileError, parse_job
+from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.spec import JobSpec
-from racksack_jobspecs.yamltext import TEXT_BYTES_MAX, Problem
+from racksack_jobspecs.yamltext import TEXT_BYTES_MAX, Problem, YamlError, text_of
 
 STALLED_S = 60.0  # how long a file must be still when its writer began and was never heard to end
 
@@ -46,13 +46,15 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class DroppedFile(msgspec.Struct, frozen=True):
-    """A complete entry of the drop folder, read once. With `problems` it is no job, and `spec` is None."""
+    """A complete entry of the drop folder. What its text says is read elsewhere, within limits (`reading`): until then
+    it has neither spec nor problems, but for those of the entry itself. With `problems` it is no job.
+    """
 
     path: Path
     identity: Identity
     owner_uid: int
     owner: str
-    submission: str  # the file's own key, or one made from its identity
+    submission: str  # made from its identity, until its text was read and has one
     text: str
     spec: JobSpec | None = None
     problems: tuple[Problem, ...] = ()
@@ -145,7 +147,7 @@ def _look_at(
     text = _read(descriptor)
     if identity_of(os.fstat(descriptor)) != seen:
         return waiting
-    return _parsed(path, info, text)
+    return _decoded(path, info, text)
 
 
 def _is_complete(heard: Heard, writers: str, links: int, still_s: float, settle_s: float) -> bool:
@@ -198,42 +200,27 @@ def _read(descriptor: int) -> bytes:
     return b"".join(parts)
 
 
-def _parsed(path: Path, info: os.stat_result, text: bytes) -> DroppedFile:
+def _decoded(path: Path, info: os.stat_result, data: bytes) -> DroppedFile:
     try:
-        spec = parse_job(text)
-    except JobFileError as error:
-        return _refused(path, info, error.problems, error.submission, text.decode(errors="replace"))
-    return _dropped(path, info, spec.submission, text.decode(), spec=spec)
+        text = text_of(data)
+    except YamlError as error:
+        return _refused(path, info, [error.problem], data.decode(errors="replace"))
+    return _dropped(path, info, text, ())
 
 
-def _refused(
-    path: Path,
-    info: os.stat_result,
-    problems: list[Problem] | tuple[Problem, ...],
-    submission: str = "",
-    text: str = "",
-) -> DroppedFile:
-    return _dropped(path, info, submission, text, problems=tuple(problems))
+def _refused(path: Path, info: os.stat_result, problems: list[Problem], text: str = "") -> DroppedFile:
+    return _dropped(path, info, text, tuple(problems))
 
 
-def _dropped(
-    path: Path,
-    info: os.stat_result,
-    submission: str | None,
-    text: str,
-    *,
-    spec: JobSpec | None = None,
-    problems: tuple[Problem, ...] = (),
-) -> DroppedFile:
+def _dropped(path: Path, info: os.stat_result, text: str, problems: tuple[Problem, ...]) -> DroppedFile:
     identity = identity_of(info)
     return DroppedFile(
         path=path,
         identity=identity,
         owner_uid=info.st_uid,
         owner=owner_name(info.st_uid),
-        submission=submission or identity.key,
+        submission=identity.key,
         text=text,
-        spec=spec,
         problems=problems,
     )
 

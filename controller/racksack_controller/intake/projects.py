@@ -11,14 +11,13 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.intake import ingest
 from racksack_controller.store import Store, digest_of_upload, owner_has_snapshot, save_upload
+from racksack_controller.turns import KeyedLocks
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.spec import JobSpec
 
@@ -33,14 +32,14 @@ class Projects:
 
     def __init__(self, spool: Spool, store: Store, *, is_shared: bool) -> None:
         self._spool, self._store, self._is_shared = spool, store, is_shared
-        self._in_hand: dict[str, tuple[asyncio.Lock, int]] = {}  # with the number of those who hold or await it
+        self._uploads = KeyedLocks()  # several job files may name one upload; one takes it, the others find it taken
         self._checked: OrderedDict[bytes, None] = OrderedDict()  # content is immutable, so a check holds for good
 
     async def take(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
         """The digest of the content that a spec names. Raises IngestError, IngestPostponed and StoreError."""
         if spec.project.startswith(SNAPSHOT):
             return await self._refer(spec, spec.project.removeprefix(SNAPSHOT), owner)
-        async with self._alone_with(spec.project):
+        async with self._uploads.alone_with(spec.project):
             return await self._take_upload(spec, owner, owner_uid)
 
     async def _take_upload(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
@@ -88,19 +87,6 @@ class Projects:
             if len(self._checked) > CHECKED_MAX:
                 self._checked.popitem(last=False)
         return digest
-
-    @asynccontextmanager
-    async def _alone_with(self, upload: str) -> AsyncIterator[None]:
-        """Several job files may name one upload; one of them takes it, and the others find it taken."""
-        lock, users = self._in_hand.get(upload, (asyncio.Lock(), 0))
-        self._in_hand[upload] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._in_hand.pop(upload)
-            if users > 1:
-                self._in_hand[upload] = (lock, users - 1)
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user uploaded this content, and it is still kept. Raises StoreError."""

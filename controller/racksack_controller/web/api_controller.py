@@ -11,6 +11,7 @@ from aiohttp import web
 from racksack_controller.core import events as ev
 from racksack_controller.core.state import Node
 from racksack_controller.core.why import why_node
+from racksack_controller.intake.ingest import IngestPostponed
 from racksack_controller.store import jobs_where, story
 from racksack_controller.web import sweep_jobs
 from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
@@ -180,7 +181,10 @@ async def plan(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     owner = context.caller(request).name
     await context.nodes_called()
-    return web.json_response(await context.intake.plan_sweep(await request.text(), owner, time.time()))
+    try:
+        return web.json_response(await context.intake.plan(await request.text(), owner, time.time()))
+    except IngestPostponed as error:
+        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
 
 
 @routes.get("/api/v1/snapshots/{digest}")

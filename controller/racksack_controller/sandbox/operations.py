@@ -1,0 +1,58 @@
+"""What a sandbox process computes. Each operation takes and gives bytes, or refuses with a sentence for the user."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import msgspec
+
+from racksack_jobspecs.parse import JobFileError, parse_job
+from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.sweep.spec import SweepSpec
+from racksack_jobspecs.yamltext import Problem
+
+
+class RefusedError(Exception):
+    """It has no answer, for the reason that the sentence says."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Read(msgspec.Struct, frozen=True):
+    """What a job file says: its spec, or all that is wrong with it and its submission key if that is legible."""
+
+    spec: JobSpec | None
+    problems: tuple[Problem, ...] = ()
+    submission: str = ""
+
+
+def _read_job(text: bytes) -> bytes:
+    """A job file's text -> Read."""
+    try:
+        spec = parse_job(text)
+    except JobFileError as error:
+        return _encode(Read(None, error.problems, error.submission))
+    return _encode(Read(spec, submission=spec.submission))
+
+
+def _number_points(data: bytes) -> bytes:
+    """A SweepSpec -> the numbers of its points, as pairs (from, up to but without)."""
+    from racksack_controller.sweeps.search.numbering import numbered
+
+    spec = msgspec.msgpack.decode(data, type=SweepSpec)
+    try:
+        return _encode(numbered(spec).pairs())
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
+
+
+TABLE: dict[str, Callable[[bytes], bytes]] = {"read": _read_job, "number": _number_points}
+_NEEDS = {"number": "racksack_controller.sweeps.search.numbering"}
+
+
+def prepare(operation: str) -> None:
+    """Import what an operation needs, which is not to count against its limits."""
+    if operation in _NEEDS:
+        importlib.import_module(_NEEDS[operation])
