@@ -1,24 +1,25 @@
 """Brings return folders to `./results/<id>-<name>/`.
 
-Many jobs come in one rsync, into a folder beside the results, which a broken transfer leaves for the next try. A
-second, dry run of rsync must find nothing left to copy; then each folder is renamed into place. What is there already
-is never replaced unless asked: a file that differs stays as it is and the job counts as not fetched. Links that lead
-out of a return folder are not brought.
+Many jobs come in one rsync, into a folder beside the results, which a broken transfer leaves for the next try. What is
+left there is told apart by job and attempt, and compared by content. A second, dry run of rsync must find nothing left
+to copy; then each folder is put into place (result_folder.py). What is there already is never replaced unless asked: a
+file that differs stays as it is and the job counts as not fetched. Links that lead out of a return folder are not
+brought.
 """
 
 from __future__ import annotations
 
-import filecmp
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from racksack.client import Client
 from racksack.errors import PartialTransferError, RacksackError
+from racksack.result_folder import Existing, Mark, Origin, OtherJobError, origin_told, place, read_mark, write_mark
 from racksack.text import clean
 from racksack.transport.rsync import Progress, differing, transfer
 from racksack.transport.target import Target
@@ -28,10 +29,11 @@ LOGS = ("stdout.log", "stderr.log", "env.log", "times.log", "result.json")
 BATCH = 100
 PARTIAL = ".racksack-partial"
 _NAME_CHARS_MAX = 60
-_OPTIONS = ("--recursive", "--links", "--times", "--executability", "--safe-links", "--no-devices", "--no-specials")
-
-Existing = Literal["keep", "overwrite", "both"]
-"""What happens to a local file that differs from the job's: kept, replaced, or kept beside the new one."""
+# What was left of a broken transfer and is not the job's is deleted: rsync's own temporary files, for one.
+_OPTIONS = (
+    "--recursive", "--links", "--times", "--executability", "--safe-links", "--no-devices", "--no-specials",
+    "--chmod=Du+rwx,Dgo+rx", "--delete", "--delete-excluded",
+)  # fmt: skip
 
 
 @dataclass
@@ -64,9 +66,17 @@ class Wish:
 
 
 def folder_name(job: JobView) -> str:
-    """`<id>-<name>` with a name that is safe in any path and on any command line."""
-    name = re.sub(r"[^A-Za-z0-9._+=@-]+", "_", job.name)[:_NAME_CHARS_MAX].strip("._-")
-    return f"{job.id}-{name}" if name else str(job.id)
+    """`<id>-<name>`, of an array `<array>_<index>-<name>`, with a name that is safe in any path and command line."""
+    number = f"{job.array_id}_{job.array_index}" if job.array_id and job.array_index is not None else str(job.id)
+    composed = unicodedata.normalize("NFC", job.name)
+    name = re.sub(r"[^\w.+=@-]+", "_", composed)[:_NAME_CHARS_MAX].strip("._-")
+    return f"{number}-{name}" if name else number
+
+
+def origin_of(job: JobView) -> Origin:
+    """Which attempt the results of a finished job are from."""
+    attempt = job.attempt if isinstance(job.attempt, int) else 0
+    return Origin(job=job.id, key=job.key, epoch=job.epoch, attempt=attempt, submitted_at_s=job.submitted_at_s)
 
 
 def fetch(client: Client, jobs: Sequence[JobView], wish: Wish, progress: Progress | None = None) -> Iterator[Fetched]:
@@ -80,23 +90,48 @@ def fetch(client: Client, jobs: Sequence[JobView], wish: Wish, progress: Progres
     for at in range(0, len(jobs), BATCH):
         batch = jobs[at : at + BATCH]
         beside = wish.into / PARTIAL
-        incomplete = _bring(client.target, batch, beside, wish, progress)
+        beside.mkdir(mode=0o700, exist_ok=True)
+        is_resumed = [_prepare(beside, job) for job in batch]
+        incomplete = _bring(client.target, batch, beside, wish, progress, by_content=any(is_resumed))
         for job in batch:
             yield _place(client, job, beside / str(job.id), wish, incomplete.get(job.id))
+            if not (beside / str(job.id)).exists():
+                (beside / _mark_name(job)).unlink(missing_ok=True)
         if beside.is_dir() and not any(beside.iterdir()):
             beside.rmdir()
 
 
+def _mark_name(job: JobView) -> str:
+    return f"{job.id}.of"
+
+
+def _prepare(beside: Path, job: JobView) -> bool:
+    """Whether part of this very attempt is here from a broken transfer; part of anything else is removed."""
+    folder, mark, origin = beside / str(job.id), beside / _mark_name(job), origin_of(job)
+    before = read_mark(mark)
+    if before is not None and before.origin == origin:
+        return folder.is_dir()
+    if os.path.lexists(folder):
+        shutil.rmtree(folder)
+    write_mark(mark, Mark(origin=origin))
+    return False
+
+
 def _bring(
-    target: Target, jobs: Sequence[JobView], beside: Path, wish: Wish, progress: Progress | None
+    target: Target,
+    jobs: Sequence[JobView],
+    beside: Path,
+    wish: Wish,
+    progress: Progress | None,
+    *,
+    by_content: bool,
 ) -> dict[int, str]:
     """Copy return folders to `beside/<id>/`. Returns, by job, why it has not arrived whole."""
-    beside.mkdir(mode=0o700, exist_ok=True)
     source = f"{target.spool}/returns/"
     if target.host is not None:
         source = f"{target.host}:{source}"
     names = b"".join(b"%d\0" % job.id for job in jobs)
-    options = [*_OPTIONS, *_filters(wish)]
+    options = [*_OPTIONS, *_filters(wish), *(["--checksum"] if by_content else [])]
     missing: dict[int, str] = {}
     try:
         transfer(target.host, [*options, "--partial"], source, f"{beside}/", names=names, progress=progress)
@@ -108,7 +143,7 @@ def _bring(
         if len(jobs) == 1:
             return {jobs[0].id: str(error)}
         for job in jobs:  # one unreadable folder must not hold back the others
-            missing |= _bring(target, [job], beside, wish, progress)
+            missing |= _bring(target, [job], beside, wish, progress, by_content=by_content)
     return missing
 
 
@@ -133,58 +168,20 @@ def _place(client: Client, job: JobView, arrived: Path, wish: Wish, missing: str
         return result
     result.files, result.size_bytes = _measure(arrived)
     try:
-        _settle(arrived, result, wish.existing)
+        settled = place(arrived, result.folder, origin_told(arrived, origin_of(job)), wish.existing)
+    except OtherJobError as error:
+        result.error = f"{error}; ask whoever runs the controller (`racksack doctor` there)"
+        return result
     except OSError as error:
         result.error = f"{clean(error.filename or result.folder)}: {error.strerror}"
         return result
+    result.folder, result.kept = settled.folder, settled.kept
     if wish.is_whole and not result.kept:
         try:
             client.act(job.id, "fetched", delete=wish.delete_after or None)
         except RacksackError as error:
             result.error = f"it is in {clean(result.folder)}, but the controller could not be told: {error}"
     return result
-
-
-def _settle(arrived: Path, result: Fetched, existing: Existing) -> None:
-    if not os.path.lexists(result.folder):
-        arrived.rename(result.folder)
-        return
-    if result.folder.is_symlink() or not result.folder.is_dir():
-        raise FileExistsError(17, "is in the way; move it elsewhere", str(result.folder))
-    for path in sorted(arrived.rglob("*")):
-        relative = path.relative_to(arrived)
-        if not path.is_dir() or path.is_symlink():
-            _settle_file(path, result.folder / relative, relative, result, existing)
-        else:
-            (result.folder / relative).mkdir(exist_ok=True)
-    shutil.rmtree(arrived)
-
-
-def _settle_file(path: Path, destination: Path, relative: Path, result: Fetched, existing: Existing) -> None:
-    """Move one file in, without ever replacing one that differs unless asked to."""
-    if not os.path.lexists(destination) or (existing == "overwrite" and not destination.is_dir()):
-        path.replace(destination)
-    elif _is_same(path, destination):
-        return
-    elif existing == "both":
-        path.replace(_free_name(destination))
-    else:
-        result.kept.append(str(relative))
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    if one.is_symlink() or other.is_symlink():
-        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
-    return other.is_file() and filecmp.cmp(one, other, shallow=False)
-
-
-def _free_name(path: Path) -> Path:
-    """`name~1.ext`, or the first number that is free."""
-    for number in range(1, 10_000):
-        candidate = path.with_name(f"{path.stem}~{number}{path.suffix}")
-        if not os.path.lexists(candidate):
-            return candidate
-    raise FileExistsError(17, "has too many copies beside it", str(path))
 
 
 def _measure(folder: Path) -> tuple[int, int]:

@@ -15,6 +15,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """A job as lists show it."""
 
     id: int
+    key: str = ""  # random; with the epoch and the attempt's number it says whose a return folder is
+    epoch: str = ""  # of the attempt
     name: str
     owner: str | int = ""
     state: str = JobState.QUEUED.value
@@ -39,6 +41,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     project: str | None = None
     entrypoint: str | None = None
     snapshot: str | None = None
+    array_id: int | None = None  # the id of the array's first element
     array_index: int | None = None
     returns: str | None = None
 
@@ -46,6 +49,12 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     def is_final(self) -> bool:
         """Whether the job has ended."""
         return self.state in FINAL_STATES
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it has ended and anything of it can be fetched; a job cancelled before it began has nothing."""
+        never_began = self.state == JobState.CANCELLED and not self.attempt and self.started_at_s is None
+        return self.is_final and not never_began
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
 
 _UPLOAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _SNAPSHOT = re.compile(r"snapshot:[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _DEPENDENCY = re.compile(r"(after)?(ok|any):")
@@ -283,6 +284,10 @@ _GPUS = Kind(_gpus, {"anyOf": [{"type": ["number", "string"]}, _object(GPU_FIELD
 _ENVIRONMENT = Kind(_environment, {"anyOf": [ENVIRONMENT_KIND.schema, _object(ENVIRONMENT_FIELDS)]})
 _ARRAY = Kind(_array, {"anyOf": [_INDICES.schema, _object(ARRAY_FIELDS)]})
 _PROJECT = Kind(_project, {"type": "string", "pattern": f"^({_UPLOAD.pattern}|{_SNAPSHOT.pattern})$"})
+_DIGEST_KIND = Kind(
+    matching(_DIGEST, "is not a digest; write its 64 hexadecimal digits"),
+    {"type": "string", "pattern": f"^{_DIGEST.pattern}$"},
+)
 _SUBMISSION_KIND = Kind(
     matching(_SUBMISSION, "cannot be a submission key; write letters, digits and . _ : - (at most 200)"),
     {"type": "string", "pattern": f"^{_SUBMISSION.pattern}$"},
@@ -296,6 +301,13 @@ JOB_FIELDS = (
         "The folder in incoming/ that holds the project, or snapshot:DIGEST of content that you uploaded before.",
         "mlp-20260801-x7f2",
         is_required=True,
+    ),
+    Field(
+        "digest",
+        _DIGEST_KIND,
+        "The digest that an upload must have; the job is refused when something else arrived.",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "any content",
     ),
     Field(
         "entrypoint", PATH, "The Python script or executable to run, inside the project.", "main.py", is_required=True

@@ -43,6 +43,7 @@ _TO_SPEC = {
     "grace": "grace_s",
     "resubmit_on": "resubmit_on",
     "interactive": "interactive",
+    "digest": "digest",
     "submission": "submission",
 }
 OOM_RETRIES = 3  # of a job that asks for more memory after oom and names no number

@@ -42,6 +42,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     project: str  # `<upload>` in incoming/, or `snapshot:<digest>` of content that the owner uploaded before
     entrypoint: str  # path inside the project
+    digest: str = ""  # what the content of an upload must be; "": whatever arrives
     args: tuple[str, ...] = ()
     resources: ResourceRequest = ResourceRequest()
     time_limit_s: float | None = DEFAULT_TIME_LIMIT_S

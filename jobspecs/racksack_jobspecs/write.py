@@ -28,6 +28,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "name", quoted(spec.name)
     yield "project", quoted(spec.project)
     yield "entrypoint", quoted(spec.entrypoint)
+    yield "digest", quoted(spec.digest) if spec.digest else ""
     yield "args", _list(spec.args)
     yield "sweep", "" if spec.sweep is None else _sweep(spec.sweep)
     yield "cpus", number(spec.resources.cpus)

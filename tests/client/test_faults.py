@@ -38,22 +38,28 @@ def test_a_broken_upload_goes_on_where_it_stopped(
     assert "repeat the command" in broken.err
     assert not controller.jobs
     (upload,) = (controller.spool / "incoming").iterdir()
+    (upload / ".big.bin.KZUYuW").write_bytes(b"left by an rsync that was killed")
+    shutil.copy2(project / "main.py", upload / "main.py")
+    inode = (upload / "main.py").stat().st_ino
     facts = cli("submit", project, "main.py", "--json").json
     assert facts["jobs"] == [1]
-    assert not upload.exists(), "the second try used the folder of the first"
+    taken = controller.spool / "snapshots" / controller.jobs[1]["snapshot"]
+    assert (taken / "main.py").stat().st_ino == inode, "what had arrived was not sent again"
+    assert {spec.digest for spec in controller.specs} == {controller.jobs[1]["snapshot"]}
     assert not list((controller.spool / "incoming").iterdir())
     assert not list((cache_folder() / "uploads").iterdir())
 
 
 def test_two_submissions_of_one_content_do_not_share_an_upload(project: Path) -> None:
-    from racksack.submission.upload import upload_name
+    from racksack.submission.upload import upload_of
     from racksack.transport.target import Target
 
     target = Target("/srv/spool")
-    with upload_name(target, "d") as first, upload_name(target, "d") as second:
-        assert first != second
-    with upload_name(target, "d") as third:
-        assert third not in (first, second)
+    with upload_of(target, "d") as first, upload_of(target, "d") as second:
+        assert first.name != second.name
+    with upload_of(target, "d") as third:
+        assert third.name not in (first.name, second.name)
+        assert third.unfinished == ()
 
 
 @pytest.fixture

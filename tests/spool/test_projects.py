@@ -46,6 +46,21 @@ def test_an_upload_can_be_named_by_many_job_files(spool: Spool) -> None:
     assert take(spool, f"snapshot:{digest}") == digest
 
 
+def test_the_announced_content_is_what_arrived(spool: Spool) -> None:
+    """A temporary file that a killed rsync left does not become part of the project."""
+    make_project(spool.incoming / "up1")
+    digest = digest_of(manifest_of(spool.incoming / "up1"))
+    (spool.incoming / "up1" / ".table.csv.KZUYuW").write_text("half")
+    store = Store(spool.database)
+    spec = parse_job(f"project: up1\nentrypoint: main.py\ndigest: {digest}\n")
+    projects = Projects(spool, store, is_shared=False)
+    with pytest.raises(IngestError, match="not the announced content"):
+        asyncio.run(projects.take(spec, "ann", os.geteuid()))
+    (spool.incoming / "up1" / ".table.csv.KZUYuW").unlink()
+    assert asyncio.run(projects.take(spec, "ann", os.geteuid())) == digest
+    store.close()
+
+
 def test_a_name_that_is_used_again_means_what_was_sent_last(spool: Spool) -> None:
     """As with a script that always sends to the same folder."""
     digests = []

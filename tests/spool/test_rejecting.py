@@ -38,7 +38,7 @@ def test_a_refused_file_lies_beside_its_reasons(spool: Spool) -> None:
     assert jobs(spool) == set()
     assert (spool.rejected / "bad.yaml").read_text() == GOOD
     assert (spool.rejected / "bad.yaml.error").read_text() == (
-        "bad.yaml was refused. Mend it and put it into jobs/ again.\n"
+        "bad.yaml was refused. Fix it and put it into jobs/ again.\n"
         "line 2: ram: 32 has no unit; write 32G\n"
         "it can never run\n"
     )

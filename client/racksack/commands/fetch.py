@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from racksack.cli import controller_option, json_option, open_client
-from racksack.text import clean, print_json, say
+from racksack.text import clean, counted, print_json, say
 from racksack_jobspecs.states import ExitCode
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _chosen(client: Client, ids: Sequence[str]) -> list[JobView]:
 
 def _finished(client: Client, everything: bool) -> list[JobView]:
     jobs = client.jobs(owner="me", all=1, fetched=None if everything else 0)
-    return [job for job in reversed(jobs) if job.is_final and (everything or not job.fetched)]
+    return [job for job in reversed(jobs) if job.has_results and (everything or not job.fetched)]
 
 
 def _watch(client: Client, wish: Wish, *, quiet: bool, as_json: bool) -> int:
@@ -131,11 +131,11 @@ def _tell(result: Fetched, *, quiet: bool) -> None:
         return
     if result.kept:
         say(
-            f"{head}: {len(result.kept)} files in {clean(result.folder)} differ and were kept, such as "
+            f"{head}: {counted(len(result.kept), 'file')} in {clean(result.folder)} changed here and kept, such as "
             f"{clean(result.kept[0])}; use --overwrite or --keep-both"
         )
     if not quiet:
-        print(f"{head}: {result.files} files {format_memory(result.size_bytes)} -> {clean(result.folder)}/")
+        print(f"{head}: {counted(result.files, 'file')} {format_memory(result.size_bytes)} -> {clean(result.folder)}/")
 
 
 def _total(results: Sequence[Fetched], into: Path) -> str:
@@ -145,8 +145,8 @@ def _total(results: Sequence[Fetched], into: Path) -> str:
     if not results:
         return "nothing new"
     size = format_memory(sum(result.size_bytes for result in good))
-    jobs = f"{len(good)} jobs" if len(good) != 1 else "1 job"
-    return f"{jobs}, {sum(result.files for result in good)} files, {size} in {clean(into)}/"
+    files = counted(sum(result.files for result in good), "file")
+    return f"{counted(len(good), 'job')}, {files}, {size} in {clean(into)}/"
 
 
 def _facts(result: Fetched) -> dict[str, object]:

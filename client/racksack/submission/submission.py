@@ -99,17 +99,18 @@ def submit(client: Client, prepared: Prepared, plan: Plan, progress: Progress | 
         job_ids = hand_in(client, prepared.spec)
         moved = NOTHING_MOVED
     else:
-        with upload.upload_name(client.target, prepared.digest) as name:
-            moved = _send(client, prepared, name, progress)
-            job_ids = hand_in(client, msgspec.structs.replace(prepared.spec, project=name))
+        with upload.upload_of(client.target, prepared.digest) as uploaded:
+            moved = _send(client, prepared, uploaded, progress)
+            spec = msgspec.structs.replace(prepared.spec, project=uploaded.name, digest=prepared.digest)
+            job_ids = hand_in(client, spec)
     prepared.known.sent[str(client.target)] = prepared.digest
     hash_cache.remember(prepared.selection.root, prepared.known)
     return Submitted(tuple(job_ids), prepared.spec, plan, moved)
 
 
-def _send(client: Client, prepared: Prepared, name: str, progress: Progress | None) -> Moved:
+def _send(client: Client, prepared: Prepared, uploaded: upload.Upload, progress: Progress | None) -> Moved:
     previous = prepared.known.sent.get(str(client.target))
-    return upload.send(client.target, prepared.selection, name, previous, progress.on_sent if progress else None)
+    return upload.send(client.target, prepared.selection, uploaded, previous, progress.on_sent if progress else None)
 
 
 def hand_in(client: Client, spec: JobSpec) -> list[int]:

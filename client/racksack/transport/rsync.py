@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ _FILES_SENT = re.compile(rb"Number of (?:regular )?files transferred: ([0-9,.]+)
 _BYTES_SENT = re.compile(rb"Total transferred file size: ([0-9,.]+)")
 _BYTES_MOVED = re.compile(rb"Total bytes (?:sent|received): ([0-9,.]+)")
 _REASONS = {
+    2: "a start file of the shell there prints something; let it do so only in an interactive shell",
     10: "the connection broke",
     11: "a disk error or a full disk",
     12: "the connection broke",
@@ -118,10 +120,20 @@ def _follow(stdout: IO[bytes], progress: Progress | None) -> bytes:
 
 
 def _failure(code: int, said: str, host: str | None) -> TransferError:
-    reason = _REASONS.get(code, f"rsync ended with code {code}")
+    otherwise = f"rsync was ended by {signal_name(-code)}" if code < 0 else f"rsync ended with code {code}"
+    reason = _REASONS.get(code, otherwise)
+    said = f" ({said})" if said else ""
     where = f" with {host}" if host is not None else ""
     kind = PartialTransferError if code in (23, 24) else TransferError
-    return kind(f"the transfer{where} is not complete: {reason} ({said}); repeat the command to go on where it stopped")
+    return kind(f"the transfer{where} is not complete: {reason}{said}; repeat the command to resume")
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`; `signal 77` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _number(digits: bytes) -> int:

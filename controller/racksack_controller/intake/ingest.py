@@ -104,6 +104,11 @@ def _examined(spool: Spool, spec: JobSpec, source: Path) -> Content:
     with ThreadPoolExecutor(1) as writing:  # the disk is as slow as the reading, and neither needs the other
         on_disk = writing.submit(sync_file_system, spool.snapshots)
         content = _content(spec.project, source)
+        if spec.digest not in ("", content.digest):
+            raise IngestError(
+                f"what arrived in {spec.project} is not the announced content {spec.digest[:12]}, or changed on its way; "
+                "send the project again"
+            )
         check_spec(source, spec)
         on_disk.result()
     return content

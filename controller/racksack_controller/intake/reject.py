@@ -128,7 +128,7 @@ def _free_name(rejected: Path, file: DroppedFile) -> str:
 
 def _write_error(path: Path, file: DroppedFile, problems: Sequence[Problem]) -> None:
     """The reasons, one a line, as whoever dropped the file is to read them."""
-    lines = [f"{shown(file.path.name)} was refused. Mend it and put it into jobs/ again.", *map(str, problems)]
+    lines = [f"{shown(file.path.name)} was refused. Fix it and put it into jobs/ again.", *map(str, problems)]
     beside = path.with_name(f".{secrets.token_hex(8)}.new")
     try:
         _write_private(beside, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
