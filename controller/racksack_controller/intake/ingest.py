@@ -106,7 +106,7 @@ def _examined(spool: Spool, spec: JobSpec, source: Path) -> Content:
         content = _content(spec.project, source)
         if spec.digest not in ("", content.digest):
             raise IngestError(
-                f"what arrived in {spec.project} is not the announced content {spec.digest[:12]}, or changed on its way; "
+                f"what arrived in {spec.project} is not the announced content {spec.digest[:12]}; "
                 "send the project again"
             )
         check_spec(source, spec)
