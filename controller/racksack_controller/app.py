@@ -213,6 +213,7 @@ class App:
             version=version("racksack"),
             started_at_s=self.started_at_s,
             doctor=self.doctor,
+            sandbox=self.sandbox,
             stop=self.stop,
             reload=self.reload,
         )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -25,6 +27,9 @@ from racksack_jobspecs.states import FINAL
 
 T = TypeVar("T")
 _MAPPED_BYTES = 1 << 30
+READERS = 4  # queries that run at the same time
+READ_S = 20.0  # a query that takes longer is interrupted
+PROGRESS_STEPS = 100_000  # of SQLite's virtual machine between two looks at the clock
 _encode = msgspec.json.Encoder().encode
 _decode_job = msgspec.json.Decoder(Job).decode
 _decode_attempt = msgspec.json.Decoder(Attempt).decode
@@ -105,17 +110,20 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = open_database(path)
-        self._reader = _open_for_reading(path)
+        self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()  # those that no thread has just now
+        for _ in range(READERS):
+            self._readers.put(_open_for_reading(path))
         self._looker = _open_for_reading(path)
         self._write_thread = ThreadPoolExecutor(1, "store-write")
-        self._read_thread = ThreadPoolExecutor(1, "store-read")
+        self._read_threads = ThreadPoolExecutor(READERS, "store-read")
         self.spool_id = self._spool_id()
 
     def close(self) -> None:
         """Finish what is under way and close the file."""
         self._write_thread.shutdown()
-        self._read_thread.shutdown()
-        self._reader.close()
+        self._read_threads.shutdown()
+        for _ in range(READERS):
+            self._readers.get().close()
         self._looker.close()
         self._writer.close()
 
@@ -153,8 +161,8 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._write_thread, self._transaction, work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query on the reading thread. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._read_thread, self._query, work)
+        """Run a query on a reading thread, for READ_S at most. Raises StoreError."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._query, work)
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Look something up by an index, at once: in WAL mode it takes microseconds and never waits for a write.
@@ -182,10 +190,18 @@ class Store:
         return result
 
     def _query(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._readers.get()
+        deadline = time.monotonic() + READ_S
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, PROGRESS_STEPS)
         try:
-            return work(self._reader)
+            return work(connection)
         except sqlite3.Error as error:
+            if time.monotonic() > deadline:
+                raise StoreError(f"reading this took more than {READ_S:g} s; ask for less of it") from error
             raise StoreError(f"the store {self.path} could not be read: {error}") from error
+        finally:
+            connection.set_progress_handler(None, 0)
+            self._readers.put(connection)
 
     async def save(self, changes: Changes) -> None:
         """Save all that a step changed."""

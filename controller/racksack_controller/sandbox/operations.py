@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -48,8 +50,41 @@ def _number_points(data: bytes) -> bytes:
         raise RefusedError(str(error)) from None
 
 
-TABLE: dict[str, Callable[[bytes], bytes]] = {"read": _read_job, "number": _number_points}
-_NEEDS = {"number": "racksack_controller.sweeps.search.numbering"}
+class Query(msgspec.Struct, frozen=True):
+    """A question about a sweep's results."""
+
+    store: str  # the path of the store
+    sweep: int
+    name: str  # in `queries.QUERIES`
+    arguments: dict[str, Any]
+
+
+def _query(data: bytes) -> bytes:
+    """A Query -> what it gives, as MessagePack."""
+    from racksack_controller.store import StoreError, open_snapshot
+    from racksack_controller.sweeps.results import ledger, queries
+
+    wanted = msgspec.msgpack.decode(data, type=Query)
+    try:
+        connection = open_snapshot(Path(wanted.store))
+    except StoreError as error:
+        raise RefusedError(str(error)) from None
+    try:
+        found = ledger.sweep_by_id(connection, wanted.sweep)
+        if found is None:
+            raise RefusedError(f"there is no sweep {wanted.sweep}")
+        return queries.answer(connection, *found, wanted.name, wanted.arguments)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
+    finally:
+        connection.close()
+
+
+TABLE: dict[str, Callable[[bytes], bytes]] = {"read": _read_job, "number": _number_points, "query": _query}
+_NEEDS = {
+    "number": "racksack_controller.sweeps.search.numbering",
+    "query": "racksack_controller.sweeps.results.queries",
+}
 
 
 def prepare(operation: str) -> None:

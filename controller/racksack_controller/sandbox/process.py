@@ -120,11 +120,11 @@ class SandboxProcess:
                 await self._process.stdin.wait_closed()
 
 
-_DOING = {"read": "read", "number": "count", "rank": "rank", "page": "draw"}
+_DOING = {"read": "read", "number": "count", "query": "rank"}
 
 
 def _too_much(request: wire.Request, what: str) -> TooMuchError:
-    doing = {"read": "reading it", "number": "counting its points", "rank": "ranking", "page": "ranking"}
+    doing = {"read": "reading it", "number": "counting its points", "query": "ranking its points"}
     return TooMuchError(f"{doing.get(request.operation, 'it')} takes more than {what}; make it smaller")
 
 

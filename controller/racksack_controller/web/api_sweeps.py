@@ -14,14 +14,15 @@ from racksack_controller.store import open_snapshot, story
 from racksack_controller.sweeps.manager import SweepError
 from racksack_controller.sweeps.results import ledger, ranking, reports, tables
 from racksack_controller.sweeps.results.export import Export
-from racksack_controller.sweeps.results.fronts import pareto_of
-from racksack_controller.sweeps.results.importance import importances
+from racksack_controller.sweeps.results.importance import Importance
+from racksack_controller.sweeps.results.queries import Curve
 from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.privacy import lines_for
 from racksack_controller.web.sweep_posts import job_file_of
+from racksack_controller.web.sweep_queries import ask
 from racksack_controller.web.sweeps import Found
 from racksack_controller.web.views import View
 from racksack_jobspecs.parse import JobFileError
@@ -135,13 +136,12 @@ async def results(request: web.Request) -> web.StreamResponse:
     count = int(min(max(0, number(request.query, "n", 10)), ranking.COUNT_MAX))
     by, is_front = request.query.get("by"), request.query.get("pareto") == "1"
 
-    def read(connection: sqlite3.Connection) -> ranking.Ranking:
-        if is_front:
-            return pareto_of(connection, found[0], ranking.results_of(connection, found[0], run), count)
-        return ranking.rank(connection, *found, by=by, count=count, run=run)
-
+    number_ = found[0].id
     try:
-        ranked = await context.store.read(read)
+        if is_front:
+            ranked = await ask(request, ranking.Ranking, number_, "front", count=count, run=run)
+        else:
+            ranked = await ask(request, ranking.Ranking, number_, "rank", by=by, count=count, run=run)
     except ValueError as error:
         raise refusal(f"sweep {found[0].id}: {error}", ExitCode.USAGE) from None
     return web.Response(body=msgspec.json.encode(ranked), content_type="application/json")
@@ -230,12 +230,10 @@ async def _one_point(context: Context, found: Found, point: int, run: int) -> Vi
 @routes.get("/api/v1/sweeps/{id}/importance")
 async def importance(request: web.Request) -> web.Response:
     """How much each parameter matters for the first metric: `[{name, share}]`."""
-    context, found = await readable(request)
+    _, found = await readable(request)
     sweep, run = found[0], run_of(request)
     try:
-        shares = await context.store.read(
-            lambda connection: importances(connection, sweep, ranking.results_of(connection, sweep, run))
-        )
+        shares = await ask(request, list[Importance], sweep.id, "importance", run=run)
     except ValueError as error:
         raise refusal(f"sweep {sweep.id}: {error}", ExitCode.REFUSED) from None
     return web.json_response(msgspec.to_builtins(shares))
@@ -244,31 +242,16 @@ async def importance(request: web.Request) -> web.Response:
 @routes.get("/api/v1/sweeps/{id}/curves")
 async def curves(request: web.Request) -> web.Response:
     """A metric over the steps of the best `n` points: `{metric, curves: [{point, steps, values, stopped}]}`."""
-    context, found = await readable(request)
-    sweep, progress = found[0], found[1]
+    _, found = await readable(request)
+    sweep = found[0]
     run, metric = run_of(request), request.query.get("metric", sweep.sweep.metrics[0].name)
     count = int(min(max(1, number(request.query, "n", 20)), CURVES_MAX))
 
-    def read(connection: sqlite3.Connection) -> View:
-        best = ranking.rank(connection, sweep, progress, count=count, run=run)
-        points = [int(row["point"]) for row in best.rows]
-        lines = reports.curves_of(connection, sweep.id, run, metric, points)
-        stopped = {one.point for one in reports.verdicts_of(connection, sweep.id, run) if one.stop}
-        return {
-            "metric": metric,
-            "curves": [
-                {
-                    "point": point,
-                    "steps": [step for step, _ in lines[point]],
-                    "values": [value for _, value in lines[point]],
-                    "stopped": point in stopped,
-                }
-                for point in points
-                if point in lines
-            ],
-        }
-
-    return web.json_response(await context.store.read(read))
+    try:
+        found_curves = await ask(request, list[Curve], sweep.id, "curves", metric=metric, count=count, run=run)
+    except ValueError as error:
+        raise refusal(f"sweep {sweep.id}: {error}", ExitCode.REFUSED) from None
+    return web.json_response({"metric": metric, "curves": msgspec.to_builtins(found_curves)})
 
 
 @routes.post("/api/v1/sweeps/{id}/{verb:stop|resume|retry|cancel}")

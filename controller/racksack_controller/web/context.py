@@ -16,6 +16,7 @@ from racksack_controller.effects.power_nodes import PowerNodes
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
 from racksack_controller.nodes.node import Node
+from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
@@ -53,6 +54,7 @@ class Context(msgspec.Struct):
     version: str
     started_at_s: float
     doctor: Doctor
+    sandbox: Sandbox
     stop: Callable[[], None]
     reload: Callable[[], Any]
 

@@ -10,12 +10,13 @@ from aiohttp import web
 
 from racksack_controller.core.sweeps.records import CONTROL, MAIN
 from racksack_controller.sweeps.results import ledger, ranking
-from racksack_controller.sweeps.results.plots import Plots, plots
+from racksack_controller.sweeps.results.queries import Page
 from racksack_controller.sweeps.results.tables import params_of_points
 from racksack_controller.web import sweeps
 from racksack_controller.web.api_sweeps import sweep_number, sweep_story
 from racksack_controller.web.context import CONTEXT
 from racksack_controller.web.rendering import not_found, show
+from racksack_controller.web.sweep_queries import ask
 from racksack_controller.web.sweep_views import axis_text, sentence
 from racksack_controller.web.sweeps import Found
 from racksack_controller.web.views import View
@@ -26,7 +27,7 @@ FAILURES_MAX = 20
 KEPT = 8  # pictures of sweeps that somebody looks at
 
 routes = web.RouteTableDef()
-_kept: OrderedDict[tuple[object, ...], tuple[ranking.Ranking, Plots | None]] = OrderedDict()
+_kept: OrderedDict[tuple[object, ...], Page] = OrderedDict()
 
 
 @routes.get("/sweeps")
@@ -62,32 +63,35 @@ async def _results(request: web.Request, found: Found) -> dict[str, Any]:
     by = query.get("by") or None
     pair = (query["x"], query["y"]) if "x" in query and "y" in query else None
     try:
-        ranked, drawn, failures = await context.store.read(lambda connection: _looked_up(connection, found, by, pair))
+        found_page = await _page(request, found, by, pair)
     except ValueError as error:
         return {"problem": str(error)}
+    failures = await context.store.read(lambda connection: _failures(connection, found))
+    ranked = found_page.ranked
     columns = _columns(ranked)
-    return {"found": {"ranked": ranked, "plots": drawn, "failures": failures, "by": by or "", **columns}}
+    return {"found": {"ranked": ranked, "plots": found_page.plots, "failures": failures, "by": by or "", **columns}}
 
 
-def _looked_up(
-    connection: sqlite3.Connection, found: Found, by: str | None, pair: tuple[str, str] | None
-) -> tuple[ranking.Ranking, Plots | None, list[View]]:
-    """What the page shows. Runs on the reading thread; what has not changed since is kept."""
+async def _page(request: web.Request, found: Found, by: str | None, pair: tuple[str, str] | None) -> Page:
+    """The best points and plots; what has not changed since is kept. Raises ValueError."""
     sweep, progress = found
     key = (sweep.id, progress.run, progress.done, progress.failed, progress.ended_at_s, by, pair)
     if key not in _kept:
-        results = ranking.results_of(connection, sweep)
-        ranked = ranking.rank_of(connection, sweep, progress, results, by=by, count=TOP)
-        _kept[key] = (ranked, plots(connection, sweep, results, by, pair))
+        _kept[key] = await ask(request, Page, sweep.id, "page", by=by, pair=pair, count=TOP)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
     else:
         _kept.move_to_end(key)
+    return _kept[key]
+
+
+def _failures(connection: sqlite3.Connection, found: Found) -> list[View]:
+    sweep, progress = found
     failures = ledger.failures_of(connection, sweep.id, MAIN, limit=FAILURES_MAX)
     if progress.run == CONTROL:
         failures += ledger.failures_of(connection, sweep.id, CONTROL, limit=FAILURES_MAX)
     params = params_of_points(connection, sweep, [failure.point for failure in failures])
-    return *_kept[key], [
+    return [
         {
             "point": failure.point,
             "kind": failure.kind,

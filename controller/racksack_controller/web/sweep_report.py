@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from importlib import resources
 from typing import Any
 
 from aiohttp import web
 
-from racksack_controller.sweeps.results import ranking
-from racksack_controller.sweeps.results.belief import believe
-from racksack_controller.sweeps.results.curve_plot import curve_plot
-from racksack_controller.sweeps.results.fronts import pareto_of
-from racksack_controller.sweeps.results.importance import importances
-from racksack_controller.sweeps.results.plots import plots
+from racksack_controller.sweeps.results.queries import Summary
 from racksack_controller.web.api_sweeps import readable, run_of
+from racksack_controller.web.caller import refusal
 from racksack_controller.web.rendering import page_text
+from racksack_controller.web.sweep_queries import ask
 from racksack_controller.web.sweep_views import axis_text, sentence, sweep_view
-from racksack_controller.web.sweeps import Found
+from racksack_jobspecs.states import ExitCode
 
 TOP = 20
 FRONT_MAX = 50
@@ -31,7 +27,11 @@ async def report(request: web.Request) -> web.Response:
     """What was tried, what is best, how sure that is, plots, and how to repeat it, as one HTML file."""
     context, found = await readable(request)
     run = run_of(request)
-    values = await context.store.read(lambda connection: _looked_up(connection, found, run))
+    try:
+        looked_up = await ask(request, Summary, found[0].id, "summary", count=TOP, run=run)
+    except ValueError as error:
+        raise refusal(f"sweep {found[0].id}: {error}", ExitCode.REFUSED) from None
+    values = _values(looked_up)
     values["sweep"] = sweep_view(*found, context.sweeps.active.get(found[0].id), time.time())
     values["sentence"] = sentence(values["sweep"])
     values["axes"] = [(axis.name, axis_text(axis), axis.only_if) for axis in found[0].sweep.axes]
@@ -42,25 +42,15 @@ async def report(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type="text/html", headers={"Content-Disposition": name})
 
 
-def _looked_up(connection: sqlite3.Connection, found: Found, run: int) -> dict[str, Any]:
-    sweep, progress = found
-    results = ranking.results_of(connection, sweep, run)
-    best = ranking.rank_of(connection, sweep, progress, results, count=TOP)
-    points = [int(row["point"]) for row in best.rows]
-    shares, note = [], ""
-    try:
-        shares = importances(connection, sweep, results)
-    except ValueError as error:
-        note = str(error)
-    front = pareto_of(connection, sweep, results, FRONT_MAX) if len(sweep.sweep.metrics) > 1 else None
+def _values(found: Summary) -> dict[str, Any]:
     return {
-        "best": best,
-        "belief": believe(connection, sweep, results, best),
-        "plots": plots(connection, sweep, results, None, None),
-        "curves": curve_plot(connection, sweep, run, points),
-        "shares": shares,
-        "note": note,
-        "front": front,
-        "params": list(dict.fromkeys(name for row in best.rows for name in row["params"])),
-        "metrics": list(dict.fromkeys(name for row in best.rows for name in row["metrics"])),
+        "best": found.best,
+        "belief": found.belief,
+        "plots": found.plots,
+        "curves": found.curves,
+        "shares": found.shares,
+        "note": found.note,
+        "front": found.front,
+        "params": list(dict.fromkeys(name for row in found.best.rows for name in row["params"])),
+        "metrics": list(dict.fromkeys(name for row in found.best.rows for name in row["metrics"])),
     }
