@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -70,18 +71,21 @@ def open_snapshot(path: Path) -> sqlite3.Connection:
 
     Raises StoreError.
     """
-    connection = _open_for_reading(path)
+    connection: sqlite3.Connection | None = None
     try:
+        connection = _open_for_reading(path)
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the view begins with the first read
     except sqlite3.Error as error:
-        connection.close()
+        if connection is not None:
+            connection.close()
         raise StoreError(f"the store {path} could not be read: {error}") from error
     return connection
 
 
 def _open_for_reading(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    address = f"file:{quote(str(path))}?mode=rw"  # which makes no new store; reading writes to the index of the WAL
+    connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
     connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")  # a sweep's million results are read without copies
     return connection

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from racksack_jobspecs.array_field import ARRAY
 from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
@@ -35,18 +36,15 @@ from racksack_jobspecs.readers import (
     word_of,
 )
 from racksack_jobspecs.resources import GpuRequest
-from racksack_jobspecs.spec import ArraySpec, Dependency, Environment
+from racksack_jobspecs.spec import Dependency, Environment
 from racksack_jobspecs.sweep.fields import SWEEP_FIELDS
 from racksack_jobspecs.sweep.parse import read_sweep
 from racksack_jobspecs.units import parse_duration
-from racksack_jobspecs.yamltext import Mapping, Node, Scalar, Sequence
+from racksack_jobspecs.yamltext import Mapping, Node, Scalar
 
 GPUS_MAX = 1024
 GANG_MAX = 4096
 OOM_FACTOR_MAX = 100
-ARRAY_JOBS_MAX = 100_000
-ARRAY_NAMED_MAX = 4 * ARRAY_JOBS_MAX  # indices as they are written, repeats among them
-ARRAY_INDEX_MAX = 2**31 - 1
 BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
 
 _UPLOAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -55,7 +53,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _DEPENDENCY = re.compile(r"(after)?(ok|any):")
-_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")
 _SLURM_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:SIG)?([A-Za-z][A-Za-z0-9]*)@([0-9]{1,5})")
 _SHARE_STEPS = 1000
 WARN_SIGNALS = ("USR1", "USR2", "TERM", "INT", "HUP", "QUIT", "CONT")
@@ -163,64 +160,6 @@ ENVIRONMENT_FIELDS = (
 )
 
 
-def _array(node: Node, path: str, report: Report) -> ArraySpec:
-    if isinstance(node, Mapping):
-        values = read_fields(node, path, ARRAY_FIELDS, report)
-        return ArraySpec(values.get("indices", ()), values.get("max_running"))
-    if isinstance(node, Sequence):
-        return ArraySpec(_indices(node, path, report))
-    word, percent, limit = word_of(node).partition("%")
-    if not percent:
-        return ArraySpec(_indices(Scalar(node.line, word, False), path, report))
-    most = _MAX_RUNNING.read(Scalar(node.line, limit, False), path, report)
-    return ArraySpec(_indices(Scalar(node.line, word, False), path, report), most)
-
-
-def _indices(node: Node, _path: str, _report: Report) -> tuple[int, ...]:
-    """Sorted indices of `0-99`, `1,3,5-7`, `0-98:2` or a list of such."""
-    nodes = node.items if isinstance(node, Sequence) else [node]
-    found: set[int] = set()
-    named = 0
-    for item in nodes:
-        for part in word_of(item).split(","):
-            indices = _range(part.strip())
-            named += len(indices)
-            if named > ARRAY_NAMED_MAX:
-                raise ValueError(f"this names {named} indices, many of them again; write each once")
-            found.update(indices)
-            if len(found) > ARRAY_JOBS_MAX:
-                raise ValueError(f"this makes more than {ARRAY_JOBS_MAX} jobs; split the array")
-    if not found:
-        raise ValueError("this names no index; write a range such as 0-99")
-    return tuple(sorted(found))
-
-
-def _range(part: str) -> range:
-    match = _RANGE.fullmatch(part)
-    if match is None:
-        raise ValueError(
-            f"{shown(part)} is not a range of indices; write 0-99, 1,3,5-7 or 0-98:2, and %8 for 8 at once"
-        )
-    first = int(match[1])
-    last = int(match[2] or first)
-    step = int(match[3] or 1)
-    if last < first or last > ARRAY_INDEX_MAX or step == 0:
-        raise ValueError(f"{shown(part)} is not a usable range; write the smaller index first and a step above zero")
-    if (last - first) // step >= ARRAY_JOBS_MAX:
-        raise ValueError(f"{shown(part)} makes more than {ARRAY_JOBS_MAX} jobs; split the array")
-    return range(first, last + 1, step)
-
-
-_MAX_RUNNING = whole_of(1, ARRAY_JOBS_MAX, "the number of jobs that run at once")
-_INDICES = Kind(
-    _indices, {"anyOf": [{"type": ["string", "integer"]}, {"type": "array", "items": {"type": ["string", "integer"]}}]}
-)
-ARRAY_FIELDS = (
-    Field("indices", _INDICES, "The indices.", "0-99", is_required=True),
-    Field("max_running", _MAX_RUNNING, "How many may run at once.", "8", "no limit"),
-)
-
-
 def _begin(node: Node, _path: str, _report: Report) -> float:
     word = word_of(node)
     if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", word):
@@ -282,7 +221,6 @@ def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 _GPUS = Kind(_gpus, {"anyOf": [{"type": ["number", "string"]}, _object(GPU_FIELDS)]})
 _ENVIRONMENT = Kind(_environment, {"anyOf": [ENVIRONMENT_KIND.schema, _object(ENVIRONMENT_FIELDS)]})
-_ARRAY = Kind(_array, {"anyOf": [_INDICES.schema, _object(ARRAY_FIELDS)]})
 _PROJECT = Kind(_project, {"type": "string", "pattern": f"^({_UPLOAD.pattern}|{_SNAPSHOT.pattern})$"})
 _DIGEST_KIND = Kind(
     matching(_DIGEST, "is not a digest; write its 64 hexadecimal digits"),
@@ -369,8 +307,8 @@ JOB_FIELDS = (
     Field("exclude", list_of(NODE, splits_at_commas=True), "None of these nodes.", "[r3]", "none"),
     Field(
         "array",
-        _ARRAY,
-        "One job for each index, which it finds in RACKSACK_ARRAY_INDEX; %N lets N run at once.",
+        ARRAY,
+        "One job for each index, which it finds in RACKSACKARRAY_INDEX; %N lets N run at once.",
         '"0-99%8"',
         "none",
     ),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from racksack_jobspecs.fields import ARRAY_FIELDS, ENVIRONMENT_FIELDS, GPU_FIELDS, JOB_FIELDS
+from racksack_jobspecs.array_field import ARRAY_FIELDS
+from racksack_jobspecs.fields import ENVIRONMENT_FIELDS, GPU_FIELDS, JOB_FIELDS
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.schema import field_table, job_schema
 from racksack_jobspecs.spec import JobSpec
