@@ -137,6 +137,11 @@ class AttemptFolder:
         return self.path + "/reserve"
 
     @property
+    def data(self) -> str:
+        """$RACKSACK_DATA_DIR: a link for each data set."""
+        return self.path + "/data"
+
+    @property
     def work(self) -> str:
         """The job's writable copy of the project."""
         return self.path + "/work"

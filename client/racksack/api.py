@@ -111,6 +111,7 @@ def submit(
     nodes: Sequence[str] | None = None,
     exclude_nodes: Sequence[str] | None = None,
     stage_in_ram: Sequence[str] | None = None,
+    data: Sequence[str] = (),
     begin: str | float | None = None,
     submission: str | None = None,
     include: Sequence[str] = (),
@@ -151,9 +152,9 @@ def submit(
         "submission": submission,
         **keys,
     }
-    return submit_spec(spec_of_options(given), Path(project), include=include, exclude=exclude, controller=controller)[
-        0
-    ]
+    spec = spec_of_options(given)
+    jobs = submit_spec(spec, Path(project), include=include, exclude=exclude, data=data, controller=controller)
+    return jobs[0]
 
 
 def submit_spec(
@@ -162,13 +163,14 @@ def submit_spec(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    data: Sequence[str] = (),
     controller: str | Client | None = None,
 ) -> list[Job]:
     """Submit a job spec; an array has a job for each index. Raises as `submit`."""
     from racksack.submission import submission
 
     client = connect(controller)
-    prepared = submission.prepare(spec, project, include=include, exclude=exclude)
+    prepared = submission.prepare(spec, project, include=include, exclude=exclude, data=data)
     plan = submission.planned(client, prepared)
     return [Job(job_id, client) for job_id in submission.submit(client, prepared, plan).job_ids]
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
     "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
     "sweep": Lazy("racksack.commands.sweep:group", "Run one function over many combinations, and rank them.", _JOBS),
+    "data": Lazy("racksack.commands.data:group", "Data sets: sent once, shared by jobs, read-only.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
     "power": Lazy("racksack.commands.power:group", "Switch nodes on and off, or hold them as they are.", _NODES),

@@ -29,6 +29,7 @@ from racksack_controller.effects.power_nodes import PowerNodes, answers_of
 from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake.accept import Intake
+from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import Reader
 from racksack_controller.intake.spool import SpoolLock, Watcher
@@ -87,7 +88,10 @@ class App:
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.sandbox = Sandbox()
         reader = Reader(self.sandbox)
-        self.intake = Intake(self.loop, self.store, self.spool, projects, reader, self.news, config.defaults)
+        self.data_sets = DataSets(self.spool, self.store, projects, config.data)
+        self.intake = Intake(
+            self.loop, self.store, self.spool, projects, self.data_sets, reader, self.news, config.defaults
+        )
         self.sweeps = Sweeps(
             self.loop,
             self.store,

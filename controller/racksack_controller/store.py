@@ -374,7 +374,12 @@ def snapshots_in_use(connection: sqlite3.Connection, since_s: float) -> set[str]
     """Digests of jobs and sweeps that are not over, or that were submitted since a time."""
     rows = connection.execute(
         "SELECT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?1 "
-        "UNION SELECT snapshot FROM sweeps WHERE ended_at_s IS NULL OR submitted_at_s >= ?1",
+        "UNION SELECT snapshot FROM sweeps WHERE ended_at_s IS NULL OR submitted_at_s >= ?1 "
+        "UNION SELECT json_extract(used.value, '$.digest') FROM jobs, json_each(jobs.record, '$.data') AS used "
+        "WHERE jobs.ended_at_s IS NULL "
+        "UNION SELECT json_extract(used.value, '$.digest') FROM sweeps, json_each(sweeps.record, '$.data') AS used "
+        "WHERE sweeps.ended_at_s IS NULL "
+        "UNION SELECT digest FROM data_sets",
         (since_s,),
     )
     return {str(row[0]) for row in rows}

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from racksack_jobspecs import data
 from racksack_jobspecs.array_field import ARRAY
 from racksack_jobspecs.readers import (
     CPUS,
@@ -291,6 +292,16 @@ JOB_FIELDS = (
         " are named.",
         "1.5",
         "1",
+    ),
+    Field(
+        "data",
+        Kind(
+            data.read,
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "object"]}}]},
+        ),
+        "Data sets that it reads, shared and read-only: NAME, NAME@v3, NAME:path/in/project.",
+        '["prices@v3", "images:data/images"]',
+        "none",
     ),
     Field("partition", NODE, "The set of nodes that it runs in.", "night", "the default one, else all nodes"),
     Field("priority", whole_of(-1000, 1000, "the priority"), "Higher goes first.", "10", "0"),

@@ -33,6 +33,7 @@ _TO_SPEC = {
     "labels": "labels",
     "exclude": "exclude",
     "array": "array",
+    "data": "data",
     "stage_in_ram": "stage_in_ram",
     "hold": "hold",
     "begin": "begin_at_s",

@@ -29,6 +29,16 @@ class Dependency(msgspec.Struct, frozen=True):
     condition: str = "ok"  # ok: ended done | any: ended
 
 
+class DataUse(msgspec.Struct, frozen=True):
+    """A data set that a job reads."""
+
+    name: str
+    version: int | None = None  # None: the newest
+    content: str = ""  # an upload or snapshot:DIGEST that becomes the newest version first; "": one that is there
+    digest: str = ""  # that an upload must have
+    path: str = ""  # where it appears in the project, beside $RACKSACK_DATA_DIR/NAME; "": nowhere
+
+
 class ArraySpec(msgspec.Struct, frozen=True):
     """A job array: one spec, one job an index."""
 
@@ -60,6 +70,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[str, ...] = ()  # only these nodes; empty: any
     exclude: tuple[str, ...] = ()  # none of these nodes
     array: ArraySpec | None = None
+    data: tuple[DataUse, ...] = ()
     stage_in_ram: tuple[str, ...] = ()  # paths of the project that are copied to RAM on the node
     hold: bool = False
     begin_at_s: float | None = None  # Unix time before which it does not start

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from racksack_jobspecs.resources import GpuRequest
-from racksack_jobspecs.spec import ArraySpec, Dependency, Environment, JobSpec
+from racksack_jobspecs.spec import ArraySpec, DataUse, Dependency, Environment, JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.units import exact_duration, exact_memory
 from racksack_jobspecs.yamlscalar import quoted
@@ -50,6 +50,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "nodes", _list(spec.nodes)
     yield "exclude", _list(spec.exclude)
     yield "array", "" if spec.array is None else _array(spec.array)
+    yield "data", f"[{', '.join(map(_data, spec.data))}]" if spec.data else ""
     yield "stage_in_ram", _list(spec.stage_in_ram)
     yield "hold", "true" if spec.hold else ""
     yield "begin", "" if spec.begin_at_s is None else _moment(spec.begin_at_s)
@@ -68,6 +69,15 @@ def _sweep(sweep: SweepSpec) -> str:
     from racksack_jobspecs.sweep.write import sweep_text  # here, because it needs the parser of values
 
     return sweep_text(sweep)
+
+
+def _data(use: DataUse) -> str:
+    parts = [("name", quoted(use.name))]
+    parts += [("version", str(use.version))] if use.version is not None else []
+    parts += [("from", quoted(use.content))] if use.content else []
+    parts += [("digest", quoted(use.digest))] if use.digest else []
+    parts += [("path", quoted(use.path))] if use.path else []
+    return "{" + ", ".join(f"{key}: {value}" for key, value in parts) + "}"
 
 
 def number(value: float) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from racksack_controller.config import fields as config_fields
 from racksack_controller.config.config import parse_config
+from racksack_controller.config.data import DATA_FIELDS
 from racksack_controller.config.fields import (
     CONFIG_FIELDS,
     DEFAULTS_FIELDS,
@@ -41,7 +42,7 @@ TABLES = {
     "RESERVE_FIELDS": RESERVE_FIELDS,
     "GPU_FIELDS": GPU_FIELDS,
 }
-OTHERS = {"PARTITION_FIELDS": PARTITION_FIELDS, "NOTIFY_FIELDS": NOTIFY_FIELDS}
+OTHERS = {"DATA_FIELDS": DATA_FIELDS, "PARTITION_FIELDS": PARTITION_FIELDS, "NOTIFY_FIELDS": NOTIFY_FIELDS}
 
 
 def test_all_tables_are_looked_at() -> None:

@@ -71,6 +71,9 @@ def admit(agent: Agent, order: object) -> bool:
         raise RefusedError("no_session", "this node has neither tmux nor screen")
     if not agent.snapshots.has(checked["digest"]):
         raise RefusedError("no_snapshot", f"the content {checked['digest'][:12]} is not on this node")
+    for data in checked["data"]:
+        if data["digest"] and not agent.snapshots.has(data["digest"]):
+            raise RefusedError("no_snapshot", f"data set {data['name']} ({data['digest'][:12]}) is not on this node")
     checked.update(
         cpu_ids=agent.cores.choose(name, checked["cpus"]),
         limit=agent.limit.of(name),
@@ -167,6 +170,7 @@ def check(order: object) -> Order:
         "environment": environment(field(order, "environment", dict, {})),
         "outputs": request_checks.names(order, "outputs") if "outputs" in order else [],
         "max_output_bytes": int(field(order, "max_output_bytes", number, 10 << 30)),
+        "data": [data_set(one) for one in field(order, "data", list, [])],
         "stage_in_ram": request_checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
         "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
         "grace_s": float(field(order, "grace_s", number, 10)),
@@ -190,6 +194,19 @@ def variables(order: Order, name: str) -> Dict[str, str]:
         if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
             raise RefusedError("bad_request", f"{name}: {key!r} cannot be an environment variable")
     return dict(given)
+
+
+def data_set(one: object) -> Dict[str, str]:
+    """A data set of the attempt: content by its digest, or a path on this node. Raises RefusedError."""
+    if not isinstance(one, dict):
+        raise RefusedError("bad_request", "a data set is an object of name, digest, source and path")
+    found = {name: field(one, name, str, "") for name in ("name", "digest", "source", "path")}
+    leads_out = any(".." in found[name].split("/") or found[name].startswith("/") for name in ("name", "path"))
+    if not found["name"] or "/" in found["name"] or leads_out or any("\0" in text for text in found.values()):
+        raise RefusedError("bad_request", f"{found['name']!r} at {found['path']!r} is not a place for a data set")
+    if found["digest"]:
+        request_checks.digest(found["digest"])
+    return found
 
 
 def gpu(one: object) -> Dict[str, Any]:

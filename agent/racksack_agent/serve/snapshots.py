@@ -17,7 +17,7 @@ import shutil
 import stat
 import tarfile
 import time
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from racksack_agent import records
 from racksack_agent.home import Home
@@ -131,11 +131,12 @@ class Snapshots:
         """First out of sight, then away, so that nobody copies half of it."""
         trash = f"{self._home.incoming}/.put-pruned-{digest}-{os.getpid()}"
         try:
+            os.chmod(self.path(digest), 0o700)  # a data set's folders are read-only, and such a one cannot be moved
             os.rename(self.path(digest), trash)
         except FileNotFoundError:  # another was quicker
             return
         records.remove_file(self.path(digest) + ".used")
-        shutil.rmtree(trash, ignore_errors=True)
+        remove_read_only(trash)
 
     def _uses(self) -> List[Tuple[float, int, str]]:
         found = []
@@ -154,13 +155,21 @@ class Snapshots:
         for name in os.listdir(self._home.attempts):
             folder = self._home.attempt(name)
             if not os.path.exists(folder.exit):
-                launch: Dict[str, object] = records.read(folder.launch) or {}
+                launch: Dict[str, Any] = records.read(folder.launch) or {}
                 found.add(str(launch.get("digest")))
+                found.update(str(data.get("digest")) for data in launch.get("data") or ())
         return found
 
     def _disk_is_low(self) -> bool:
         space = os.statvfs(self._folder)
         return space.f_bavail < space.f_blocks * _FREE_SHARE_MIN
+
+
+def remove_read_only(tree: str) -> None:
+    """Remove a tree whose folders may be read-only."""
+    for where, _, _ in os.walk(tree):
+        os.chmod(where, 0o700)
+    shutil.rmtree(tree, ignore_errors=True)
 
 
 def unpack(tar: tarfile.TarFile, target: str) -> None:

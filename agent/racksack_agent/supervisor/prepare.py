@@ -8,7 +8,7 @@ from typing import Any, Dict
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import copying, environment, ram_shared, ramdisk, sweep_plan, variables
+from racksack_agent.supervisor import copying, data, environment, ram_shared, ramdisk, sweep_plan, variables
 from racksack_agent.supervisor.end import StopRequest
 
 Order = Dict[str, Any]
@@ -36,6 +36,7 @@ def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
 
 def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
     copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
+    data.provide(folder, order["data"])
     os.chdir(folder.work)  # all programs of the attempt start here
     entry = entry_path(folder.work, order["entrypoint"])
     ram_folder, shared = None, None

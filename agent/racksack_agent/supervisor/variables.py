@@ -66,6 +66,7 @@ def own_variables(order: Order, folder: str) -> dict[str, str]:
         "RACKSACK_GPU_UUIDS": ",".join(gpu["uuid"] for gpu in gpus),
         "RACKSACK_JOB_DIR": folder + "/work",
         "RACKSACK_RETURN_DIR": folder + "/out",
+        "RACKSACK_DATA_DIR": folder + "/data",
         "RACKSACK_TMP": folder + "/tmp",  # noqa: S108
         "RACKSACK_SUBMIT_TIME": f"{order['submitted_at_s']:.3f}",
         "TMPDIR": folder + "/tmp",  # noqa: S108

@@ -57,6 +57,7 @@ PYTHON = click.option("--python", metavar="VERSION", help="Python version of the
 REQUIREMENTS = click.option("--requirements", metavar="FILE", help="The requirements file, inside the project.")
 NO_VENV = click.option("--no-venv", is_flag=True, help="Make no venv.")
 NO_WAKE = click.option("--no-wake", is_flag=True, help="Do not switch a node on for it.")
+DATA = many("--data", metavar="DATA", help="NAME, NAME@v3, ./FOLDER or NAME=FOLDER; :PATH puts it into the project.")
 EXCLUDE = many("--exclude", metavar="PATTERN", help="Do not send this (a .gitignore pattern).")
 INCLUDE = many("--include", metavar="PATTERN", help="Send this although a rule leaves it out.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No receipt, no progress.")

@@ -58,6 +58,7 @@ job_options = shared.together(  # what the job is and how it is run
 )
 
 client_options = shared.together(  # what this command does beside submitting
+    shared.DATA,
     shared.EXCLUDE,
     shared.INCLUDE,
     click.option("--wait", is_flag=True, help="Wait until it ends; the exit code says how."),

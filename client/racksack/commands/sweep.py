@@ -107,6 +107,7 @@ running_options = shared.together(  # where and how it runs
 )
 
 own_options = shared.together(  # what this command does
+    shared.DATA,
     shared.EXCLUDE,
     shared.INCLUDE,
     click.option("-y", "--yes", is_flag=True, help="Do not ask before it starts."),

@@ -47,6 +47,7 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> JobWish:
         values=_values(options, arguments),
         include=options["include"],
         exclude=options["exclude"],
+        data=options["data"],
         dry_run=options["dry_run"],
         parsable=options["parsable"],
         as_json=options["as_json"],

@@ -74,6 +74,20 @@ def select(root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ())
     return Selection(root.resolve(), entries, dict(walk.left_out))
 
 
+def select_data(path: Path) -> Selection:
+    """All of a data set: a folder, with nothing left out, or one file. Raises ProjectError."""
+    root = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise ProjectError(f"the data {clean(path)} does not exist; name a folder or a file")
+    walk = _Walk(root.resolve(), Rules(()))
+    entries = tuple(sorted(walk.run(), key=lambda entry: entry.path))
+    if not path.is_dir():
+        entries, walk.problems = tuple(entry for entry in entries if entry.path == os.fsencode(path.name)), []
+    if walk.problems:
+        raise ProjectError(_sentence(path, walk.problems))
+    return Selection(root.resolve(), entries, {})
+
+
 def check_entrypoint(selection: Selection, entrypoint: str, include_hint: bool = True) -> str:
     """The entrypoint as a path inside the project. Raises ProjectError when it is not among what is sent."""
     root = selection.root

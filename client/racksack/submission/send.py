@@ -26,6 +26,7 @@ class Wish:
     values: dict[str, Value | None]  # keys of a job file
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    data: tuple[str, ...]
     dry_run: bool
     as_json: bool
     quiet: bool
@@ -39,6 +40,7 @@ def read(spec: JobSpec, project: Path, wish: Wish, on_selected: Callable[[Select
             project,
             include=wish.include,
             exclude=wish.exclude,
+            data=wish.data,
             on_selected=on_selected,
             progress=submission.Progress(on_read=on_read),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import msgspec
 
 from racksack import errors
 from racksack.client import Client
+from racksack.submission import data as data_sets
 from racksack.submission import hash_cache, upload
+from racksack.submission.data import LocalData
 from racksack.submission.project import Selection, check_entrypoint, select
 from racksack.transport.rsync import Moved
 from racksack.views import Plan
@@ -33,6 +36,7 @@ class Prepared:
     selection: Selection
     known: hash_cache.Remembered
     digest: str
+    data: tuple[LocalData, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,28 @@ def prepare(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    data: Sequence[str] = (),
     on_selected: Callable[[Selection], None] = lambda selection: None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Look through the project and give the content its digest. Raises ProjectError."""
+    """Look through the project and give the content its digest; `data` are words as of `--data`.
+
+    Raises ProjectError, UsageError.
+    """
+    known_data, local_data = data_sets.split(data)
     selection = select(project, include, exclude)
     entrypoint = check_entrypoint(selection, spec.entrypoint)
     on_selected(selection)
     known = hash_cache.recall(selection.root)
     digest = hash_cache.digest(selection, known, progress.on_read if progress else lambda size: None)
     hash_cache.remember(selection.root, known)
+    local = data_sets.read(local_data, progress.on_read if progress else lambda size: None)
+    uses = (*spec.data, *known_data, *(one.use for one in local))
     key = spec.submission or f"s-{secrets.token_hex(12)}"
-    whole = msgspec.structs.replace(spec, project=f"snapshot:{digest}", entrypoint=entrypoint, submission=key)
-    return Prepared(whole, selection, known, digest)
+    whole = msgspec.structs.replace(
+        spec, project=f"snapshot:{digest}", entrypoint=entrypoint, submission=key, data=uses
+    )
+    return Prepared(whole, selection, known, digest, tuple(local))
 
 
 def planned(client: Client, prepared: Prepared) -> Plan:
@@ -95,14 +108,16 @@ def submit(client: Client, prepared: Prepared, plan: Plan, progress: Progress | 
     """Hand the job in. Raises TransferError when content did not arrive, UsageError when the controller refuses the
     job.
     """
-    if client.has_snapshot(prepared.digest):
-        job_ids = hand_in(client, prepared.spec)
-        moved = NOTHING_MOVED
-    else:
-        with upload.upload_of(client.target, prepared.digest) as uploaded:
+    with ExitStack() as uploads:
+        spec, moved = prepared.spec, NOTHING_MOVED
+        if prepared.data:
+            brought = data_sets.bring(client, prepared.data, uploads, progress.on_sent if progress else None)
+            spec = msgspec.structs.replace(spec, data=(*spec.data[: -len(brought)], *brought))
+        if not client.has_snapshot(prepared.digest):
+            uploaded = uploads.enter_context(upload.upload_of(client.target, prepared.digest))
             moved = _send(client, prepared, uploaded, progress)
-            spec = msgspec.structs.replace(prepared.spec, project=uploaded.name, digest=prepared.digest)
-            job_ids = hand_in(client, spec)
+            spec = msgspec.structs.replace(spec, project=uploaded.name, digest=prepared.digest)
+        job_ids = hand_in(client, spec)
     prepared.known.sent[str(client.target)] = prepared.digest
     hash_cache.remember(prepared.selection.root, prepared.known)
     return Submitted(tuple(job_ids), prepared.spec, plan, moved)

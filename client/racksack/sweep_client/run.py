@@ -51,6 +51,7 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
         values=job_values(options, arguments) | {"sweep": _sweep_value(options, function, jobs) or None},
         include=options["include"],
         exclude=options["exclude"],
+        data=options["data"],
         yes=options["yes"],
         trial=options["trial"],
         dry_run=options["dry_run"],

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from racksack_controller.config.data import DataOnNodes, data_of
 from racksack_controller.config.fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config.jumps import resolve_ssh
 from racksack_controller.config.named_blocks import named_blocks
@@ -120,6 +121,7 @@ class Config(msgspec.Struct, frozen=True):
     watch: Watch = Watch()
     keep: Keep = Keep()
     partitions: dict[str, Partition] = {}
+    data: dict[str, DataOnNodes] = {}
     notify: dict[str, Channel] = {}
     scheduling: Policy = Policy()
     power: PowerPolicy = PowerPolicy()
@@ -155,12 +157,14 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
     partitions: dict[str, Partition] = {}
     if "partitions" in values:
         partitions = partitions_of(values["partitions"], {name: node.labels for name, node in nodes.items()}, report)
+    data = data_of(values["data"], nodes, report) if "data" in values else {}
     if report.problems:
         raise ConfigError(path, report.sorted())
     return Config(
         spool=spool,
         nodes={name: _with_partitions(node, partitions) for name, node in nodes.items()},
         partitions=partitions,
+        data=data,
         notify=notify,
         group=values.get("group"),
         operators=values.get("operators", ()),

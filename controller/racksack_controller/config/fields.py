@@ -481,6 +481,13 @@ CONFIG_FIELDS = (
     Field(
         "notify", Kind(_mapping, {}), "Who is told when a sweep ends; see below.", "{me: {email: [a@b.org]}}", "nobody"
     ),
+    Field(
+        "data",
+        Kind(_mapping, {}),
+        "Data sets that lie on nodes already; see below.",
+        "{imagenet: {path: /srv/imagenet}}",
+        "none",
+    ),
     Field("partitions", Kind(_mapping, {}), "Named sets of nodes; see below.", "{night: {nodes: [r1]}}", "none"),
     Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),
 )

@@ -103,6 +103,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return attempt_key(self.job, self.number, self.rank)
 
 
+class DataMount(msgspec.Struct, frozen=True, kw_only=True):
+    """A data set as attempts get it: content by its digest, or a path that lies on the node (`source`)."""
+
+    name: str
+    digest: str = ""
+    source: str = ""
+    path: str = ""  # where it appears in the project, too
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One job: what was submitted and where it is."""
 
@@ -112,6 +121,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str
     submitted_at_s: float
     state: JobState = JobState.QUEUED
+    data: tuple[DataMount, ...] = ()
     array_id: int | None = None  # the id of the array's first job
     array_index: int | None = None
     attempt: int = 0  # the number of the current or latest attempt

@@ -20,7 +20,7 @@ from racksack_controller.core.state import Attempt, Job
 from racksack_controller.effects.job_env import job_env
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
-from racksack_controller.nodes.node import GpuGrant, LaunchOrder, Node
+from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, Node
 from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
 
@@ -75,8 +75,9 @@ class AttemptEffects:
         task.add_done_callback(self._tasks.discard)
 
     def _digest(self, action: AttemptAction) -> str:
+        """Names the content that an attempt needs: those of one content are started together."""
         job = self._loop.state.jobs.get(self._loop.state.attempts[action.attempt].job)
-        return job.snapshot if job else ""
+        return " ".join((job.snapshot, *(one.digest for one in job.data))) if job else ""
 
     async def _carry_out(self, kind: type[AttemptAction], node_name: str, group: Sequence[AttemptAction]) -> None:
         node = self._nodes.get(node_name)
@@ -113,13 +114,16 @@ class AttemptEffects:
         wanted = [pair for pair in map(self._job_of, group) if pair is not None]
         if not wanted:
             return
-        digest = wanted[0][0].snapshot
-        source = self._spool.snapshots / digest
-        if not source.is_dir():
-            self._start_failed(group, "job", f"the project snapshot {digest[:12]} is missing from the spool")
-            return
+        job = wanted[0][0]
+        contents = {job.snapshot: "project snapshot"} | {one.digest: f"data set {one.name}" for one in job.data}
+        contents.pop("", None)  # data that lies on the node
+        for digest, what in contents.items():
+            if not (self._spool.snapshots / digest).is_dir():
+                self._start_failed(group, "job", f"the {what} {digest[:12]} is missing from the spool")
+                return
         try:
-            await node.stage(digest, source)
+            for digest in contents:
+                await node.stage(digest, self._spool.snapshots / digest)
         except TransferFailed as error:
             self._start_failed(group, "controller" if error.kind == "unreachable" else "node", str(error))
             return
@@ -164,6 +168,7 @@ class AttemptEffects:
             outputs=spec.outputs,
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
+            data=tuple(DataOrder(one.name, one.digest, one.source, one.path) for one in job.data),
             sweep=self.plan_of(job),
             submitted_at_s=job.submitted_at_s,
             grace_s=grace_of(job),

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,8 +22,10 @@ from racksack_controller.config.partitions import Partition
 from racksack_controller.core import events as ev
 from racksack_controller.core.advice import advise
 from racksack_controller.core.rack.amounts import could_ever_hold
+from racksack_controller.core.records import DataMount
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
+from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
@@ -56,6 +59,13 @@ POSTPONE_S = 5.0
 OUTCOMES_MAX = 10_000
 
 
+class Content(NamedTuple):
+    """What a job is made of."""
+
+    digest: str  # of the project
+    data: tuple[DataMount, ...]
+
+
 class Intake:
     """Takes job files into the store."""
 
@@ -65,10 +75,12 @@ class Intake:
         store: Store,
         spool: Spool,
         projects: Projects,
+        data_sets: DataSets,
         reader: Reader,
         news: ChangeBus,
         defaults: Defaults,
     ) -> None:
+        self.data_sets = data_sets
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
         self._reader = reader
         self.defaults = defaults
@@ -153,18 +165,25 @@ class Intake:
             spec = self._settled_spec(file.checked(), file.owner)
             waits_for = await self._dependencies(spec, file.owner)
             self._refuse_impossible(spec)
-            digest = await self._projects.take(spec, file.owner, file.owner_uid)
+            content = await self._content(spec, file.owner, file.owner_uid)
             if spec.sweep is not None:
-                known = await self._take_sweep(replace(spec, submission=key), file.owner, digest, waits_for)
+                known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits_for)
             else:
-                jobs = self._jobs(replace(spec, submission=key), file, digest, waits_for)
+                jobs = self._jobs(replace(spec, submission=key), file, content, waits_for)
                 await self._accept(jobs)
                 known = {"jobs": [job.id for job in jobs]}
             log.info("accepted file=%s owner=%s %s", file.path.name, file.owner, _accepted(known))
         self._tell(key, known)
         self._settled.put_nowait(file)
 
-    def _jobs(self, spec: JobSpec, file: DroppedFile, digest: str, waits_for: tuple[tuple[int, str], ...]) -> list[Job]:
+    async def _content(self, spec: JobSpec, owner: str, owner_uid: int) -> Content:
+        """The project and the data sets of a job. Raises IngestError, IngestPostponed, StoreError."""
+        digest = await self._projects.take(spec, owner, owner_uid)
+        return Content(digest, await self.data_sets.take(spec.data, owner, owner_uid))
+
+    def _jobs(
+        self, spec: JobSpec, file: DroppedFile, content: Content, waits_for: tuple[tuple[int, str], ...]
+    ) -> list[Job]:
         now, first, jobs = time.time(), self._next_id, []
         state = JobState.HELD if spec.hold else JobState.QUEUED
         for one in expand(spec):
@@ -173,7 +192,8 @@ class Intake:
                 id=self._next_id,
                 owner=file.owner,
                 spec=one,
-                snapshot=digest,
+                snapshot=content.digest,
+                data=content.data,
                 submitted_at_s=now,
                 state=state,
                 reason=f"held by {file.owner}" if spec.hold else "",
@@ -207,7 +227,7 @@ class Intake:
         return None if sweep is None else {"sweep": sweep, "jobs": []}
 
     async def _take_sweep(
-        self, spec: JobSpec, owner: str, digest: str, waits_for: tuple[tuple[int, str], ...]
+        self, spec: JobSpec, owner: str, content: Content, waits_for: tuple[tuple[int, str], ...]
     ) -> dict[str, object]:
         assert spec.sweep is not None  # noqa: S101 - the caller looked
         try:
@@ -216,7 +236,10 @@ class Intake:
             raise JobFileError(error.problems, spec.submission) from None
         if not points:
             raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
-        return {"sweep": await self.sweeps.accept(spec, owner, digest, waits_for, points), "jobs": []}
+        return {
+            "sweep": await self.sweeps.accept(spec, owner, content.digest, waits_for, points, content.data),
+            "jobs": [],
+        }
 
     async def take_sweep(self, text: str, owner: str, owner_uid: int) -> int:
         """Take a sweep that came over HTTP as a job file's text; its id. The same submission twice is one sweep.
@@ -232,8 +255,8 @@ class Intake:
             if known is None:
                 waits_for = await self._dependencies(spec, owner)
                 self._refuse_impossible(spec)
-                digest = await self._projects.take(spec, owner, owner_uid)
-                known = await self._take_sweep(replace(spec, submission=key), owner, digest, waits_for)
+                content = await self._content(spec, owner, owner_uid)
+                known = await self._take_sweep(replace(spec, submission=key), owner, content, waits_for)
         if "sweep" not in known:
             raise JobFileError([Problem(0, "submission", "is that of a job which is not a sweep")])
         return int(str(known["sweep"]))
@@ -276,9 +299,18 @@ class Intake:
     def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
         """With what it leaves to the configuration; JobFileError when that does not allow it."""
         try:
-            return settled(spec, owner, self.partitions, self.defaults)
+            return settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults)
         except SpecRefusedError as error:
             raise JobFileError([Problem(0, error.key, str(error))], spec.submission) from None
+
+    def _where_its_data_is(self, spec: JobSpec) -> JobSpec:
+        """On nodes that have what it names and what lies on some nodes alone. Raises SpecRefusedError."""
+        for nodes in self.data_sets.nodes_for(spec.data):
+            both = tuple(node for node in nodes if not spec.nodes or node in spec.nodes)
+            if not both:
+                raise SpecRefusedError("data", f"it lies on {', '.join(nodes)} alone, and the job is not to run there")
+            spec = replace(spec, nodes=both)
+        return spec
 
     def _refuse_impossible(self, spec: JobSpec) -> None:
         sentence = self._impossible(spec)
@@ -352,7 +384,7 @@ class Intake:
     def _plan_job(self, spec: JobSpec, owner: str, now: float) -> dict[str, object]:
         advice = advise(self._loop.state.history, owner, spec)
         try:
-            spec = settled(spec, owner, self.partitions, self.defaults)
+            spec = settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults)
         except SpecRefusedError as error:
             return {"problems": [], "never": str(error), "fits": [], "waits": "", "advice": []}
         job, state = self._draft(spec, owner, now), self._loop.state

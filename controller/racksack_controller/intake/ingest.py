@@ -74,13 +74,18 @@ def _faults_named(doing: str) -> Iterator[None]:
         raise IngestError(f"{sentence}; send the project again") from error
 
 
-def examine(spool: Spool, spec: JobSpec, owner_uid: int, *, is_shared: bool) -> Content | None:
+def examine(
+    spool: Spool, spec: JobSpec | None, owner_uid: int, *, is_shared: bool, upload: str | None = None, digest: str = ""
+) -> Content | None:
     """Read the upload that a spec names and give its content a digest; None when there is no such upload.
+
+    With `upload` that one is read; without a spec it is data, of which nothing has to be in it. `digest` is what it
+    must have, if it was announced.
 
     Another user's upload is copied first, because its owner could change it after it was examined. Raises IngestError
     with every reason why it cannot be taken, and IngestPostponed.
     """
-    upload = spec.project
+    upload = upload or (spec.project if spec is not None else "")
     folder = spool.incoming / upload
     with _faults_named(f"reading the upload {upload}"):
         try:
@@ -89,27 +94,26 @@ def examine(spool: Spool, spec: JobSpec, owner_uid: int, *, is_shared: bool) -> 
             return None
         _check_upload(upload, info, owner_uid, is_shared)
         if info.st_uid == os.geteuid() or not is_shared:
-            return _examined(spool, spec, folder)
+            return _examined(spool, spec, upload, folder, digest)
         copy = spool.snapshots / f".copy-{upload}"
         remove_tree(copy)
         try:
             _copy(folder, copy, owner_uid)
-            return _examined(spool, spec, copy)
+            return _examined(spool, spec, upload, copy, digest)
         except BaseException:
             remove_tree(copy)  # a full disk must not stay full of half a copy
             raise
 
 
-def _examined(spool: Spool, spec: JobSpec, source: Path) -> Content:
+def _examined(spool: Spool, spec: JobSpec | None, upload: str, source: Path, digest: str) -> Content:
     with ThreadPoolExecutor(1) as writing:  # the disk is as slow as the reading, and neither needs the other
         on_disk = writing.submit(sync_file_system, spool.snapshots)
-        content = _content(spec.project, source)
-        if spec.digest not in ("", content.digest):
-            raise IngestError(
-                f"what arrived in {spec.project} is not the announced content {spec.digest[:12]}; "
-                "send the project again"
-            )
-        check_spec(source, spec)
+        content = _content(upload, source)
+        announced = digest or (spec.digest if spec is not None else "")
+        if announced not in ("", content.digest):
+            raise IngestError(f"what arrived in {upload} is not the announced content {announced[:12]}; send it again")
+        if spec is not None:
+            check_spec(source, spec)
         on_disk.result()
     return content
 

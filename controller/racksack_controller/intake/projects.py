@@ -40,17 +40,35 @@ class Projects:
         if spec.project.startswith(SNAPSHOT):
             return await self._refer(spec, spec.project.removeprefix(SNAPSHOT), owner)
         async with self._uploads.alone_with(spec.project):
-            return await self._take_upload(spec, owner, owner_uid)
+            return await self._take_upload(spec, spec.project, owner, owner_uid)
 
-    async def _take_upload(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
-        upload = spec.project
+    async def take_content(self, upload: str, owner: str, owner_uid: int, digest: str = "") -> str:
+        """The digest of an upload that is data and no project; `digest` is the announced one, if any.
+
+        Raises IngestError, IngestPostponed and StoreError.
+        """
+        async with self._uploads.alone_with(upload):
+            return await self._take_upload(None, upload, owner, owner_uid, digest)
+
+    async def _take_upload(
+        self, spec: JobSpec | None, upload: str, owner: str, owner_uid: int, announced: str = ""
+    ) -> str:
+        """`spec` is None for data, of which nothing has to be in it."""
         content = None
         if os.path.lexists(self._spool.incoming / upload):  # else it was taken: what stands there now may be newer
-            content = await asyncio.to_thread(ingest.examine, self._spool, spec, owner_uid, is_shared=self._is_shared)
+            content = await asyncio.to_thread(
+                ingest.examine,
+                self._spool,
+                spec,
+                owner_uid,
+                is_shared=self._is_shared,
+                upload=upload,
+                digest=announced,
+            )
         if content is None:
             known = self._store.look(lambda connection: digest_of_upload(connection, upload, owner))
             if known is not None:
-                return await self._refer(spec, known, owner)
+                return known if spec is None else await self._refer(spec, known, owner)
             raise ingest.IngestError(f"there is no upload {upload} in incoming/; send the project before the job file")
         digest = content.digest
         await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, time.time()))

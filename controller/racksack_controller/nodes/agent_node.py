@@ -184,6 +184,10 @@ class AgentNode:
             raise NodeUnreachable(f"{self.name} is not connected.")
         await self._stager.stage(digest, source)
 
+    async def has(self, digests: Sequence[str]) -> list[str]:
+        """See Node."""
+        return await self._ask("has", {"digests": list(digests)}, SHORT_TIMEOUT_S, list[str])
+
     async def launch(self, orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
         """See Node. The first launch after a connect waits for uv where it is on its way."""
         if self._uv is not None and not self._uv.done():

@@ -30,6 +30,15 @@ class GpuGrant(msgspec.Struct, frozen=True):
     vendor: str
 
 
+class DataOrder(msgspec.Struct, frozen=True):
+    """A data set of an attempt: content on the node by its digest, or a path there (`source`)."""
+
+    name: str
+    digest: str = ""
+    source: str = ""
+    path: str = ""  # in the project
+
+
 class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a node needs to run one attempt."""
 
@@ -50,6 +59,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     max_output_bytes: int = 10 * 1024**3
     stage_in_ram: tuple[str, ...] = ()
+    data: tuple[DataOrder, ...] = ()
     sweep: dict[str, object] | None = None  # of a sweep's runner: its plan
     submitted_at_s: float = 0.0
     grace_s: float = 10.0
@@ -158,6 +168,9 @@ class Node(Protocol):
 
     async def stage(self, digest: str, source: Path) -> None:
         """Bring the content `source` to the node, unless it is there. Raises TransferFailed too."""
+
+    async def has(self, digests: Sequence[str]) -> list[str]:
+        """Which of these contents are on the node. Raises NodeError."""
 
     async def launch(self, orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
         """Start attempts, a reply for each order in turn."""

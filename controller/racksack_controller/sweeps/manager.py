@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.records import Job
+from racksack_controller.core.records import DataMount, Job
 from racksack_controller.core.state import Attempt, Changes
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
@@ -338,7 +338,13 @@ class Sweeps:
     # Wishes
 
     async def accept(
-        self, spec: JobSpec, owner: str, snapshot: str, waits_for: tuple[tuple[int, str], ...], pending: Ranges
+        self,
+        spec: JobSpec,
+        owner: str,
+        snapshot: str,
+        waits_for: tuple[tuple[int, str], ...],
+        pending: Ranges,
+        data: tuple[DataMount, ...] = (),
     ) -> int:
         """Take a sweep in; its id. `pending`: the numbers of its points. Raises StoreError.
 
@@ -351,7 +357,8 @@ class Sweeps:
             spec=spec,
             snapshot=snapshot,
             submitted_at_s=time.time(),
-            code=code_of(spec, snapshot),
+            code=code_of(spec, snapshot, data),
+            data=data,
             points_total=pending.size,
             waits_for=waits_for,
         )
@@ -462,7 +469,7 @@ def _what_was_drawn(connection: sqlite3.Connection, active: Active) -> tuple[Seq
     return [drawn[point] for point in sorted(drawn)], reuse.outcomes(connection, active.sweep)
 
 
-def code_of(spec: JobSpec, snapshot: str) -> str:
+def code_of(spec: JobSpec, snapshot: str, data: tuple[DataMount, ...] = ()) -> str:
     """A hash of all that decides what a point with given parameters comes to."""
     assert spec.sweep is not None  # noqa: S101 - what makes a job a sweep
     parts: Sequence[object] = (
@@ -471,4 +478,6 @@ def code_of(spec: JobSpec, snapshot: str) -> str:
     )  # fmt: skip
     if spec.sweep.stop is not None:
         parts = (*parts, spec.sweep.stop)  # outcomes of points that were stopped stand for no others
+    if data:
+        parts = (*parts, data)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

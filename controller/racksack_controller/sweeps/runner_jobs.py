@@ -22,6 +22,7 @@ def draft(sweep: Sweep, now: float, exclude: Sequence[str] = (), only: str = "")
         owner=sweep.owner,
         spec=runner_spec(sweep, exclude, only),
         snapshot=sweep.snapshot,
+        data=sweep.data,
         submitted_at_s=now,
         waits_for=sweep.waits_for,
     )

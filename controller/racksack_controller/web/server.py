@@ -16,6 +16,7 @@ from aiohttp import web
 from racksack_controller.store import StoreError
 from racksack_controller.web import (
     api_controller,
+    api_data,
     api_doctor,
     api_jobs,
     api_logs,
@@ -50,6 +51,7 @@ def build_app(context: Context, names: Names) -> web.Application:
         api_power,
         api_usage,
         api_controller,
+        api_data,
         api_doctor,
         pages,
         sweep_pages,
