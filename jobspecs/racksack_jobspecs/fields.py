@@ -319,7 +319,7 @@ JOB_FIELDS = (
     Field(
         "array",
         ARRAY,
-        "One job for each index, which it finds in RACKSACKARRAY_INDEX; %N lets N run at once.",
+        "One job for each index, which it finds in RACKSACK_ARRAY_INDEX; %N lets N run at once.",
         '"0-99%8"',
         "none",
     ),
