@@ -20,6 +20,7 @@ from aiohttp import web
 from racksack_controller import returns
 from racksack_controller.checks.configuration import Loaded
 from racksack_controller.checks.doctor import Doctor
+from racksack_controller.config.changes import BusyNodesError, ConfigChanges, ReloadRefusedError, config_changes
 from racksack_controller.config.config import Config, ConfigError, NodeConfig
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
@@ -66,8 +67,9 @@ class App:
 
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         """`reread` gives the configuration anew, or raises ConfigError; None where no file stands behind it."""
-        self.config = config
+        self.config = self._at_start = config
         self._reread = reread
+        self._reloading = asyncio.Lock()
         self.spool = Spool(config.spool)
         self.lock = SpoolLock(self.spool)
         self.store = Store(self.spool.database)
@@ -155,25 +157,35 @@ class App:
         self.loop.stop()
 
     def spawn_reload(self) -> None:
-        """Reload without anybody waiting for the outcome: what SIGHUP does."""
+        """Reload without anybody waiting for the outcome: what SIGHUP does. Nodes with running jobs stay."""
 
         async def reload() -> None:
-            for problem in await self.reload():
-                log.error("not reloaded: %s", problem)
+            try:
+                await self.reload()
+            except ReloadRefusedError as error:
+                log.error("not reloaded: %s", error)
 
         self._spawn(reload())
 
-    async def reload(self) -> list[str]:
-        """Read the nodes of the configuration again; gives the problems, and then nothing was changed."""
+    async def reload(self, lose_jobs: bool = False) -> ConfigChanges:
+        """Read the configuration again and use what it says of the nodes; gives what differs.
+
+        lose_jobs: whether nodes with running jobs may go. Raises ReloadRefusedError, and then nothing was changed.
+        """
         if self._reread is None:
-            return ["this controller was started without a configuration file"]
-        try:
-            config = await asyncio.to_thread(self._reread)
-        except ConfigError as error:
-            return [str(problem) for problem in error.problems]
-        await self._configure(config)
+            raise ReloadRefusedError("this controller was started without a configuration file")
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self._reread)
+            except ConfigError as error:
+                raise ReloadRefusedError("; ".join(map(str, error.problems))) from None
+            changes = config_changes(self.config, config, self._at_start)
+            busy = {name: len(self.state.on_node(name)) for name in changes.removed if self.state.on_node(name)}
+            if busy and not lose_jobs:
+                raise BusyNodesError(busy)
+            await self._configure(config)
         log.info("reloaded nodes=%s", ",".join(sorted(self.nodes)))
-        return []
+        return changes
 
     async def _open(self, idle_exit_s: float | None) -> str:
         await self._return_the_finished()
@@ -250,7 +262,7 @@ class App:
         self.loop.policy = config.scheduling
 
     def _is_gone(self, name: str) -> bool:
-        return not self.state.on_node(name) and self.state.nodes[name].drain is not None
+        return not self.state.on_node(name) and self.state.nodes[name].is_removed
 
     async def _add(self, name: str, config: Config) -> None:
         wanted = config.nodes[name]

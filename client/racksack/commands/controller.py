@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from racksack.cli import Lazy, LazyGroup, controller_option, json_option, open_client
+from racksack.errors import RefusedError
 from racksack.text import clean, iso_local, print_json, say
 from racksack.transport.connection import is_listening
 from racksack_jobspecs.states import ExitCode
+
+if TYPE_CHECKING:
+    from racksack.client import Client
 
 _HERE = "racksack.commands.controller"
 
@@ -62,28 +67,61 @@ def status(as_json: bool, controller: str | None) -> int:
 @controller_option
 def stop(as_json: bool, controller: str | None) -> int:
     """Stop the controller. Running jobs go on, and a later start finds them again."""
-    return _tell("stop", "is stopping; running jobs go on", as_json, controller)
+    with open_client(controller) as client:
+        if not _is_running(client):
+            return ExitCode.OK
+        answer: Any = client.post("controller/stop")
+        if as_json:
+            print_json({"controller": str(client.target), "stop": True, "answer": answer})
+        else:
+            click.echo(f"the controller {_place(client)} is stopping; running jobs go on")
+    return ExitCode.OK
 
 
 @click.command("reload", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--force", is_flag=True, help="Also remove nodes with running jobs; these start again elsewhere.")
 @json_option
 @controller_option
-def reload(as_json: bool, controller: str | None) -> int:
-    """Have the controller read its nodes again."""
-    return _tell("reload", "has read its configuration again", as_json, controller)
-
-
-def _tell(verb: str, done: str, as_json: bool, controller: str | None) -> int:
+def reload(force: bool, as_json: bool, controller: str | None) -> int:
+    """Have the controller read its configuration again, and say what changed."""
     with open_client(controller) as client:
-        if client.target.home is not None and not is_listening(client.target):
-            say(f"no embedded controller is running in {client.target.home}")
+        if not _is_running(client):
             return ExitCode.OK
-        answer: Any = client.post(f"controller/{verb}")
-        if as_json:
-            print_json({"controller": str(client.target), verb: True, "answer": answer})
-        else:
-            click.echo(f"the controller at {clean(client.target)} {done}")
+        try:
+            answer = client.post("controller/reload", {"lose_jobs": force})
+        except RefusedError as error:
+            if as_json or not sys.stdin.isatty():
+                raise
+            say(clean(error))
+            if not click.confirm("Reload all the same, and lose what these jobs did so far?", err=True):
+                return error.exit_code
+            answer = client.post("controller/reload", {"lose_jobs": True})
+    if as_json:
+        print_json({"controller": str(client.target), "reload": True, "answer": answer})
+    else:
+        click.echo(f"configuration reloaded: {_changes(answer if isinstance(answer, dict) else {})}")
     return ExitCode.OK
+
+
+def _is_running(client: Client) -> bool:
+    """Whether there is a controller to talk to; an embedded one is not started for this."""
+    if client.target.home is None or is_listening(client.target):
+        return True
+    say(f"no embedded controller is running in {client.target.home}")
+    return False
+
+
+def _place(client: Client) -> str:
+    return "on this machine" if client.target.home is not None else f"at {clean(client.target)}"
+
+
+def _changes(answer: Mapping[str, Any]) -> str:
+    """`+r3, -r2, r1 changed; restart the controller for web`."""
+    words = [f"+{name}" for name in answer.get("added", ())] + [f"-{name}" for name in answer.get("removed", ())]
+    words += [f"{name} changed" for name in (*answer.get("changed", ()), *answer.get("settings", ()))]
+    told = ", ".join(words) or "no changes"
+    waiting = ", ".join(answer.get("restart_for", ()))
+    return clean(told + (f"; restart the controller to apply {waiting} (jobs go on)" if waiting else ""))
 
 
 group = ControllerGroup(
@@ -91,7 +129,7 @@ group = ControllerGroup(
     table={
         "status": Lazy(f"{_HERE}:status", "Say whether the controller runs, and how it is."),
         "stop": Lazy(f"{_HERE}:stop", "Stop it; running jobs go on."),
-        "reload": Lazy(f"{_HERE}:reload", "Have it read its nodes again."),
+        "reload": Lazy(f"{_HERE}:reload", "Have it read its configuration again."),
     },
     help="Ask, stop or reload the controller; with options, run one here: racksack controller --config racksack.yaml.",
     context_settings={"help_option_names": ["-h", "--help"]},

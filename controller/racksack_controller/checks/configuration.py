@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from racksack_controller.config.config import Config, ConfigError, NodeConfig
+from racksack_controller.config.changes import ConfigChanges, config_changes
+from racksack_controller.config.config import Config, ConfigError
 from racksack_jobspecs.findings import Finding, failed, ok, warning
 
-RELOADED = ("nodes", "partitions", "notify", "scheduling")  # what a reload puts to use; all else needs a restart
 SHOWN_MAX = 5
 MISTAKES = "mistakes"
 
@@ -34,21 +34,15 @@ def look_at_configuration(loaded: Loaded) -> list[Finding]:
         on_disk = loaded.reread()
     except ConfigError as error:
         return _of_mistakes(error)
-    by_reload = [_told(name, loaded.now, on_disk) for name in RELOADED if _differs(name, loaded.now, on_disk)]
-    by_restart = [name for name in _by_restart() if _differs(name, loaded.at_start, on_disk)]
+    changes = config_changes(loaded.now, on_disk, loaded.at_start)
+    nodes = _nodes(changes)
+    by_reload = [*([f"nodes ({nodes})"] if nodes else []), *changes.settings]
+    by_restart = changes.restart_for
     if not by_reload and not by_restart:
         return [ok("configuration", f"{path} is in use as it is")]
     remedies = [f"{', '.join(by_reload)}: run `racksack controller reload`"] if by_reload else []
     remedies += [f"{', '.join(by_restart)}: restart the controller, jobs go on"] if by_restart else []
     return [warning("configuration", f"{path} was changed and not put to use; {'; '.join(remedies)}")]
-
-
-def _by_restart() -> list[str]:
-    return [name for name in Config.__struct_fields__ if name not in (*RELOADED, "path")]
-
-
-def _differs(name: str, one: Config, other: Config) -> bool:
-    return bool(getattr(one, name) != getattr(other, name))
 
 
 def _of_mistakes(error: ConfigError) -> list[Finding]:
@@ -60,20 +54,8 @@ def _of_mistakes(error: ConfigError) -> list[Finding]:
     return [failed("configuration", told), failed(MISTAKES, f"{shown}{more}")]
 
 
-def _told(name: str, loaded: Config, on_disk: Config) -> str:
-    """The name of a setting; of the nodes also which."""
-    if name != "nodes":
-        return name
-    changes = [f"{node} {change}" for node, change in _changed(loaded.nodes, on_disk.nodes).items()]
-    more = f" and {len(changes) - SHOWN_MAX} more" if len(changes) > SHOWN_MAX else ""
-    return f"nodes ({', '.join(changes[:SHOWN_MAX])}{more})"
-
-
-def _changed(before: dict[str, NodeConfig], after: dict[str, NodeConfig]) -> dict[str, str]:
-    words = {name: "is gone" for name in before if name not in after}
-    for name, node in after.items():
-        if name not in before:
-            words[name] = "is new"
-        elif before[name] != node:
-            words[name] = "is changed"
-    return words
+def _nodes(changes: ConfigChanges) -> str:
+    words = [f"{name} is gone" for name in changes.removed] + [f"{name} is new" for name in changes.added]
+    words += [f"{name} is changed" for name in changes.changed]
+    more = f" and {len(words) - SHOWN_MAX} more" if len(words) > SHOWN_MAX else ""
+    return ", ".join(sorted(words)[:SHOWN_MAX]) + more

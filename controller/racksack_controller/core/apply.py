@@ -26,6 +26,7 @@ from racksack_controller.core.jobs.requeue import (
 from racksack_controller.core.jobs.retry_later import delay, effect_failed
 from racksack_controller.core.power import apply as power_apply
 from racksack_controller.core.power import operator as power_wishes
+from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Attempt, Drain, Node, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
 from racksack_jobspecs.units import format_duration
@@ -128,16 +129,25 @@ def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None
             address=new.address,
             inventory=new.inventory or old.inventory,
         )
+        if old.is_removed or (old.drain is not None and old.drain.reason == _taken_out(old.name)):
+            new = replace(new, drain=old.drain.before if old.drain else None, connection_reason=NOT_CONNECTED_YET)
+            state.tell(now, f"{old.name} is in the configuration again", node=old.name)
     if new != old:
         state.put_node(new)
 
 
+def _taken_out(name: str) -> str:
+    return f"{name} was taken out of the configuration"
+
+
 def _node_removed(state: State, event: ev.NodeRemoved, now: float) -> None:
     node = state.nodes[event.node]
-    sentence = f"{node.name} was taken out of the configuration"
+    sentence = _taken_out(node.name)
     for attempt in state.on_node(node.name):
         _lose(state, attempt, sentence, now)
-    state.put_node(replace(node, connected=False, connection_reason=sentence, drain=Drain(sentence, now)))
+    if not node.is_removed:
+        node = replace(node, drain=Drain(sentence, now, is_removed=True, before=node.drain))
+    state.put_node(replace(node, connected=False, connection_reason=sentence))
     state.drop_power(node.name)
     state.tell(now, sentence, node=node.name)
 

@@ -148,6 +148,8 @@ class Drain(msgspec.Struct, frozen=True):
     since_s: float
     deadline_at_s: float | None = None  # jobs that are still there then are queued again
     then_off: bool = False  # whether the node is to be switched off once nothing of a job is left on it
+    is_removed: bool = False  # no operator's wish: the node is not in the configuration
+    before: Drain | None = None  # of a removed node: the drain that holds again when it comes back
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +175,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     def usable(self) -> bool:
         """Whether it may take jobs, its cooling time aside."""
         return self.connected and self.drain is None and self.inventory is not None
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it is not in the configuration any more."""
+        return self.drain is not None and self.drain.is_removed
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:

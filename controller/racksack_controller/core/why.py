@@ -37,7 +37,7 @@ from racksack_jobspecs.units import format_cpus, format_duration, format_memory
 
 def never(job: Job, nodes: Iterable[Node]) -> str | None:
     """Why no node could ever run the job, or None. Nodes not seen yet are given the benefit of the doubt."""
-    nodes = list(nodes)
+    nodes = [node for node in nodes if not node.is_removed]
     admitted = [node for node in nodes if allowed(job, node)]
     if not nodes:
         return "the configuration names no node"

@@ -6,8 +6,10 @@ import asyncio
 import json
 import time
 
+import msgspec
 from aiohttp import web
 
+from racksack_controller.config.changes import BusyNodesError, ReloadRefusedError
 from racksack_controller.core import events as ev
 from racksack_controller.core.state import Node
 from racksack_controller.core.why import why_node
@@ -207,12 +209,15 @@ async def stop(request: web.Request) -> web.Response:
 
 @routes.post("/api/v1/controller/reload")
 async def reload(request: web.Request) -> web.Response:
-    """Read the nodes of the configuration again."""
+    """Read the nodes of the configuration again; with `lose_jobs: true` also where running jobs are lost by it."""
     operator(request)
-    problems: list[str] = await request.app[CONTEXT].reload()
-    if problems:
-        raise refusal("nothing was changed: " + "; ".join(problems), ExitCode.USAGE)
-    return web.json_response({"nodes": sorted(request.app[CONTEXT].nodes)})
+    body, context = await body_of(request), request.app[CONTEXT]
+    try:
+        changes = await context.reload(body.get("lose_jobs") is True)
+    except ReloadRefusedError as error:
+        code = ExitCode.REFUSED if isinstance(error, BusyNodesError) else ExitCode.USAGE
+        raise refusal(f"nothing was changed: {error}", code) from None
+    return web.json_response({"nodes": sorted(context.nodes), **msgspec.to_builtins(changes)})
 
 
 @routes.get("/api/v1/events")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from racksack_controller.checks.doctor import Doctor
+from racksack_controller.config.changes import ConfigChanges
 from racksack_controller.core.power_records import Phase
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.effects.connector import Connector
@@ -56,7 +57,7 @@ class Context(msgspec.Struct):
     doctor: Doctor
     sandbox: Sandbox
     stop: Callable[[], None]
-    reload: Callable[[], Any]
+    reload: Callable[[bool], Awaitable[ConfigChanges]]  # whether running jobs may be lost
 
     @property
     def state(self) -> State:

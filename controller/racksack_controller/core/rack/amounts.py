@@ -70,7 +70,7 @@ def names(asked: str, model: str) -> bool:
 def allowed(job: Job, node: Node) -> bool:
     """Whether the job's partition, labels, node list and exclusions admit this node, whatever is free on it."""
     spec = job.spec
-    if spec.nodes and node.name not in spec.nodes:
+    if node.is_removed or (spec.nodes and node.name not in spec.nodes):
         return False
     if spec.partition and spec.partition not in node.partitions:
         return False
