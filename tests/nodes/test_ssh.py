@@ -52,7 +52,7 @@ async def test_a_changed_host_key_is_refused_on_both_ways(
     sshd.stop()
     sshd.new_host_key(kind)
     sshd.start()
-    with pytest.raises(HostKeyChanged, match=r"r1 \(.*nothing was sent.*racksack node add r1") as caught:
+    with pytest.raises(HostKeyChanged, match=r"r1 \(.*nothing was sent.*racksack node trust r1") as caught:
         await agent_way.connect()
     if kind == "ed25519":
         shown = subprocess.run(
@@ -60,7 +60,7 @@ async def test_a_changed_host_key_is_refused_on_both_ways(
         )
         assert shown.stdout.split()[1] in str(caught.value)
     (folder / "source").mkdir()
-    with pytest.raises(HostKeyChanged, match="racksack node add r1"):
+    with pytest.raises(HostKeyChanged, match="racksack node trust r1"):
         await bulk_way.push(folder / "source", str(folder / "there"))
     assert not (folder / "there").exists()
 
@@ -75,7 +75,7 @@ async def test_a_changed_key_of_the_jump_host_is_refused_too(
 
 
 async def test_without_a_stored_key_nothing_is_accepted(sshd: Sshd, transport: OpenTransport, folder: Path) -> None:
-    with pytest.raises(NodeUnusable, match="racksack node add"):
+    with pytest.raises(NodeUnusable, match="racksack node trust"):
         await transport(sshd.settings(folder, host_key=None)).connect()
     with pytest.raises(NodeUnusable, match="cannot be read"):
         await transport(sshd.settings(folder, host_key="ssh-ed25519 nonsense")).connect()

@@ -67,6 +67,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert fragment in anchors(aim), f"{relative(page)} links to {target}, which has no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_no_heading_and_no_table_is_there_twice(page: Path) -> None:
+    """As where text was pasted twice and one copy went out of date."""
+    text = FENCE.sub("", page.read_text())
+    if page.name != "CHANGELOG.md":
+        headings = re.findall(r"^## +(.+)$", text, re.MULTILINE)
+        assert sorted(headings) == sorted(set(headings))
+    rows = [row for row in re.findall(r"^\|.{60,}\|$", text, re.MULTILINE) if not re.fullmatch(r"[| -]+", row)]
+    assert sorted(rows) == sorted(set(rows))
+
+
 def test_the_index_reaches_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     pages = [path.name for path in tracked("docs/*.md") if path.parent.name == "docs" and path.name != "index.md"]

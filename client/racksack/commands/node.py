@@ -1,4 +1,4 @@
-"""`racksack node add|check|list`. Adding and checking belong to the controller and run on its machine."""
+"""`racksack node add|trust|check|list`. All but the list belong to the controller and run on its machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ group = LazyGroup(
     table={
         "add": Lazy(
             "racksack_controller.commands.node_add:command", "Show a node's key and add it to the configuration."
+        ),
+        "trust": Lazy(
+            "racksack_controller.commands.node_add:trust", "Store the new SSH key of a node that was installed anew."
         ),
         "check": Lazy("racksack_controller.commands.node_check:command", "Try everything a node needs."),
         "list": Lazy("racksack.commands.nodes:command", "Show the nodes."),

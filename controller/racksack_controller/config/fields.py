@@ -364,7 +364,7 @@ SSH_FIELDS = (
     Field(
         "host_key",
         Kind(_host_key, {}),
-        "The key that the host must show; `racksack node add` prints it. No other key is accepted.",
+        "The key that the host must show; `racksack node trust` stores it. No other key is accepted.",
         '"ssh-ed25519 AAAA..."',
         "none is accepted",
     ),

@@ -15,6 +15,17 @@ class HostKey(msgspec.Struct, frozen=True):
 
     line: str
     fingerprint: str
+    kind: str  # ED25519, ECDSA, RSA, as in the names of the host's own files
+
+
+def fingerprint(line: str) -> str:
+    """The fingerprint of a stored key. Raises ValueError for what is no key."""
+    import asyncssh
+
+    try:
+        return asyncssh.import_public_key(line).get_fingerprint()
+    except asyncssh.KeyImportError as error:
+        raise ValueError(str(error)) from None
 
 
 async def fetch(settings: SshSettings) -> HostKey:
@@ -33,7 +44,11 @@ async def fetch(settings: SshSettings) -> HostKey:
             tunnels.append(await ssh.connect(alias, hop, tunnels[-1] if tunnels else None))
         async with asyncio.timeout(settings.connect_timeout_s):
             key = await asyncssh.get_server_host_key(
-                settings.host, settings.port, tunnel=tunnels[-1] if tunnels else (), config=None
+                settings.host,
+                settings.port,
+                tunnel=tunnels[-1] if tunnels else (),
+                config=None,
+                server_host_key_algs=ssh.HOST_KEY_ALGORITHMS,  # of several keys the first of these: ed25519
             )
     except TimeoutError:
         raise NodeUnreachable(f"{settings.address} did not answer within {settings.connect_timeout_s:g} s.") from None
@@ -45,4 +60,10 @@ async def fetch(settings: SshSettings) -> HostKey:
     if key is None:
         raise NodeUnreachable(f"{settings.address} showed no host key.")
     kind, text = key.export_public_key("openssh").decode().split()[:2]
-    return HostKey(f"{kind} {text}", key.get_fingerprint())
+    return HostKey(f"{kind} {text}", key.get_fingerprint(), _kind(kind))
+
+
+def _kind(algorithm: str) -> str:
+    if algorithm.startswith("ecdsa"):
+        return "ECDSA"
+    return algorithm.removeprefix("ssh-").upper()

@@ -128,8 +128,8 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
         raise TransferFailed(f"{what} failed: the disk of {where} is full; free space there.", "disk_full")
     if "Host key verification failed" in text:
         raise HostKeyChanged(
-            f"{what} was refused: {name} shows another host key than the stored one. If it was installed anew, compare "
-            f"the keys and run `racksack node add {name}` again; otherwise somebody may be in between."
+            f"{what} was refused: {name} shows another host key than the stored one. If it was installed anew, run "
+            f"`racksack node trust {name}` and compare the key it shows; otherwise somebody may be in between."
         )
     if done.exit_code == 127 or "rsync: command not found" in text or "rsync: not found" in text:
         raise NodeUnusable(f"{name} has no rsync; install the package rsync there.")

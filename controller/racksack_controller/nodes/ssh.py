@@ -189,7 +189,7 @@ def _pinned_key(where: str, settings: SshSettings) -> asyncssh.SSHKey:
     import asyncssh
 
     if not settings.host_key:
-        raise NodeUnusable(f"No host key is stored for {where}; run `racksack node add` to see and store it.")
+        raise NodeUnusable(f"No host key is stored for {where}; run `racksack node trust` to see and store it.")
     try:
         return asyncssh.import_public_key(settings.host_key)
     except (ValueError, asyncssh.KeyImportError) as error:
@@ -225,8 +225,8 @@ def _identity(where: str, settings: SshSettings) -> dict[str, Any]:
 def _changed(where: str, what: str, pinned: asyncssh.SSHKey, shown: str) -> HostKeyChanged:
     return HostKeyChanged(
         f"{where} shows the host key {shown}, but {pinned.get_fingerprint()} is stored; nothing was sent to it. If the "
-        "machine was installed anew, compare the new key there (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub) and run "
-        f"`racksack node add {what}` again; otherwise somebody may be in between."
+        f"machine was installed anew, run `racksack node trust {what}` and compare the key it shows; otherwise "
+        "somebody may be in between."
     )
 
 
