@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from racksack.errors import UnreachableError as UnreachableError
     from racksack.errors import UsageError as UsageError
     from racksack.errors import WaitTimeoutError as WaitTimeoutError
+    from racksack.executor.calls import RemoteError as RemoteError
+    from racksack.executor.executor import Executor as Executor
+    from racksack.executor.executor import Future as Future
     from racksack.reporting import Stop as Stop
     from racksack.reporting import report as report
     from racksack.sweep_client.api import Sweep as Sweep
@@ -57,6 +60,8 @@ _HOMES = {
         "UsageError",
         "WaitTimeoutError",
     ),
+    "racksack.executor.calls": ("RemoteError",),
+    "racksack.executor.executor": ("Executor", "Future"),
     "racksack.reporting": ("Stop", "report"),
     "racksack.sweep_client.api": ("Sweep", "find_sweep", "sweep", "sweeps"),
     "racksack.views": ("FailedPoint", "JobDetails", "JobView", "NodeView", "RankedPoint", "SweepView"),

@@ -22,6 +22,8 @@ COMMANDS = {
     "hold": Lazy("racksack.commands.act:hold", "Keep waiting jobs from starting.", _JOBS),
     "release": Lazy("racksack.commands.act:release", "Let held jobs start.", _JOBS),
     "retry": Lazy("racksack.commands.retry:command", "Run finished jobs again.", _JOBS),
+    "shell": Lazy("racksack.commands.shell:command", "Work on a node: a job with a terminal.", _JOBS),
+    "map": Lazy("racksack.commands.map:command", "Run one command for many files, as GNU parallel does.", _JOBS),
     "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
     "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
     "sweep": Lazy("racksack.commands.sweep:group", "Run one function over many combinations, and rank them.", _JOBS),

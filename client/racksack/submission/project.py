@@ -7,6 +7,7 @@ not be read) is named in one error, all of them together, since each would be a 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -86,6 +87,23 @@ def select_data(path: Path) -> Selection:
     if walk.problems:
         raise ProjectError(_sentence(path, walk.problems))
     return Selection(root.resolve(), entries, {})
+
+
+def copy_selected(selection: Selection, folder: Path) -> None:
+    """Put what is sent into another folder; files are linked where that is possible. Raises OSError."""
+    for found in selection.entries:
+        source = os.path.join(os.fsencode(selection.root), found.path)
+        target = os.path.join(os.fsencode(folder), found.path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103
+        if found.kind == "d":
+            os.makedirs(target, exist_ok=True)  # noqa: PTH103
+        elif found.kind == "l":
+            os.symlink(os.readlink(source), target)  # noqa: PTH211
+        else:
+            try:
+                os.link(source, target)
+            except OSError:  # another file system, or files of somebody else
+                shutil.copy2(source, target)
 
 
 def check_entrypoint(selection: Selection, entrypoint: str, include_hint: bool = True) -> str:

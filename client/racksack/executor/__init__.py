@@ -1,0 +1,1 @@
+"""`racksack.Executor`: Python functions as jobs, by the interface of `concurrent.futures`."""
