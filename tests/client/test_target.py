@@ -58,3 +58,26 @@ def test_an_empty_client_yaml_means_this_machine() -> None:
     config_file().parent.mkdir(parents=True)
     config_file().write_text("# nothing\n")
     assert choose().home is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "spool"),
+    [
+        ("spool: /srv/jobs   # large disk\nnodes: {}\n", "/srv/jobs"),
+        ("nodes:\n  r1: {}\n", "/var/lib/racksack"),
+        ('spool: "/srv/my jobs"\n', "/srv/my jobs"),
+        ("this: is: no yaml\n", "/var/lib/racksack"),
+    ],
+)
+def test_an_installed_controller_wins_over_the_embedded_one(
+    text: str, spool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root on the controller's machine types the commands of docs/operating.md as they stand there."""
+    file = tmp_path / "racksack.yaml"
+    monkeypatch.setattr("racksack.transport.target.INSTALLED", file)
+    assert choose().home is not None
+    file.write_text(text)
+    assert (choose().spool, choose().home, choose().host) == (spool, None, None)
+    assert choose("alice@rack").host == "alice@rack"
+    monkeypatch.setenv("RACKSACK_HOME", str(tmp_path))
+    assert choose().home == tmp_path

@@ -56,3 +56,18 @@ def test_everything_declared_is_locked_at_a_version_that_fits() -> None:
 
 def test_there_is_one_lock() -> None:
     assert not (ROOT / "uv.lock").exists()
+
+
+def test_the_lock_for_production_is_part_of_the_whole_one() -> None:
+    """docs/install.md installs it; the client, the controller and what builds them, at the tested versions."""
+    text = (ROOT / "requirements-controller.lock").read_text()
+    pins = dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\\n]+)", text, re.MULTILINE))
+    assert text.count("--hash=sha256:") >= len(pins)
+    whole = {name: re.search(r"==([^ ;\\\n]+)", block) for name, block in locked().items()}
+    for name, version in pins.items():
+        match = whole[canonicalize_name(name)]
+        assert match is not None
+        assert match[1] == version, f"{name}: compile requirements-controller.lock again, as its first lines say"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["controller"], "hatchling"]
+    assert {canonicalize_name(Requirement(line).name) for line in needed} <= set(map(canonicalize_name, pins))

@@ -81,6 +81,9 @@ def test_the_user_is_made(tmp_path: Path) -> None:
         ["systemd-sysusers", f"--root={tmp_path}", UNITS / "racksack.sysusers"], check=True, capture_output=True
     )
     assert ":racksack controller:/var/lib/racksack:" in (tmp_path / "etc" / "passwd").read_text()
+    groups = (tmp_path / "etc" / "group").read_text()
+    assert re.search(r"^racksack-users:.*:racksack$", groups, re.MULTILINE), "the controller gives files to it"
+    assert re.search(r"^racksack:[^:]*:[0-9]+:$", groups, re.MULTILINE), "nobody else is in the controller's own group"
 
 
 @needs("systemd-tmpfiles")
@@ -88,7 +91,7 @@ def test_the_user_is_made(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the folders get an owner")
 def test_the_drop_folders_are_closed_but_for_dropping(tmp_path: Path) -> None:
     # The ACLs name a user that this machine may not have; `nobody` stands in.
-    rules = (UNITS / "racksack.tmpfiles").read_text().replace(" racksack racksack ", " nobody nogroup ")
+    rules = (UNITS / "racksack.tmpfiles").read_text().replace(" racksack racksack-users ", " nobody nogroup ")
     rules = rules.replace("root     racksack", "root nogroup").replace("user:racksack:", "user:nobody:")
     (tmp_path / "var" / "lib").mkdir(parents=True)
     (tmp_path / "etc").mkdir()

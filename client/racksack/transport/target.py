@@ -1,7 +1,8 @@
 """Which controller a command talks to.
 
-In this order: `--controller`, the variable RACKSACK_CONTROLLER, `controller:` in client.yaml, and else the embedded
-controller of this machine, whose home is RACKSACK_HOME or `racksack` in the XDG state folder.
+In this order: `--controller`, the variable RACKSACK_CONTROLLER, `controller:` in client.yaml, the controller that is
+installed on this machine where its configuration may be read (so for root), and else the embedded controller of this
+machine, whose home is RACKSACK_HOME or `racksack` in the XDG state folder. RACKSACK_HOME asks for the embedded one.
 
 A controller is written `user@host`, `host` (an alias of ~/.ssh/config does), `user@host:/spool/path` or
 `/path/to/spool`.
@@ -17,6 +18,7 @@ from pathlib import Path
 from racksack.errors import UsageError
 
 REMOTE_SPOOL = "/var/lib/racksack"
+INSTALLED = Path("/etc/racksack/racksack.yaml")
 _REMOTE = re.compile(r"(?P<host>[^/\s-][^/\s]*?)(?::(?P<spool>/.*))?")
 _FORMS = "write user@host, user@host:/path/to/spool, host or /path/to/spool"
 
@@ -79,6 +81,8 @@ def choose_and_say(option: str | None = None) -> tuple[Target, str]:
     configured = _configured(file)
     if configured is not None:
         return parse(configured, str(file)), str(file)
+    if not os.environ.get("RACKSACK_HOME") and (spool := _installed(INSTALLED)) is not None:
+        return Target(spool=spool), str(INSTALLED)
     home = embedded_home()
     return Target(spool=str(home / "spool"), home=home), ""
 
@@ -94,6 +98,19 @@ def parse(text: str, source: str) -> Target:
         raise UsageError(f"{source}: {text!r} does not name a controller; {_FORMS}")
     spool = match["spool"] or REMOTE_SPOOL
     return Target(spool=spool.rstrip("/") or "/", host=match["host"])
+
+
+def _installed(path: Path) -> str | None:
+    """The spool of the controller that is installed here; None where there is none, or not for this user.
+
+    A file with mistakes is not our matter: whatever else it says, the usual spool is meant.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"""^spool:[ \t]*["']?(/[^"'#\n]*)""", text, re.MULTILINE)
+    return found[1].strip() if found is not None else REMOTE_SPOOL
 
 
 def _configured(path: Path) -> str | None:

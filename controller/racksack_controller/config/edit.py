@@ -21,7 +21,7 @@ def parsed(text: str) -> Config | None:
     """The configuration of a text; None for one that only lacks its first node. Raises ConfigError."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     nodes = _value(root, "nodes")
-    if nodes is None or not nodes.value:
+    if nodes is None or _is_empty(nodes):
         first = with_node(text, "first", {"local": {"shared": True}})
         parse_config(first)  # for every other mistake
         return None
@@ -41,7 +41,7 @@ def with_node(text: str, name: str, block: dict[str, object]) -> str:
         last = nodes.value[-1][1].end_mark
         at = last.line + 1 if last.column else last.line
         lines.insert(at, " " * nodes.value[0][0].start_mark.column + line)
-    elif not nodes.value:  # `nodes:`, `nodes: {}`, `nodes: ~`
+    elif _is_empty(nodes):  # `nodes:`, `nodes: {}`, `nodes: ~`
         before, after = text[: nodes.start_mark.index].rstrip(" "), text[nodes.end_mark.index :]
         lines = (before + after).splitlines()
         lines.insert(key.start_mark.line + 1, f"  {line}")
@@ -76,6 +76,10 @@ def with_host_key(text: str, name: str, host_key: str) -> str:
     except ConfigError:
         raise by_hand from None
     return result
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    return not node.value or node.tag == "tag:yaml.org,2002:null"
 
 
 def _entries(node: yaml.Node | None) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
