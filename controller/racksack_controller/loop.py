@@ -1,7 +1,8 @@
 """The daemon's loop: take what happened, step, save what has changed, then act.
 
-A step takes every event that has arrived, so a burst costs one transaction. Whoever posts an event may wait until it is
-saved. An action is started only after the step that asked for it was saved, and never twice at once.
+A step takes what has arrived, some hundred events at most, so a burst costs few transactions and none takes long.
+Whoever posts an event may wait until it is saved. An action is started only after the step that asked for it was saved,
+and never twice at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -28,10 +30,13 @@ log = logging.getLogger("racksack.loop")
 
 STORE_RETRY_S = 2.0
 IDLE_WAKE_S = 30.0
+STEP_EVENTS_MAX = 300  # applied in one step, unless more were posted together
 STEP_EVERY_S = 0.01  # under load, steps are at least this far apart, so that each takes many events
 LONG_PLAN_S = 0.02  # after planning power for longer, planning rests
 RESTS = 9.0  # so many times as long: a long queue before a large rack takes a tenth of the time at most
 REST_MAX_S = 30.0
+
+Posted = tuple[Event, asyncio.Future[None] | None]  # with the future of whoever waits until it is saved
 
 
 class AttemptEffects(Protocol):
@@ -72,9 +77,9 @@ class Loop:
         self._power_effects: PowerEffects | None = None
         self._power_rests_until_s = 0.0  # after a plan that took long
         self._power_wake_s: float | None = None  # when time alone may change what is to be done about power
-        self._posted: list[tuple[Event, asyncio.Future[None] | None]] = []
+        # What was posted together stays together; a key in between is of an action that is no longer under way.
+        self._posted: deque[list[Posted] | str] = deque()
         self._under_way: set[str] = set()
-        self._finished: list[str] = []  # keys that leave `_under_way` with the step that applies their events
         self._wake = asyncio.Event()
         self._listeners: list[Callable[[Changes], None]] = []
         self._memory = PassMemory()
@@ -91,7 +96,7 @@ class Loop:
 
     def post(self, event: Event) -> None:
         """Something happened; called on the event loop's thread."""
-        self._posted.append((event, None))
+        self._posted.append([(event, None)])
         self._wake.set()
 
     async def submit(self, event: Event) -> None:
@@ -101,10 +106,10 @@ class Loop:
     async def submit_all(self, events: Sequence[Event]) -> None:
         """Post events that are saved in one transaction, all or none of them, and wait until they are."""
         running = asyncio.get_running_loop()
-        posted: list[tuple[Event, asyncio.Future[None]]] = [(event, running.create_future()) for event in events]
-        self._posted.extend(posted)
+        futures: list[asyncio.Future[None]] = [running.create_future() for _ in events]
+        self._posted.append(list(zip(events, futures, strict=True)))
         self._wake.set()
-        await asyncio.gather(*(saved for _, saved in posted))
+        await asyncio.gather(*futures)
 
     def finished(self, action: Action) -> None:
         """The action is no longer under way; its event was posted before.
@@ -112,7 +117,7 @@ class Loop:
         It counts as under way until that event is applied. A step may be waiting for its save just now, and would ask
         for the same action again: an attempt that has ended and is removed meanwhile would run twice.
         """
-        self._finished.append(action.key)
+        self._posted.append(action.key)
         self._wake.set()
 
     def stop(self) -> None:
@@ -149,9 +154,7 @@ class Loop:
 
     async def _step(self) -> None:
         now = self._clock()
-        posted, self._posted = self._posted, []
-        finished, self._finished = self._finished, []
-        self._under_way.difference_update(finished)
+        posted = self._take_posted()
         settings = Settings(policy=self.policy, power=self.power_policy, lost_after_s=self.lost_after_s)
         events = [event for event, _ in posted]
         planner = self._plan_power if self._power_effects is not None else None
@@ -164,6 +167,24 @@ class Loop:
             if saved is not None and not saved.done():
                 saved.set_result(None)
         self._act(done.actions)
+
+    def _take_posted(self) -> list[Posted]:
+        """What has arrived; of very much the first part, so that no step takes long. The rest has the next step.
+
+        Actions that have finished are under way no more from the step on that applies what was posted before.
+        """
+        posted: list[Posted] = []
+        while self._posted:
+            first = self._posted[0]
+            if isinstance(first, str):
+                self._under_way.discard(first)
+            elif posted and len(posted) + len(first) > STEP_EVENTS_MAX:
+                self._wake.set()
+                break
+            else:
+                posted += first
+            self._posted.popleft()
+        return posted
 
     def _plan_power(self, state: State, now: float, policy: PowerPolicy, scheduling: Policy) -> PowerPlan:
         """Decide about power, unless the last plan took so long that planning pauses."""

@@ -291,12 +291,6 @@ def jobs_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
     return found
 
 
-def jobs_of_submission(connection: sqlite3.Connection, submission: str) -> list[int]:
-    """The ids of the jobs that one job file became, in order."""
-    rows = connection.execute("SELECT id FROM jobs WHERE submission = ? ORDER BY id", (submission,))
-    return [int(row[0]) for row in rows]
-
-
 def attempts_of(connection: sqlite3.Connection, job_id: int) -> list[Attempt]:
     """All attempts at a job, first to last; each rank of a gang is one."""
     rows = connection.execute("SELECT record FROM attempts WHERE job = ? ORDER BY number, rank", (job_id,))

@@ -34,7 +34,7 @@ class Spool(msgspec.Struct, frozen=True):
 
     @property
     def projects(self) -> Path:
-        """One link per job to its snapshot."""
+        """One link per job, or per array, to its snapshot."""
         return self.root / "projects"
 
     @property

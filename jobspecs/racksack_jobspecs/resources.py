@@ -15,7 +15,7 @@ GPUS_MAX = 256
 DISK_BYTES_MAX = 2**62
 
 
-class GpuRequest(msgspec.Struct, frozen=True):
+class GpuRequest(msgspec.Struct, frozen=True, gc=False):
     """GPUs that a job asks for. `count` is whole, or below 1 for a share of one device."""
 
     count: float
@@ -23,7 +23,7 @@ class GpuRequest(msgspec.Struct, frozen=True):
     vram_bytes: int | None = None  # the least memory that each device must have
 
 
-class ResourceRequest(msgspec.Struct, frozen=True):
+class ResourceRequest(msgspec.Struct, frozen=True, gc=False):
     """What one attempt holds while it is with a node."""
 
     cpus: float = 1.0  # thousandths are the smallest step

@@ -16,6 +16,7 @@ import msgspec
 from racksack_controller.config.data import DataOnNodes, data_of
 from racksack_controller.config.fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
 from racksack_controller.config.jumps import resolve_ssh
+from racksack_controller.config.limits import Limits, limits_of
 from racksack_controller.config.named_blocks import named_blocks
 from racksack_controller.config.notify import Channel, channels_of
 from racksack_controller.config.partitions import Partition, partitions_of
@@ -120,6 +121,7 @@ class Config(msgspec.Struct, frozen=True):
     defaults: Defaults = Defaults()
     watch: Watch = Watch()
     keep: Keep = Keep()
+    limits: Limits = Limits()
     partitions: dict[str, Partition] = {}
     data: dict[str, DataOnNodes] = {}
     notify: dict[str, Channel] = {}
@@ -172,6 +174,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         defaults=defaults,
         watch=Watch(**_in_seconds(values.get("watch", {}))),
         keep=Keep(**_in_seconds(values.get("keep", {}))),
+        limits=limits_of(values.get("limits", {})),
         scheduling=_scheduling(values.get("scheduling", {}), partitions),
         power=_power_policy(values.get("power", {})),
         path=path,

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from racksack_controller.config.limits import LIMITS_FIELDS
 from racksack_controller.core.power_policy import Window
 from racksack_controller.nodes.settings import AGENT_HOME
 from racksack_jobspecs.readers import (
@@ -464,6 +465,7 @@ CONFIG_FIELDS = (
     ),
     Field("watch", _fields(WATCH_FIELDS), "How the jobs folder is watched.", "{settle: 1s}", "see below"),
     Field("keep", _fields(KEEP_FIELDS), "How long things are kept that nobody uses.", "{uploads: 2d}", "see below"),
+    Field("limits", _fields(LIMITS_FIELDS), "The most that one user may have at a time.", "{jobs: 5000}", "see below"),
     Field(
         "scheduling",
         _fields(SCHEDULING_FIELDS),

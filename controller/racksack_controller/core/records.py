@@ -103,7 +103,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return attempt_key(self.job, self.number, self.rank)
 
 
-class DataMount(msgspec.Struct, frozen=True, kw_only=True):
+class DataMount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A data set as attempts get it: content by its digest, or a path that lies on the node (`source`)."""
 
     name: str
@@ -112,7 +112,7 @@ class DataMount(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""  # where it appears in the project, too
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One job: what was submitted and where it is."""
 
     id: int

@@ -76,6 +76,7 @@ class State:
         self.open: dict[str, None] = {}  # attempts about which something may have to be asked of their node
         self.silent: set[str] = set()  # nodes that do not answer
         self.running = Counts()
+        self.unfinished: dict[str, int] = {}  # jobs of each owner that are not over
         self._on_node: dict[str, dict[str, None]] = {}
         self._changed_jobs: dict[int, Job] = {}
         self._changed_attempts: dict[str, Attempt] = {}
@@ -120,6 +121,8 @@ class State:
         old = self.jobs.get(job.id)
         if old is not None and old.state is not job.state:
             lifecycle.check(lifecycle.JOB, old.state, job.state, f"job {job.id}")
+        if old is None:
+            self.unfinished[job.owner] = self.unfinished.get(job.owner, 0) + 1
         self.jobs[job.id] = self._changed_jobs[job.id] = job
         self._index(job)
 
@@ -195,12 +198,17 @@ class State:
             tuple(self._power_lines),
         )
         for job in changes.jobs:
-            if job.state in FINAL:
-                self.jobs.pop(job.id, None)
+            if job.state in FINAL and self.jobs.pop(job.id, None) is not None:
+                self._one_less(job.owner)
         self._changed_jobs, self._changed_attempts, self._changed_nodes, self._events = {}, {}, {}, []
         self._changed_usage, self._changed_history = {}, {}
         self._changed_power, self._power_lines = {}, []
         return changes
+
+    def _one_less(self, owner: str) -> None:
+        self.unfinished[owner] -= 1
+        if not self.unfinished[owner]:
+            del self.unfinished[owner]
 
     def current(self, job: Job) -> Attempt | None:
         """The attempt that the job is with now, or None."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,13 +16,14 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from racksack_controller.config.config import Defaults
+from racksack_controller.config.limits import Limits
 from racksack_controller.config.partitions import Partition
-from racksack_controller.core import events as ev
 from racksack_controller.core.advice import advise
 from racksack_controller.core.rack.amounts import could_ever_hold
 from racksack_controller.core.records import DataMount
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
+from racksack_controller.intake.adding import Adding, Origin, accepted_jobs, count_accepted
 from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
@@ -36,13 +35,12 @@ from racksack_controller.intake.reading import OUR_FAULT, Reader, legible_key, w
 from racksack_controller.intake.spool import DroppedFile, discard, reject
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
-from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_of_submission, jobs_where, save_fetched
+from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_where, save_fetched
 from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.results.ledger import sweep_of_submission
 from racksack_controller.sweeps.search.optuna_search import needs
 from racksack_controller.turns import KeyedLocks, Turns
-from racksack_jobspecs.array import expand
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.readers import shown
@@ -86,6 +84,8 @@ class Intake:
         self.defaults = defaults
         self.partitions: Mapping[str, Partition] = {}
         self.sweeps: Sweeps  # set once both are there
+        self.limits = Limits()
+        self._adding = Adding(loop, store, spool, self.take_ids)
         self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
         self._next_id = store.last_job_id() + 1
         self._identities: set[Identity] = set()  # of the files that are being taken in
@@ -107,6 +107,7 @@ class Intake:
     def close(self) -> None:
         """The controller ends as it was asked to."""
         self._journal.close()
+        self._adding.close()
 
     async def take(self, file: DroppedFile) -> None:
         """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again.
@@ -165,13 +166,13 @@ class Intake:
             spec = self._settled_spec(file.checked(), file.owner)
             waits_for = await self._dependencies(spec, file.owner)
             self._refuse_impossible(spec)
+            self._refuse_beyond_limits(spec, file.owner, key)
             content = await self._content(spec, file.owner, file.owner_uid)
             if spec.sweep is not None:
                 known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits_for)
             else:
-                jobs = self._jobs(replace(spec, submission=key), file, content, waits_for)
-                await self._accept(jobs)
-                known = {"jobs": [job.id for job in jobs]}
+                origin = Origin(file.owner, content.digest, content.data, waits_for)
+                known = {"jobs": await self._adding.add(replace(spec, submission=key), origin)}
             log.info("accepted file=%s owner=%s %s", file.path.name, file.owner, _accepted(known))
         self._tell(key, known)
         self._settled.put_nowait(file)
@@ -181,46 +182,14 @@ class Intake:
         digest = await self._projects.take(spec, owner, owner_uid)
         return Content(digest, await self.data_sets.take(spec.data, owner, owner_uid))
 
-    def _jobs(
-        self, spec: JobSpec, file: DroppedFile, content: Content, waits_for: tuple[tuple[int, str], ...]
-    ) -> list[Job]:
-        now, first, jobs = time.time(), self._next_id, []
-        state = JobState.HELD if spec.hold else JobState.QUEUED
-        for one in expand(spec):
-            index = one.array.indices[0] if one.array else None
-            job = Job(
-                id=self._next_id,
-                owner=file.owner,
-                spec=one,
-                snapshot=content.digest,
-                data=content.data,
-                submitted_at_s=now,
-                state=state,
-                reason=f"held by {file.owner}" if spec.hold else "",
-                array_id=first if one.array else None,
-                array_index=index,
-                waits_for=waits_for,
-            )
-            jobs.append(job)
-            self._next_id += 1
-        return jobs
-
     def take_ids(self, count: int) -> int:
         """Reserve so many ids; the first of them."""
         first, self._next_id = self._next_id, self._next_id + count
         return first
 
-    async def _accept(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            link = self._spool.projects / str(job.id)
-            link.unlink(missing_ok=True)  # left by a crash before this id was saved
-            link.symlink_to(os.path.relpath(self._spool.snapshots / job.snapshot, self._spool.projects))
-        # In one transaction: half of an array in the store would count as all of it after a crash.
-        await self._loop.submit_all([ev.JobAccepted(job) for job in jobs])
-
     def _known(self, submission: str) -> dict[str, object] | None:
         """The outcome of a submission that was accepted before."""
-        found = self._store.look(lambda connection: jobs_of_submission(connection, submission))
+        found = self._store.look(lambda connection: accepted_jobs(connection, submission))
         if found:
             return {"jobs": found}
         sweep = self._store.look(lambda connection: sweep_of_submission(connection, submission))
@@ -255,6 +224,7 @@ class Intake:
             if known is None:
                 waits_for = await self._dependencies(spec, owner)
                 self._refuse_impossible(spec)
+                self._refuse_beyond_limits(spec, owner, key)
                 content = await self._content(spec, owner, owner_uid)
                 known = await self._take_sweep(replace(spec, submission=key), owner, content, waits_for)
         if "sweep" not in known:
@@ -290,6 +260,7 @@ class Intake:
         """The job with this id (with all of its array), or the owner's latest job of this name."""
         if text.isascii() and text.isdecimal() and len(text) <= 15:
             wanted = int(text)
+            await self._adding.whole(wanted)
             live = [job for job in self._loop.state.jobs.values() if wanted in (job.id, job.array_id)]
             return live or await self._store.read(lambda connection: jobs_by_id(connection, [wanted]))
         condition, values = "owner = ? AND name = ?", (owner, text)
@@ -316,6 +287,24 @@ class Intake:
         sentence = self._impossible(spec)
         if sentence is not None:
             raise JobFileError([Problem(0, "", f"it can never run: {sentence}")], spec.submission)
+
+    def _refuse_beyond_limits(self, spec: JobSpec, owner: str, key: str) -> None:
+        """A user may have so much at a time; what is there of this submission already counts once.
+
+        Raises JobFileError.
+        """
+        if spec.sweep is not None:
+            has, wanted, most, what = self.sweeps.unfinished_of(owner), 1, self.limits.sweeps, "sweeps"
+        else:
+            has, wanted = self._loop.state.unfinished.get(owner, 0), len(spec.array.indices) if spec.array else 1
+            wanted -= self._store.look(lambda connection: count_accepted(connection, key)) if spec.array else 0
+            most, what = self.limits.jobs, "jobs"
+        if has + wanted > most:
+            sentence = (
+                f"{owner} has {has} unfinished {what}, and {wanted} more would be above the {most} that one user may "
+                f"have here (limits: {what}); submit it when some have ended"
+            )
+            raise JobFileError([Problem(0, "array" if spec.array else "", sentence)], spec.submission)
 
     def _impossible(self, spec: JobSpec) -> str | None:
         """Why a job could never run here, or None."""

@@ -134,6 +134,10 @@ class Sweeps:
         """Whether there is anything to compute."""
         return any(active.progress.state is SweepState.RUNNING for active in self.active.values())
 
+    def unfinished_of(self, owner: str) -> int:
+        """How many sweeps of a user are not over."""
+        return sum(1 for active in self.active.values() if active.sweep.owner == owner)
+
     async def close(self) -> None:
         """Stop following; runners go on."""
         tasks = [one.following for active in self.active.values() for one in active.runners.values() if one.following]

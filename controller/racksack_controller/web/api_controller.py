@@ -16,7 +16,7 @@ from racksack_controller.core.why import why_node
 from racksack_controller.intake.ingest import IngestPostponed
 from racksack_controller.store import jobs_where, story
 from racksack_controller.web import sweep_jobs
-from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, forbidden, json_answer, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.power_views import power_view
 from racksack_controller.web.privacy import node_for
@@ -35,7 +35,7 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/status")
 async def status(request: web.Request) -> web.Response:
     """The controller, its nodes, the jobs that are not over and the last finished ones."""
-    return web.json_response(await status_view(request.app[CONTEXT], request.app[CONTEXT].caller(request)))
+    return json_answer(await status_view(request.app[CONTEXT], request.app[CONTEXT].caller(request)))
 
 
 async def status_view(context: Context, caller: Caller) -> View:
@@ -174,7 +174,7 @@ async def submission(request: web.Request) -> web.Response:
     outcome = await context.intake.outcome(context.caller(request).name, key, wait_s)
     if outcome is None:
         raise refusal("no job file with this submission key was seen yet", ExitCode.NOT_FOUND)
-    return web.json_response(outcome)
+    return json_answer(outcome)
 
 
 @routes.post("/api/v1/plan")

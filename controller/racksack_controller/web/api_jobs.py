@@ -18,7 +18,7 @@ from racksack_controller.nodes.errors import NodeError
 from racksack_controller.returns import are_deleted
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web import list_query, sweep_jobs
-from racksack_controller.web.caller import Caller, body_of, number, refusal, text_of
+from racksack_controller.web.caller import Caller, body_of, json_answer, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_controller.web.privacy import lines_for, public_spec
 from racksack_controller.web.views import View, attempt_view
@@ -42,9 +42,7 @@ async def list_jobs(request: web.Request) -> web.Response:
     found = await context.store.read(lambda connection: jobs_where(connection, conditions, values, limit))
     current = [context.state.jobs.get(job.id, job) for job in found]
     sweeps = await sweep_jobs.listed(context, request, owner, limit)
-    return web.json_response(
-        sweep_jobs.merged(await context.job_views(current, context.caller(request)), sweeps, limit)
-    )
+    return json_answer(sweep_jobs.merged(await context.job_views(current, context.caller(request)), sweeps, limit))
 
 
 def _owner(request: web.Request, context: Context) -> str | None:
@@ -77,7 +75,7 @@ async def history(request: web.Request) -> web.Response:
     else:
         found = await context.store.read(lambda connection: jobs_where(connection, condition, values, limit))
     sweeps = await sweep_jobs.ended_since(context, since, owner, limit, context.caller(request))
-    return web.json_response(sweep_jobs.merged(await context.job_views(found, context.caller(request)), sweeps, limit))
+    return json_answer(sweep_jobs.merged(await context.job_views(found, context.caller(request)), sweeps, limit))
 
 
 @routes.get("/api/v1/jobs/{id}")

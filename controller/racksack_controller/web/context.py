@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ACTIVE, ExitCode
 
 FIRST_CALL_S = 2.0  # a node that answers for the first time since the controller's start is waited for so long
+VIEWS_AT_ONCE = 50  # of a long list, without a pause for others
 WHY_FOR = 50  # waiting jobs whose reason is worked out for a list; the others are explained when asked for
 
 
@@ -113,6 +115,8 @@ class Context(msgspec.Struct):
             explained += job.state not in ACTIVE
             view = job_view(job, ranks[job.id], self.state, self.spool, reading if explain else None)
             views.append(job_for(caller, view, self.hidden))
+            if len(views) % VIEWS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn
         return views
 
     async def ranks_of(self, jobs: Sequence[Job]) -> dict[int, list[Attempt]]:

@@ -1,0 +1,98 @@
+"""An array of the largest size is taken in parts: the loop goes on, a crash leaves nothing out, and limits hold."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from racksack_controller.app import App
+from racksack_controller.config.limits import Limits
+from racksack_controller.core.state import Job
+from racksack_controller.intake import adding
+from racksack_controller.intake.adding import Origin, accepted_jobs
+from racksack_controller.intake.drop import owner_name
+from racksack_jobspecs.spec import ArraySpec
+from tests.attacks.controllers import GOOD, config_of, drop, refused, running, submitted, until, upload, watchdog
+
+SIZE = 100_000 if os.environ.get("RACKSACK_FULL_SIZE") == "1" else 6_000
+HELD = GOOD + "name: {name}\nhold: true\narray: 0-{last}\n"
+LAG_S = 0.05
+ME = owner_name(os.geteuid())
+
+
+def count(app: App, name: str) -> int:
+    sql = "SELECT count(*) FROM jobs WHERE name = ?"
+    return int(app.store.look(lambda connection: connection.execute(sql, (name,)).fetchone())[0])
+
+
+async def test_a_large_array_keeps_the_loop_free_and_others_waiting_for_nothing(root: Path) -> None:
+    async with running(config_of(root)) as app:
+        text = HELD.format(project=upload(app.spool, "up1"), name="many", last=SIZE - 1)
+        other = GOOD.format(project=upload(app.spool, "up2")) + "name: other\nhold: true\n"
+        with watchdog() as lag:
+            drop(app.spool, "many", text)
+            await until(lambda: count(app, "many") > 0, "the first part is there")
+            drop(app.spool, "other", other)
+            await until(lambda: submitted(app, "other"), "another job is taken meanwhile")
+            before = count(app, "many")
+            await until(lambda: count(app, "many") == SIZE, "all of it is there")
+        assert before < SIZE, "the other job did not wait for the whole array"
+        assert lag.worst_cpu_s < LAG_S, f"the loop was busy for {lag.worst_cpu_s * 1000:.0f} ms"
+        rows = app.store.look(
+            lambda connection: connection.execute(
+                "SELECT array_index, json_extract(record, '$.array_id') FROM jobs WHERE name = 'many' ORDER BY id"
+            ).fetchall()
+        )
+        assert [index for index, _ in rows] == list(range(SIZE))
+        assert len({array for _, array in rows}) == 1
+        assert len(list(app.spool.projects.iterdir())) == 2
+
+
+async def test_an_array_that_a_crash_cut_short_is_made_whole(root: Path) -> None:
+    """The file is still in jobs/, and half an array never counts as all of it."""
+    config = config_of(root)
+    async with running(config) as app:
+        drop(app.spool, "first", HELD.format(project=upload(app.spool, "up1"), name="whole", last=499))
+        await until(lambda: count(app, "whole") == 500, "it is there")
+        key = f"{ME}:cut-1"
+        [row] = app.store.look(
+            lambda connection: connection.execute("SELECT record FROM jobs WHERE name = 'whole' LIMIT 1").fetchall()
+        )
+        job = msgspec.json.decode(row[0], type=Job)
+        origin = Origin(ME, job.snapshot, (), ())
+        # As after a kill: the size is noted, the first part is saved.
+        await app.store.write(lambda connection: adding.save_array(connection, key, 300))
+        part = msgspec.structs.replace(job.spec, name="cut", submission=key, array=ArraySpec(tuple(range(120))))
+        await app.intake._adding._add_array(part, origin, {})
+        assert app.store.look(lambda connection: accepted_jobs(connection, key)) == []
+        assert await app.intake.outcome(ME, "cut-1", 0.0) is None
+    async with running(config) as app:
+        text = HELD.format(project="up1", name="cut", last=299) + "submission: cut-1\n"
+        drop(app.spool, "cut", text.replace("project: up1", f"project: snapshot:{job.snapshot}"))
+        await until(lambda: count(app, "cut") == 300, "the others are added")
+        outcome = await app.intake.outcome(ME, "cut-1", 30.0)
+        assert outcome is not None
+        assert len(outcome["jobs"]) == 300  # type: ignore[arg-type]
+        jobs = [one for one in app.state.jobs.values() if one.spec.name == "cut"]
+        assert sorted(one.array_index or 0 for one in jobs) == list(range(300))
+        assert len({one.array_id for one in jobs}) == 1
+
+
+async def test_what_one_user_may_have_is_limited(root: Path) -> None:
+    config = msgspec.structs.replace(config_of(root), limits=Limits(jobs=1000, sweeps=1))
+    async with running(config) as app:
+        upload(app.spool, "up1", "def f(x):\n    return x\n")
+        drop(app.spool, "a", HELD.format(project="up1", name="a", last=599))
+        await until(lambda: count(app, "a") == 600, "the first fits")
+        drop(app.spool, "b", HELD.format(project="up1", name="b", last=599))
+        await until(lambda: bool(refused(app.spool, "b")), "the second does not")
+        assert f"{ME} has 600 unfinished jobs, and 600 more would be above the 1000" in refused(app.spool, "b")
+        assert app.state.unfinished == {ME: 600}
+        sweep = (
+            "project: up1\nentrypoint: main.py\nname: s{0}\nhold: true\nsweep: {{function: f, params: {{x: 1:9:1}}}}\n"
+        )
+        drop(app.spool, "s1", sweep.format(1))
+        await until(lambda: app.sweeps.unfinished_of(ME) == 1, "a sweep")
+        drop(app.spool, "s2", sweep.format(2))
+        await until(lambda: bool(refused(app.spool, "s2")), "the second sweep is one too many")
+        assert "has 1 unfinished sweeps" in refused(app.spool, "s2")
