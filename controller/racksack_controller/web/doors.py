@@ -79,7 +79,7 @@ async def _note_use(request: web.Request) -> None:
 
 def foreign(request: web.Request, names: Names) -> str | None:
     """Why a request may come from a page that is not ours; None when it does not."""
-    if not _is_ours(request.host, names):
+    if not _is_ours(request.host, names) and not _is_made_up(request):
         return "this host name is not one of this controller; see web.hosts"
     origin = request.headers.get("Origin")
     if origin is not None and not _is_own_origin(origin, request.host, names):
@@ -100,6 +100,15 @@ def _is_ours(netloc: str, names: Names) -> bool:
     except ValueError:
         return name in names.own or name in names.configured
     return True
+
+
+def _is_made_up(request: web.Request) -> bool:
+    """On the socket a program writes whatever name it likes (`curl --unix-socket ... http://x/`). One without a dot is
+    under no domain that somebody could own, so no page can be behind it.
+    """
+    peer = request.transport.get_extra_info("socket") if request.transport else None
+    name = request.host.partition(":")[0]
+    return peer is not None and peer.family == socket.AF_UNIX and name.isascii() and name.isalnum()
 
 
 def _is_own_origin(origin: str, host: str, names: Names) -> bool:
