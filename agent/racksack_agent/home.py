@@ -43,6 +43,11 @@ class Home:
         """`uv/` when this home has a cache of its own; `resolved/`: requirements that were installed lately."""
         return self.root + "/cache"
 
+    @property
+    def kept(self) -> str:
+        """What attempts that were removed left here, a folder and a record for each."""
+        return self.root + "/kept"
+
     def attempt(self, name: str) -> AttemptFolder:
         """The folder of one attempt, whether or not it exists."""
         return AttemptFolder(self.attempts + "/" + name)
@@ -50,7 +55,15 @@ class Home:
     def make(self) -> None:
         """Create what is missing. Raises OSError when the home cannot be written."""
         os.makedirs(self.root, mode=0o700, exist_ok=True)
-        for folder in (self.attempts, self.snapshots, self.incoming, self.run, self.bases, self.cache + "/resolved"):
+        for folder in (
+            self.attempts,
+            self.snapshots,
+            self.incoming,
+            self.run,
+            self.bases,
+            self.kept,
+            self.cache + "/resolved",
+        ):
             os.makedirs(folder, exist_ok=True)
 
 
@@ -160,6 +173,16 @@ class AttemptFolder:
     def out(self) -> str:
         """The return folder."""
         return self.path + "/out"
+
+    @property
+    def logs(self) -> str:
+        """Second names of what the program prints, see `supervisor.captured`."""
+        return self.path + "/logs"
+
+    @property
+    def left(self) -> str:
+        """Outputs that did not come back; kept for a while, see `serve.kept`."""
+        return self.path + "/left"
 
     @property
     def sweep(self) -> str:

@@ -177,6 +177,13 @@ class Client:
         """cancel, hold, release, retry or fetched."""
         return self.post(f"jobs/{job_id}/{verb}", {key: value for key, value in body.items() if value is not None})
 
+    def bring(self, job_id: int, patterns: Sequence[str]) -> dict[str, Any]:
+        """Have files that stayed on a job's node brought to its results; how many came, and what was not found."""
+        while True:
+            answer: dict[str, Any] = self.post(f"jobs/{job_id}/bring", {"patterns": list(patterns)})
+            if not answer.get("under_way"):
+                return answer
+
     def attach(self, job_id: int, *, shell: bool = False, view: bool = False, rank: int | None = None) -> Attach:
         """How to get into a running job (`view`: to only see its terminal), of a gang into one rank of it."""
         query = {"shell": 1 if shell else None, "view": 1 if view else None, "rank": rank}

@@ -9,6 +9,7 @@ brought.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from racksack import not_brought
 from racksack.client import Client
 from racksack.errors import PartialTransferError, RacksackError
 from racksack.result_folder import Existing, Mark, Origin, OtherJobError, origin_told, place, read_mark, write_mark
@@ -47,6 +49,14 @@ class Fetched:
     kept: list[str] = field(default_factory=list)  # local files that differ and were not replaced
     error: str | None = None
     deleted: bool = False  # the error is that the controller's copy was deleted after an earlier fetch
+
+    def not_brought(self) -> list[str]:
+        """What did not come back with the job, by the result.json that has just come."""
+        try:
+            result = json.loads((self.folder / "result.json").read_bytes())
+        except (OSError, ValueError):
+            return []  # it was not asked for, or it is not the controller's
+        return list(not_brought.lines(self.job.id, result if isinstance(result, dict) else None, self.folder))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from racksack import not_brought
 from racksack.text import clean, gpu_text, kwh_text, paint, short_local, state_colour
 from racksack.views import Energy, JobDetails
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
@@ -37,6 +38,7 @@ def _head(job: JobDetails) -> Iterator[str]:
     if job.output_bytes is not None:
         fetched = "fetched" if job.fetched else "not fetched yet"
         yield f"  output    {format_memory(job.output_bytes)} ({fetched})"
+    yield from (f"  {line}" for line in not_brought.lines(job.id, job.outputs))
 
 
 def energy_text(energy: Energy) -> str:

@@ -71,7 +71,7 @@ class JobDetails(JobView, frozen=True, kw_only=True):
     spec: dict[str, Any] = {}
     attempts: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
-    result: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None  # what did not come back, see `not_brought`
     energy: Energy | None = None
     results_deleted: bool = False  # by `fetch-results --delete-after`; also the logs are gone then
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from racksack import not_brought
 from racksack.client import Client
 from racksack.following import Patience, code_of, follow_log, wait_for
 from racksack.log_times import Lines, Showing, begin
@@ -39,7 +40,7 @@ def see_through(
         jobs = wait_for(client, job_ids, on_change=tell, patience=Patience(say))
         if follow:
             for job in jobs:
-                say(ending(job))
+                say_ending(job)
     if fetch_into is not None:
         from racksack.commands.fetch import bring
         from racksack.fetching import Wish
@@ -65,6 +66,13 @@ def ending(job: JobDetails) -> str:
     if job.outcome_reason:
         parts.append(f"- {clean(job.outcome_reason)}")
     return " ".join(parts)
+
+
+def say_ending(job: JobDetails) -> None:
+    """Tell on stderr how a job ended, and what did not come back."""
+    say(ending(job))
+    for line in not_brought.lines(job.id, job.outputs):
+        say(line)
 
 
 @contextmanager
@@ -132,7 +140,7 @@ def say_state(job: JobDetails) -> None:
     """Tell of a job's state in a line on stderr."""
     where = f" on {clean(job.node)}" if job.node else ""
     if job.is_final:
-        say(ending(job))
+        say_ending(job)
     else:
         why = f" - {clean(job.why)}" if job.why and not job.node else ""
         say(f"job {job.id} {paint(job.state, state_colour(job.state), sys.stderr)}{where}{why}")

@@ -34,6 +34,7 @@ from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import Reader
 from racksack_controller.intake.spool import SpoolLock, Watcher
+from racksack_controller.leftovers import Leftovers
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
 from racksack_controller.nodes import make_node
@@ -107,6 +108,7 @@ class App:
         self.sweeps.on_end = self.notifier.ended
         self.paces = Paces()
         self.sweeps.on_change = self._sweep_changed
+        self.leftovers = Leftovers(self.spool, self.nodes)
         self.attempt_effects.plan_of, self.attempt_effects.before_collect = (
             self.sweeps.plan_of,
             self.sweeps.before_collect,
@@ -219,6 +221,7 @@ class App:
             connectors=self.connectors,
             power=self.power,
             sweeps=self.sweeps,
+            leftovers=self.leftovers,
             paces=self.paces,
             intake=self.intake,
             operators=frozenset(self.config.operators),
@@ -259,6 +262,7 @@ class App:
         self.hidden.hide(config.nodes)
         self.intake.partitions, self.intake.defaults = config.partitions, config.defaults
         self.intake.limits = config.limits
+        self.attempt_effects.keep = config.keep
         self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)
         self.loop.policy = config.scheduling
 
@@ -360,6 +364,7 @@ class App:
         self.intake.close()
         await self.doctor.close()
         await self.attempt_effects.close()
+        await self.leftovers.close()
         await self.sweeps.close()
         await self.notifier.close()
         await self.power.close()

@@ -20,7 +20,7 @@ import msgspec
 
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.core.jobs.gang import leading_rank, named
-from racksack_controller.core.state import Attempt, Job
+from racksack_controller.core.state import Attempt, Ending, Job
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState
 
@@ -203,11 +203,30 @@ def result_of(job: Job, attempt: Attempt | None, note: str = "", ranks: Sequence
         "args": list(job.spec.args),
         "output_files": sum(one.output_files for one in endings),
         "output_bytes": sum(one.output_bytes for one in endings),
-        "dropped": list(ending.dropped) if ending else [],
+        **not_brought([(rank.rank, rank.ending) for rank in ranks] if ranks else [(0, ending)]),
     }
     if ranks:
         result["ranks"] = [_rank_result(rank) for rank in ranks]
     return result
+
+
+def not_brought(endings: Iterable[tuple[int, Ending | None]]) -> dict[str, object]:
+    """What did not come back, by rank: what never will (`dropped`), and what stays on its node until `left_until_s`."""
+    known = [(f"rank-{rank}/" if rank else "", ending) for rank, ending in endings if ending]
+    until = [
+        one.ended_at_s + one.left_for_s for _, one in known if one.left_files and one.ended_at_s and one.left_for_s
+    ]
+    return {
+        "dropped": [prefix + name for prefix, one in known for name in one.dropped],
+        "left": [
+            {"path": prefix + left.path, "bytes": left.bytes, "why": left.why}
+            for prefix, one in known
+            for left in one.left
+        ],
+        "left_files": sum(one.left_files for _, one in known),
+        "left_bytes": sum(one.left_bytes for _, one in known),
+        "left_until_s": min(until, default=None),
+    }
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
@@ -233,7 +252,7 @@ def _rank_result(rank: Attempt) -> dict[str, object]:
         "gpus": list(ending.gpu_uuids) if ending else [],
         "output_files": ending.output_files if ending else 0,
         "output_bytes": ending.output_bytes if ending else 0,
-        "dropped": list(ending.dropped) if ending else [],
+        **not_brought([(0, ending)]),
         "folder": ("." if rank.rank == 0 else f"rank-{rank.rank}") if rank.collected else None,
     }
 

@@ -275,7 +275,19 @@ JOB_FIELDS = (
         "none",
     ),
     Field(
-        "max_output", MEMORY, "More than this does not come back; what was left is listed in result.json.", "1G", "10G"
+        "new_files",
+        one_of("small", "all", "none"),
+        "Which new and changed files of the project folder come back by themselves: those up to 10M each, 100M and 1000"
+        " files together; all; or none.",
+        "none",
+        "small",
+    ),
+    Field(
+        "max_output",
+        MEMORY,
+        "More than this does not come back: small files come first, the rest stays on the node for a day.",
+        "1G",
+        "10G",
     ),
     Field("retries", whole_of(0, 1000, "the number of retries"), "How often a failed job is tried again.", "2", "0"),
     Field(

@@ -23,6 +23,7 @@ _TO_SPEC = {
     "time_limit": "time_limit_s",
     "env": "env",
     "outputs": "outputs",
+    "new_files": "new_files",
     "max_output": "max_output_bytes",
     "retries": "retries",
     "retry_on": "retry_on",

@@ -60,6 +60,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     env: dict[str, str] = {}
     environment: Environment = Environment()
     outputs: tuple[str, ...] = ()  # globs relative to the project, beside everything in $RACKSACK_RETURN_DIR
+    new_files: str = "small"  # small | all | none: what of the working folder's new files comes back by itself
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     retries: int = 0
     retry_on: tuple[str, ...] = ("exit", "oom", "timeout")  # what `retries` covers; a lost node is always retried

@@ -39,6 +39,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "env", "{" + ", ".join(f"{quoted(key)}: {quoted(value)}" for key, value in env.items()) + "}" if env else ""
     yield "environment", _environment(spec.environment)
     yield "outputs", _list(spec.outputs)
+    yield "new_files", "" if spec.new_files == default.new_files else spec.new_files
     yield "max_output", "" if spec.max_output_bytes == default.max_output_bytes else exact_memory(spec.max_output_bytes)
     yield "retries", str(spec.retries or "")
     yield "retry_on", "" if spec.retry_on == default.retry_on else _list(spec.retry_on) or "[]"

@@ -33,13 +33,24 @@ class Refused(Exception):  # noqa: N818 - reads well in tests
 class Serve:
     """One `serve` process on a home."""
 
-    def __init__(self, home: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *options: str,
+        env: dict[str, str] | None = None,
+        package: Path = PACKAGE,
+        user: int | None = None,
+    ) -> None:
+        """`user`: who runs it, where that is not us; `package` must then be readable to that one."""
         self.home = home
         self._process = subprocess.Popen(
-            [PYTHON, "-I", "-S", str(PACKAGE / "__main__.py"), "serve", "--home", str(home), *options],
+            [PYTHON, "-I", "-S", str(package / "__main__.py"), "serve", "--home", str(home), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(env or {})},
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
         )
         self.reports: dict[str, dict[str, Any]] = {}
         self.seen: list[tuple[str, str]] = []

@@ -101,7 +101,7 @@ def test_no_process_of_ours_is_called_python(serve, project):
     titles = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0") for pid in sorted(ours)]
     assert sorted(titles) == [
         [b"racksack-agent", b"forkserver"],
-        [b"racksack-agent", b"serve"],
+        [b"racksack-agent", b"serve", b"--home", bytes(serve.home)],
         [b"racksack-job", b"1.1"],
         [b"racksack-supervisor", b"1.1"],
     ]

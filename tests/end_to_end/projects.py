@@ -134,7 +134,7 @@ def mixed(folder: Path) -> Path:
 
 
 def by_hand(project: Path, scratch: Path, *arguments: str) -> dict[str, bytes]:
-    """What the project returns when a person runs it: its outputs, stdout.log and stderr.log."""
+    """What the project returns when a person runs it: its outputs, what is new beside them, and its logs."""
     copy, out = scratch / "copy", scratch / "out"
     subprocess.run(["cp", "-a", str(project), str(copy)], check=True)
     out.mkdir()
@@ -142,7 +142,9 @@ def by_hand(project: Path, scratch: Path, *arguments: str) -> dict[str, bytes]:
     done = subprocess.run(
         [sys.executable, "main.py", *arguments], cwd=copy, env=env, capture_output=True, timeout=60, check=False
     )
-    return contents(out) | {"stdout.log": _file(0o644, done.stdout), "stderr.log": _file(0o644, done.stderr)}
+    before = contents(project)
+    new = {name: data for name, data in contents(copy).items() if before.get(name) != data}
+    return new | contents(out) | {"stdout.log": _file(0o644, done.stdout), "stderr.log": _file(0o644, done.stderr)}
 
 
 OURS = {"env.log", "result.json", "times.log"}

@@ -111,6 +111,39 @@ def test_a_program_is_signalled_alone_and_may_ask_to_run_again(shared_site: Site
     assert "jobs get at most 10m" in refused
 
 
+def test_what_did_not_come_back_is_said_and_can_be_brought(shared_site: Site) -> None:
+    site = shared_site
+    project = site.work / "leaves"
+    project.mkdir()
+    script = (
+        "#!/bin/sh\nmkdir ckpt; echo plot > plot.png; for i in 1 2; do head -c 11000000 /dev/zero > ckpt/$i.pt; done\n"
+    )
+    (project / "run.sh").write_text(script)
+    (project / "run.sh").chmod(0o755)
+    waited = site.cli("submit", project, "run.sh", "--out", "no*.csv", "--cpus", "0.1", "--wait")
+    assert "comes back: what it writes to $RACKSACK_RETURN_DIR, no*.csv; new files up to 10M" in waited.stderr
+    job = int(waited.stdout.split("job ")[1].split()[0])
+    into = site.work / "left"
+    texts = [waited.stderr, site.cli("racksack", "status", job).stdout]
+    texts.append(site.cli("fetch-results", job, "-o", into).stdout)
+    for text in texts:
+        assert "not brought back: no*.csv: nothing matched" in text
+        assert "2 files stayed on the node until" in text
+        assert f"fetch-results {job} --out 'ckpt/**'" in text
+    [folder] = into.iterdir()
+    assert (folder / "plot.png").read_text() == "plot\n"
+    assert not (folder / "ckpt").exists()
+    brought = site.cli("fetch-results", job, "-o", into, "--out", "ckpt/1.pt", "--out", "x*")
+    assert "x*: nothing matched" in brought.stderr
+    assert "1 file stayed on the node" in brought.stdout
+    assert (folder / "ckpt/1.pt").stat().st_size == 11000000
+    site.cli("fetch-results", job, "-o", into, "--out", "ckpt/**")
+    assert (folder / "ckpt/2.pt").stat().st_size == 11000000
+    quick = site.submit(projects.make(site.work / "none-left", projects.TRACED), "--", "0")
+    site.wait_for(quick, "done")
+    assert "left nothing on its node" in site.cli("fetch-results", quick, "--out", "*", code=3).stderr
+
+
 def test_cancel_without_results_leaves_the_story_alone(shared_site: Site, traced: Path) -> None:
     site = shared_site
     job = site.submit(traced, "--", "100")

@@ -103,5 +103,6 @@ def specs(draw: st.DrawFn) -> JobSpec:
         resubmit_on=tuple(draw(st.lists(st.integers(1, 255), max_size=3, unique=True))),
         interactive=draw(st.booleans()),
         digest=draw(st.just("") | st.from_regex(r"[0-9a-f]{64}", fullmatch=True)),
+        new_files=draw(st.sampled_from(["small", "all", "none"])),
         submission=draw(st.just("") | st.from_regex(r"[A-Za-z0-9._:-]{1,40}", fullmatch=True)),
     )

@@ -154,9 +154,8 @@ class Attempts:
         if self._sessions:
             self._sessions.end(folder.name)
         report = records.read(folder.state) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
-        gathered = outputs.gather(folder.work, folder.out, (), launch["max_output_bytes"])
-        report.update(state="ended", outcome="lost", reason=sentence, ended_at_s=time.time(), dropped=gathered.dropped)
-        report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
+        gathered = outputs.gather(folder, outputs.Wanted((), launch["max_output_bytes"], "none", "", 0))
+        report.update(gathered.facts(), state="ended", outcome="lost", reason=sentence, ended_at_s=time.time())
         clean(folder, launch)
         records.replace_at_last(folder.exit, records.encode(report), [lambda: records.remove_file(folder.reserve)])
         records.tell(self._home.run, folder.name)

@@ -20,9 +20,17 @@ def fetch(agent: Agent, request: Dict[str, Any]) -> Dict[str, Optional[str]]:
     for name in request_checks.names(request, "attempts"):
         out = agent.home.attempt(request_checks.attempt_name(name)).out
         if os.path.isdir(out):
-            archive = pack(out, limit_bytes)
-            found[name] = None if archive is None else base64.b64encode(archive).decode()
+            found[name] = _packed(out, limit_bytes)
     return found
+
+
+def _packed(out: str, limit_bytes: int) -> Optional[str]:
+    """One archive; null also for a folder that cannot be read, which then is fetched alone and holds up no other."""
+    try:
+        archive = pack(out, limit_bytes)
+    except OSError:
+        return None
+    return None if archive is None else base64.b64encode(archive).decode()
 
 
 def pack(folder: str, limit_bytes: int) -> Optional[bytes]:

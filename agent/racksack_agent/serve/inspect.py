@@ -14,7 +14,7 @@ from racksack_agent.serve import request_checks
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.logins import count_logins
 from racksack_agent.serve.request_checks import field
-from racksack_agent.supervisor import reaper
+from racksack_agent.supervisor import captured, reaper
 
 _STREAMS = ("stdout", "stderr", "env", "times")
 _LIMIT_BYTES_MAX = 16 << 20
@@ -33,7 +33,9 @@ def tail(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         raise RefusedError("no_attempt", f"{folder.name} is not on this node")
     offset, limit = field(request, "offset", int), field(request, "limit", int)
     try:
-        log = os.open(f"{folder.out}/{stream}.log", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        log = os.open(
+            captured.path_of(folder, f"{stream}.log"), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
     except OSError:  # it has not begun, or the job put something else in its place
         return {"data_b64": "", "offset": 0, "size": 0}
     try:

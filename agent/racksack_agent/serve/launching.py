@@ -21,6 +21,7 @@ Order = Dict[str, Any]
 
 _RESERVE_BYTES = 16 * 1024  # for exit.json on a full disk
 _KINDS = ("auto", "requirements", "pyproject", "lock", "none")
+_NEW_FILES = ("small", "all", "none")
 _PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "PATH", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "NETRC")
 _PASSED_ON_PREFIXES = ("UV_", "PIP_", "SSL_CERT_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
@@ -174,6 +175,9 @@ def check(order: object) -> Order:
         "stage_in_ram": request_checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
         "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
         "grace_s": float(field(order, "grace_s", number, 10)),
+        "new_files": new_files(order),
+        "keep_left_s": float(field(order, "keep_left_s", number, 86400.0)),
+        "keep_left_bytes": int(field(order, "keep_left_bytes", number, 20 << 30)),
         "interactive": field(order, "interactive", bool, False),
         "warn_s": field(order, "warn_s", number, None),
         "warn_signal": request_checks.signal_name(order, "warn_signal", "USR1"),
@@ -207,6 +211,14 @@ def data_set(one: object) -> Dict[str, str]:
     if found["digest"]:
         request_checks.digest(found["digest"])
     return found
+
+
+def new_files(order: Order) -> str:
+    """Which new files of the working folder come back. Raises RefusedError."""
+    value = str(field(order, "new_files", str, "small"))
+    if value not in _NEW_FILES:
+        raise RefusedError("bad_request", f"new_files: {value!r} is not one of {', '.join(_NEW_FILES)}")
+    return value
 
 
 def gpu(one: object) -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict
 
 from racksack_agent.command_line import PACKAGE
 from racksack_agent.problems import RefusedError
-from racksack_agent.serve import fetching, inspect, launching, probe, removing, sweeping
+from racksack_agent.serve import fetching, inspect, kept, launching, probe, removing, sweeping
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.request_checks import field, names
 
@@ -74,6 +74,8 @@ _OPS: Dict[str, tuple[str, Op]] = {
     "reports": ("quick", reports),
     "fetch": ("slow", fetching.fetch),
     "remove": ("slow", removing.remove),
+    "bring": ("slow", kept.bring),
+    "brought": ("slow", kept.brought),
     "tail": ("quick", inspect.tail),
     "stats": ("slow", inspect.stats),
     "attach": ("quick", inspect.attach),

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import RefusedError
-from racksack_agent.serve import request_checks, unfinished
+from racksack_agent.serve import kept, request_checks, unfinished
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.attempts import clean, held
 from racksack_agent.serve.request_checks import field
@@ -85,6 +85,8 @@ def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
     agent.attempts.settle(folder.name)
     if not os.path.exists(folder.exit) or not supervisor_ended(folder):
         return False
+    if launch:
+        kept.keep(folder, launch)
     trash = unfinished.half_of(folder)
     try:
         os.rename(folder.path, trash.path)

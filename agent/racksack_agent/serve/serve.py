@@ -22,11 +22,12 @@ from typing import Any, Collection, Dict
 from racksack_agent import process_title
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
-from racksack_agent.serve import operations, relaunching, sweeping, unfinished
+from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished
 from racksack_agent.serve.agent import Agent
 from racksack_agent.supervisor import ram_shared
 
 _RESCAN_S = 1.0
+_PRUNE_S = 60.0
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
@@ -120,6 +121,7 @@ class Server:
         self._told: Dict[str, Any] = {}
         self._told_bytes: Dict[str, int] = {}
         self._halves: set[str] = set()
+        self._next_prune_s = 0.0
 
     def run(self) -> None:
         """Serve until the input ends; workers that are at it are not waited for."""
@@ -140,6 +142,7 @@ class Server:
                     self.report(self.agent.attempts.rescan())
                     self.start_left_behind()
                     self._clear_halves()
+                    self._prune_kept()
                     self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
                     next_scan_s = time.monotonic() + _RESCAN_S
         finally:
@@ -182,6 +185,12 @@ class Server:
             ram_shared.remove_stale(self.agent.home)
         except OSError as problem:
             print(f"copies in memory that nobody reads could not be taken away: {problem}", file=sys.stderr)
+
+    def _prune_kept(self) -> None:
+        """Now and then have removed what was kept long enough."""
+        if time.monotonic() >= self._next_prune_s:
+            self._next_prune_s = time.monotonic() + _PRUNE_S
+            self._lanes["slow"].submit(kept.prune, self.agent.home)
 
     def _clear_halves(self) -> None:
         """Have taken away what a `serve` that has ended left half done; each is tried once."""
@@ -235,7 +244,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--limit", choices=("cgroup1", "scope", "watch"), help="how memory is limited; else found out")
     options = parser.parse_args(arguments)
     home = Home(options.home)
-    process_title.set_title("racksack-agent serve")
+    process_title.set_title(f"racksack-agent serve --home {home.root}")
     try:
         home.make()
         agent = Agent(home, options.session, options.limit)

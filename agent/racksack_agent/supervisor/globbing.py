@@ -1,74 +1,69 @@
 """The `outputs` patterns of a job: `*.csv`, `results/**`, `models/*/best.pt`, relative to the project.
 
-A matched folder is taken whole. Nothing outside work/ is ever read: a matched file that is a link out of it is
-dropped and named.
+A matched folder is taken whole, with links and empty folders. Nothing outside work/ is ever read.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from typing import Iterator, Sequence
+from typing import Dict, Iterator, Sequence
 
-from racksack_agent.supervisor import copying
-from racksack_agent.supervisor.output_report import Gathered, TooLargeError
+from racksack_agent.supervisor import readable
+from racksack_agent.supervisor.output_report import Gathered
 
 
-def copy_matches(work: str, out: str, patterns: Sequence[str], gathered: Gathered, max_bytes: int) -> None:
-    """Copy everything that the patterns match. Raises OSError, and TooLargeError as soon as that is known."""
-    seen: set[str] = set()
-    copied_bytes = 0
+def matched(work: str, patterns: Sequence[str], gathered: Gathered) -> Dict[str, None]:
+    """The files, links and empty folders that the patterns match, relative to `work`, in order. What cannot come and
+    a pattern that matches nothing are named.
+    """
+    found: Dict[str, None] = {}
     for pattern in patterns:
         if pattern.startswith("/") or ".." in pattern.split("/"):
             gathered.drop(f"{pattern}: outputs are patterns inside the project")
             continue
-        matched = False
-        for relative in matches(work, pattern):
-            matched = True
-            if relative in seen or not collectable(work, relative, gathered):
-                continue
-            seen.add(relative)
-            copied_bytes += os.lstat(work + "/" + relative).st_size
-            if copied_bytes > max_bytes:
-                raise TooLargeError(copied_bytes)
-            copy_into(work + "/" + relative, out, relative)
-        if not matched:
+        is_matched = False
+        for path in _matches(work, pattern):
+            is_matched = True
+            if path not in found and _collectable(work, path, gathered):
+                found[path] = None
+        if not is_matched:
             gathered.drop(f"{pattern}: nothing matched")
+    links = {path for path in found if os.path.islink(work + "/" + path)}
+    return {path: None for path in found if not any(path.startswith(link + "/") for link in links)} if links else found
 
 
-def matches(work: str, pattern: str) -> Iterator[str]:
-    """The files and links that a pattern matches, those in matched folders included, relative to `work`."""
-    for found in glob.iglob(os.path.join(glob.escape(work), pattern), recursive=True):
-        if os.path.isdir(found) and not os.path.islink(found):
-            for folder, _, names in os.walk(found):
-                for name in names:
-                    yield os.path.relpath(os.path.join(folder, name), work)
-        else:
-            yield os.path.relpath(found, work)
+def _matches(work: str, pattern: str) -> Iterator[str]:
+    for match in glob.iglob(os.path.join(glob.escape(work), pattern), recursive=True):
+        path = os.path.relpath(match, work)
+        if os.path.islink(match) or not os.path.isdir(match):
+            yield path
+            continue
+        readable.make_readable(match, is_folder=True)
+        folders = {path}
+        for entry, below in readable.walk(match):
+            inner = below if path == "." else f"{path}/{below}"
+            folders.discard(os.path.dirname(inner) or ".")
+            if entry.is_dir(follow_symlinks=False):
+                readable.make_readable(entry.path, is_folder=True)
+                folders.add(inner)
+            else:
+                yield inner
+        yield from sorted(folders - {"."})  # nothing is in these
 
 
-def collectable(work: str, relative: str, gathered: Gathered) -> bool:
-    """Whether a matched file may be copied; a reason against it is noted."""
-    path = os.path.join(work, relative)
-    root = os.path.realpath(work)
-    if not os.path.realpath(os.path.dirname(path)).startswith(root):
-        gathered.drop(f"{relative}: reached through a link that leads out of the project")
-    elif os.path.islink(path) and not os.path.realpath(path).startswith(root + "/"):
-        gathered.drop(f"{relative}: a link that leads out of the project")
-    elif not os.path.islink(path) and not os.path.isfile(path):
-        gathered.drop(f"{relative}: a device, socket or pipe")
+def _collectable(work: str, path: str, gathered: Gathered) -> bool:
+    """Whether a match may come; a reason against it is noted."""
+    full, root = work + "/" + path, os.path.realpath(work)
+    if not (os.path.realpath(os.path.dirname(full)) + "/").startswith(root + "/"):
+        gathered.drop(f"{path}: reached through a link that leads out of the project")
+    elif os.path.islink(full) or os.path.isdir(full):
+        return True
+    elif not os.path.isfile(full):
+        gathered.drop(f"{path}: a device, socket or pipe")
+    elif not readable.make_readable(full, is_folder=False):
+        owner = readable.owner_of(full)
+        gathered.drop(f"{path}: it belongs to {owner}, and the account that ran the job may not read it")
     else:
         return True
     return False
-
-
-def copy_into(source: str, out: str, relative: str) -> None:
-    """Copy one file or link to its place below `out`, replacing what is there. Raises OSError."""
-    target = out + "/" + relative
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.lexists(target):
-        os.unlink(target)
-    if os.path.islink(source):
-        os.symlink(os.readlink(source), target)
-    else:
-        copying.copy_file(source, target)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 
 from racksack_agent import process_title, processes, records
 from racksack_agent.home import AttemptFolder
-from racksack_agent.supervisor import limits
+from racksack_agent.supervisor import captured, limits
 
 if TYPE_CHECKING:
     from racksack_agent.supervisor.prepare import Prepared
@@ -32,7 +32,7 @@ _OPEN_MAX = 4096  # of the few descriptors that a supervisor holds, none has a l
 class Started:
     """What is known of a program that has been started: the content of `job.json`."""
 
-    __slots__ = ("began_s", "limit", "main", "pane", "reaper", "started_at_s")
+    __slots__ = ("began_s", "files_since_ns", "limit", "main", "pane", "reaper", "started_at_s")
 
     def __init__(self, record: Dict[str, Any]) -> None:
         self.reaper: list[int] = record["reaper"]  # process id and start, see `processes.name_of`
@@ -41,6 +41,7 @@ class Started:
         self.started_at_s: float = record["started_at_s"]
         self.limit: Dict[str, str] = record["limit"]
         self.pane: list[Any] = record["pane"]
+        self.files_since_ns: int = record["files_since_ns"]
 
 
 def start(folder: AttemptFolder, order: Order, prepared: Prepared, stdin: int, pane: Sequence[Any]) -> Started:
@@ -119,7 +120,8 @@ def _start(
     `job.json` is there before the program runs, so whatever happens to the supervisor from then on, it does not run
     twice. If the supervisor was killed before that, somebody may have called the attempt lost: nothing is started.
     """
-    logs = [os.open(f"{folder.out}/{name}.log", _LOG_FLAGS, 0o644) for name in ("stdout", "stderr")]
+    logs = [os.open(f"{folder.out}/{name}", _LOG_FLAGS, 0o644) for name in captured.STREAMS]
+    captured.hold(folder)
     limit = limits.join_limit(
         order["limit"]["kind"], order["limit"]["path"], order["ram_bytes"], ends_whole=order["sweep"] is None
     )
@@ -131,9 +133,11 @@ def _start(
         "started_at_s": time.time(),
         "limit": {"kind": kind, "path": order["limit"]["path"]},
         "pane": list(pane),
+        "files_since_ns": 0,
     }
     try:
         records.replace(folder.job, records.encode(record))
+        record["files_since_ns"] = os.stat(folder.job).st_ctime_ns  # by the clock that its files will have
         if os.getppid() != supervisor:
             return 0
         main = processes.spawn(prepared.argv, prepared.env, (stdin, logs[0], logs[1]))

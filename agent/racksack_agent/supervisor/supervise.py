@@ -148,25 +148,36 @@ class Supervisor:
                 return End("lost", f"it was prepared, but not told to start within {within_s:g} s")
         return None
 
+    def wanted(self) -> outputs.Wanted:
+        """Which outputs are to come."""
+        order, started = self.order, reaper.read_started(self.folder)
+        return outputs.Wanted(
+            order["outputs"],
+            order["max_output_bytes"],
+            "none" if order["sweep"] is not None else order["new_files"],
+            f"{self.folder.home.snapshots}/{order['digest']}",
+            started.files_since_ns if started else 0,
+        )
+
     def finish(self, end: End) -> None:
         """Gather the outputs and write exit.json; no process of the attempt is left."""
         folder, order, report = self.folder, self.order, self.report
-        gathered = outputs.gather(folder.work, folder.out, order["outputs"], order["max_output_bytes"])
-        judge_outputs(end, gathered, folder.out)
+        gathered = outputs.gather(folder, self.wanted())
+        judge_outputs(end, gathered, folder.out, order["max_output_bytes"])
         ramdisk.remove(folder)
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
         report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
-        report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault, dropped=gathered.dropped)
-        report.update(output_bytes=gathered.output_bytes, output_files=gathered.output_files)
+        report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault)
+        report.update(gathered.facts(), left_for_s=order["keep_left_s"] if gathered.left_files else None)
         is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
         records.replace_at_last(folder.exit, records.encode(report), room_makers(folder), sync=is_long)
         records.remove_file(folder.reserve)
         records.tell(folder.home.run, folder.name)
 
 
-def judge_outputs(end: End, gathered: Gathered, out: str) -> None:
-    """Let outputs that could not be gathered, and the job's own words, have their say."""
+def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int) -> None:
+    """Let outputs that could not be gathered or were too large, and the job's own words, have their say."""
     if gathered.problem and end.outcome == "done":
         end.outcome, end.reason = "failed", gathered.problem
     elif gathered.problem:
@@ -175,6 +186,11 @@ def judge_outputs(end: End, gathered: Gathered, out: str) -> None:
         end.reason = own_words(out) or end.reason
         if not gathered.problem and disk_is_full(out):
             end.reason += "; the node's disk is full"
+    large = sum(why == "max_output" for _, _, why in gathered.left)
+    if large:
+        files = "1 file" if large == 1 else f"{large} files"
+        sentence = f"{files} did not fit into max_output ({job.gib(max_bytes)}) and stayed on the node"
+        end.reason = "; ".join(filter(None, (end.reason, sentence)))
 
 
 def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:

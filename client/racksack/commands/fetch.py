@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--new", "only_new", is_flag=True, help="Finished and not yet fetched (the default).")
 @click.option("-a", "--all", "everything", is_flag=True, help="All finished jobs of mine, fetched or not.")
 @click.option("-w", "--watch", is_flag=True, help="Go on until none of my jobs waits or runs.")
+@click.option("--out", "left", metavar="GLOB", multiple=True, help="Also files that stayed on the job's node.")
 @click.option("--include", metavar="PATTERN", multiple=True, help="Only these files.")
 @click.option("--only-logs", is_flag=True, help="Only the logs and result.json.")
 @click.option("--overwrite", is_flag=True, help="Replace local files that differ.")
@@ -39,6 +40,7 @@ def command(
     only_new: bool,
     everything: bool,
     watch: bool,
+    left: tuple[str, ...],
     include: tuple[str, ...],
     only_logs: bool,
     overwrite: bool,
@@ -61,10 +63,15 @@ def command(
         raise click.UsageError("name jobs, or use --new, --all or --watch, not both")
     existing = "overwrite" if overwrite else "both" if keep_both else "keep"
     wish = Wish(Path(into), include, only_logs, existing, delete_after)  # type: ignore[arg-type]
+    if left and not ids:
+        raise click.UsageError("--out brings what stayed on the node of a job; name the job")
     with open_client(controller) as client:
         if watch:
             return _watch(client, wish, quiet=quiet, as_json=as_json)
         jobs = _chosen(client, ids) if ids else _finished(client, everything)
+        for job in jobs if left else ():
+            for sentence in client.bring(job.id, left)["missing"]:
+                say(f"{job.id} {clean(job.name)}: {clean(sentence)}")
         return bring(client, jobs, wish, quiet=quiet, as_json=as_json)
 
 
@@ -136,6 +143,8 @@ def _tell(result: Fetched, *, quiet: bool) -> None:
         )
     if not quiet:
         print(f"{head}: {counted(result.files, 'file')} {format_memory(result.size_bytes)} -> {clean(result.folder)}/")
+        for line in result.not_brought():
+            print(f"  {line}")
 
 
 def _total(results: Sequence[Fetched], into: Path) -> str:

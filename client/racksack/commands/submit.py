@@ -41,6 +41,9 @@ job_options = shared.together(  # what the job is and how it is run
     shared.many("--retry-on", metavar="WHAT", help="exit, oom, timeout, node."),
     click.option("--oom-factor", metavar="F", help="After oom try again with F times the memory, such as 1.5."),
     shared.many("--out", "--output", "outputs", metavar="GLOB", help="Files that come back, beside the return folder."),
+    click.option(
+        "--new-files", metavar="WHICH", help="New files of the folder that come back: small, all, none. [small]"
+    ),
     click.option("--max-output", metavar="SIZE", help="More than this does not come back. [10G]"),
     shared.PYTHON,
     shared.REQUIREMENTS,

@@ -62,7 +62,7 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> JobWish:
 def run(client: Client, wish: JobWish) -> int:
     """Submit, and whatever was asked for after it. Returns the exit code."""
     spec, project = _spec(client, wish)
-    prepared = send.read(spec, project, wish, lambda found: _tell(found, wish))
+    prepared = send.read(spec, project, wish, lambda found: _tell(found, wish, spec))
     if wish.dry_run:
         return _dry_run(client, prepared, wish)
     plan = submission.planned(client, prepared)
@@ -112,7 +112,18 @@ def _after(client: Client, after: Value | None) -> Value | None:
 
 def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Value | None]:
     """The keys of a job file that the options stand for; None where an option was not given."""
-    plain = ("time_limit", "retries", "max_output", "array", "gang", "oom_factor", "partition", "grace", "warn")
+    plain = (
+        "time_limit",
+        "retries",
+        "max_output",
+        "array",
+        "gang",
+        "oom_factor",
+        "partition",
+        "grace",
+        "warn",
+        "new_files",
+    )
     return job_values(options, arguments) | {
         **{key: options[key] for key in plain},
         "after": ",".join(options["after"]) or None,
@@ -126,10 +137,11 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
     }
 
 
-def _tell(selection: Selection, wish: JobWish) -> None:
+def _tell(selection: Selection, wish: JobWish, spec: JobSpec) -> None:
     """The receipt, before the work starts; warnings even when it is not wanted."""
     if not wish.quiet:
         send.say_receipt(selection)
+        say(receipt.returns(spec))
     elif not wish.as_json:
         for warning in receipt.warnings(selection):
             say(f"warning: {warning}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from racksack.submission.project import BYTES_WARNED, FILES_WARNED, Selection
 from racksack.text import clean
+from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.units import format_memory
 
 _LARGEST_SHOWN_FROM_BYTES = 1024**2  # a list of tiny files helps nobody
@@ -39,6 +40,17 @@ def lines(selection: Selection) -> list[str]:
         parts = [f"{clean(rule)} x{count}" for rule, count in selection.left_out.items()]
         told.append("  left out: " + ", ".join(parts))
     return told + [f"  warning: {warning}" for warning in warnings(selection)]
+
+
+def returns(spec: JobSpec) -> str:
+    """What comes back of a job, in a line."""
+    new = {
+        "small": "new files up to 10M each (100M together)",
+        "all": "all new files",
+        "none": "no other new files",
+    }[spec.new_files]
+    asked = f", {clean(', '.join(spec.outputs))}" if spec.outputs else ""
+    return f"  comes back: what it writes to $RACKSACK_RETURN_DIR{asked}; {new}"
 
 
 def count_of(files: int) -> str:

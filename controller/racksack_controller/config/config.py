@@ -76,6 +76,8 @@ class Keep(msgspec.Struct, frozen=True):
     uploads_s: float = 2 * 86400.0
     snapshots_s: float = 14 * 86400.0
     rejected_s: float = 30 * 86400.0
+    left_s: float = 86400.0  # outputs that did not come back, on their node
+    left_size_bytes: int = 20 * 1024**3  # of a node
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -173,7 +175,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         web=_web(values.get("web", {})),
         defaults=defaults,
         watch=Watch(**_in_seconds(values.get("watch", {}))),
-        keep=Keep(**_in_seconds(values.get("keep", {}))),
+        keep=_keep(values.get("keep", {})),
         limits=limits_of(values.get("limits", {})),
         scheduling=_scheduling(values.get("scheduling", {}), partitions),
         power=_power_policy(values.get("power", {})),
@@ -183,6 +185,12 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
 
 def _in_seconds(values: Mapping[str, float]) -> dict[str, float]:
     return {f"{key}_s": value for key, value in values.items()}
+
+
+def _keep(values: Mapping[str, Any]) -> Keep:
+    times = {key: value for key, value in values.items() if key != "left_size"}
+    size = {"left_size_bytes": values["left_size"]} if "left_size" in values else {}
+    return msgspec.structs.replace(Keep(), **_in_seconds(times), **size)
 
 
 def _defaults(values: Mapping[str, float]) -> Defaults:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from racksack_controller.core.report import LeftFile
 from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import JobState
@@ -60,6 +61,10 @@ class Ending(msgspec.Struct, frozen=True):
     output_files: int = 0
     gpu_uuids: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    left: tuple[LeftFile, ...] = ()  # what stayed on the node, of many the first
+    left_files: int = 0
+    left_bytes: int = 0
+    left_for_s: float | None = None  # how long the node keeps it
     at_fault: str = "job"  # job | node
 
 

@@ -34,6 +34,14 @@ class ReportState(StrEnum):
     UNREADABLE = "unreadable"  # made by the controller: the node has it, but what it reports about it makes no sense
 
 
+class LeftFile(msgspec.Struct, frozen=True):
+    """A file that did not come back and stayed on the node."""
+
+    path: str
+    bytes: int
+    why: str = "new"  # max_output: it did not fit | new: it is new in the working folder, and not small
+
+
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one attempt on its node. Times are Unix seconds on the node's clock; None: not known."""
 
@@ -55,6 +63,10 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     output_bytes: Bytes = 0
     output_files: Count = 0
     dropped: tuple[str, ...] = ()
+    left: tuple[LeftFile, ...] = ()
+    left_files: Count = 0
+    left_bytes: Bytes = 0
+    left_for_s: float | None = None
     at_fault: Literal["job", "node"] = "job"  # of a prepare_failed: whether another node may do better
 
     def __post_init__(self) -> None:
@@ -68,6 +80,8 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "reason", cut(self.reason))
         if self.dropped:
             force_setattr(self, "dropped", tuple(cut(name, DROPPED_CHARS_MAX) for name in self.dropped[:DROPPED_MAX]))
+        if self.left:
+            force_setattr(self, "left", tuple(_cut_left(one) for one in self.left[:DROPPED_MAX]))
         if self.gpu_uuids:
             force_setattr(self, "gpu_uuids", tuple(cut(uuid, 200) for uuid in self.gpu_uuids[:LIST_MAX]))
         if self.cpu_ids:
@@ -79,11 +93,16 @@ _MEASURED = (
     ("started_at_s", 0, TIME_S_MAX),
     ("ended_at_s", 0, TIME_S_MAX),
     ("prepare_s", 0, TIME_S_MAX),
+    ("left_for_s", 0, TIME_S_MAX),
     ("exit_code", -(2**31), 2**32),
     ("signal", 0, 1024),
     ("ram_peak_bytes", 0, 2**60),
     ("cpu_s", 0, TIME_S_MAX),
 )
+
+
+def _cut_left(one: LeftFile) -> LeftFile:
+    return LeftFile(cut(one.path, DROPPED_CHARS_MAX), max(0, one.bytes), cut(one.why, 20))
 
 
 def unreadable(attempt: str, sentence: str) -> AttemptReport:

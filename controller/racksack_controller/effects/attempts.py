@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from racksack_controller import returns
+from racksack_controller.config.config import Keep
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Assemble, AttemptAction, Collect, Go, Remove, Start, StopAttempt
 from racksack_controller.core.jobs.requeue import grace_of
@@ -50,6 +51,7 @@ class AttemptEffects:
         self._node_env = node_env
         self._energy_of = energy_of
         self._tasks: set[asyncio.Task[None]] = set()
+        self.keep = Keep()
         self.plan_of: Callable[[Job], dict[str, object] | None] = lambda job: None  # of a sweep's runner
         self.before_collect: Callable[[Attempt], Awaitable[None]] = _nothing
 
@@ -175,6 +177,9 @@ class AttemptEffects:
             warn_s=spec.warn_s or None,
             warn_signal=spec.warn_signal,
             interactive=spec.interactive,
+            new_files=spec.new_files,
+            keep_left_s=self.keep.left_s,
+            keep_left_bytes=self.keep.left_size_bytes,
             go_within_s=GO_WITHIN_S if attempt.ranks > 1 else None,
         )
 

@@ -15,7 +15,7 @@ from racksack_controller.core.report import AttemptReport
 from racksack_controller.nodes.lines import ANSWER_BYTES_MAX
 from racksack_controller.nodes.link import report_of
 from racksack_controller.nodes.node import Hello, Piece
-from racksack_jobspecs.bounds import Bytes, Name, PathText, measured
+from racksack_jobspecs.bounds import Bytes, Count, Name, PathText, measured
 
 REPORTS_MAX = 20_000  # attempts on one node
 REPORTS_BYTES_MAX = 16 * 1024**2
@@ -73,6 +73,15 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
             clock_s=measured(self.clock_s, 0, 1e11) or 0.0,
             reports=tuple(reports),
         )
+
+
+class BringAnswer(msgspec.Struct, frozen=True):
+    """Files that were put together to be pulled."""
+
+    path: PathText
+    files: Count
+    bytes: Bytes
+    missing: tuple[str, ...] = ()
 
 
 class PieceAnswer(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from racksack_controller.nodes.agent_answers import (
     RESULTS_BYTES_MAX,
     SMALL_BYTES_MAX,
     Argv,
+    BringAnswer,
     HelloAnswer,
     PieceAnswer,
     read_reports,
@@ -27,6 +28,7 @@ from racksack_controller.nodes.lines import ANSWER_BYTES_MAX, Lines, decode
 from racksack_controller.nodes.link import Link
 from racksack_controller.nodes.node import (
     AttemptReport,
+    BroughtLeft,
     CollectReply,
     Hello,
     Inventory,
@@ -38,12 +40,14 @@ from racksack_controller.nodes.node import (
 from racksack_controller.nodes.staging import Stager
 from racksack_controller.nodes.transport import Transport
 from racksack_controller.nodes.uv_push import push_uv
+from racksack_jobspecs.bounds import cut
 
 log = logging.getLogger(__name__)
 
 SHORT_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 60.0  # nvidia-smi on a cold driver takes tens of seconds
 LAUNCH_TIMEOUT_S, LAUNCH_TIMEOUT_S_EACH = 120.0, 0.5
+BROUGHT_NOTES_MAX = 20
 REMOVE_TIMEOUT_S = 300.0
 NAMELESS_SHOWN = 3
 SLOW_ANSWER_S = 0.02  # of the agent's first answer: more than this is not a local network
@@ -225,6 +229,17 @@ class AgentNode:
         except NodeError as error:
             return dict.fromkeys(attempts, CollectReply(False, error=str(error), kind="unreachable"))
         return await self._collector.collect(attempts, self._ended)
+
+    async def bring_left(self, attempt: str, patterns: Sequence[str], target: Path) -> BroughtLeft:
+        """See Node."""
+        if self._collector is None:
+            raise NodeUnreachable(f"{self.name} is not connected.")
+        arguments: dict[str, object] = {"attempt": attempt, "patterns": list(patterns)}
+        found = await self._ask("bring", arguments, REMOVE_TIMEOUT_S, BringAnswer)
+        if found.files:
+            await self._collector.pull_left(attempt, found, target)
+        await self._tell("brought", {"attempt": attempt}, REMOVE_TIMEOUT_S)
+        return BroughtLeft(found.files, found.bytes, tuple(cut(one) for one in found.missing[:BROUGHT_NOTES_MAX]))
 
     async def remove(self, attempts: Sequence[str]) -> None:
         """See Node."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from racksack_controller.nodes import copying, links
-from racksack_controller.nodes.agent_answers import Ask
+from racksack_controller.nodes.agent_answers import Ask, BringAnswer
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import AttemptReport, CollectReply
 from racksack_controller.nodes.tar_reader import DamagedArchive
@@ -82,6 +82,17 @@ class Collector:
                 if reply.kind != "incomplete":  # else it is pulled, which compares file by file
                     replies[name] = reply
         return replies
+
+    async def pull_left(self, attempt: str, found: BringAnswer, target: Path) -> None:
+        """Pull files that had stayed on the node. Raises TransferFailed when they do not come whole, NodeError."""
+        if not found.path.startswith(f"{self._home}/kept/"):
+            raise TransferFailed(f"{self._name} named a folder that is not the agent's.", "failed")
+        await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+        await self._transport.pull(found.path, target, Announced(found.files, found.bytes))
+        content = await asyncio.to_thread(links.settle, target)
+        if (content.files, content.bytes) != (found.files, found.bytes):
+            sentence = f"{content.files} of {found.files} files that {attempt} left on {self._name} arrived"
+            raise TransferFailed(f"{sentence}; repeat the command.", "incomplete")
 
     async def _pull(self, attempt: str, report: AttemptReport, target: Path) -> CollectReply:
         try:

@@ -66,6 +66,9 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     warn_s: float | None = None
     warn_signal: str = "USR1"
     interactive: bool = False
+    new_files: str = "small"
+    keep_left_s: float = 86400.0
+    keep_left_bytes: int = 20 * 1024**3
     go_within_s: float | None = None  # once prepared it waits for the go, at most so long; None: it starts at once
 
     def __repr__(self) -> str:
@@ -124,6 +127,14 @@ class Piece(msgspec.Struct, frozen=True):
     data: bytes
     offset: int
     size_bytes: int
+
+
+class BroughtLeft(msgspec.Struct, frozen=True):
+    """What came of a request for files that had stayed on a node."""
+
+    files: int
+    bytes: int
+    missing: tuple[str, ...]  # sentences, such as "*.pt: nothing matched"
 
 
 class AttemptStats(msgspec.Struct, frozen=True):
@@ -195,6 +206,12 @@ class Node(Protocol):
         After a failure the folder may hold what came so far; collecting into the same folder again resumes.
         """
 
+    async def bring_left(self, attempt: str, patterns: Sequence[str], target: Path) -> BroughtLeft:
+        """Pull what an attempt left on the node and matches the patterns into the empty folder `target`.
+
+        Raises AgentError when nothing of it is there any more, TransferFailed.
+        """
+
     async def remove(self, attempts: Sequence[str]) -> None:
         """Remove attempts from the node. Raises AgentError for one that still runs."""
 
@@ -225,6 +242,7 @@ class Node(Protocol):
 __all__ = [
     "AttemptReport",
     "AttemptStats",
+    "BroughtLeft",
     "CollectReply",
     "GpuGrant",
     "Hello",

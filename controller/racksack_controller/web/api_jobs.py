@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from aiohttp import web
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.records import attempt_key
-from racksack_controller.core.state import Job
+from racksack_controller.core.state import Attempt, Job
 from racksack_controller.core.why import why_job
 from racksack_controller.energy.report import job_energy_view
 from racksack_controller.energy.store import energy_of_job
+from racksack_controller.leftovers import LeftoversError
 from racksack_controller.nodes.errors import NodeError
-from racksack_controller.returns import are_deleted
+from racksack_controller.returns import RANK_FOLDER, are_deleted, not_brought
 from racksack_controller.store import attempts_of, jobs_where, story
 from racksack_controller.web import list_query, sweep_jobs
 from racksack_controller.web.caller import Caller, body_of, json_answer, number, refusal, text_of
@@ -25,6 +26,8 @@ from racksack_controller.web.views import View, attempt_view
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode, JobState
 
 LIST_MAX = 10_000
+PATTERNS_MAX = 100
+PATTERN_CHARS_MAX = 1000
 WAIT_S_MAX = 60.0
 
 routes = web.RouteTableDef()
@@ -113,6 +116,9 @@ async def job_story(context: Context, job: Job, caller: Caller) -> View:
             [{"at_s": line.at_s, "sentence": line.sentence, "node": line.node} for line in lines],
             context.hidden,
         ),
+        "outputs": not_brought([(one.rank, one.ending) for one in current if one.number == job.attempt])
+        if private
+        else None,
         "energy": await _energy(context, job),
         "results_deleted": are_deleted(context.spool, job),
     }
@@ -231,6 +237,52 @@ async def fetched(request: web.Request) -> web.Response:
     body = await body_of(request)
     await context.intake.mark_fetched(job, delete=body.get("delete") is True)
     return await _answer(context, request, job.id)
+
+
+@routes.post("/api/v1/jobs/{id}/bring")
+async def bring(request: web.Request) -> web.Response:
+    """Bring files that had stayed on the job's node into its return folder; `{under_way}` means to ask again."""
+    context = request.app[CONTEXT]
+    job, _caller = await context.owned_job(request)
+    patterns = _patterns_of(await body_of(request))
+    if job.state not in FINAL:
+        raise refusal(f"job {job.id} is {job.state}; what it leaves can be fetched when it has ended", ExitCode.REFUSED)
+    attempts = await context.store.read(lambda connection: attempts_of(connection, job.id))
+    latest = [one for one in attempts if one.number == job.attempt and one.ending and one.ending.left_files]
+    if not latest:
+        raise refusal(f"job {job.id} left nothing on its node", ExitCode.NOT_FOUND)
+    try:
+        found = [
+            await context.leftovers.bring(job, one, wanted) for one in latest if (wanted := _of_rank(one, patterns))
+        ]
+    except LeftoversError as error:
+        raise refusal(str(error), ExitCode.REFUSED) from None
+    brought = [one for one in found if one is not None]
+    return web.json_response(
+        {
+            "under_way": len(brought) < len(found),
+            "files": sum(one.files for one in brought),
+            "bytes": sum(one.bytes for one in brought),
+            "missing": [sentence for one in brought for sentence in one.missing],
+        }
+    )
+
+
+def _of_rank(attempt: Attempt, patterns: Sequence[str]) -> list[str]:
+    """The patterns that mean files of this rank: those of rank 3 begin with `rank-3/`."""
+    if attempt.rank == 0:
+        return [pattern for pattern in patterns if not RANK_FOLDER.fullmatch(pattern.partition("/")[0])]
+    return [pattern.partition("/")[2] for pattern in patterns if pattern.partition("/")[0] == f"rank-{attempt.rank}"]
+
+
+def _patterns_of(body: Mapping[str, object]) -> list[str]:
+    """The patterns of a request, in the words of a job file's `outputs`."""
+    patterns = body.get("patterns")
+    if not isinstance(patterns, list) or not patterns or not all(isinstance(one, str) for one in patterns):
+        raise refusal("patterns is not a list of patterns such as figures/*", ExitCode.USAGE)
+    if len(patterns) > PATTERNS_MAX or any(len(one) > PATTERN_CHARS_MAX for one in patterns):
+        raise refusal(f"these are more than {PATTERNS_MAX} patterns, or one is too long", ExitCode.USAGE)
+    return patterns
 
 
 @routes.get("/api/v1/jobs/{id}/attach")

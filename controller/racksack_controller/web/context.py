@@ -15,6 +15,7 @@ from racksack_controller.core.power_records import Phase
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.effects.connector import Connector
 from racksack_controller.effects.power_nodes import PowerNodes
+from racksack_controller.leftovers import Leftovers
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
 from racksack_controller.nodes.node import Node
@@ -47,6 +48,7 @@ class Context(msgspec.Struct):
     connectors: Mapping[str, Connector]
     power: PowerNodes
     sweeps: Sweeps
+    leftovers: Leftovers
     paces: Paces
     intake: Any  # racksack_controller.intake.accept.Intake; named here it would be an import in a circle
     operators: frozenset[str]

@@ -109,6 +109,10 @@ def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
         output_files=report.output_files if comes_back else 0,
         gpu_uuids=report.gpu_uuids or attempt.allocation.gpus,
         dropped=report.dropped,
+        left=report.left if comes_back else (),
+        left_files=report.left_files if comes_back else 0,
+        left_bytes=report.left_bytes if comes_back else 0,
+        left_for_s=report.left_for_s,
         at_fault=report.at_fault,
     )
 
