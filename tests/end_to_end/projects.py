@@ -147,7 +147,7 @@ def by_hand(project: Path, scratch: Path, *arguments: str) -> dict[str, bytes]:
     return new | contents(out) | {"stdout.log": _file(0o644, done.stdout), "stderr.log": _file(0o644, done.stderr)}
 
 
-OURS = {"env.log", "result.json", "times.log"}
+OURS = {"env.log", "result.json", "times.log", ".racksack-job"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
