@@ -261,7 +261,7 @@ class App:
         self.config = config
         self.hidden.hide(config.nodes)
         self.intake.partitions, self.intake.defaults = config.partitions, config.defaults
-        self.intake.limits = config.limits
+        self.intake.set_limits(config.limits)
         self.attempt_effects.keep = config.keep
         self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)
         self.loop.policy = config.scheduling

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True):
     upload_files: int = 1_000_000
 
 
+DEFAULT_LIMITS = Limits()
 LIMITS_FIELDS = (
     Field("jobs", whole_of(1, 10_000_000, "a number of jobs"), "Unfinished jobs of one user.", "5000", "100000"),
     Field("sweeps", whole_of(1, 100_000, "a number of sweeps"), "Unfinished sweeps of one user.", "20", "200"),

@@ -84,7 +84,7 @@ class Intake:
         self.defaults = defaults
         self.partitions: Mapping[str, Partition] = {}
         self.sweeps: Sweeps  # set once both are there
-        self.limits = Limits()
+        self._limits = Limits()
         self._adding = Adding(loop, store, spool, self.take_ids)
         self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
         self._next_id = store.last_job_id() + 1
@@ -104,10 +104,15 @@ class Intake:
                 files.append(self._settled.get_nowait())
             await asyncio.to_thread(_discard_all, files)
 
+    def set_limits(self, limits: Limits) -> None:
+        """What one user may have."""
+        self._limits = self._projects.limits = limits
+
     def close(self) -> None:
         """The controller ends as it was asked to."""
         self._journal.close()
         self._adding.close()
+        self._projects.close()
 
     async def take(self, file: DroppedFile) -> None:
         """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again.
@@ -294,11 +299,11 @@ class Intake:
         Raises JobFileError.
         """
         if spec.sweep is not None:
-            has, wanted, most, what = self.sweeps.unfinished_of(owner), 1, self.limits.sweeps, "sweeps"
+            has, wanted, most, what = self.sweeps.unfinished_of(owner), 1, self._limits.sweeps, "sweeps"
         else:
             has, wanted = self._loop.state.unfinished.get(owner, 0), len(spec.array.indices) if spec.array else 1
             wanted -= self._store.look(lambda connection: count_accepted(connection, key)) if spec.array else 0
-            most, what = self.limits.jobs, "jobs"
+            most, what = self._limits.jobs, "jobs"
         if has + wanted > most:
             sentence = (
                 f"{owner} has {has} unfinished {what}, and {wanted} more would be above the {most} that one user may "

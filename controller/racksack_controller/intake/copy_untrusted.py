@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from racksack_jobspecs.readers import shown
 
 DEPTH_MAX = 100  # an open folder each
 SHOWN_MAX = 10
+_CHUNK_BYTES = 1024 * 1024
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -119,5 +119,27 @@ def _copy_file(name: str, here: int, there: int, path: bytes, owner_uid: int, fa
             return
         mode = 0o700 if info.st_mode & stat.S_IXUSR else 0o600
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=there)
-        with open(descriptor, "wb") as target:
-            shutil.copyfileobj(source, target, 1024 * 1024)
+        try:
+            _copy_data(source.fileno(), descriptor, info.st_size)
+        finally:
+            os.close(descriptor)
+
+
+def _copy_data(source: int, target: int, size_bytes: int) -> None:
+    """Copy what is written of a file, and leave its holes holes. What is added to it meanwhile is not copied."""
+    os.ftruncate(target, size_bytes)
+    begin = 0
+    while begin < size_bytes:
+        try:
+            begin = os.lseek(source, begin, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                return
+            raise
+        end = min(os.lseek(source, begin, os.SEEK_HOLE), size_bytes)
+        while begin < end:
+            data = os.pread(source, min(_CHUNK_BYTES, end - begin), begin)
+            if not data:
+                return  # it was made shorter
+            os.pwrite(target, data, begin)
+            begin += len(data)

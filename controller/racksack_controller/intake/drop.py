@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from racksack_controller.intake.writable import others_may_write
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.yamltext import TEXT_BYTES_MAX, Problem, YamlError, text_of
@@ -144,6 +145,8 @@ def _look_at(
         return _refused(path, info, [_LINKED])
     if info.st_size > TEXT_BYTES_MAX:
         return _refused(path, info, [_TOO_LARGE])
+    if info.st_uid != os.geteuid() and others_may_write(descriptor, info):
+        return _refused(path, info, [_OPEN_TO_OTHERS])
     text = _read(descriptor)
     if identity_of(os.fstat(descriptor)) != seen:
         return waiting
@@ -226,6 +229,7 @@ def _dropped(path: Path, info: os.stat_result, text: str, problems: tuple[Proble
 
 
 _LINKED = Problem(0, "", "the file has a second name somewhere (a hard link); write a copy of it into jobs/")
+_OPEN_TO_OTHERS = Problem(0, "", "others may write this file, so it may not be its owner's words; chmod go-w it first")
 _TOO_LARGE = Problem(0, "", f"the file is larger than {TEXT_BYTES_MAX // 1024} KiB; put data into the project")
 
 

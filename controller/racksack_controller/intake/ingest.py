@@ -9,6 +9,7 @@ in a worker thread.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import stat
@@ -19,13 +20,15 @@ from pathlib import Path
 
 import msgspec
 
+from racksack_controller.config.limits import DEFAULT_LIMITS, Limits
 from racksack_controller.intake.copy_untrusted import Faults, copy_tree, shown_path
 from racksack_controller.intake.garbage import GONE, collect_garbage, remove_tree, removing
 from racksack_controller.returns import sync_file_system
 from racksack_jobspecs.layout import Spool
-from racksack_jobspecs.readers import closest, shown
+from racksack_jobspecs.readers import KNOWN_MAX, closest, shown
 from racksack_jobspecs.snapshot import Entry, digest_of, read_entries, walk
 from racksack_jobspecs.spec import Environment, JobSpec
+from racksack_jobspecs.units import format_memory
 
 __all__ = [
     "Content",
@@ -41,6 +44,7 @@ __all__ = [
 _USUAL_FILES = {"requirements": "requirements.txt", "pyproject": "pyproject.toml", "lock": "uv.lock"}
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS})
 _FOLDER_MODE = 0o755
+_ROOT_MODE = 0o700
 
 
 class IngestError(Exception):
@@ -75,7 +79,14 @@ def _faults_named(doing: str) -> Iterator[None]:
 
 
 def examine(
-    spool: Spool, spec: JobSpec | None, owner_uid: int, *, is_shared: bool, upload: str | None = None, digest: str = ""
+    spool: Spool,
+    spec: JobSpec | None,
+    owner_uid: int,
+    *,
+    is_shared: bool,
+    upload: str | None = None,
+    digest: str = "",
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Content | None:
     """Read the upload that a spec names and give its content a digest; None when there is no such upload.
 
@@ -93,6 +104,7 @@ def examine(
         except FileNotFoundError:
             return None
         _check_upload(upload, info, owner_uid, is_shared)
+        _check_size(upload, folder, limits)
         if info.st_uid == os.geteuid() or not is_shared:
             return _examined(spool, spec, upload, folder, digest)
         copy = spool.snapshots / f".copy-{upload}"
@@ -123,6 +135,23 @@ def _check_upload(upload: str, info: os.stat_result, owner_uid: int, is_shared: 
         raise IngestError(f"the upload {upload} is not a folder; send the project as a folder")
     if is_shared and info.st_uid != owner_uid:
         raise IngestError(f"the upload {upload} belongs to somebody else; send the project yourself")
+
+
+def _check_size(upload: str, folder: Path, limits: Limits) -> None:
+    """Look at sizes before anything is read: a hole costs its owner nothing, and reading it as much as data."""
+    files = size_bytes = 0
+    for inner, _, names in os.walk(folder):
+        files += len(names)
+        for name in names:
+            info = os.lstat(os.path.join(inner, name))  # noqa: PTH118
+            size_bytes += info.st_size if stat.S_ISREG(info.st_mode) else 0
+        if files > limits.upload_files:
+            raise IngestError(f"the upload {upload} has more than {limits.upload_files} files (limits: files)")
+        if size_bytes > limits.upload_bytes:
+            most = format_memory(limits.upload_bytes)
+            raise IngestError(
+                f"the upload {upload} is larger than {most} (limits: upload); leave out what no job needs"
+            )
 
 
 def _copy(source: Path, target: Path, owner_uid: int) -> None:
@@ -172,16 +201,18 @@ def check_spec(root: Path, spec: JobSpec) -> None:
     problems = [
         _missing(root, "the entrypoint", spec.entrypoint),
         *(_missing(root, "the requirements file", name) for name in _requirement_files(spec.environment)),
-        *(_missing(root, "the script", name) for name in sorted(scripts_of(spec))),
+        *itertools.islice(
+            (found for one in sorted(scripts_of(spec)) if (found := _missing(root, "the script", one))), 10
+        ),
         *(
             f"there is no {shown(path)}, which stage_in_ram (--ramdisk) names"
             for path in spec.stage_in_ram
             if not (root / path).exists()
         ),
     ]
-    found = [problem for problem in problems if problem]
-    if found:
-        raise IngestError("; ".join(found))
+    wrong = [problem for problem in problems if problem]
+    if wrong:
+        raise IngestError("; ".join(wrong))
 
 
 def scripts_of(spec: JobSpec) -> set[str]:
@@ -202,8 +233,8 @@ def _missing(root: Path, what: str, name: str) -> str:
     if path.is_dir():
         return f"{what} {shown(name)} is a folder; name the file in it"
     parent = path.parent
-    siblings = [entry.name for entry in parent.iterdir() if entry.is_file()] if parent.is_dir() else []
-    meant = closest(path.name, siblings)
+    some = itertools.islice(parent.iterdir(), KNOWN_MAX) if parent.is_dir() else ()
+    meant = closest(path.name, [entry.name for entry in some if entry.is_file()])
     return f"{what} {shown(name)} is not in the project; " + (
         f"did you mean {shown(meant)}?" if meant else "send it too"
     )
@@ -236,7 +267,11 @@ def retire_upload(spool: Spool, upload: str) -> None:
 
 
 def _make_read_only(root: Path) -> None:
-    """Take write permission from every file. Folders keep the controller's own, without which none can be renamed."""
+    """Take write permission from every file. Folders keep the controller's own, without which none can be renamed.
+
+    The root stays closed to all others throughout; an ACL alone opens it, to whoever uploaded the content.
+    """
+    root.chmod(_ROOT_MODE)
     for folder, folders, files in os.walk(root):
         for name in files:
             path = os.path.join(folder, name)  # noqa: PTH118
@@ -249,7 +284,6 @@ def _make_read_only(root: Path) -> None:
             path = os.path.join(folder, name)  # noqa: PTH118
             if not os.path.islink(path):  # noqa: PTH114
                 os.chmod(path, _FOLDER_MODE)  # noqa: PTH101
-    root.chmod(_FOLDER_MODE)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ all again. Many job files may name one upload; it is read once, and later ones f
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -15,9 +14,11 @@ from collections import OrderedDict
 import msgspec
 
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
+from racksack_controller.config.limits import DEFAULT_LIMITS
 from racksack_controller.intake import ingest
 from racksack_controller.store import Store, digest_of_upload, owner_has_snapshot, save_upload
-from racksack_controller.turns import KeyedLocks
+from racksack_controller.threads import Threads
+from racksack_controller.turns import KeyedLocks, Turns
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.spec import JobSpec
 
@@ -25,6 +26,7 @@ log = logging.getLogger("racksack.projects")
 
 SNAPSHOT = "snapshot:"
 CHECKED_MAX = 10_000
+UPLOADS_AT_ONCE = 8  # in a shared spool each user has one of them
 
 
 class Projects:
@@ -33,7 +35,14 @@ class Projects:
     def __init__(self, spool: Spool, store: Store, *, is_shared: bool) -> None:
         self._spool, self._store, self._is_shared = spool, store, is_shared
         self._uploads = KeyedLocks()  # several job files may name one upload; one takes it, the others find it taken
+        self.limits = DEFAULT_LIMITS
+        self._threads = Threads("upload", UPLOADS_AT_ONCE)  # of their own: copying takes as long as its owner wishes
+        self._turns = Turns(UPLOADS_AT_ONCE, 1 if is_shared else UPLOADS_AT_ONCE)
         self._checked: OrderedDict[bytes, None] = OrderedDict()  # content is immutable, so a check holds for good
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._threads.close()
 
     async def take(self, spec: JobSpec, owner: str, owner_uid: int) -> str:
         """The digest of the content that a spec names. Raises IngestError, IngestPostponed and StoreError."""
@@ -56,15 +65,17 @@ class Projects:
         """`spec` is None for data, of which nothing has to be in it."""
         content = None
         if os.path.lexists(self._spool.incoming / upload):  # else it was taken: what stands there now may be newer
-            content = await asyncio.to_thread(
-                ingest.examine,
-                self._spool,
-                spec,
-                owner_uid,
-                is_shared=self._is_shared,
-                upload=upload,
-                digest=announced,
-            )
+            async with self._turns.of(owner):
+                content = await self._threads.run(
+                    ingest.examine,
+                    self._spool,
+                    spec,
+                    owner_uid,
+                    is_shared=self._is_shared,
+                    upload=upload,
+                    digest=announced,
+                    limits=self.limits,
+                )
         if content is None:
             known = self._store.look(lambda connection: digest_of_upload(connection, upload, owner))
             if known is not None:
@@ -72,9 +83,9 @@ class Projects:
             raise ingest.IngestError(f"there is no upload {upload} in incoming/; send the project before the job file")
         digest = content.digest
         await self._store.write(lambda connection: save_upload(connection, upload, owner, digest, time.time()))
-        await asyncio.to_thread(ingest.keep, self._spool, content)
+        await self._threads.run(ingest.keep, self._spool, content)
         if self._is_shared:
-            await asyncio.to_thread(self._open_to, owner, digest)
+            await self._threads.run(self._open_to, owner, digest)
         return digest
 
     def _open_to(self, owner: str, digest: str) -> None:
@@ -100,7 +111,7 @@ class Projects:
         named = (spec.entrypoint, spec.environment, spec.stage_in_ram, sorted(ingest.scripts_of(spec)))
         mark = msgspec.msgpack.encode((digest, *named))
         if mark not in self._checked:
-            await asyncio.to_thread(ingest.check_spec, root, spec)
+            await self._threads.run(ingest.check_spec, root, spec)
             self._checked[mark] = None
             if len(self._checked) > CHECKED_MAX:
                 self._checked.popitem(last=False)
