@@ -89,9 +89,10 @@ def load(home: str) -> click.Command:
     except ModuleNotFoundError as error:
         if not module.startswith("racksack_controller") or (error.name or "").startswith("racksack."):
             raise
+        from racksack_jobspecs.origin import install_hint
+
         raise RacksackError(
-            f"this command is part of the controller, and {error.name} is not installed here; "
-            "install it with `pip install 'racksack[controller]'`"
+            f"this command is part of the controller, and {error.name} is not installed here; {install_hint()}"
         ) from error
     if not isinstance(found, click.Command):
         raise TypeError(f"{home} is not a command")

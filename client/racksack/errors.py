@@ -41,6 +41,10 @@ class NotAllowedError(UnreachableError):
     """The controller is there, and this user may not talk to it."""
 
 
+class NotInstalledError(UnreachableError):
+    """No controller is named, and this machine lacks what it takes to run one."""
+
+
 class RefusedError(RacksackError):
     """The state of the job or node does not allow it, or it belongs to somebody else."""
 

@@ -11,8 +11,8 @@ import pytest
 from tests.client.stand_in import StandIn
 
 NEVER = {"asyncssh", "aiohttp", "numpy", "watchdog", "jinja2", "asyncio", "racksack_controller", "racksack_agent"}
-HELP = NEVER | {"msgspec", "yaml", "pathspec", "rich", "http.client", "subprocess", "sqlite3", "tempfile"}
-STATUS = NEVER | {"yaml", "pathspec", "rich", "sqlite3", "racksack_jobspecs.parse"}
+HELP = NEVER | {"msgspec", "yaml", "rich", "http.client", "subprocess", "sqlite3", "tempfile"}
+STATUS = NEVER | {"yaml", "rich", "sqlite3", "racksack_jobspecs.parse"}
 
 PROGRAM = """
 import sys

@@ -142,3 +142,16 @@ def test_the_architecture_page_names_every_room() -> None:
         if package in {"agent", "client", "controller", "jobspecs"} and len(folders) > 1 and folders[0] != "examples":
             rooms.setdefault(package, set()).add("/".join(folders[1:]))
     assert documented_rooms() == rooms
+
+
+def test_no_text_names_a_package_that_is_not_ours() -> None:
+    """racksack is on no public index; who registers the name there would own the machines of all who follow a hint."""
+    told = [
+        *PAGES,
+        *tracked("client/**/*.py"),
+        *tracked("controller/**/*.py"),
+        *tracked("agent/**/*.py"),
+        *tracked("scripts/*"),
+    ]
+    hint = re.compile(r"pip[x]? install (?:--?\S+ )*['\"]?racksack|uvx? (?:pip |tool )?(?:install|run) ['\"]?racksack")
+    assert [relative(path) for path in told if hint.search(path.read_text())] == []

@@ -10,7 +10,7 @@ from racksack.client import Client
 from racksack.doctor.programs import look_at_rsync, look_at_ssh
 from racksack.doctor.settings import look_at_settings
 from racksack.doctor.way import LOGIN_S, ask_controller, look_at_answer, look_at_login
-from racksack.errors import NotAllowedError, NotFoundError, RacksackError, UnreachableError
+from racksack.errors import NotAllowedError, NotFoundError, NotInstalledError, RacksackError, UnreachableError
 from racksack.transport.target import Target
 from racksack_jobspecs.findings import Finding, Verdict, failed, has_failed, not_looked_at, of_part, ok
 
@@ -64,7 +64,7 @@ def _beyond(target: Target, nodes: Sequence[str]) -> Iterator[Finding]:
 
 
 def _no_answer(target: Target, error: RacksackError) -> Finding:
-    if isinstance(error, NotAllowedError):
+    if isinstance(error, NotAllowedError | NotInstalledError):
         return failed("connection", str(error))
     if not isinstance(error, UnreachableError):
         return failed("connection", f"{error}; is the controller another version?")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from racksack.errors import ProjectError
-from racksack.submission.ignore import Rule, Rules, rules_for
+from racksack.result_folder import MARK
+from racksack.submission.ignore import EARLIER_RESULTS, SECRET, Rule, Rules, rules_for
 from racksack.text import clean
 
 # Paths are bytes here, since names need not be UTF-8; pathlib has no bytes.
@@ -46,6 +47,7 @@ class Selection:
     root: Path
     entries: tuple[Found, ...]
     left_out: dict[Rule, int]  # entries (a folder counts once) by the rule that left them out
+    secrets: tuple[bytes, ...] = ()  # entries that were left out since they are likely to be secrets
 
     @property
     def files(self) -> int:
@@ -72,7 +74,7 @@ def select(root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ())
     entries = tuple(sorted(walk.run(), key=lambda entry: entry.path))
     if walk.problems:
         raise ProjectError(_sentence(root, walk.problems))
-    return Selection(root.resolve(), entries, dict(walk.left_out))
+    return Selection(root.resolve(), entries, dict(walk.left_out), tuple(sorted(walk.secrets)))
 
 
 def select_data(path: Path) -> Selection:
@@ -134,27 +136,40 @@ class _Walk:
         self.root = os.fsencode(root)
         self.rules = rules
         self.left_out: Counter[Rule] = Counter()
+        self.secrets: list[bytes] = []
         self.problems: list[str] = []
 
     def run(self) -> Iterator[Found]:
         pending = [b""]
         while pending:
             folder = pending.pop()
-            kept = 0
+            kept = results = 0
             for entry in self._list(folder):
                 relative = os.path.join(folder, entry.name)
                 is_folder = entry.is_dir(follow_symlinks=False)
-                rule = self.rules.leaves_out(relative, is_folder=is_folder)
+                rule = self._left_out_by(relative, is_folder=is_folder)
                 if rule is not None:
-                    self.left_out[rule] += 1
+                    results += rule is EARLIER_RESULTS
                     continue
                 kept += 1
                 if is_folder:
                     pending.append(relative)
                 else:
                     yield from self._file(relative, entry)
-            if not kept and folder:
+            if not kept and not results and folder:
                 yield Found(folder, "d", False, 0, 0, 0, 0)
+
+    def _left_out_by(self, relative: bytes, *, is_folder: bool) -> Rule | None:
+        """The rule that leaves an entry out, counted; None when it is sent."""
+        decision = self.rules.decides(relative, is_folder=is_folder)
+        rule = decision[0] if decision is not None and decision[1] else None
+        if decision is None and is_folder and os.path.lexists(os.path.join(self.root, relative, os.fsencode(MARK))):
+            rule = EARLIER_RESULTS
+        if rule is not None:
+            self.left_out[rule] += 1
+            if rule.source == SECRET:
+                self.secrets.append(relative)
+        return rule
 
     def _list(self, folder: bytes) -> list[os.DirEntry[bytes]]:
         try:

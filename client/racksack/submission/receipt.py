@@ -10,6 +10,7 @@ from racksack.text import clean
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.units import format_memory
 
+_SECRETS_SHOWN_MAX = 5
 _LARGEST_SHOWN_FROM_BYTES = 1024**2  # a list of tiny files helps nobody
 
 
@@ -61,6 +62,15 @@ def count_of(files: int) -> str:
 def warnings(selection: Selection) -> list[str]:
     """What makes a project slow to send, if anything does."""
     said = []
+    if selection.secrets:
+        names = ", ".join(_path(path) for path in selection.secrets[:_SECRETS_SHOWN_MAX])
+        more = (
+            f" and {len(selection.secrets) - _SECRETS_SHOWN_MAX} more"
+            if len(selection.secrets) > _SECRETS_SHOWN_MAX
+            else ""
+        )
+        first = _path(selection.secrets[0])
+        said.append(clean(f"left out as likely secrets: {names}{more}; send one with --include '/{first}'"))
     if selection.files > FILES_WARNED:
         said.append(f"{selection.files} files; leave out what the job does not need in .racksackignore")
     if selection.size_bytes > BYTES_WARNED:

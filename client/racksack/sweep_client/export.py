@@ -12,6 +12,7 @@ from typing import Any
 from racksack.client import Client
 from racksack.errors import RacksackError, UsageError
 from racksack.text import clean
+from racksack_jobspecs.origin import install_hint
 
 KINDS = ("csv", "json", "jsonl", "parquet", "sqlite")
 _ENDINGS = {"pq": "parquet", "ndjson": "jsonl", "db": "sqlite", "sqlite3": "sqlite"}
@@ -83,8 +84,7 @@ def _parquet(rows: list[dict[str, Any]], path: Path) -> int:
         import pyarrow.parquet
     except ImportError:
         raise RacksackError(
-            "Parquet needs pyarrow, which is not installed here; install it with `pip install 'racksack[sweeps]'`, "
-            "or export CSV"
+            f"Parquet needs pyarrow, which is not installed here; {install_hint('sweeps')}, or export CSV"
         ) from None
     columns = _columns(rows)
     try:

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from racksack.errors import RacksackError, UnreachableError
+from racksack.errors import NotInstalledError, RacksackError, UnreachableError
 from racksack.transport.connection import is_listening
 from racksack.transport.target import Target
 
@@ -43,11 +43,13 @@ def ensure_running(target: Target) -> None:
 
 
 def check_installed(otherwise: str) -> None:
-    """Raise a RacksackError that begins with `otherwise` unless the controller's part is installed here."""
+    """Raise a NotInstalledError that begins with `otherwise` unless the controller's part is installed here."""
     missing = [name for name in ("racksack_controller", *_NEEDED) if importlib.util.find_spec(name) is None]
     if missing:
-        raise RacksackError(
-            f"{otherwise} ({missing[0]} is not installed): install it with `pip install 'racksack[controller]'`, or "
+        from racksack_jobspecs.origin import install_hint
+
+        raise NotInstalledError(
+            f"{otherwise} ({missing[0]} is not installed): {install_hint()}, or "
             "name a controller with --controller user@host, RACKSACK_CONTROLLER or ~/.config/racksack/client.yaml"
         )
 

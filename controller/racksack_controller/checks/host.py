@@ -10,7 +10,7 @@ from racksack_controller.nodes.uv_push import controller_uv
 from racksack_jobspecs.findings import Finding, not_looked_at, ok, warning
 
 UV_S = 10.0
-_WITHOUT_UV = "so nodes without one make venvs in seconds, not tenths; `pip install 'racksack[controller]'` brings it"
+_WITHOUT_UV = "so nodes without one make venvs in seconds, not tenths; it is in racksack's extra `controller`"
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _LIMITS = ("max_user_instances", "max_user_watches")
 

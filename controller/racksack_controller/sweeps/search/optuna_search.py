@@ -17,6 +17,7 @@ from typing import Any
 from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.sweeps.search.protocol import Drawer, Outcome
 from racksack_controller.sweeps.search.samplers import SearchError, Spread
+from racksack_jobspecs.origin import install_hint
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.parse import is_ordered
 from racksack_jobspecs.sweep.spec import Axis, Domain, Params, SweepSpec, Value
@@ -57,7 +58,7 @@ def needs(spec: SweepSpec) -> str | None:
         return None
     return (
         f"the search {spec.search.kind} needs {missing[0]}, which is not installed beside the controller; "
-        "install it with `pip install 'racksack[sweeps]'`"
+        f"{install_hint('sweeps')}"
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from racksack_controller.sweeps.search.cube import Cube, Space, params_at, params_at_places
 from racksack_controller.sweeps.search.grid import allowed_numbers, combinations, count_allowed
 from racksack_controller.sweeps.search.protocol import Outcome
+from racksack_jobspecs.origin import install_hint
 from racksack_jobspecs.sweep.spec import Params, SweepSpec, params_of
 
 BLOCK = 4096
@@ -210,8 +211,7 @@ def _sobol(spec: SweepSpec) -> Iterator[Cube]:
         from scipy.stats import qmc
     except ImportError:
         raise SearchError(
-            "the search sobol needs scipy, which is not installed beside the controller; "
-            "install it with `pip install 'racksack[sweeps]'`"
+            f"the search sobol needs scipy, which is not installed beside the controller; {install_hint('sweeps')}"
         ) from None
     sequence = qmc.Sobol(_dimensions(spec), scramble=True, rng=spec.search.seed)
     while True:
