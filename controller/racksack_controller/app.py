@@ -42,7 +42,7 @@ from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.sandbox.pool import Sandbox
-from racksack_controller.store import Store, unfetched_finished
+from racksack_controller.store import Store, program_key, unfetched_finished
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
@@ -203,7 +203,9 @@ class App:
             self._runners.append(await serve_tcp(context, listen.host, listen.port, names))
             context.web_address = self.notifier.web_address = address_of(self._runners[-1])
         await self.notifier.open()
-        keeping = Housekeeping(self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop)
+        keeping = Housekeeping(
+            self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop, self._known_programs
+        )
         self._spawn(self.sandbox.warm_up())
         self._keep_running("the watch over jobs/", lambda: self._watch(self.watcher))
         self._keep_running("the removal of accepted files", self.intake.run)
@@ -240,6 +242,9 @@ class App:
     async def _watch(self, watcher: Watcher) -> None:
         async for file in watcher.files():
             self._spawn(self.intake.take(file))
+
+    def _known_programs(self) -> list[str]:
+        return [program_key(key) for key in self.state.history.records]
 
     def _is_idle(self) -> bool:
         """Whether nothing is queued, running or asked for."""

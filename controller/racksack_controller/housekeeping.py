@@ -1,4 +1,6 @@
-"""What is done now and then: unused content leaves the spool, and an embedded controller ends when nobody needs it."""
+"""What is done now and then: unused content leaves the spool, old records leave the store, and an embedded controller
+ends when nobody needs it.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,32 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from racksack_controller.config.config import Keep
+from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import collect_garbage
-from racksack_controller.store import Store, forget_snapshots, snapshots_in_use
+from racksack_controller.pruning import (
+    AT_ONCE,
+    OldJob,
+    forget_programs,
+    old_jobs,
+    old_sweeps,
+    remove_jobs,
+    remove_segments,
+    remove_stories,
+    remove_sweep,
+    runners_of,
+    young_arrays,
+)
+from racksack_controller.store import Store, StoreError, forget_snapshots, snapshots_in_use
 from racksack_jobspecs.layout import Spool
 
 log = logging.getLogger("racksack.housekeeping")
 
 EVERY_S = 3600.0
+PAUSE_S = 0.02  # between two transactions that remove old records
 IDLE_LOOK_S = 5.0
 
 
@@ -29,9 +48,12 @@ class Housekeeping:
         idle_exit_s: float | None,
         is_idle: Callable[[], bool],
         stop: Callable[[], None],
+        programs: Callable[[], list[str]],
     ) -> None:
+        """`programs`: the keys of those whose history is remembered, as they are stored."""
         self._spool, self._store, self._keep = spool, store, keep
         self._idle_exit_s, self._is_idle, self._stop = idle_exit_s, is_idle, stop
+        self._programs = programs
 
     async def run(self) -> None:
         """Until cancelled, or until it has stopped an idle controller."""
@@ -50,6 +72,56 @@ class Housekeeping:
             await asyncio.sleep(IDLE_LOOK_S if self._idle_exit_s is not None else EVERY_S)
 
     async def _round(self) -> None:
+        try:
+            await self._remove_unused()
+            await self._prune()
+        except StoreError as error:
+            log.error("%s; the next round tries again", error)
+
+    async def _prune(self) -> None:
+        """Let old records leave the store, some at a time, so that no step waits for it."""
+        before_s = time.time() - self._keep.jobs_s
+        young = await self._store.read(lambda connection: young_arrays(connection, before_s))
+        jobs, last = 0, 0
+        while found := await self._store.read(partial(old_jobs, before_s=before_s, after_id=last, limit=AT_ONCE)):
+            last = found[-1].id
+            ids = await asyncio.to_thread(self._removable, [one for one in found if one.array not in young])
+            await self._remove_jobs(ids)
+            jobs += len(ids)
+        sweeps = await self._store.read(lambda connection: old_sweeps(connection, before_s))
+        gone = [number for number, fetched in sweeps if fetched or not self._spool.returned(number).exists()]
+        for number in gone:
+            await self._remove_sweep(number)
+        lines = 0
+        while removed := await self._store.write(lambda connection: remove_stories(connection, before_s)):
+            lines += removed
+            await asyncio.sleep(PAUSE_S)
+        programs = self._programs()
+        await self._store.write(lambda connection: forget_programs(connection, programs))
+        if jobs or gone or lines:
+            log.info("removed from the store jobs=%d sweeps=%d lines=%d", jobs, len(gone), lines)
+
+    def _removable(self, found: list[OldJob]) -> list[int]:
+        """Those whose results nobody could still want. Runs in a thread."""
+        return [one.id for one in found if one.fetched or not self._spool.returned(one.id).exists()]
+
+    async def _remove_jobs(self, ids: list[int]) -> None:
+        """The copy of results that were fetched goes with its job: nobody could ask for it any more."""
+        if ids:
+            await asyncio.to_thread(_remove_trees, [self._spool.returned(number) for number in ids])
+            await self._store.write(lambda connection: remove_jobs(connection, ids))
+            await asyncio.sleep(PAUSE_S)
+
+    async def _remove_sweep(self, number: int) -> None:
+        runners = await self._store.read(lambda connection: runners_of(connection, number))
+        for low in range(0, len(runners), AT_ONCE):
+            await self._remove_jobs(runners[low : low + AT_ONCE])
+        await asyncio.to_thread(_remove_trees, [self._spool.returned(number)])
+        while await self._store.write(lambda connection: remove_segments(connection, number)):
+            await asyncio.sleep(PAUSE_S)
+        await self._store.write(lambda connection: remove_sweep(connection, number))
+
+    async def _remove_unused(self) -> None:
         since = time.time() - self._keep.snapshots_s
         used = await self._store.read(lambda connection: snapshots_in_use(connection, since))
         try:
@@ -60,3 +132,12 @@ class Housekeeping:
         if gone:
             await self._store.write(lambda connection: forget_snapshots(connection, gone))
             log.info("removed unused snapshots=%d", len(gone))
+
+
+def _remove_trees(paths: list[Path]) -> None:
+    """Runs in a thread. What stays is met again when its owner looks for it, and is logged."""
+    for path in paths:
+        try:
+            remove_tree(path)
+        except OSError as error:
+            log.warning("%s cannot be removed: %s", path, error.strerror)

@@ -22,8 +22,9 @@ import msgspec
 
 from racksack_controller.core.power_records import PowerLine, PowerRecord
 from racksack_controller.core.queue.fair_share import OwnerUse
-from racksack_controller.core.queue.history import RunHistory
+from racksack_controller.core.queue.history import HistoryKey, RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
+from racksack_controller.pruning import last_id
 from racksack_jobspecs.states import FINAL
 
 T = TypeVar("T")
@@ -51,6 +52,11 @@ class StoryLine(msgspec.Struct, frozen=True):
     sentence: str
     job: int | None = None
     node: str | None = None
+
+
+def program_key(key: HistoryKey) -> str:
+    """The key of a program's history as it is stored."""
+    return _encode(key).decode()
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -157,8 +163,7 @@ class Store:
 
     def last_job_id(self) -> int:
         """The highest id ever given to a job or a sweep, 0 for a new store."""
-        sql = "SELECT max(ifnull((SELECT max(id) FROM jobs), 0), ifnull((SELECT max(id) FROM sweeps), 0))"
-        return int(self._writer.execute(sql).fetchone()[0])
+        return last_id(self._writer)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction on the writing thread. Raises StoreError; then nothing was changed."""
@@ -226,7 +231,7 @@ def save_changes(connection: sqlite3.Connection, changes: Changes) -> None:
     )
     connection.executemany(
         "INSERT OR REPLACE INTO history VALUES (?, ?)",
-        [(_encode(record.key).decode(), _encode(record)) for record in changes.history],
+        [(program_key(record.key), _encode(record)) for record in changes.history],
     )
     connection.executemany(
         "INSERT OR REPLACE INTO power VALUES (?, ?)", [(power.node, _encode(power)) for power in changes.power]

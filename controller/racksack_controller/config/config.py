@@ -76,6 +76,7 @@ class Keep(msgspec.Struct, frozen=True):
     uploads_s: float = 2 * 86400.0
     snapshots_s: float = 14 * 86400.0
     rejected_s: float = 30 * 86400.0
+    jobs_s: float = 180 * 86400.0
     left_s: float = 86400.0  # outputs that did not come back, on their node
     left_size_bytes: int = 20 * 1024**3  # of a node
 

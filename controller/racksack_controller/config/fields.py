@@ -278,6 +278,7 @@ KEEP_FIELDS = (
     _time("2d", "uploads", "Uploads that no job file ever named are removed after this time.", "2d"),
     _time("14d", "snapshots", "Project content that no unfinished job uses is removed after this time.", "14d"),
     _time("30d", "rejected", "Refused job files are removed after this time.", "30d"),
+    _time("180d", "jobs", "Finished jobs and sweeps leave the store so long after their end, once fetched.", "180d"),
     _time("1d", "left", "Outputs that did not come back stay on their node so long, to be asked for.", "1d"),
     Field("left_size", MEMORY, "They take at most so much of each node's disk; the oldest go first.", "20G", "20G"),
 )

@@ -20,6 +20,7 @@ from racksack_jobspecs.states import JobState
 
 RUNS_KEPT = 2  # for predictions
 USES_KEPT = 12  # for advice
+PROGRAMS_KEPT = 10_000  # those that ran last
 ERROR_WEIGHT = 0.1  # of the latest run
 SHORT_S = 10.0  # below this, differences do not matter
 UNKNOWN_S = -1.0
@@ -100,7 +101,10 @@ class History:
         use = RunUse(ending.outcome, run_s, wants.ram_bytes, ending.ram_peak_bytes, wants.cpus, ending.cpu_s)
         uses = (*old.uses, use)[-USES_KEPT:]
         new = RunHistory(*key, (*old.runs_s, run_s)[-RUNS_KEPT:], peak, old.runs + 1, *errors, uses)
-        self.records[key] = new
+        self.records.pop(key, None)
+        self.records[key] = new  # the latest last
+        if len(self.records) > PROGRAMS_KEPT:
+            del self.records[next(iter(self.records))]
         return new
 
 

@@ -26,6 +26,8 @@ DEADLINE_HORIZON_S = 86400.0
 NO_LIMIT = -1.0
 USUAL_KINDS = 8
 NEEDS_KEPT = 64
+COMPACT_ABOVE = 1000  # programs, groups or owners
+KINDS_KEPT = 500  # of devices, that were asked for most often
 
 
 class JobClass(NamedTuple):
@@ -109,6 +111,8 @@ class JobQueue:
 
     def put(self, job: Job) -> None:
         """A job waits for room, or for its time to begin."""
+        if max(len(self._programs), len(self.groups), len(self.owners)) > COMPACT_ABOVE + 4 * len(self.classes):
+            self._compact()
         self.remove(job.id)
         eligible = eligible_at_s(job)
         if eligible > 0.0:
@@ -215,6 +219,8 @@ class JobQueue:
             index = self._open(job_class)
         if job_class.kind is not None:
             count, cpus, ram = self._asked.get(job_class.kind, (0, 0, 0))
+            if not count and len(self._asked) >= KINDS_KEPT:
+                del self._asked[min(self._asked, key=lambda kind: self._asked[kind][0])]
             self._asked[job_class.kind] = (count + 1, cpus + job_class.need[CPUS], ram + job_class.need[RAM])
         entry = (age_since_s(job), job.id)
         insort(self.jobs[index], entry)
@@ -250,6 +256,14 @@ class JobQueue:
         if not self.by_rank[job_class.priority, job_class.owner]:
             del self.by_rank[job_class.priority, job_class.owner]
         self._unused.append(index)
+
+    def _compact(self) -> None:
+        """Forget the programs, groups and owners of which nothing waits: whoever names jobs can make any number."""
+        self._programs, self._group_of, self.groups, self.owners = {}, {}, [], {}
+        for index, job_class in self.classes.items():
+            self.program[index] = self._program(job_class.history)
+            self.owner[index] = self.owners.setdefault(job_class.owner, len(self.owners))
+            self.group[index] = self._group(job_class)
 
     def _group(self, job_class: JobClass) -> int:
         key = (job_class.admission, job_class.kind)
