@@ -67,6 +67,10 @@ class LazyGroup(click.Group):
         if name not in self._table and name not in self._aliases and not name.startswith("-"):
             import difflib
 
+            from racksack.familiar import command_hint
+
+            if familiar := command_hint(name):
+                raise click.UsageError(f"there is no command {clean(name)}; write {ctx.command_path} {familiar}", ctx)
             close = difflib.get_close_matches(name, list(self._table), n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; see `{ctx.command_path} --help`"
             raise click.UsageError(f"there is no command {clean(name)}{hint}", ctx)

@@ -83,7 +83,7 @@ def test_every_mistake_is_told_at_once_in_words_of_options(cli: Cli, controller:
     assert "--ram: 32 has no unit; write 32G for gigabytes or 32M for megabytes" in ended.err
     assert "--time: 5 has no unit" in ended.err
     assert "--cpus: '-3' is not a number of CPUs" in ended.err
-    assert "--env: is not a variable's name" in ended.err
+    assert "--env 1X: is not a variable's name" in ended.err
 
 
 def test_options_of_the_program_belong_behind_the_dashes(cli: Cli, controller: StandIn, project: Path) -> None:

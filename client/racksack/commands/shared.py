@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from racksack.cli import F
+from racksack.familiar import option_hint
 
 
 class SubmitCommand(click.Command):
@@ -21,6 +22,8 @@ class SubmitCommand(click.Command):
             return super().parse_args(ctx, own)
         except click.NoSuchOption as error:
             known = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
+            hint = option_hint(error.option_name)
+            known = f"; {hint}" if hint else known
             message = f"there is no option {error.option_name}{known} (options for your program go after --)"
             raise click.UsageError(message, ctx) from None
 

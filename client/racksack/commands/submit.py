@@ -9,6 +9,7 @@ import click
 
 from racksack.cli import controller_option, json_option, open_client
 from racksack.commands import shared
+from racksack.familiar import check_name, check_time
 
 if TYPE_CHECKING:
     from racksack.submission.command import JobWish
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 resource_options = shared.together(  # what the job needs
     click.option("-c", "--cpus", "--cpus-per-task", "cpus", metavar="N", help="CPU cores, 0.5 is allowed. [1]"),
     click.option("--ram", "--mem", "--memory", "ram", metavar="SIZE", help="Main memory, such as 32G. [1G]"),
-    click.option("-t", "--time", "--time-limit", "time_limit", metavar="TIME", help="2h, 90m, 1-12:00:00."),
+    click.option(
+        "-t", "--time", "--time-limit", "time_limit", metavar="TIME", callback=check_time, help="2h, 90m, 1-12:00:00."
+    ),
     click.option("-N", "--nodes", "--gang", "gang", metavar="N", help="On N nodes at once, a rank on each. [1]"),
     click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs, such as 2 or rtx3090:2."),
     shared.VRAM,
@@ -26,7 +29,9 @@ resource_options = shared.together(  # what the job needs
 )
 
 job_options = shared.together(  # what the job is and how it is run
-    click.option("-J", "-n", "--name", "--job-name", "name", metavar="NAME", help="Name of the job."),
+    click.option(
+        "-J", "-n", "--name", "--job-name", "name", metavar="NAME", callback=check_name, help="Name of the job."
+    ),
     click.option("-a", "--array", metavar="RANGE", help="One job for each index: 0-99, 0-99%8."),
     shared.PRIORITY,
     shared.many("-d", "--after", "--dependency", "after", metavar="ID", help="Start after this job is done; any:ID."),
@@ -40,7 +45,7 @@ job_options = shared.together(  # what the job is and how it is run
     click.option("--retries", metavar="N", help="Try again so often."),
     shared.many("--retry-on", metavar="WHAT", help="exit, oom, timeout, node."),
     click.option("--oom-factor", metavar="F", help="After oom try again with F times the memory, such as 1.5."),
-    shared.many("--out", "--output", "outputs", metavar="GLOB", help="Files that come back, beside the return folder."),
+    shared.many("--out", "outputs", metavar="GLOB", help="Files that come back, beside the return folder."),
     click.option(
         "--new-files", metavar="WHICH", help="New files of the folder that come back: small, all, none. [small]"
     ),
@@ -76,8 +81,9 @@ client_options = shared.together(  # what this command does beside submitting
 
 
 @click.command("submit", cls=shared.SubmitCommand, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("project", metavar="DIR")
+@click.argument("project", metavar="DIR", default=".")
 @click.argument("entrypoint", metavar="ENTRY", required=False)
+@click.option("--wrap", metavar="COMMAND", help="Run this shell command line in DIR. [DIR: .]")
 @resource_options
 @job_options
 @client_options
@@ -88,6 +94,9 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
 
     \b
       submit ./project main.py --cpus 16 --ram 32G -- --epochs 10
+      submit run.sh
+      submit . -- python -m package --epochs 10
+      submit --wrap "make && ./model"
       submit job.yaml
 
     With a job file, its `project` is a folder on this machine, and options win over what it says. Lines such as
@@ -96,6 +105,9 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
     from racksack.submission import command as submitting
 
     context = click.get_current_context()
+    given = context.get_parameter_source("project") is click.core.ParameterSource.COMMANDLINE
+    if not given and options["wrap"] is None and not context.meta["racksack.arguments"]:
+        raise click.UsageError("name what is to run: submit DIR ENTRY, submit run.sh, or submit DIR -- COMMAND")
     wish: JobWish = submitting.wish_of(_with_entry_file(context, options), context.meta["racksack.arguments"])
     with open_client(controller) as client:
         return submitting.run(client, wish)
@@ -103,12 +115,15 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
 
 def _with_entry_file(context: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The options, with those that stand in the entry file."""
-    if options["entrypoint"] is None:
+    from racksack.submission import forms
+
+    project, entrypoint = forms.script_alone(Path(options["project"]).expanduser(), options["entrypoint"])
+    options = {**options, "project": project, "entrypoint": entrypoint}
+    if entrypoint is None:
         return options
     from racksack.submission.command import inside
     from racksack.submission.entry_options import merged
 
-    project = Path(options["project"]).expanduser()
     given = click.core.ParameterSource.COMMANDLINE
     explicit = frozenset(name for name in options if context.get_parameter_source(name) is given)
     return merged(context.command, options, explicit, project / inside(project, options["entrypoint"]))

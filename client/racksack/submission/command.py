@@ -10,12 +10,13 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from racksack.client import Client
-from racksack.submission import receipt, send, submission
+from racksack.errors import UsageError
+from racksack.submission import forms, receipt, send, submission
 from racksack.submission.draft import Value, spec_of_command
 from racksack.submission.option_values import job_values, moment
 from racksack.submission.project import Selection
@@ -37,12 +38,16 @@ class JobWish(Wish):
     follow: bool
     pass_exit_code: bool
     fetch: Path | None
+    wrap: str | None
 
 
 def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> JobWish:
     """Read the options. Raises UsageError."""
+    if options["wrap"] is not None and options["entrypoint"] is not None:
+        raise UsageError("--wrap has the command line, so there is no ENTRY beside it")
     return JobWish(
-        project=Path(options["project"]).expanduser(),
+        wrap=options["wrap"],
+        project=options["project"],
         entrypoint=options["entrypoint"],
         values=_values(options, arguments),
         include=options["include"],
@@ -61,6 +66,27 @@ def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> JobWish:
 
 def run(client: Client, wish: JobWish) -> int:
     """Submit, and whatever was asked for after it. Returns the exit code."""
+    arguments = wish.values.get("args")
+    is_command = wish.entrypoint is None and wish.project.is_dir() and (wish.wrap is not None or arguments)
+    if not is_command:
+        return _run(client, wish)
+    if wish.wrap is not None and arguments:
+        raise UsageError("--wrap has the whole command line; leave out what follows --")
+    words = [str(word) for word in arguments] if isinstance(arguments, list) else []
+    with forms.command_script(wish.project, wish.wrap, words) as script:
+        name = wish.values.get("name") or _command_name(wish.wrap, words)
+        values = {**wish.values, "args": None, "name": name}
+        include = (*wish.include, f"/{script}")
+        return _run(client, replace(wish, entrypoint=script, values=values, include=include))
+
+
+def _command_name(wrap: str | None, words: Sequence[str]) -> str:
+    """What a command line is called: its first word that is no assignment."""
+    first = next((word for word in (wrap.split() if wrap is not None else words) if "=" not in word), "command")
+    return re.sub(r"[^\w.+-]", "_", first.rpartition("/")[2])[:60] or "command"
+
+
+def _run(client: Client, wish: JobWish) -> int:
     spec, project = _spec(client, wish)
     prepared = send.read(spec, project, wish, lambda found: _tell(found, wish, spec))
     if wish.dry_run:
@@ -90,15 +116,17 @@ def _spec(client: Client, wish: JobWish) -> tuple[JobSpec, Path]:
         wish.project,
         entrypoint,
         values,
-        f"name the file in {clean(wish.project)} that is to run: submit DIR ENTRY, or submit job.yaml",
+        f"name the file in {clean(wish.project)} that is to run: submit DIR ENTRY, submit DIR -- COMMAND, or "
+        "submit job.yaml",
     )
 
 
 def inside(project: Path, entrypoint: str) -> str:
     """The entrypoint relative to the project; completed from the shell it is often relative to where one stands."""
-    here, root = Path(entrypoint).absolute(), project.absolute()
+    here, root = Path(entrypoint).expanduser().absolute(), project.absolute()
     normal = Path(os.path.normpath(here))
-    if not os.path.lexists(root / entrypoint) and here.exists() and normal.is_relative_to(os.path.normpath(root)):
+    is_elsewhere = Path(entrypoint).is_absolute() or not os.path.lexists(root / entrypoint)
+    if is_elsewhere and here.exists() and normal.is_relative_to(os.path.normpath(root)):
         return str(normal.relative_to(os.path.normpath(root)))
     return entrypoint
 

@@ -189,6 +189,8 @@ def _sweep_option(path: str) -> str:
 def _in_words_of_options(problem: yamltext.Problem) -> str:
     if problem.path.startswith("sweep."):
         return f"{_sweep_option(problem.path.removeprefix('sweep.'))}: {problem.sentence}"
+    if problem.path.startswith("env."):
+        return f"--env {problem.path.removeprefix('env.')}: {problem.sentence}"
     key = problem.path.partition(".")[0].partition("[")[0]
     option = _OPTION_OF_KEY.get(key, f"--{key}" if key else "")
     return f"{option}: {problem.sentence}" if option else problem.sentence

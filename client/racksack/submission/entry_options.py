@@ -1,4 +1,7 @@
-"""Options in the entry file: lines `#JOB --cpus 16` before its first line of code, as sbatch has them."""
+"""Options in the entry file: lines `#JOB --cpus 16` before its first line of code, as sbatch has them.
+
+Where there are none, `#SBATCH` lines are read in their place.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import click
 
 from racksack.errors import UsageError
-from racksack.text import clean
+from racksack.text import clean, say
 
 MARK = "#JOB"
 HEAD_BYTES_MAX = 64 * 1024
@@ -18,14 +21,14 @@ _ADDED_UP = frozenset({"env", "outputs", "include", "exclude"})  # of these both
 # About this command and this moment, not about the job.
 _NOT_HERE = frozenset(
     {"project", "entrypoint", "controller", "as_json", "submission", "wait", "follow", "fetch", "exit_code"}
-    | {"dry_run", "parsable", "quiet", "yes"}
+    | {"dry_run", "wrap", "parsable", "quiet", "yes"}
 )
 
 
-def words_of(path: Path) -> list[str]:
+def words_of(path: Path, wanted: str = MARK) -> list[str]:
     """The words of all such lines of a file; [] for a file without any. Raises UsageError with the line's number."""
     words = []
-    for number, text in _marked(path):
+    for number, text in _marked(path, wanted):
         try:
             words += shlex.split(text, comments=True)
         except ValueError as error:
@@ -33,7 +36,23 @@ def words_of(path: Path) -> list[str]:
     return words
 
 
-def _marked(path: Path) -> Iterator[tuple[int, str]]:
+def _words(path: Path) -> tuple[list[str], str]:
+    """The options of a file in our spelling, and what to call them. Says which of sbatch's are left out."""
+    words = words_of(path)
+    if words:
+        return words, f"the {MARK} lines of {clean(path.name)}"
+    from racksack.submission import sbatch
+
+    where = f"the {sbatch.MARK} lines of {clean(path.name)}"
+    theirs = words_of(path, sbatch.MARK)
+    ours, left_out = sbatch.translated(theirs, where) if theirs else ([], [])
+    if theirs:
+        without = f"; without effect here: {clean(' '.join(left_out))}" if left_out else ""
+        say(f"note: {where} are read as: {clean(shlex.join(ours)) or 'nothing'}{without}")
+    return ours, where
+
+
+def _marked(path: Path, wanted: str) -> Iterator[tuple[int, str]]:
     """Line number and text after the mark, of the comments at the top. What cannot be read has none."""
     try:
         if not path.is_file():
@@ -46,7 +65,7 @@ def _marked(path: Path) -> Iterator[tuple[int, str]]:
         if line.strip() and not line.startswith("#"):
             return
         mark, _, rest = line.partition(" ")
-        if mark == MARK:
+        if mark == wanted:
             yield number, rest
 
 
@@ -55,10 +74,9 @@ def merged(command: click.Command, given: Mapping[str, Any], explicit: frozenset
 
     explicit: names of options that stand on the command line. Those win; environment, outputs and what is sent add up.
     """
-    words = words_of(path)
+    words, where = _words(path)
     if not words:
         return dict(given)
-    where = f"the {MARK} lines of {clean(path.name)}"
     try:
         context = command.make_context("submit", ["DIR", "ENTRY", *words])
     except click.UsageError as error:

@@ -15,7 +15,16 @@ from racksack.errors import ProjectError
 from racksack.submission.gitwild import Pattern, parse
 
 IGNORE_FILE = ".racksackignore"
-DEFAULT_RULES = (".git", ".venv", "venv", "__pycache__", "node_modules", "*.pyc", ".racksack-partial")
+DEFAULT_RULES = (
+    ".git",
+    ".venv",
+    "venv",
+    "__pycache__",
+    "node_modules",
+    "*.pyc",
+    ".racksack-partial",
+    ".racksack-command-*",
+)
 SECRET = "default, likely a secret"  # noqa: S105 - where rules come from
 SECRET_RULES = (
     ".env", ".env.*", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "*.pem", "*.p12", "*.pfx", ".netrc", ".pypirc",

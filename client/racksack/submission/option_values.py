@@ -55,6 +55,9 @@ def environment(pairs: Sequence[str], file: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for line, source in lines:
         name, equals, value = line.partition("=")
+        if not equals and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            hint = "; -e is --env, and stderr comes back as stderr.log" if source == "--env" else ""
+            raise UsageError(f"{source}: {name!r} is not a variable's name; write NAME=VALUE{hint}")
         if not equals and name not in os.environ:
             raise UsageError(f"{source}: {name} has no value and is not set here; write {name}=VALUE")
         found[name] = value if equals else os.environ[name]
@@ -68,7 +71,17 @@ def _env_lines(file: str | None) -> list[str]:
         lines = Path(file).expanduser().read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--env-file {file} cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [_env_line(line) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _env_line(line: str) -> str:
+    """As a shell would read it: without `export`, and without quotes around the whole value."""
+    text = re.sub(r"^export\s+", "", line.strip())
+    name, equals, value = text.partition("=")
+    value = value.strip()
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]
+    return f"{name.strip()}{equals}{value}"
 
 
 def moment(text: str) -> str:

@@ -120,6 +120,9 @@ def check_entrypoint(selection: Selection, entrypoint: str, include_hint: bool =
     if any(entry.path == os.fsencode(relative) and entry.kind != "d" for entry in selection.entries):
         return str(relative)
     if candidate.is_dir():
+        if (candidate / "__main__.py").is_file():
+            command = f"submit {clean(root)} -- python -m {clean('.'.join(relative.parts))}"
+            raise ProjectError(f"the entrypoint {clean(entrypoint)} is a package; run it with `{command}`")
         raise ProjectError(f"the entrypoint {clean(entrypoint)} is a folder; name the file in it that is to run")
     if candidate.exists():
         hint = f"; bring it back with --include '/{relative}'" if include_hint else ""

@@ -19,6 +19,7 @@ from racksack.client import Client
 from racksack.submission import data as data_sets
 from racksack.submission import hash_cache, upload
 from racksack.submission.data import LocalData
+from racksack.submission.forms import check_runnable
 from racksack.submission.project import Selection, check_entrypoint, select
 from racksack.transport.rsync import Moved
 from racksack.views import Plan
@@ -74,6 +75,8 @@ def prepare(
     known_data, local_data = data_sets.split(data)
     selection = select(project, include, exclude)
     entrypoint = check_entrypoint(selection, spec.entrypoint)
+    if spec.sweep is None:
+        check_runnable(selection, entrypoint)
     on_selected(selection)
     known = hash_cache.recall(selection.root)
     digest = hash_cache.digest(selection, known, progress.on_read if progress else lambda size: None)
