@@ -47,6 +47,7 @@ from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
 from racksack_controller.sweeps.search.optuna_search import make_drawer
+from racksack_controller.threads import Threads
 from racksack_controller.web.context import Context
 from racksack_controller.web.doors import names_of
 from racksack_controller.web.privacy import Hidden
@@ -59,6 +60,7 @@ from racksack_jobspecs.resources import Inventory
 log = logging.getLogger("racksack")
 
 RETURNED_CHECK_MAX = 1000  # finished jobs that are looked at after a start for a missing return folder
+FILE_THREADS = 8  # read logs and remove folders on behalf of requests
 BEGIN_AGAIN_FIRST_S = 1.0  # after a failure of what is to run all the time
 BEGIN_AGAIN_MOST_S = 60.0
 
@@ -90,6 +92,7 @@ class App:
         self.attempt_effects = AttemptEffects(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.sandbox = Sandbox()
+        self.files = Threads("web-files", FILE_THREADS)
         reader = Reader(self.sandbox)
         self.data_sets = DataSets(self.spool, self.store, projects, config.data)
         self.intake = Intake(
@@ -235,6 +238,7 @@ class App:
             started_at_s=self.started_at_s,
             doctor=self.doctor,
             sandbox=self.sandbox,
+            files=self.files,
             stop=self.stop,
             reload=self.reload,
         )
@@ -366,6 +370,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._node_tasks.values(), return_exceptions=True)
         await self.sandbox.close()
+        self.files.close()
         self.intake.close()
         await self.doctor.close()
         await self.attempt_effects.close()

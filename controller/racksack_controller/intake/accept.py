@@ -40,6 +40,7 @@ from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.results.ledger import sweep_of_submission
 from racksack_controller.sweeps.search.optuna_search import needs
+from racksack_controller.threads import Threads
 from racksack_controller.turns import KeyedLocks, Turns
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError
@@ -92,6 +93,7 @@ class Intake:
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
         self._turns = Turns(AT_ONCE, OF_ONE)
         self._submissions = KeyedLocks()  # two files or posts of one submission are one job or sweep
+        self._removing = Threads("remove", 2)
         self._suspects = asyncio.Lock()  # suspected files are taken in one at a time
         self._journal = Journal(spool.journal)
         self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
@@ -111,8 +113,8 @@ class Intake:
     def close(self) -> None:
         """The controller ends as it was asked to."""
         self._journal.close()
-        self._adding.close()
-        self._projects.close()
+        for part in (self._adding, self._projects, self._removing):
+            part.close()
 
     async def take(self, file: DroppedFile) -> None:
         """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again.
@@ -395,7 +397,7 @@ class Intake:
         """The owner has the results; with `delete` the controller's copy goes, also when this is asked twice."""
         await self._store.write(lambda connection: save_fetched(connection, job))
         if delete:
-            await asyncio.to_thread(remove_tree, self._spool.returned(job.id))
+            await self._removing.run(remove_tree, self._spool.returned(job.id))
 
 
 def _discard_all(files: list[DroppedFile]) -> None:

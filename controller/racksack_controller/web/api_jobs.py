@@ -120,7 +120,7 @@ async def job_story(context: Context, job: Job, caller: Caller) -> View:
         if private
         else None,
         "energy": await _energy(context, job),
-        "results_deleted": are_deleted(context.spool, job),
+        "results_deleted": await context.files.run(are_deleted, context.spool, job),
     }
 
 

@@ -13,6 +13,7 @@ from racksack_controller.nodes.errors import AgentError, NodeError
 from racksack_controller.returns import are_deleted, ready_rank
 from racksack_controller.web.caller import forbidden, number, refusal
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode
 
 STREAMS = ("stdout", "stderr", "env", "times")
@@ -49,7 +50,7 @@ async def logs(request: web.Request) -> web.Response:
     if which.attempt is not None and which.attempt > job.attempt:
         last = f"its last one is {job.attempt}" if job.attempt else "it was not started yet"
         raise refusal(f"job {job.id} has no attempt {which.attempt}; {last}", ExitCode.NOT_FOUND)
-    if are_deleted(context.spool, job):
+    if await context.files.run(are_deleted, context.spool, job):
         raise refusal(f"the logs of job {job.id} were deleted after its results were fetched", ExitCode.NOT_FOUND)
     data, after, ended = await _until_something(context, job, which, offset, limit, wait_s)
     headers = {"Racksack-Offset": str(after), "Racksack-Ended": str(int(ended)), "X-Content-Type-Options": "nosniff"}
@@ -71,14 +72,12 @@ async def _until_something(
 
 async def read_log(context: Context, job: Job, which: Which, offset: int, limit: int) -> tuple[bytes, int, bool]:
     """(bytes, next offset, whether no more will come) of a job's log. Code 4 when its node cannot be asked now."""
-    if job.state in WAITING and which.attempt is None and not context.spool.returned(job.id).exists():
-        return b"", max(offset, 0), False
     current = _current(context, job, which)
     if current is None:
-        data, after = _from_folder(_folder(context, job, which) / f"{which.stream}.log", offset, limit)
-        return data, after, len(data) < limit
+        return await context.files.run(_stored, context.spool, job, which, offset, limit)
     if current.collected:  # the other ranks of its gang are not over yet
-        return *_from_folder(ready_rank(context.spool, current.key) / f"{which.stream}.log", offset, limit), False
+        path = ready_rank(context.spool, current.key) / f"{which.stream}.log"
+        return *await context.files.run(_from_folder, path, offset, limit), False
     if not current.launched:
         return b"", max(offset, 0), False
     try:
@@ -99,8 +98,16 @@ def _current(context: Context, job: Job, which: Which) -> Attempt | None:
     return context.state.attempts.get(attempt_key(job.id, current.number, which.rank))
 
 
-def _folder(context: Context, job: Job, which: Which) -> Path:
-    final = context.spool.returned(job.id)
+def _stored(spool: Spool, job: Job, which: Which, offset: int, limit: int) -> tuple[bytes, int, bool]:
+    """A log from the return folder, if there is one yet. Runs in a thread."""
+    if job.state in WAITING and which.attempt is None and not spool.returned(job.id).exists():
+        return b"", max(offset, 0), False
+    data, after = _from_folder(_folder(spool, job, which) / f"{which.stream}.log", offset, limit)
+    return data, after, len(data) < limit
+
+
+def _folder(spool: Spool, job: Job, which: Which) -> Path:
+    final = spool.returned(job.id)
     folder = final
     if which.attempt is not None:
         earlier = final / "attempts" / str(which.attempt)

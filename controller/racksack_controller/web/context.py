@@ -24,6 +24,7 @@ from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.ledger import sweep_by_id
+from racksack_controller.threads import Threads
 from racksack_controller.web.caller import Caller, caller_of, forbidden, refusal
 from racksack_controller.web.privacy import Hidden, job_for
 from racksack_controller.web.sessions import Sessions
@@ -60,6 +61,7 @@ class Context(msgspec.Struct):
     started_at_s: float
     doctor: Doctor
     sandbox: Sandbox
+    files: Threads  # for all that touches the disk on behalf of a request
     stop: Callable[[], None]
     reload: Callable[[bool], Awaitable[ConfigChanges]]  # whether running jobs may be lost
 

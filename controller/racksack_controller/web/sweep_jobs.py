@@ -6,7 +6,6 @@ which lists leave out.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -98,7 +97,8 @@ async def show(context: Context, request: web.Request, found: Found) -> web.Resp
         "events": story["events"],
         "energy": None,
     }
-    is_deleted = view["fetched"] and found[1].state in SWEEP_FINAL and not context.spool.returned(sweep.id).exists()
+    is_there = await context.files.run(context.spool.returned(sweep.id).exists)
+    is_deleted = view["fetched"] and found[1].state in SWEEP_FINAL and not is_there
     return web.json_response({**view, **shown, "results_deleted": is_deleted})
 
 
@@ -141,7 +141,7 @@ async def fetched(context: Context, request: web.Request, found: Found) -> web.R
         raise refusal(f"sweep {sweep.id} is {progress.state}; its results are not complete", ExitCode.REFUSED)
     await context.store.write(lambda connection: sweeps.save_fetched(connection, sweep.id, fetched=True))
     if (await body_of(request)).get("delete") is True:
-        await asyncio.to_thread(remove_tree, context.spool.returned(sweep.id))
+        await context.files.run(remove_tree, context.spool.returned(sweep.id))
     return await _answer(context, request, sweep.id)
 
 
