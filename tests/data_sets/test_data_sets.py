@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 CONFIG = """\
+web: {{listen: "off"}}
 watch: {{settle: 1s, rescan: 2s}}
 data: {{here-already: {{path: {path}}}, elsewhere: {{path: /nowhere, nodes: [far]}}}}
 nodes:

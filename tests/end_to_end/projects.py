@@ -150,6 +150,11 @@ def by_hand(project: Path, scratch: Path, *arguments: str) -> dict[str, bytes]:
 OURS = {"env.log", "result.json", "times.log", ".racksack-job"}
 
 
+def results(folder: Path) -> dict[str, bytes]:
+    """The contents of a folder of results, without the mark that says whose it is."""
+    return {name: found for name, found in contents(folder).items() if name != ".racksack-job"}
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Everything in a folder by name, each as its kind and bytes; our own files left out."""
     found = {}

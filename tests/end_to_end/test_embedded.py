@@ -30,7 +30,7 @@ def test_results_are_what_running_by_hand_gives(shared_site: Site, tmp_path: Pat
     site.cli("fetch-results")
     [folder] = (site.work / "results").iterdir()
     expected = projects.by_hand(project, tmp_path, *arguments)
-    assert projects.contents(folder) == expected
+    assert projects.results(folder) == expected
     result = json.loads((folder / "result.json").read_text())
     assert (result["state"], result["exit_code"], result["args"]) == ("done", 0, list(arguments))
     assert (
@@ -60,7 +60,7 @@ def test_exit_code_and_partial_results_of_a_failed_job(shared_site: Site, tmp_pa
     )
     [folder] = (site.work / "got").iterdir()
     expected = projects.by_hand(project, tmp_path, "x", "1", "10", "0", "3")
-    assert projects.contents(folder) == expected | {"asked.csv": b"file x,1\n"}
+    assert projects.results(folder) == expected | {"asked.csv": b"file x,1\n"}
     assert json.loads((folder / "result.json").read_text())["exit_code"] == 3
 
 

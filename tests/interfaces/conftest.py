@@ -10,6 +10,7 @@ import pytest
 from tests.end_to_end.site import Site
 
 CONFIG = """\
+web: {listen: "off"}
 watch: {settle: 1s, rescan: 2s}
 nodes:
   here: {local: {}, cpus: 4, ram: 8G}

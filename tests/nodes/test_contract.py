@@ -329,16 +329,26 @@ async def test_an_agent_that_hangs_is_given_up(
 
 
 def serving(home: Path) -> list[int]:
-    """The processes that answer the controller for this home, by the title that they give themselves."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-        except OSError:
-            continue
-        if words[:2] == [b"racksack-agent", b"serve"] and f"{home}".encode() in words:
-            found.append(int(entry.name))
-    return found
+    """The processes that answer the controller for this home: each holds its pipe open."""
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _title(entry) == b"racksack-agent serve" and _holds(entry, f"{home}/run/")
+    ]
+
+
+def _title(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes().rstrip(b"\0 ")
+    except OSError:
+        return b""
+
+
+def _holds(process: Path, folder: str) -> bool:
+    try:
+        return any(os.readlink(file).startswith(folder) for file in (process / "fd").iterdir())
+    except OSError:
+        return False
 
 
 async def test_the_agent_sees_nothing_of_the_controllers_environment(
