@@ -120,10 +120,12 @@ class Client:
         """What the controller finds out about itself, its nodes and its jobs; `nodes` are checked in full."""
         return self.get(list[Finding], "doctor", {"node": ",".join(nodes) or None}, wait_s=DOCTOR_S)
 
-    def jobs(self, *, limit: int | None = None, **query: object) -> list[JobView]:
-        """Jobs, newest first: `state` (a comma list), `owner` (`me`), `name`, `fetched` (0), `all` (1)."""
+    def jobs(self, *, limit: int | None = None, before: int | None = None, **query: object) -> list[JobView]:
+        """Jobs, newest first: `state` (a comma list), `owner` (`me`), `name`, `fetched` (0), `all` (1).
+
+        before: only ids below this one.
+        """
         found: list[JobView] = []
-        before: int | None = None
         while limit is None or len(found) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
             page = self.get(list[JobView], "jobs", {**query, "limit": size, "before": before})

@@ -7,27 +7,33 @@ from collections.abc import Iterator
 from typing import Any
 
 from racksack import not_brought
+from racksack.arrays import label
+from racksack.ends import explained
 from racksack.text import clean, gpu_text, kwh_text, paint, short_local, state_colour
 from racksack.views import Energy, JobDetails
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
 
 
-def story(job: JobDetails) -> str:
-    """All that is known about a job."""
-    return "\n".join([*_head(job), *_attempts(job), *_events(job)])
+def story(job: JobDetails, last_words: str = "") -> str:
+    """All that is known about a job. last_words: of its stderr, when it failed."""
+    return "\n".join([*_head(job, last_words), *_attempts(job), *_events(job)])
 
 
-def _head(job: JobDetails) -> Iterator[str]:
+def _head(job: JobDetails, last_words: str) -> Iterator[str]:
     state = paint(job.state.upper(), state_colour(job.state))
-    yield f"Job {job.id} ({clean(job.name)}) of {clean(job.owner)}: {state}" + (
+    element = f", {label(job)}" if job.array_index is not None else ""
+    yield f"Job {job.id}{element} ({clean(job.name)}) of {clean(job.owner)}: {state}" + (
         f" on {clean(job.node)}" if job.node else ""
     )
     reason = job.outcome_reason if job.is_final else job.why
     if reason:
-        yield f"  {clean(reason)}"
+        yield f"  {clean(explained(reason))}"
+    if last_words:
+        yield f"  stderr    {last_words}"
     yield f"  runs      {clean(job.entrypoint or '-')} {clean(' '.join(map(str, job.spec.get('args') or [])))}".rstrip()
     each = f"{job.gang} nodes, on each " if job.gang > 1 else ""
-    yield f"  asked     {each}{format_cpus(job.cpus)} CPU, {format_memory(job.ram_bytes)} RAM{_gpus(job.gpus)}"
+    asked = f"{format_cpus(job.cpus)} CPU, {format_memory(job.ram_bytes)} RAM{_gpus(job.gpus)}{_limit(job)}"
+    yield f"  asked     {each}{asked}"
     if job.ram_peak_bytes is not None:
         yield f"  used      {format_memory(job.ram_peak_bytes)} RAM at most, {job.cpu_s or 0:.1f} s of CPU"
     if job.energy is not None and job.energy.kwh is not None:
@@ -39,6 +45,11 @@ def _head(job: JobDetails) -> Iterator[str]:
         fetched = "fetched" if job.fetched else "not fetched yet"
         yield f"  output    {format_memory(job.output_bytes)} ({fetched})"
     yield from (f"  {line}" for line in not_brought.lines(job.id, job.outputs))
+
+
+def _limit(job: JobDetails) -> str:
+    limit_s = job.spec.get("time_limit_s")
+    return f", {format_duration(limit_s)} at most" if isinstance(limit_s, int | float) else ""
 
 
 def energy_text(energy: Energy) -> str:

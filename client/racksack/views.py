@@ -181,6 +181,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     controller: dict[str, Any] = {}
     jobs: list[JobView] = []
+    jobs_total: int = 0  # that are not over; `jobs` may have fewer
     nodes: list[NodeView] = []
 
 

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from racksack import not_brought
+from racksack.arrays import label
 from racksack.client import Client
+from racksack.ends import explained, last_words, own_code
 from racksack.following import Patience, code_of, follow_log, wait_for
 from racksack.log_times import Lines, Showing, begin
 from racksack.text import clean, paint, say, state_colour
@@ -36,11 +38,11 @@ def see_through(
     with leaving_alone(job_ids):
         if follow:
             show_logs(client, job_ids, ("stdout", "stderr"))
-        tell = (lambda job: None) if quiet or follow else say_state
+        tell = (lambda job: None) if quiet or follow else lambda job: say_state(job, client)
         jobs = wait_for(client, job_ids, on_change=tell, patience=Patience(say))
         if follow:
             for job in jobs:
-                say_ending(job)
+                say_ending(job)  # its stderr was shown
     if fetch_into is not None:
         from racksack.commands.fetch import bring
         from racksack.fetching import Wish
@@ -53,24 +55,25 @@ def see_through(
 
 def final_code(jobs: Sequence[JobDetails], pass_exit_code: bool) -> int:
     """The exit code that tells how jobs ended; the program's own when asked for and there is one."""
-    if pass_exit_code and len(jobs) == 1 and jobs[0].exit_code is not None:
-        return jobs[0].exit_code
-    return code_of(jobs)
+    own = own_code(jobs[0]) if pass_exit_code and len(jobs) == 1 else None
+    return code_of(jobs) if own is None else own
 
 
 def ending(job: JobDetails) -> str:
     """How a job ended, in a line."""
-    parts = [f"job {job.id} ({clean(job.name)}) {paint(job.state, state_colour(job.state), sys.stderr)}"]
-    if job.exit_code is not None and job.state == JobState.FAILED:
-        parts.append(f"with code {job.exit_code}")
-    if job.outcome_reason:
-        parts.append(f"- {clean(job.outcome_reason)}")
-    return " ".join(parts)
+    head = f"job {label(job)} ({clean(job.name)}) {paint(job.state, state_colour(job.state), sys.stderr)}"
+    reason = job.outcome_reason or ""
+    if not reason and job.exit_code is not None and job.state == JobState.FAILED:
+        reason = f"exit code {job.exit_code}"
+    return f"{head}: {clean(explained(reason))}" if reason else head
 
 
-def say_ending(job: JobDetails) -> None:
-    """Tell on stderr how a job ended, and what did not come back."""
+def say_ending(job: JobDetails, client: Client | None = None) -> None:
+    """Tell on stderr how a job ended, with its last words where they can be asked for, and what did not come back."""
     say(ending(job))
+    words = last_words(client, job) if client is not None else ""
+    if words:
+        say(f"  last line of stderr: {words}")
     for line in not_brought.lines(job.id, job.outputs):
         say(line)
 
@@ -136,11 +139,11 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def say_state(job: JobDetails) -> None:
+def say_state(job: JobDetails, client: Client | None = None) -> None:
     """Tell of a job's state in a line on stderr."""
     where = f" on {clean(job.node)}" if job.node else ""
     if job.is_final:
-        say_ending(job)
+        say_ending(job, client)
     else:
         why = f" - {clean(job.why)}" if job.why and not job.node else ""
-        say(f"job {job.id} {paint(job.state, state_colour(job.state), sys.stderr)}{where}{why}")
+        say(f"job {label(job)} {paint(job.state, state_colour(job.state), sys.stderr)}{where}{why}")

@@ -43,6 +43,7 @@ class StandIn:
     never: str | None = None
     version: str = version("racksack")
     ahead_s: float = 0.0  # by how much its clock is ahead
+    status_jobs_max: int = 1000
     findings: list[dict[str, Any]] = field(default_factory=list)  # what it finds out about itself
     cut_next: int = 0  # so many answers are broken off in the middle
     refuse_next: tuple[int, str, int] | None = None  # status, sentence, code
@@ -88,6 +89,8 @@ class StandIn:
                 continue
             digest = self._store(spec.project)
             made = [self._add(one, digest) for one in expand(spec)]
+            for number, index in zip(made, spec.array.indices if spec.array else (), strict=False):
+                self.jobs[number] |= {"array_id": made[0], "array_index": index}
             self.submissions[spec.submission] = made
 
     def _add(self, spec: JobSpec, digest: str) -> int:
@@ -187,7 +190,12 @@ def _facts(at: StandIn, method: str, path: str, query: dict[str, str], body: Any
     controller = {"web": "127.0.0.1:8470", "version": at.version, "now_s": time.time() + at.ahead_s}
     whole = {
         "controller": controller,
-        "status": {"controller": controller, "jobs": list(at.jobs.values()), "nodes": at.nodes},
+        "status": {
+            "controller": controller,
+            "jobs": list(at.jobs.values())[: at.status_jobs_max],
+            "jobs_total": sum(job["state"] not in FINAL for job in at.jobs.values()),
+            "nodes": at.nodes,
+        },
         "doctor": at.findings,
         "nodes": at.nodes,
         "energy": at.energy,

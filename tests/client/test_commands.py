@@ -157,7 +157,7 @@ def test_following_ends_with_the_job_and_its_code(cli: Cli, controller: StandIn)
     assert ended.code == 11
     assert ended.out == "one\ntwo\n"
     assert "err\n" in ended.err
-    assert "job 1 (x) oom - it took more than 1G" in ended.err
+    assert "job 1 (x) oom: it took more than 1G" in ended.err
 
 
 def test_the_programs_own_code_on_request(cli: Cli, controller: StandIn) -> None:

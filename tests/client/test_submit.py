@@ -253,7 +253,7 @@ def test_wait_reports_the_end_by_exit_code(cli: Cli, controller: StandIn, projec
     ended = cli("submit", project, "main.py", "--wait")
     thread.join()
     assert ended.code == 10
-    assert "failed with code 7" in ended.err
+    assert "failed: exit code 7" in ended.err
 
 
 def test_many_small_files_are_sent_with_a_warning(cli: Cli, controller: StandIn, project: Path) -> None:

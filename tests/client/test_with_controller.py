@@ -94,7 +94,7 @@ def test_from_nothing_to_results(cli: Cli, work: Path, tmp_path: Path) -> None:
 def test_how_it_ended_is_the_exit_code(cli: Cli, work: Path) -> None:
     ended = cli("submit", work, "main.py", "--no-venv", "--wait", "-e", "CODE=3")
     assert ended.code == 10
-    assert "failed with code 3" in ended.err
+    assert "failed: exit code 3" in ended.err
     assert cli("racksack", "wait", "last", "--exit-code", "-q").code == 3
     assert cli("racksack", "logs", "last", "--stdout").out == "hello\n"
 

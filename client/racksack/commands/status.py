@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from racksack.arrays import folded, group_label
 from racksack.cli import controller_option, for_each, json_option, open_client, watch_option
-from racksack.text import clean, gpu_text, paint, print_json, short_local, state_colour, table
+from racksack.ends import explained
+from racksack.text import clean, counted, gpu_text, paint, print_json, short_local, state_colour, table
 
 if TYPE_CHECKING:
     from racksack.client import Client
@@ -26,6 +28,7 @@ _RIGHT = ("ID", "CPU", "RAM", "GPU", "RUN-TIME")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too, however old.")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's jobs; `me` for mine.")
+@click.option("-r", "--expand", is_flag=True, help="A line for each job of an array.")
 @click.option("--state", metavar="STATE,...", help="Only jobs in these states.")
 @watch_option
 @json_option
@@ -35,6 +38,7 @@ def command(
     everything: bool,
     owner: str | None,
     state: str | None,
+    expand: bool,
     watch: float | None,
     as_json: bool,
     controller: str | None,
@@ -42,7 +46,7 @@ def command(
     """Show the queue and the nodes; with ids, each job's whole story."""
     with open_client(controller) as client:
         while True:
-            code = _show(client, ids, everything, owner, state, as_json, clear=watch is not None)
+            code = _show(client, ids, everything, owner, state, as_json, clear=watch is not None, expand=expand)
             if watch is None:
                 return code
             time.sleep(watch)
@@ -56,6 +60,7 @@ def _show(
     state: str | None,
     as_json: bool,
     clear: bool,
+    expand: bool,
 ) -> int:
     if ids:
         return for_each(client.resolve(ids), lambda job_id: _story(client, job_id, as_json))
@@ -66,14 +71,28 @@ def _show(
         if as_json:
             print_json(msgspec.to_builtins(jobs))
         else:
-            show_screen(queue_table(jobs), clear=clear)
+            show_screen(queue_table(jobs, expand=expand), clear=clear)
         return 0
     whole = client.status()
+    missing = whole.jobs_total - sum(not job.is_final for job in whole.jobs)
+    cut = ""
+    if missing > 0 and (as_json or not sys.stdout.isatty()):  # piped, nothing is ever cut
+        whole = msgspec.structs.replace(whole, jobs=_completed(client, whole.jobs))
+    elif missing > 0:
+        cut = f"\n... and {counted(missing, 'job')} more; `racksack status -u me` lists yours, `| cat` all"
     if as_json:
         print_json(msgspec.to_builtins(whole))
     else:
-        show_screen(f"{queue_table(whole.jobs)}\n\n{node_strip(whole.nodes)}", clear=clear)
+        queue = queue_table(whole.jobs, expand=expand) if whole.jobs else "no jobs; submit one: submit DIR ENTRY"
+        show_screen(f"{queue}{cut}\n\n{node_strip(whole.nodes)}", clear=clear)
     return 0
+
+
+def _completed(client: Client, jobs: Sequence[JobView]) -> list[JobView]:
+    """With all jobs that are not over, however many."""
+    known = {job.id for job in jobs}
+    others = [job for job in reversed(client.jobs()) if job.id not in known and not job.is_final]
+    return [job for job in jobs if not job.is_final] + others + [job for job in jobs if job.is_final]
 
 
 def show_screen(text: str, *, clear: bool) -> None:
@@ -81,19 +100,25 @@ def show_screen(text: str, *, clear: bool) -> None:
     click.echo(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text)
 
 
-def queue_table(jobs: Sequence[JobView]) -> str:
-    """Jobs as a table."""
+def queue_table(jobs: Sequence[JobView], *, expand: bool = False) -> str:
+    """Jobs as a table, with those of an array on one line that are in one state, unless expanded."""
     if not jobs:
         return "no jobs"
     now_s = time.time()
-    return table(_HEADER, [_row(job, now_s) for job in jobs], right=_RIGHT, state="STATE")
+    return table(
+        _HEADER,
+        [_row(group, now_s) for group in ([[job] for job in jobs] if expand else folded(jobs))],
+        right=_RIGHT,
+        state="STATE",
+    )
 
 
-def _row(job: JobView, now_s: float) -> list[str]:
+def _row(group: Sequence[JobView], now_s: float) -> list[str]:
+    job = group[0]
     from racksack_jobspecs.units import format_cpus, format_memory
 
     return [
-        str(job.id),
+        group_label(group),
         job.name,
         str(job.owner),
         job.state.upper(),
@@ -102,8 +127,8 @@ def _row(job: JobView, now_s: float) -> list[str]:
         format_memory(job.ram_bytes),
         gpu_text(job.gpus),
         short_local(job.submitted_at_s),
-        _run_time(job, now_s),
-        (job.outcome_reason if job.is_final else job.why) or "",
+        _run_time(job, now_s) if len(group) == 1 else "-",
+        explained((job.outcome_reason if job.is_final else job.why) or ""),
     ]
 
 
@@ -142,6 +167,7 @@ def _story(client: Client, job_id: int, as_json: bool) -> None:
 
         print_json(msgspec.to_builtins(job))
         return
+    from racksack.ends import last_words
     from racksack.story import story
 
-    click.echo(story(job))
+    click.echo(story(job, last_words(client, job)))

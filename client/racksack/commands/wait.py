@@ -30,8 +30,8 @@ def command(
     from racksack.waiting import final_code, leaving_alone, say_state
 
     timeout_s = option_s("--timeout", timeout)
-    tell = (lambda job: None) if quiet or as_json else say_state
     with open_client(controller) as client:
+        tell = (lambda job: None) if quiet or as_json else lambda job: say_state(job, client)
         job_ids = client.resolve(ids)
         with leaving_alone(job_ids):
             jobs = wait_for(client, job_ids, timeout_s=timeout_s, any_of=any_of, on_change=tell, patience=Patience(say))

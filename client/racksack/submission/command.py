@@ -26,7 +26,7 @@ from racksack.text import clean, print_json, say
 from racksack.views import Plan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
-from racksack_jobspecs.units import format_cpus, format_memory
+from racksack_jobspecs.units import format_cpus, format_duration, format_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +240,10 @@ def _asks(spec: JobSpec) -> str:
     if resources.gpus is not None:
         model = f" {resources.gpus.model}" if resources.gpus.model else ""
         parts.append(f"{format_cpus(resources.gpus.count)} GPU{model}")
-    return f"{clean(spec.name)}): {clean(', '.join(parts))}"
+    if spec.time_limit_s is not None:
+        parts.append(f"{format_duration(spec.time_limit_s)} at most")
+    each = f"{len(spec.array.indices)} jobs, each " if spec.array is not None else ""
+    return f"{clean(spec.name)}): {each}{clean(', '.join(parts))}"
 
 
 def _content(prepared: Prepared, sent_files: int | None) -> str:
