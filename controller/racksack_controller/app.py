@@ -33,7 +33,7 @@ from racksack_controller.intake.accept import Intake
 from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import Reader
-from racksack_controller.intake.spool import SpoolLock, Watcher
+from racksack_controller.intake.spool import DroppedFile, SpoolLock, Watcher
 from racksack_controller.leftovers import Leftovers
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
@@ -245,7 +245,11 @@ class App:
 
     async def _watch(self, watcher: Watcher) -> None:
         async for file in watcher.files():
-            self._spawn(self.intake.take(file))
+            self._spawn(self._take(watcher, file))
+
+    async def _take(self, watcher: Watcher, file: DroppedFile) -> None:
+        if not await self.intake.take(file):
+            watcher.again(file)
 
     def _known_programs(self) -> list[str]:
         return [program_key(key) for key in self.state.history.records]

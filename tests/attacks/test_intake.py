@@ -1,5 +1,6 @@
 """No file stops the controller or keeps it from starting: what nobody foresaw sets that one file aside."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from racksack_controller.intake import accept
+from racksack_controller.intake import accept, projects
 from racksack_controller.intake.drop import owner_name
 from racksack_controller.intake.journal import Journal
 from racksack_jobspecs.layout import Spool
@@ -69,6 +70,25 @@ async def test_what_nobody_foresaw_in_one_file_sets_it_aside(
     assert not Journal(app.spool.journal).crashes("any")
 
 
+async def test_files_that_met_a_full_disk_are_taken_soon_after_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They once waited ever longer, up to an hour."""
+    monkeypatch.setattr(accept, "POSTPONE_S", 0.2)
+    as_it_is, tries = projects.ingest.examine, list[str]()
+
+    def full(*arguments: Any, **named: Any) -> Any:
+        tries.append(named["upload"])
+        if len(tries) < 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return as_it_is(*arguments, **named)
+
+    monkeypatch.setattr(projects.ingest, "examine", full)
+    async with running(config_of(root)) as app:
+        drop(app.spool, "good", GOOD.format(project=upload(app.spool, "up1")) + "name: good\n")
+        await until(lambda: submitted(app, "good"), "the file is taken once there is room")
+        assert tries == ["up1"] * 8
+        assert not refused(app.spool, "good")
+
+
 async def test_a_part_that_fails_begins_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(config_of(root)) as app:
         as_it_is, failures = app.watcher._note, [RuntimeError("once"), KeyError("twice")]
@@ -86,7 +106,7 @@ async def test_a_part_that_fails_begins_again(root: Path, monkeypatch: pytest.Mo
 
 BOMB = """
 import os, sys
-from racksack_controller.intake import accept
+from racksack_controller.intake import accept, projects
 from racksack_controller.intake.drop import owner_name
 as_it_is = accept.settled
 def settled(spec, *rest):

@@ -177,6 +177,15 @@ def test_one_controller_at_a_time(spool: Spool) -> None:
     SpoolLock(spool).release()
 
 
+def test_the_lock_holds_without_its_file(spool: Spool) -> None:
+    lock = SpoolLock(spool)
+    spool.lock.unlink()
+    with pytest.raises(SpoolBusyError):
+        SpoolLock(spool)
+    lock.release()
+    SpoolLock(spool).release()
+
+
 def test_the_lock_of_a_killed_controller_is_free(spool: Spool) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom racksack_controller.intake.spool import SpoolLock\n"

@@ -116,24 +116,25 @@ class Intake:
         for part in (self._adding, self._projects, self._removing):
             part.close()
 
-    async def take(self, file: DroppedFile) -> None:
-        """Accept or reject one file. A passing fault (full disk, store) leaves it where it is, to be met again.
+    async def take(self, file: DroppedFile) -> bool:
+        """Accept or reject one file. A passing fault (full disk, store) leaves it where it is: False, after a pause.
 
         Whatever nobody foresaw in taking it in sets it aside, and everybody else's files go on.
         """
         if file.identity in self._identities:
-            return
+            return True
         self._identities.add(file.identity)
         file = replace(file, submission=legible_key(file.text) or file.submission)
         key, crashes = file.identity.key, self._journal.crashes(file.identity.key)
+        is_settled = True
         try:
             if crashes >= CRASHES_MAX:
                 await self._reject(file, [Problem(0, "", _CRASHED)])
             elif crashes:
                 async with self._suspects:
-                    await self._take_noted(file)
+                    is_settled = await self._take_noted(file)
             else:
-                await self._take_noted(file)
+                is_settled = await self._take_noted(file)
             self._journal.end(key)
         except asyncio.CancelledError:
             raise
@@ -145,9 +146,10 @@ class Intake:
             self._journal.end(key)
         finally:
             self._identities.discard(file.identity)
+        return is_settled
 
-    async def _take_noted(self, file: DroppedFile) -> None:
-        """Take one file in; the journal knows of it meanwhile. What is wrong with it rejects it."""
+    async def _take_noted(self, file: DroppedFile) -> bool:
+        """Take one file in; the journal knows of it meanwhile. What is wrong with it rejects it; False: try again."""
         self._journal.begin(file.identity.key)
         try:
             if not file.problems:
@@ -162,9 +164,12 @@ class Intake:
             log.warning("postponed file=%s reason=%s", file.path.name, error)
             self._news.nudge()
             await asyncio.sleep(POSTPONE_S)
+            return False
         except (StoreError, OSError) as error:
             log.error("postponed file=%s reason=%s", file.path.name, error)
             await asyncio.sleep(POSTPONE_S)
+            return False
+        return True
 
     async def _take(self, file: DroppedFile) -> None:
         key = _key(file.owner, file.submission)

@@ -143,6 +143,8 @@ def _look_at(
         return waiting
     if info.st_nlink > 1:
         return _refused(path, info, [_LINKED])
+    if not info.st_size:
+        return _refused(path, info, [_EMPTY])
     if info.st_size > TEXT_BYTES_MAX:
         return _refused(path, info, [_TOO_LARGE])
     if info.st_uid != os.geteuid() and others_may_write(descriptor, info):
@@ -230,6 +232,12 @@ def _dropped(path: Path, info: os.stat_result, text: str, problems: tuple[Proble
 
 _LINKED = Problem(0, "", "the file has a second name somewhere (a hard link); write a copy of it into jobs/")
 _OPEN_TO_OTHERS = Problem(0, "", "others may write this file, so it may not be its owner's words; chmod go-w it first")
+_EMPTY = Problem(
+    0,
+    "",
+    "the file is empty; write at least project and entrypoint (if this machine has just lost its power, "
+    "`racksack status` says whether its job is there)",
+)
 _TOO_LARGE = Problem(0, "", f"the file is larger than {TEXT_BYTES_MAX // 1024} KiB; put data into the project")
 
 

@@ -37,30 +37,49 @@ class SpoolBusyError(SpoolError):
 
 
 class SpoolLock:
-    """Holds the one lock of a spool until released or until the process ends, however it ends."""
+    """Holds the one lock of a spool until released or until the process ends, however it ends.
+
+    The folder itself is locked as well as the file in it: somebody may remove the file and make room for another.
+    """
 
     def __init__(self, spool: Spool) -> None:
         """Take the lock. Raises SpoolBusyError when another controller has it, SpoolError when it cannot be had."""
+        self._descriptors: list[int] = []
         try:
-            self._descriptor = os.open(spool.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise SpoolError(f"{spool.lock} cannot be opened ({error.strerror}); check its owner and mode") from error
+            self._file = self._open(spool.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            folder = self._open(spool.root, os.O_RDONLY | os.O_DIRECTORY)
+            for descriptor in (self._file, folder):
+                self._lock(spool, descriptor)
+        except SpoolError:
+            self.release()
+            raise
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def _open(self, path: Path, flags: int) -> int:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
+            raise SpoolError(f"{path} cannot be opened ({error.strerror}); check its owner and mode") from error
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _lock(self, spool: Spool, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._file, 20, 0).decode(errors="replace").strip()
             if error.errno != errno.EWOULDBLOCK:
                 raise SpoolError(f"{spool.lock} cannot be locked ({error.strerror}); use a local disk") from error
             raise SpoolBusyError(
                 f"another controller (pid {holder or 'unknown'}) holds the spool {spool.root}; stop it first"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another controller have the spool. The file stays: removing it could give the lock to two."""
-        os.close(self._descriptor)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
 
 
 def prepare(spool: Spool, group: str | None = None) -> None:

@@ -101,6 +101,14 @@ class Watcher:
             if self._observer is not None:
                 await asyncio.to_thread(_stop, self._observer)
 
+    def again(self, file: DroppedFile) -> None:
+        """A file that could not be taken for a passing reason, such as a full disk, is due once more."""
+        given = self._given.get(file.path.name)
+        if given is not None and given.identity == file.identity:
+            del self._given[file.path.name]
+            self._entries.setdefault(file.path.name, Entry(file.owner_uid, time.monotonic()))
+            self._wake.set()
+
     def _listen(self, loop: asyncio.AbstractEventLoop) -> BaseObserver | None:
         """Start to hear of changes; without inotify the rescans must do."""
         try:
