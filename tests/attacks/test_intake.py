@@ -155,27 +155,38 @@ def test_a_file_over_which_the_controller_ended_twice_is_set_aside_at_the_next_s
         assert third.wait(60) == 0
 
 
+NEVER_LEFT: list[Any] = []
+
+
+def killed_at(journal: Journal, *keys: str) -> None:
+    """As the journal stands when its process is killed while it works on these files."""
+    for key in keys:
+        block = journal.working_on(key)
+        block.__enter__()
+        NEVER_LEFT.append(block)
+
+
 def test_the_journal_counts_ends_over_a_file_until_it_was_taken(tmp_path: Path) -> None:
     path = tmp_path / "intake.journal"
-    first = Journal(path)
-    for key in ("a", "b", "c"):
-        first.begin(key)
-    first.end("b")
+    killed_at(Journal(path), "a", "b")
     second = Journal(path)  # the first was killed
-    assert [second.crashes(key) for key in ("a", "b", "c")] == [1, 0, 1]
-    second.begin("a")
-    second.begin("c")
-    second.end("c")
+    assert [second.crashes(key) for key in ("a", "b", "c")] == [1, 1, 0]
+    with second.working_on("b"):
+        pass
+    second.end("b")
+    killed_at(second, "a")
     third = Journal(path)
     assert [third.crashes(key) for key in ("a", "b", "c")] == [2, 0, 0]
-    third.begin("d")
+    with third.working_on("d"):
+        pass  # it waits for something now
+    assert Journal(path).crashes("d") == 0
     third.close()  # as it was asked to
     assert [Journal(path).crashes(key) for key in ("a", "d")] == [2, 0]
 
 
 def test_a_restart_of_the_machine_is_nobodys_fault(tmp_path: Path) -> None:
     path = tmp_path / "intake.journal"
-    Journal(path).begin("a")
+    killed_at(Journal(path), "a")
     path.write_text(path.read_text().replace(path.read_text().split()[1], "another-boot"))
     assert Journal(path).crashes("a") == 0
 
@@ -187,7 +198,8 @@ def test_a_journal_of_nonsense_suspects_nobody(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     journal = Journal(path)
-    journal.begin("a")
+    with journal.working_on("a"):
+        pass
     journal.end("a")
     journal.close()
 
@@ -195,9 +207,10 @@ def test_a_journal_of_nonsense_suspects_nobody(tmp_path: Path) -> None:
 def test_the_journal_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "intake.journal"
     journal = Journal(path)
-    journal.begin("kept")
+    killed_at(journal, "kept")
     for number in range(20_000):
-        journal.begin(f"f-{number:040}")
+        with journal.working_on(f"f-{number:040}"):
+            pass
         journal.end(f"f-{number:040}")
     assert path.stat().st_size < 300 * 1024
     assert Journal(path).crashes("kept") == 1

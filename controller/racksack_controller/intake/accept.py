@@ -149,8 +149,7 @@ class Intake:
         return is_settled
 
     async def _take_noted(self, file: DroppedFile) -> bool:
-        """Take one file in; the journal knows of it meanwhile. What is wrong with it rejects it; False: try again."""
-        self._journal.begin(file.identity.key)
+        """Take one file in. What is wrong with it rejects it; False: try again."""
         try:
             if not file.problems:
                 file = with_read(file, await self._reader.read(file.owner, file.text))
@@ -175,10 +174,11 @@ class Intake:
         key = _key(file.owner, file.submission)
         known = self._known(key)
         if known is None:
-            spec = self._settled_spec(file.checked(), file.owner)
+            with self._journal.working_on(file.identity.key):
+                spec = self._settled_spec(file.checked(), file.owner)
+                self._refuse_impossible(spec)
+                self._refuse_beyond_limits(spec, file.owner, key)
             waits_for = await self._dependencies(spec, file.owner)
-            self._refuse_impossible(spec)
-            self._refuse_beyond_limits(spec, file.owner, key)
             content = await self._content(spec, file.owner, file.owner_uid)
             if spec.sweep is not None:
                 known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits_for)

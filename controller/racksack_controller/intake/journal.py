@@ -1,9 +1,12 @@
 """Which files were being taken in when the controller ended without having meant to.
 
 A fault that nobody foresaw may end the process itself: it runs out of memory, or a library crashes. The file that
-caused it is still in `jobs/`, so every start would meet it again and end the same way. So each file is noted before it
-is worked on and struck out afterwards. A start that finds one noted suspects it: it is taken alone, and once the
-controller has ended over it twice, it is set aside.
+caused it is still in `jobs/`, so every start would meet it again and end the same way. So each file is noted while this
+process computes something for it. A start that finds one noted suspects it: it is taken alone, and once the controller
+has ended over it twice, it is set aside.
+
+A file that only waits is not noted: for its turn, for its content to be copied, for the sandbox that reads it. A
+controller that is killed from outside, however often, is hardly ever computing for one file, so no file is blamed.
 
 Kept in the page cache and not flushed: it is about the end of a process. After a restart of the machine nothing is
 suspected, since a power cut is nobody's fault.
@@ -14,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 log = logging.getLogger("racksack.intake")
@@ -24,7 +28,9 @@ _COMPACT_BYTES = 256 * 1024
 
 
 class Journal:
-    """The files that are being worked on, in a small file of lines: `boot ID`, `+ key`, `- key`, `! crashes key`."""
+    """The files that are being worked on, in a small file of lines: `boot ID`, `+ key`, `~ key`, `- key`,
+    `! crashes key`: worked on, no longer, done with, suspected.
+    """
 
     def __init__(self, path: Path) -> None:
         """Reads what the last controller left. A journal that cannot be read or written is logged and not needed."""
@@ -39,10 +45,16 @@ class Journal:
         """How often the controller ended while it worked on this file."""
         return self._crashes.get(key, 0)
 
-    def begin(self, key: str) -> None:
-        """This file is worked on from now on."""
+    @contextlib.contextmanager
+    def working_on(self, key: str) -> Iterator[None]:
+        """Note the file within the block, which must not wait for anything."""
         self._in_hand.add(key)
         self._write(f"+ {key}\n")
+        try:
+            yield
+        finally:
+            self._in_hand.discard(key)
+            self._write(f"~ {key}\n")
 
     def end(self, key: str) -> None:
         """Nothing more is done with this file."""
@@ -110,6 +122,8 @@ def _crashes_after(path: Path) -> dict[str, int]:
                 crashes[key] = int(count)
         elif sign == "+":
             in_hand[rest] = None
+        elif sign == "~":
+            in_hand.pop(rest, None)
         elif sign == "-":
             in_hand.pop(rest, None)
             crashes.pop(rest, None)
