@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.placing.conservative_plan import Plan
@@ -17,7 +18,9 @@ from racksack_controller.core.placing.reserve import Outlook
 from racksack_controller.core.policy import TEXTBOOK_EASY, Backfill, Policy
 from racksack_controller.core.rack.amounts import GPUS
 from racksack_controller.core.rack.devices import GpuKind
+from racksack_controller.core.records import Drain
 from racksack_jobspecs.resources import GpuRequest
+from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
 
 CONSERVATIVE = Policy(backfill=Backfill.CONSERVATIVE, predict=False)
@@ -236,3 +239,28 @@ def test_another_node_never_delays_the_first_job_that_waits(jobs: list[tuple[int
         return len(placed) if not waiting else waiting[0]
 
     assert expected(nodes + 1) >= expected(nodes)
+
+
+@pytest.mark.parametrize("why", ["at a limit", "drained", "impossible", "of a partition that is full"])
+@pytest.mark.parametrize(
+    "policy", [CONSERVATIVE, TEXTBOOK_EASY, FCFS, Policy()], ids=["conservative", "easy", "fcfs", "ours"]
+)
+def test_jobs_that_may_not_run_hide_nobody(why: str, policy: Policy) -> None:
+    """However many of them stand at the head of the queue."""
+    bench = Bench(node(), node("n2", drain=Drain("a new fan", 0.0)))
+    limits = {"at a limit": {"max_running_per_owner": 1}, "of a partition that is full": {"partition_limits": {"p": 1}}}
+    policy = replace(policy, **limits.get(why, {}))
+    kinds = {
+        "at a limit": {},
+        "drained": {"nodes": ("n2",)},
+        "impossible": {"labels": ("none has it",)},
+        "of a partition that is full": {"partition": "p"},
+    }
+    if why == "of a partition that is full":
+        bench.state.put_node(replace(bench.state.nodes["n1"], partitions=("p",)))
+    for number in range(1, 321):
+        bench.submit(job(number, request(1 + number / 1000), priority=5, **kinds[why]))
+    bench.submit(job(900, owner="bob"), job(901, request(8), owner="bob"), job(902, owner="carol"))
+    first = {1} if "limit" in why or "partition" in why else set()
+    assert {one.job for one in bench.place(policy)} >= first | {900}
+    assert bench.state.jobs[320].state is JobState.QUEUED

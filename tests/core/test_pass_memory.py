@@ -154,11 +154,10 @@ GPUS = [None] * 5 + [GpuRequest(1), GpuRequest(0.5), GpuRequest(2), GpuRequest(1
 @pytest.mark.parametrize("seed", range(3))
 def test_an_event_is_decided_as_a_pass_from_scratch_would(policy: Policy, seed: int) -> None:
     history = History(seed)
-    for _ in range(500):
+    for _ in range(420):
         history.step(policy)
     check(history.bench.state)
-    if policy.backfill is not Backfill.NONE:  # there, the first job that can never start stops all others
-        assert history.done["placed"] > 50
+    assert history.done["placed"] > 50
     if policy.backfill is Backfill.EASY:
         assert history.done["held back"] > 50
 

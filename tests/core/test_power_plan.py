@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -328,3 +329,12 @@ def test_small_jobs_behind_a_long_queue_of_large_ones_wake_their_own_nodes() -> 
     assert bench.step() == ["SwitchOn small"]
     bench.connect("small", after_s=BOOT_S)
     assert [(placed.job, placed.node) for placed in bench.place()] == [(601, "small")]
+
+
+@pytest.mark.parametrize("kind", [{"labels": ("none has it",)}, {"gang": 9}, {"nodes": ("r1",), "cpus": 99}])
+def test_jobs_that_can_never_run_hide_nobody_who_needs_a_boot(kind: dict[str, Any]) -> None:
+    bench = PowerBench({"r1": 8, "r2": 8})
+    cpus = kind.pop("cpus", 1)
+    bench.submit(*(job(number, request(cpus), priority=9, name=f"n{number}", **kind) for number in range(1, 520)))
+    bench.submit(job(900, request(8)))
+    assert bench.step() in (["SwitchOn r1"], ["SwitchOn r2"])

@@ -29,7 +29,10 @@ def test_the_first_in_the_queue_is_told_what_is_missing_and_when() -> None:
     bench = busy()
     bench.submit(job(2, request(4, 2)))
     bench.place()
-    assert told(bench, 2) == "n1 is short of CPU (2 free, 4 needed); expected to start in 16m41s"
+    assert (
+        told(bench, 2)
+        == "n1 is short of CPU (2 free, 4 needed); within 16m41s at the latest (no earlier runs to judge by)"
+    )
 
 
 def test_one_behind_is_told_who_is_ahead() -> None:
@@ -37,7 +40,7 @@ def test_one_behind_is_told_who_is_ahead() -> None:
     bench.submit(job(2, request(8)), job(3, request(4, 30), owner="bob"))
     bench.place()
     assert told(bench, 3).startswith("n1 is short of CPU (2 free, 4 needed) and memory (28G free, 30G needed)")
-    assert "; 1 job is ahead, the first is 2 of ann; not before 16m40s from now" in told(bench, 3)
+    assert told(bench, 3).endswith("; 1 job is ahead, the first is 2 of ann"), "nothing can be said about the time"
 
 
 def test_room_that_is_kept_for_another_is_said_to_be_kept() -> None:

@@ -98,6 +98,7 @@ def _placed(state: State, event: ev.Placed, now: float) -> None:
     ranks = attempts_of(state, event, job, now)
     for attempt in ranks:
         state.put_attempt(attempt)
+        state.turns.begin(attempt.key, state.rack.part_of(attempt.allocation), now, passes=event.passes)
     state.put_job(replace(job, state=JobState.STAGING, attempt=job.attempt + 1))
     where = ", ".join(attempt.node for attempt in ranks)
     state.tell(now, f"attempt {job.attempt + 1} placed on {where}: {event.why}", job=job.id, node=event.node)

@@ -63,6 +63,7 @@ class Placed(Event, frozen=True):
     allocation: Allocation
     why: str
     rest: tuple[Part, ...] = ()  # of a gang: what its further ranks hold
+    passes: bool = False  # whether fair share lets it pass an older job
 
 
 class Preempted(Event, frozen=True):

@@ -16,6 +16,7 @@ from racksack_controller.core.queue.counts import Counts
 from racksack_controller.core.queue.fair_share import OwnerUse, Usage
 from racksack_controller.core.queue.history import History, HistoryKey, RunHistory, history_key
 from racksack_controller.core.queue.job_queue import NO_LIMIT, JobQueue
+from racksack_controller.core.queue.turns import Turns
 from racksack_controller.core.rack.allocations import Times
 from racksack_controller.core.rack.amounts import CPUS, GPUS, RAM, demand_of
 from racksack_controller.core.rack.rack import Rack
@@ -68,6 +69,7 @@ class State:
         self.power: dict[str, PowerRecord] = {}  # of the nodes with a power block
         self.power_traits: dict[str, PowerTraits] = {}
         self.usage = Usage()
+        self.turns = Turns()
         self.history = History()
         # Indexes, so that no event and no pass has to walk over all records.
         self.queued_ids: dict[int, None] = {}  # ids of queued jobs, in order of arrival
@@ -281,6 +283,7 @@ class State:
         elif held and not holds:
             self.rack.give_back(new.key)
             self.running.end(self.jobs[new.job])
+            self.turns.end(new.key, self.now_s)
             self._count_use(new, -1)
         elif holds and old is not None and (old.started_at_s, old.stop) != (new.started_at_s, new.stop):
             self.rack.allocations.retime(new.key, self._times(new))

@@ -77,6 +77,7 @@ def step(
     requeue_unstaged(state, now, settings.unstaged_after_s)
     end_drains(state, now)
     state.queue.advance(now)
+    state.turns.advance(now)
 
     placed, memory = scheduler(state, now, settings.policy, memory, settings.power)
     for placement in placed:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from racksack_controller.core.jobs import gang
-from racksack_controller.core.placing.expect import Expectation, could_hold, expect
+from racksack_controller.core.placing.expect import Expectation, could_hold, expect, goes_first
 from racksack_controller.core.placing.preempt import making_room
 from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import Policy
@@ -27,7 +27,7 @@ from racksack_controller.core.rack.amounts import (
     could_ever_hold,
     matching_gpus,
 )
-from racksack_controller.core.rack.rack import Bools
+from racksack_controller.core.rack.rack import Bools, Floats, Ints
 from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Job, Node, State
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
@@ -134,9 +134,13 @@ def _why_queued(reading: Reading, job: Job) -> str:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
         waiting_for = ([state.rack.nodes[row] for row in np.flatnonzero(able & ~usable)] + unseen)[:3]
         return "; ".join(_unusable(node, now) for node in waiting_for)
-    when = _when(expect(reading, job, job_class), state, now)
-    short = f"{_short_of(reading, job, job_class, usable)}{when}"
-    return f"{short}; {by_power}" if by_power else short
+    rows = _rows_with_room(state, job_class, usable)
+    taker = _taker(reading, job, job_class, rows) if len(rows) >= job_class.gang else None
+    if taker is not None:
+        return f"{taker} is about to take it"
+    short = _reserved_away(reading, rows) if len(rows) >= job_class.gang else _short_of(state, job_class, usable)
+    sentence = f"{short}{_when(expect(reading, job, job_class), state, now)}"
+    return f"{sentence}; {by_power}" if by_power else sentence
 
 
 def _limit(job_class: JobClass, policy: Policy, running_in: int) -> str:
@@ -148,20 +152,27 @@ def _limit(job_class: JobClass, policy: Policy, running_in: int) -> str:
     return f"{owner} already runs {policy.max_running_per_owner} jobs, which is the limit for one owner"
 
 
-def _short_of(reading: Reading, job: Job, job_class: JobClass, usable: Bools) -> str:
-    """What is missing on the node that comes nearest to having room."""
-    state = reading.state
-    rows = np.flatnonzero(usable)
+def _missing(state: State, job_class: JobClass, rows: Ints) -> tuple[Ints, Ints, Floats]:
+    """What is needed, what of it is free on these nodes, and which part of it is missing."""
     free = (state.rack.total - state.rack.held)[:, rows]
     need = np.array(job_class.need, dtype=np.int64)[:, None]
     if job_class.kind is not None:
         devices = state.rack.devices
         free[GPUS] = devices.usable(devices.free, job_class.kind, len(state.rack.nodes))[rows] * MILLI
         need[GPUS] = job_class.kind.devices * MILLI
-    missing = np.maximum(need - free, 0) / np.maximum(need, 1)
+    return need, free, np.maximum(need - free, 0) / np.maximum(need, 1)
+
+
+def _rows_with_room(state: State, job_class: JobClass, usable: Bools) -> Ints:
+    rows = np.flatnonzero(usable)
+    return rows[~_missing(state, job_class, rows)[2].any(axis=0)]
+
+
+def _short_of(state: State, job_class: JobClass, usable: Bools) -> str:
+    """What is missing on the node that comes nearest to having room."""
+    rows = np.flatnonzero(usable)
+    need, free, missing = _missing(state, job_class, rows)
     fitting = int(np.count_nonzero(~missing.any(axis=0)))
-    if fitting >= job_class.gang:
-        return _has_room(reading, job, state.rack.nodes[rows[int(np.argmin(missing.sum(axis=0)))]].name)
     best = int(np.argsort(missing.sum(axis=0), kind="stable")[fitting])
     name = state.rack.nodes[rows[best]].name
     lacking = " and ".join(
@@ -183,23 +194,48 @@ def _thousandths(amount: int) -> str:
     return format_cpus(amount / MILLI)
 
 
-def _has_room(reading: Reading, job: Job, name: str) -> str:
-    reserved = reading.reservation
-    if reserved is not None and reserved.job != job.id and reserved.job in reading.state.queued_ids:
-        return f"{name} has room, but it might delay job {reserved.job}, which is ahead and waits for more"
-    return f"{name} is about to take it"
+def _taker(reading: Reading, job: Job, job_class: JobClass, rows: Ints) -> str | None:
+    """The node among those with room that will take the job next, or None: they are kept for one that goes first."""
+    nodes = reading.state.rack.nodes
+    reservation = reading.reservation
+    if reservation is None or reservation.job not in reading.state.queued_ids:
+        return nodes[int(rows[0])].name
+    if not goes_first(reading, job, reading.state.jobs[reservation.job]):
+        return nodes[int(rows[0])].name
+    fits = np.zeros(len(nodes), dtype=np.bool_)
+    fits[rows] = True
+    if reading.now + _longest_s(reading, job_class, hard=reservation.hard) > reservation.at_s:
+        reservation.keep_off(fits, job_class)
+    return nodes[int(fits.argmax())].name if fits.sum() >= job_class.gang else None
+
+
+def _reserved_away(reading: Reading, rows: Ints) -> str:
+    name = reading.state.rack.nodes[rows[0]].name
+    ahead = reading.reservation.job if reading.reservation is not None else 0
+    return f"{name} has room, but it might delay job {ahead}, which is ahead and waits for more"
+
+
+def _longest_s(reading: Reading, job_class: JobClass, *, hard: bool) -> float:
+    """How long a job may run, or is expected to. Seconds."""
+    limit_s = reading.policy.default_time_limit_s if job_class.limit_s < 0 else job_class.limit_s
+    predicted_s = reading.state.history.predict_s(job_class.history)
+    return limit_s if hard or predicted_s < 0 or not reading.policy.predict else min(limit_s, predicted_s)
 
 
 def _when(expected: Expectation, state: State, now: float) -> str:
-    ahead = ""
+    """When to expect the start, as the end of a sentence."""
     if expected.ahead:
         first = state.jobs[expected.first]
         jobs = "1 job is" if expected.ahead == 1 else f"{expected.ahead} jobs are"
-        ahead = f"; {jobs} ahead, the first is {first.id} of {first.owner}"
-    if expected.start_s is None or expected.start_s <= now + OVERDUE_S:
-        return ahead
-    within = format_duration(max(0.0, expected.start_s - now))
-    return f"{ahead}; {'not before' if expected.ahead else 'expected to start in'} {within}{' from now' * bool(ahead)}"
+        return f"; {jobs} ahead, the first is {first.id} of {first.owner}"
+    latest = ""
+    if expected.latest_s is not None and expected.latest_s > now + OVERDUE_S:
+        latest = f"within {format_duration(expected.latest_s - now)} at the latest"
+    if expected.start_s is not None:
+        left_s = expected.start_s - now
+        soon = f"expected to start in {format_duration(left_s)}" if left_s > OVERDUE_S else "expected to start at once"
+        return f"; {soon}" + (f", {latest}" if latest else "")
+    return f"; {latest} (no earlier runs to judge by)" if latest else ""
 
 
 def _unusable(node: Node, now: float) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from racksack_controller.core.events import Placed
 from racksack_controller.core.placing.conservative_plan import Plan
 from racksack_controller.core.placing.free_capacity import FreeCapacity
+from racksack_controller.core.placing.overtaking import note_passing
 from racksack_controller.core.placing.placement import Placement, length_s, place_job
 from racksack_controller.core.placing.reserve import Outlook
 from racksack_controller.core.policy import Policy
@@ -25,24 +26,36 @@ from racksack_controller.core.state import State
 
 
 def schedule_conservatively(state: State, now: float, policy: Policy, classes: Ints) -> list[Placed]:
-    """The placements of a pass in which every one of the first `reservations_max` jobs has a reservation."""
+    """The placements of a pass in which every one of the first `reservations_max` jobs that may run has a reservation.
+
+    Jobs that are at a limit, or whose nodes are not expected to be there, take no part: they could hide all others.
+    """
     capacity = FreeCapacity(state.rack, now, state.queue.usual(), policy)
     everywhere = np.ones(len(state.rack.nodes), dtype=np.bool_)
-    outlook = Outlook(capacity, now, policy, [])
+    outlook = Outlook(capacity, now, policy)
+    attainable = outlook.attainable()
+    classes = classes[capacity.classes_attainable(state.queue, classes, attainable)]
     releases = outlook.releases(everywhere, predict=policy.predict)
     parts = outlook.device_parts(predict=policy.predict)
     plan = Plan(releases, capacity.devices, capacity.device_free.copy(), parts, now)
     limits = Limits(state.running, policy)
     placements: list[Placement] = []
-    for planned, entry in enumerate(jobs_in_order(state, classes, now, policy)):
+    planned = 0
+    done: set[int] = set()  # classes that take no part, or no longer
+    for entry in jobs_in_order(state, classes, now, policy, done):
         if planned >= policy.reservations_max or len(placements) >= policy.placements_max:
             break
         job_class = state.queue.classes[entry[-1]]
-        if not limits.reached(job_class):
-            one = _plan_one(state, plan, capacity, policy, entry, job_class)
-            if one is not None:
-                placements.append(one)
-                limits.count(job_class)
+        if limits.reached(job_class):
+            done.add(entry[-1])
+            continue
+        planned += 1
+        one = _plan_one(state, plan, capacity, policy, entry, job_class)
+        if one is not None:
+            placements.append(one)
+            limits.count(job_class)
+    if placements and policy.fair_share and state.turns.by_use:
+        note_passing(placements, state.jobs, state.queue, limits, capacity, attainable)
     return [one.placed(capacity.rack, state.jobs[one.job_id].spec.resources) for one in placements]
 
 
@@ -50,7 +63,9 @@ def jobs_in_order(
     state: State, classes: Ints, now: float, policy: Policy, done: Container[int] = ()
 ) -> Iterator[Entry]:
     """All jobs of these classes, the first in the queue first; of a class that comes to be in `done`, no more."""
-    heap = entries(state.queue, classes, use_by_owner(state.queue, state.usage, state.rack.total, now, policy))
+    heap = entries(
+        state.queue, classes, use_by_owner(state.queue, state.usage, state.turns, state.rack.total, now, policy)
+    )
     place: dict[int, int] = {}
     while heap:
         entry = heapq.heappop(heap)

@@ -6,8 +6,8 @@ import numpy as np
 
 from racksack_controller.core.policy import DEFAULT, Policy, Rule
 from racksack_controller.core.queue.job_queue import JobClass, JobQueue
-from racksack_controller.core.rack.amounts import GPUS, MILLI, SLOTS
-from racksack_controller.core.rack.fill_order import COMPARED, FillOrder
+from racksack_controller.core.rack.amounts import COMPARED, GPUS, MILLI, SLOTS
+from racksack_controller.core.rack.fill_order import FillOrder
 from racksack_controller.core.rack.fragmentation import Usual, growth
 from racksack_controller.core.rack.node_rules import COSTS
 from racksack_controller.core.rack.rack import Bools, Floats, Ints, Rack

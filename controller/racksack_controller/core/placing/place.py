@@ -16,6 +16,7 @@ from racksack_controller.core.events import Placed
 from racksack_controller.core.placing.backfill import Reservation
 from racksack_controller.core.placing.conservative import schedule_conservatively
 from racksack_controller.core.placing.free_capacity import FreeCapacity
+from racksack_controller.core.placing.overtaking import note_passing
 from racksack_controller.core.placing.pass_memory import (
     IMPOSSIBLE,
     NO_ROOM,
@@ -94,7 +95,7 @@ class Pass:
         self._place_in_class: dict[int, int] = {}
         self._heap: list[Entry] = []  # who is next after the first of all classes: a heap
         self._rearrangements = 0
-        self._use = use_by_owner(state.queue, state.usage, state.rack.total, now, policy)
+        self._use = use_by_owner(state.queue, state.usage, state.turns, state.rack.total, now, policy)
         self._freed = np.zeros(0, dtype=np.int64)
         self.marks = self._recall()
 
@@ -118,6 +119,9 @@ class Pass:
             self._go_ahead(left_out)
         self.marks.remember(self.capacity, self.reservation if goes_on else None)
         jobs = self.state.jobs
+        if self.placements and self.policy.fair_share and self.state.turns.by_use:
+            attainable = self._outlook().attainable()
+            note_passing(self.placements, jobs, self.queue, self.limits, self.capacity, attainable)
         self.memory.reservation = self.reservation
         return [one.placed(self.capacity.rack, jobs[one.job_id].spec.resources) for one in self.placements]
 
@@ -143,10 +147,8 @@ class Pass:
             if self._awaits_boot:
                 continue  # where it is going, nobody is in its way, and it in nobody's
             found[index] = NO_ROOM
-            if self.policy.backfill is Backfill.NONE:
-                return False
             if self._reserve_for(entry, job_class):
-                return True
+                return self.policy.backfill is not Backfill.NONE
         return False
 
     def _go_ahead(self, left_out: Bools) -> None:
@@ -264,14 +266,14 @@ class Pass:
     def _start(self, entry: Entry, job_class: JobClass, rows: list[int], why: str) -> None:
         ends = [self.now + length_s(self.queue, self.policy, entry[-1], hard=hard) for hard in (False, True)]
         self.capacity.fill_order.note(rows, ends[0])
-        self.placements.append(
-            place_job(self.capacity, self.policy, entry[-2], job_class, rows, (ends[0], ends[1]), why)
-        )
+        index = entry[-1]
+        place = self._place_in_class.get(index, 0)
+        one = place_job(self.capacity, self.policy, entry[-2], job_class, rows, (ends[0], ends[1]), why)
+        self.placements.append(one)
         if self.reservation is not None and not self._short_enough(self.reservation, entry[-1]):
             self.reservation.use(rows, job_class)
         self.limits.count(job_class)
-        index = entry[-1]
-        self._place_in_class[index] = self._place_in_class.get(index, 0) + 1
+        self._place_in_class[index] = place + 1
         following = self._entry(index)
         if following is not None:
             heapq.heappush(self._heap, following)

@@ -28,6 +28,7 @@ class Placement:
     soft_end_s: float  # by prediction
     late_end_s: float  # by time limit
     why: str
+    passes: bool = False  # whether fair share lets it pass an older job
 
     @property
     def movable(self) -> bool:
@@ -49,7 +50,7 @@ class Placement:
             )
             for allocation in self.allocations()
         ]
-        return Placed(self.job_id, parts[0].node, parts[0].allocation, self.why, tuple(parts[1:]))
+        return Placed(self.job_id, parts[0].node, parts[0].allocation, self.why, tuple(parts[1:]), self.passes)
 
 
 def place_job(

@@ -64,10 +64,10 @@ def _first_waiting(state: State, now: float, policy: Policy, reservation: Reserv
         soon = reservation.at_s <= now + SOON_S or reservation.job not in state.queued_ids
         return None if soon else state.jobs[reservation.job]
     classes, limits = state.queue.open_classes(), Limits(state.running, policy)
-    use = use_by_owner(state.queue, state.usage, state.rack.total, now, policy)
+    use = use_by_owner(state.queue, state.usage, state.turns, state.rack.total, now, policy)
     for entry in entries(state.queue, classes, use) if len(classes) else ():
         job_class = state.queue.classes[entry[-1]]
-        if not limits.reached(job_class):
+        if not limits.reached(job_class) and could_hold(state.rack, job_class).sum() >= job_class.gang:
             return state.jobs[entry[-2]]
     return None
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
+
 from racksack_controller.core.placing.backfill import Reservation
 from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
+from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.order import use_by_owner
 from racksack_controller.core.rack.profile import Profiles
-from racksack_controller.core.rack.rack import Floats
+from racksack_controller.core.rack.rack import Bools, Floats
 from racksack_controller.core.state import State
 
 
@@ -36,7 +39,15 @@ class Reading:
         self.profiles = Profiles()
 
     @cached_property
+    def at_limit(self) -> Bools:
+        """For each class that has jobs whether none of them may start, because so many others run."""
+        queue, limits = self.state.queue, Limits(self.state.running, self.policy)
+        return np.array(
+            [limits.reached(queue.classes[index]) for index in queue.open_classes().tolist()], dtype=np.bool_
+        )
+
+    @cached_property
     def use(self) -> Floats:
         """What each owner in the queue has used of late, for fair share."""
         state = self.state
-        return use_by_owner(state.queue, state.usage, state.rack.total, self.now, self.policy)
+        return use_by_owner(state.queue, state.usage, state.turns, state.rack.total, self.now, self.policy)

@@ -14,8 +14,7 @@ import numpy as np
 
 from racksack_controller.core.placing.backfill import Releases, first_moments
 from racksack_controller.core.power.view import View, Wanted
-from racksack_controller.core.rack.amounts import Vector
-from racksack_controller.core.rack.fill_order import COMPARED
+from racksack_controller.core.rack.amounts import COMPARED, Vector
 from racksack_controller.core.rack.node_rules import COSTS
 from racksack_controller.core.rack.rack import Floats, Ints
 

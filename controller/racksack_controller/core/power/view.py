@@ -74,6 +74,7 @@ class View:
         filled = np.zeros((2, len(self.rack.nodes)))  # by jobs that may not wake a node, and by those that may
         full: set[tuple[Kind, bool]] = set()  # what is asked for by jobs that are passed by
         done: set[int] = set()  # their classes
+        unseen = np.array([node.inventory is None for node in self.rack.nodes], dtype=np.bool_)
         taken = 0
         ordered = jobs_in_order(self.state, queue.open_classes(), self.now, self.scheduling, done)
         for entry in islice(ordered, LOOKED_MAX):
@@ -86,6 +87,9 @@ class View:
             if kind in full:
                 continue  # others in its class may wake one
             able = self.could_hold(job_class)
+            if able.sum() < job_class.gang and not np.any(unseen & self.rack.admitted(job_class.admission)):
+                done.add(index)
+                continue
             self.fill(filled[int(wakes)], able, job_class)
             if able.any() and filled[int(wakes), able].min() >= FILLED_MAX:
                 full.add(kind)

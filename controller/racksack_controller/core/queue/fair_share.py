@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 HALF_LIFE_S = 7 * 86400.0
-STEP = 0.01  # uses that differ by less than this part of the rack count as equal, so that age decides between them
+LEAST = 1e-5  # of the rack over the half-lives, some seconds of all of it: less counts as nothing
+STEP = 0.04  # uses that differ by less than this part of themselves count as equal, so that age decides
 
 Amounts = tuple[float, float, float]
 NOTHING: Amounts = (0.0, 0.0, 0.0)
@@ -61,7 +62,12 @@ class Usage:
         )
 
     def relative(self, owner: str, now: float, total: NDArray[np.int64], shares: dict[str, float]) -> float:
-        """The owner's dominant share of the rack over the last half-lives, divided by his share; in steps of 1 %."""
+        """The owner's dominant share of the rack over the last half-lives, divided by his share."""
         capacity = total[:3].sum(axis=1) * (self.half_life_s / math.log(2.0))
         parts = [use / float(all_) for use, all_ in zip(self.used(owner, now), capacity, strict=True) if all_ > 0]
-        return round(max(parts, default=0.0) / shares.get(owner, 1.0) / STEP) * STEP
+        return max(parts, default=0.0) / shares.get(owner, 1.0)
+
+
+def level(relative: float) -> float:
+    """What owners are compared by: the logarithm of their use in steps, so that small uses differ as large ones do."""
+    return float(round(math.log1p(relative / LEAST) / STEP))

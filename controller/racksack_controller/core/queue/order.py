@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from racksack_controller.core.policy import Policy
-from racksack_controller.core.queue.fair_share import Usage
+from racksack_controller.core.queue.fair_share import Usage, level
 from racksack_controller.core.queue.job_queue import JobQueue
+from racksack_controller.core.queue.turns import Turns
 from racksack_controller.core.rack.rack import Floats, Ints
 
 # (-priority, use of the owner, age or length, job, class): the smallest is next.
@@ -29,15 +30,15 @@ def sorted_classes(queue: JobQueue, classes: Ints, use: Floats) -> Ints:
     return classes[np.lexsort((job_id, age, use[queue.owner[classes]], priority))]
 
 
-def use_by_owner(queue: JobQueue, usage: Usage, total: Ints, now: float, policy: Policy) -> Floats:
-    """What each owner in the queue has used of late in relation to his share; all zero where fair share is off.
+def use_by_owner(queue: JobQueue, usage: Usage, turns: Turns, total: Ints, now: float, policy: Policy) -> Floats:
+    """By what the owners in the queue are ordered: how much they have used of late in relation to their shares.
 
-    `total`: what the rack has, (DIMENSIONS, nodes).
+    All zero where fair share is off or has had its part of the rack. `total`: what the rack has, (DIMENSIONS, nodes).
     """
     use = np.zeros(max(1, len(queue.owners)))
-    if policy.fair_share:
+    if policy.fair_share and turns.by_use:
         waiting = set(queue.owner[queue.open_classes()].tolist())
         for owner, index in queue.owners.items():
             if index in waiting:
-                use[index] = usage.relative(owner, now, total, policy.shares)
+                use[index] = level(usage.relative(owner, now, total, policy.shares))
     return use

@@ -16,7 +16,9 @@ from racksack_controller.core.rack.amounts import DIMENSIONS, Vector
 # An attempt that outlives its prediction is predicted anew: this much longer, then this much, ... (Tsafrir, Etsion and
 # Feitelson, "Backfilling using system-generated predictions rather than user runtime estimates", TPDS 18(6), 2007).
 CORRECTIONS_S = np.array([60, 300, 900, 1800, 3600, 7200, 18000, 36000, 72000, 180000, 360000], dtype=np.float64)
-OVERDUE_S = 1.0  # an attempt past its time limit is being ended
+LAST_S = float(CORRECTIONS_S[-1])
+OVERDUE_S = 1.0  # an attempt past its time limit is being ended,
+ENDING_S = 600.0  # and if it is still there after this time, nobody knows when it will be over
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -91,11 +93,15 @@ class Allocations:
     def raw_ends(self, places: Ints, now: float, *, default_limit_s: float, predict: bool) -> tuple[Floats, Floats]:
         """The same, where what should have ended keeps its moment in the past; and until when each of them is good."""
         begin, limit, predicted = self.times[:, places]
-        latest = begin + np.where(limit < 0, default_limit_s, limit)
-        if not predict:
-            return latest, np.full(len(latest), np.inf)
-        ends = np.where(predicted < 0, latest, np.minimum(latest, _corrected(begin + predicted, now)))
-        return ends, np.where(ends < latest, ends, np.inf)
+        is_limited = limit >= 0
+        latest = begin + np.where(is_limited, limit, default_limit_s)
+        ends = np.where(predicted >= 0, np.minimum(latest, begin + predicted), latest) if predict else latest
+        # A time limit ends a job, so for a while it is believed; whoever outlives anything else is expected anew.
+        is_over = is_limited & (now >= latest)
+        ends = np.where(is_over, latest, ends)
+        ends = np.where(is_over & (now < latest + ENDING_S), latest, _corrected(ends, now))
+        ends = np.where(is_limited & ~is_over, np.minimum(ends, latest), ends)
+        return ends, np.where(is_limited & (ends == latest), latest + ENDING_S, ends)
 
     def _place(self, part: NodeAllocation, times: Times) -> int:
         if not self._unused:
@@ -118,7 +124,8 @@ class Allocations:
 
 
 def _corrected(ends: Floats, now: float) -> Floats:
-    """Predictions that have passed, moved on by the first correction that is still to come."""
+    """Ends that have passed, moved on by the first correction that is still to come: in the end as long again."""
     over = np.maximum(now - ends, 0.0)
-    step = CORRECTIONS_S[np.minimum(np.searchsorted(CORRECTIONS_S, over, side="right"), len(CORRECTIONS_S) - 1)]
-    return np.where(ends > now, ends, ends + step)
+    listed = CORRECTIONS_S[np.minimum(np.searchsorted(CORRECTIONS_S, over, side="right"), len(CORRECTIONS_S) - 1)]
+    doubled = LAST_S * 2.0 ** (np.floor(np.log2(np.maximum(over, LAST_S) / LAST_S)) + 1.0)
+    return np.where(ends > now, ends, ends + np.where(over < LAST_S, listed, doubled))

@@ -14,6 +14,7 @@ from racksack_jobspecs.resources import Gpu, GpuRequest, ResourceRequest
 MILLI = 1000
 CPUS, RAM, GPUS, DISK, SLOTS = range(5)
 DIMENSIONS = 5
+COMPARED = 3  # CPUs, memory and GPUs make a node large; disk and slots only have to suffice
 NAMES = ("CPU", "memory", "GPUs", "disk", "job slots")
 UNLIMITED_SLOTS = 2**31
 

@@ -14,9 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.rack.amounts import COMPARED
 from racksack_controller.core.rack.rack import Floats, Ints, Rack
-
-COMPARED = 3  # CPUs, memory and GPUs make a node large; disk and slots only have to suffice
 
 
 class FillOrder:

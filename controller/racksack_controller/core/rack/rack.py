@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from racksack_controller.core.rack.allocations import Allocations, NodeAllocation, Times
-from racksack_controller.core.rack.amounts import DIMENSIONS, SLOTS, capacity, demand_of
+from racksack_controller.core.rack.amounts import COMPARED, DIMENSIONS, SLOTS, capacity, demand_of
 from racksack_controller.core.rack.devices import Devices
 from racksack_controller.core.records import Allocation, Node
 
@@ -98,6 +98,12 @@ class Rack:
             self.held[:, part.row] -= part.need
             if part.uuids:
                 self.devices.give_back(part.row, part.uuids, part.milli, place)
+
+    def part_of(self, allocation: Allocation) -> float:
+        """The dominant share of the whole rack that an allocation is: of the resource of which it takes most."""
+        total = self.total[:COMPARED].sum(axis=1)
+        need = np.array(demand_of(allocation)[:COMPARED])
+        return float((need / np.maximum(total, 1)).max())
 
     def free(self, now: float) -> Ints:
         """A copy of what is free on each node; -1 in every dimension where a node takes no jobs."""
