@@ -153,6 +153,11 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def csv_cell(value: object) -> object:
+    """A value for a spreadsheet: a text that it could take for a formula gets a quote before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def say(text: str) -> None:
     """A line on stderr: for the person, not for the next program in a pipe."""
     print(text, file=sys.stderr, flush=True)

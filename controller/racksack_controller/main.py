@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_agent import process_title
+from racksack_controller import surroundings
 from racksack_controller.config.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
 from racksack_controller.intake.spool import SpoolError, prepare
 from racksack_controller.memory import give_large_blocks_back
@@ -36,12 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     give_large_blocks_back()
     options = _parser().parse_args(arguments)
     try:
+        notes = surroundings.make_fresh() if options.embedded else []
         read = partial(embedded_config, options.home) if options.embedded else partial(load_config, options.config)
         config = read()
         if options.check:
             print(f"{options.config}: good; {len(config.nodes)} nodes: {', '.join(sorted(config.nodes))}")
             return ExitCode.OK
         _set_up_logging(options.home / "controller.log" if options.embedded else None)
+        for note in notes:
+            log.warning("%s", note)
         prepare(Spool(config.spool), config.group)
         return _run(config, read if config.path else None, EMBEDDED_IDLE_S if options.embedded else None)
     except ConfigError as error:

@@ -49,6 +49,13 @@ class StandIn:
     refuse_next: tuple[int, str, int] | None = None  # status, sentence, code
     garbage_next: bytes | None = None
 
+    attach_argv: list[str] | None = None  # what it answers to attach
+
+    @property
+    def tmux(self) -> Path:
+        """A program of that name."""
+        return self.spool / "tmux"
+
     def __post_init__(self) -> None:
         for name in ("incoming", "jobs/rejected", "snapshots", "returns"):
             (self.spool / name).mkdir(parents=True)
@@ -228,7 +235,10 @@ def _job(at: StandIn, words: list[str], query: dict[str, str]) -> Any:
     if words[2:] == ["why"]:
         return {"sentence": f"job {job['id']} waits for a node"}
     if words[2:] == ["attach"]:
-        return {"argv": ["echo", "attached to", str(job["id"])], "hint": "leave with Ctrl-B d"}
+        at.tmux.write_text("#!/bin/sh\nshift; echo attached to $*\n")
+        at.tmux.chmod(0o755)
+        argv = at.attach_argv or [str(at.tmux), "attach-session", "-t", f"={job['id']}"]
+        return {"argv": argv, "hint": "leave with Ctrl-B d"}
     deadline = time.monotonic() + float(query.get("wait_s", 0))
     while job["state"] == query.get("seen") and time.monotonic() < deadline:
         time.sleep(0.01)

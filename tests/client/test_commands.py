@@ -240,7 +240,7 @@ def test_history_as_csv(cli: Cli, controller: StandIn) -> None:
 def test_attach_runs_what_the_controller_says(cli: Cli, controller: StandIn) -> None:
     controller.add_job("x", "running")
     ended = cli("racksack", "attach", "1")
-    assert ended.out == "attached to 1\n"
+    assert ended.out == "attached to -t =1\n"
     assert "Ctrl-B d" in ended.err
 
 

@@ -373,8 +373,8 @@ def test_attach_goes_through_ssh(cli: Cli, remote: StandIn) -> None:
     remote.add_job("x", "running")
     way = cli("racksack", "attach", "1", "--json").json
     assert way["argv"][0] == "ssh"
-    assert way["argv"][-3:] == ["--", "rack", "echo 'attached to' 1"]
-    assert cli("racksack", "attach", "1").out.strip() == "attached to 1"
+    assert way["argv"][-3:] == ["--", "rack", shlex.join([str(remote.tmux), "attach-session", "-t", "=1"])]
+    assert cli("racksack", "attach", "1").out.strip() == "attached to -t =1"
 
 
 def test_one_changed_file_moves_little_over_ssh(cli: Cli, remote: StandIn, project: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import click
 
+from racksack import attach_argv
 from racksack.cli import controller_option, json_option, open_client
 from racksack.errors import UsageError
 from racksack.text import clean, print_json, say
@@ -19,7 +21,7 @@ from racksack.text import clean, print_json, say
 @json_option
 @controller_option
 def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: bool, controller: str | None) -> int:
-    """Enter the terminal of a running job. Leaving it does not end the job; how to leave is said first."""
+    """Attach to a running job's terminal. Leaving it does not end the job; how to leave is said first."""
     if shell and read_only:
         raise click.UsageError("a shell is not read-only; use --shell or --read-only")
     with open_client(controller) as client:
@@ -27,8 +29,9 @@ def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: b
         if len(job_ids) != 1:
             raise UsageError("attach enters one job; name one")
         way = client.attach(job_ids[0], shell=shell, view=read_only, rank=rank)
-        host = client.target.host
-    argv = way.argv
+        target = client.target
+    attach_argv.check(way.argv)
+    argv, host = way.argv, target.host
     if host is not None:
         from racksack.transport import ssh
 
@@ -38,4 +41,9 @@ def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: b
         return 0
     if way.hint:
         say(clean(way.hint))
-    return subprocess.run(argv, check=False).returncode
+    if host is not None:
+        return subprocess.run(argv, check=False).returncode
+    other = attach_argv.user_to_run_as(Path(target.socket))
+    if other is None:
+        return subprocess.run(argv, check=False).returncode
+    return subprocess.run(argv, check=False, user=other[0], group=other[1], extra_groups=()).returncode

@@ -9,7 +9,7 @@ import time
 import click
 
 from racksack.cli import controller_option, json_option, open_client, option_s
-from racksack.text import print_json
+from racksack.text import csv_cell, print_json
 
 _COLUMNS = (
     "id", "name", "owner", "state", "node", "cpus", "ram_bytes", "submitted_at_s", "started_at_s", "ended_at_s",
@@ -41,7 +41,7 @@ def command(
     elif as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(_COLUMNS)
-        writer.writerows([getattr(job, column) for column in _COLUMNS] for job in jobs)
+        writer.writerows([csv_cell(getattr(job, column)) for column in _COLUMNS] for job in jobs)
     else:
         click.echo(queue_table(jobs))
     return 0

@@ -15,7 +15,7 @@ import click
 from racksack.cli import controller_option, json_option, open_client
 from racksack.errors import UsageError
 from racksack.ids import sweep_id
-from racksack.text import clean, print_json, say
+from racksack.text import clean, csv_cell, print_json, say
 
 if TYPE_CHECKING:
     from racksack.client import Client
@@ -110,8 +110,8 @@ def top(
     elif as_csv:
         header, rows = ranking_columns(ranking)
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(map(csv_cell, header))
+        writer.writerows(map(csv_cell, row) for row in rows)
     else:
         click.echo(ranking_table(ranking))
         if ranking.rows:

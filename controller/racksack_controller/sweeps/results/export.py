@@ -46,7 +46,8 @@ class Export:
         writer = csv.writer(text, lineterminator="\n")
         if not self._is_begun:
             self._is_begun = True
-            writer.writerow(["point", *self._params, *self._results.metrics, "seconds", "failure"])
+            names = map(_cell, (*self._params, *self._results.metrics))  # a metric is called what a job calls it
+            writer.writerow(["point", *names, "seconds", "failure"])
         writer.writerows(self._line(row) for row in rows)
         return text.getvalue().encode()
 
@@ -79,7 +80,7 @@ class Export:
     def _line(self, row: dict[str, Any]) -> list[Any]:
         params = [_cell(row["params"].get(name)) for name in self._params]
         metrics = [_cell(row["metrics"].get(name)) for name in self._results.metrics]
-        return [row["point"], *params, *metrics, f"{row['seconds']:.6g}", row["failure"] or ""]
+        return [row["point"], *params, *metrics, f"{row['seconds']:.6g}", _cell(row["failure"] or "")]
 
 
 def param_names(sweep: Sweep) -> list[str]:
