@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from aiohttp import web
 
 from racksack_controller.sandbox.operations import Query
 from racksack_controller.sandbox.pool import Sandbox
@@ -16,6 +17,7 @@ from racksack_controller.store import Store, StoreError, open_database
 from racksack_controller.sweeps.results import ledger
 from racksack_controller.sweeps.results.ranking import Ranking
 from racksack_controller.sweeps.results.segments import build
+from racksack_controller.web.caller import while_connected
 from tests.sweeps.builders import progress, sweep, sweep_spec
 
 POINTS = 400_000
@@ -83,6 +85,44 @@ async def test_a_heavy_one_ends_at_its_limits_and_delays_nobody(sandbox: Sandbox
 async def test_a_store_that_is_not_there_is_said_to_be(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"could not be read|there is no sweep"):
         await best(sandbox, "ann", tmp_path / "none.db", None)
+
+
+async def test_who_closes_the_connection_ends_the_computation() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> int:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+        return 7
+
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(text=str(await while_connected(request, work())))
+
+    async def quick(request: web.Request) -> web.Response:
+        return web.Response(text=str(await while_connected(request, asyncio.sleep(0.01, 5))))
+
+    app = web.Application()
+    app.add_routes([web.get("/slow", handle), web.get("/quick", quick)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        _reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(begun.wait(), 30)
+        writer.close()
+        await asyncio.wait_for(ended.wait(), 30)
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /quick HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 30)).endswith(b"\r\n\r\n5")
+        writer.close()
+    finally:
+        await runner.cleanup()
 
 
 async def test_an_endless_query_ends_and_others_are_read_beside_it(tmp_path: Path, monkeypatch: Any) -> None:

@@ -24,7 +24,7 @@ from racksack_jobspecs.yamltext import Problem
 log = logging.getLogger("racksack.intake")
 
 READ_CPU_S = 10.0
-NUMBER_CPU_S = 30.0  # a grid of the largest size with a constraint takes ten seconds
+NUMBER_CPU_S = 15.0  # a grid of the largest size with a short constraint takes less; clients wait for half a minute
 
 _decode_read = msgspec.msgpack.Decoder(Read).decode
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode

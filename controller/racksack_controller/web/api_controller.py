@@ -16,7 +16,16 @@ from racksack_controller.core.why import why_node
 from racksack_controller.intake.ingest import IngestPostponed
 from racksack_controller.store import jobs_where, story
 from racksack_controller.web import sweep_jobs
-from racksack_controller.web.caller import Caller, body_of, forbidden, json_answer, number, refusal, text_of
+from racksack_controller.web.caller import (
+    Caller,
+    body_of,
+    forbidden,
+    json_answer,
+    number,
+    refusal,
+    text_of,
+    while_connected,
+)
 from racksack_controller.web.context import CONTEXT, Context
 from racksack_controller.web.power_views import power_view
 from racksack_controller.web.privacy import node_for
@@ -184,7 +193,8 @@ async def plan(request: web.Request) -> web.Response:
     owner = context.caller(request).name
     await context.nodes_called()
     try:
-        return web.json_response(await context.intake.plan(await request.text(), owner, time.time()))
+        work = context.intake.plan(await request.text(), owner, time.time())
+        return web.json_response(await while_connected(request, work))
     except IngestPostponed as error:
         raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
 

@@ -7,13 +7,15 @@ read what everybody may know.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import os
 import pwd
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -22,6 +24,9 @@ from racksack_controller.core.state import Job
 from racksack_controller.web.sessions import Sessions
 from racksack_controller.web.tokens import Tokens
 from racksack_jobspecs.states import ExitCode
+
+T = TypeVar("T")
+LOOK_EVERY_S = 0.5  # whether whoever asked is still there
 
 
 class Way(enum.Enum):
@@ -122,6 +127,21 @@ async def body_of(request: web.Request) -> dict[str, object]:
     if not isinstance(body, dict):
         raise refusal("the body is not a JSON object", ExitCode.USAGE)
     return body
+
+
+async def while_connected(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives; it is cancelled when nobody waits for the answer any more. For work that changes nothing."""
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([task], timeout=LOOK_EVERY_S))[0]:
+            if request.transport is None or request.transport.is_closing():
+                task.cancel()
+        return task.result()
+    except asyncio.CancelledError:
+        task.cancel()
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("whoever asked has gone") from None
+        raise
 
 
 def text_of(body: Mapping[str, object], key: str, default: str) -> str:

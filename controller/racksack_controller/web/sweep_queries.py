@@ -10,7 +10,7 @@ from aiohttp import web
 
 from racksack_controller.sandbox.operations import Query
 from racksack_controller.sandbox.process import BusyError, FaultError, RefusedError
-from racksack_controller.web.caller import refusal
+from racksack_controller.web.caller import refusal, while_connected
 from racksack_controller.web.context import CONTEXT
 from racksack_jobspecs.states import ExitCode
 
@@ -31,9 +31,10 @@ async def ask(request: web.Request, answer: type[T], sweep: int, name: str, **ar
     caller = context.caller(request)
     user = caller.name if caller.uid is not None else f"at {request.remote}"
     try:
-        data = await context.sandbox.compute(
+        work = context.sandbox.compute(
             user, "query", msgspec.msgpack.encode(query), cpu_s=CPU_S, memory_bytes=MEMORY_BYTES
         )
+        data = await while_connected(request, work)
     except RefusedError as error:
         raise ValueError(str(error)) from None
     except BusyError as error:
