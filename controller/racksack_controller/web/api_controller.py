@@ -24,6 +24,7 @@ from racksack_controller.web.caller import (
     number,
     refusal,
     text_of,
+    utf8_of,
     while_connected,
 )
 from racksack_controller.web.context import CONTEXT, Context
@@ -193,7 +194,7 @@ async def plan(request: web.Request) -> web.Response:
     owner = context.caller(request).name
     await context.nodes_called()
     try:
-        work = context.intake.plan(await request.text(), owner, time.time())
+        work = context.intake.plan(await utf8_of(request), owner, time.time())
         return web.json_response(await while_connected(request, work))
     except IngestPostponed as error:
         raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None

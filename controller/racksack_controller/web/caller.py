@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
+import math
 import os
 import pwd
 import socket
@@ -26,6 +27,7 @@ from racksack_controller.web.tokens import Tokens
 from racksack_jobspecs.states import ExitCode
 
 T = TypeVar("T")
+NUMBER_MAX = 2.0**53  # of a query; ids, bytes and seconds are smaller
 LOOK_EVERY_S = 0.5  # whether whoever asked is still there
 
 
@@ -110,19 +112,30 @@ def forbidden(sentence: str) -> web.HTTPException:
 
 
 def number(query: Mapping[str, str], key: str, default: float) -> float:
-    """A number from a query string; a 400 with a sentence when it is none."""
+    """A number from a query string; a 400 with a sentence when it is none, or larger than any that is meant."""
     try:
-        return float(query.get(key, default))
+        value = float(query.get(key, default))
     except ValueError:
-        raise refusal(f"{key}={query[key]!r} is not a number", ExitCode.USAGE) from None
+        value = math.nan
+    if not abs(value) <= NUMBER_MAX:  # nan is neither
+        raise refusal(f"{key}={query[key][:40]!r} is not a number that can be meant", ExitCode.USAGE)
+    return value
+
+
+async def utf8_of(request: web.Request) -> str:
+    """The text of the body; a 400 with a sentence when it is not UTF-8, whatever its headers say."""
+    try:
+        return (await request.read()).decode()
+    except UnicodeDecodeError:
+        raise refusal("the body is not UTF-8", ExitCode.USAGE) from None
 
 
 async def body_of(request: web.Request) -> dict[str, object]:
     """The JSON object in the body, empty when there is none; a 400 with a sentence when it is not one."""
-    text = await request.text()
+    data = await request.read()
     try:
-        body = json.loads(text) if text.strip() else {}
-    except ValueError:
+        body = msgspec.json.decode(data) if data.strip() else {}
+    except (ValueError, RecursionError):
         raise refusal("the body is not JSON", ExitCode.USAGE) from None
     if not isinstance(body, dict):
         raise refusal("the body is not a JSON object", ExitCode.USAGE)

@@ -19,7 +19,7 @@ from aiohttp import web
 from racksack_controller.core.records import Job
 from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.web import sweeps
-from racksack_controller.web.caller import Caller, body_of, refusal
+from racksack_controller.web.caller import Caller, body_of, refusal, utf8_of
 from racksack_controller.web.context import Context
 from racksack_jobspecs.fields import JOB_FIELDS
 from racksack_jobspecs.states import ExitCode
@@ -44,7 +44,7 @@ _OWN_KEYS = frozenset({"like", "parameters", "optimization_type", "max_iteration
 async def job_file_of(context: Context, request: web.Request, caller: Caller) -> str:
     """The job file that a request asks for. Raises a refusal with a sentence."""
     if request.content_type in ("application/yaml", "text/yaml", "application/x-yaml", "text/plain"):
-        return await request.text()
+        return await utf8_of(request)
     body = await body_of(request)
     unknown = [key for key in body if key not in _JOB_KEYS | _SWEEP_KEYS | _OWN_KEYS]
     if unknown:
