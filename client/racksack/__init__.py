@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from racksack.api import Job as Job
     from racksack.api import connect as connect
     from racksack.api import job as job
     from racksack.api import jobs as jobs
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from racksack.executor.calls import RemoteError as RemoteError
     from racksack.executor.executor import Executor as Executor
     from racksack.executor.executor import Future as Future
+    from racksack.job_objects import Job as Job
+    from racksack.job_objects import JobArray as JobArray
     from racksack.reporting import Stop as Stop
     from racksack.reporting import report as report
     from racksack.sweep_client.api import Sweep as Sweep
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from racksack.views import SweepView as SweepView
 
 _HOMES = {
-    "racksack.api": ("Job", "connect", "job", "jobs", "nodes", "submit"),
+    "racksack.api": ("connect", "job", "jobs", "nodes", "submit"),
+    "racksack.job_objects": ("Job", "JobArray"),
     "racksack.client": ("Client",),
     "racksack.errors": (
         "NeverRunnableError",
@@ -70,7 +72,16 @@ _HOMES = {
 __all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605 - the table is the list
 
 
+def __dir__() -> list[str]:
+    """What there is for tab completion, without importing any of it."""
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is exported
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("racksack")
     for home, names in _HOMES.items():
         if name in names:
             import importlib

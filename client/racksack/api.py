@@ -7,154 +7,134 @@ folder = job.fetch()
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, TypedDict, Unpack, overload
 
 from racksack.client import Client
-from racksack.errors import RefusedError
+from racksack.job_objects import Job, JobArray
 from racksack.submission.draft import Value, spec_of_options
-from racksack.views import JobDetails, JobView, NodeView
+from racksack.views import JobView, NodeView
 from racksack_jobspecs.spec import JobSpec
 
+Duration = str | timedelta
+Moment = str | float | datetime
 
-@dataclass(frozen=True)
-class Job:
-    """A job on a controller. Holds an id and the way to ask about it, nothing that could be out of date."""
 
-    id: int
-    client: Client
+class SubmitOptions(TypedDict, total=False):
+    """What a job may be given; sizes and durations as on the command line (`"32G"`, `"2h"`)."""
 
-    def status(self) -> JobDetails:
-        """What the controller knows about the job now."""
-        return self.client.job(self.id)
+    args: Sequence[str]
+    name: str
+    cpus: float
+    ram: str
+    gpus: int | float | str | Mapping[str, str | float]
+    disk: str
+    time_limit: Duration
+    env: Mapping[str, str]
+    environment: str
+    python: str
+    requirements: str
+    outputs: Sequence[str]
+    new_files: str
+    max_output: str
+    retries: int
+    retry_on: Sequence[str]
+    oom_factor: float
+    priority: int
+    partition: str
+    after: Sequence[int | str | Job]
+    labels: Sequence[str]
+    nodes: Sequence[str]
+    exclude_nodes: Sequence[str]
+    stage_in_ram: Sequence[str]
+    gang: int
+    begin: Moment
+    deadline: Moment
+    hold: bool
+    no_wake: bool
+    preemptible: bool
+    grace: Duration
+    warn: str
+    resubmit_on: Sequence[int]
+    interactive: bool
+    submission: str
+    include: Sequence[str]
+    exclude: Sequence[str]
+    data: Sequence[str]
 
-    def why(self) -> str:
-        """Why the job is where it is, as a sentence."""
-        return self.client.why(self.id).sentence
 
-    def wait(self, timeout_s: float | None = None) -> str:
-        """Wait until the job has ended and return its state (`done`, `failed`, ...). Raises WaitTimeoutError."""
-        from racksack.following import wait_for
+@overload
+def submit(
+    project: str | Path,
+    entrypoint: str,
+    *,
+    controller: str | Client | None = None,
+    **options: Unpack[SubmitOptions],
+) -> Job: ...
 
-        return wait_for(self.client, [self.id], timeout_s=timeout_s)[0].state
 
-    def logs(self, stream: str = "stdout", *, follow: bool = False) -> Iterator[str]:
-        """The lines of a log (`stdout`, `stderr`, `env`), without their ends; `follow` goes on until the job has
-        ended.
-        """
-        from racksack.following import follow_log
-
-        pieces = follow_log(self.client, self.id, stream) if follow else self.client.log(self.id, stream)
-        rest = b""
-        for piece in pieces:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield line.decode(errors="replace")
-        if rest:
-            yield rest.decode(errors="replace")
-
-    def fetch(self, into: str | Path = "results", *, overwrite: bool = False) -> Path:
-        """Bring the results to `<into>/<id>-<name>/` and return that folder.
-
-        Raises RefusedError when local files differ and `overwrite` is not given, TransferError when something is
-        missing.
-        """
-        from racksack.errors import TransferError
-        from racksack.fetching import Wish, fetch
-
-        wish = Wish(Path(into), existing="overwrite" if overwrite else "keep")
-        (result,) = fetch(self.client, [self.status()], wish)
-        if result.error is not None:
-            raise TransferError(f"job {self.id}: {result.error}")
-        if result.kept:
-            raise RefusedError(
-                f"job {self.id}: {len(result.kept)} files in {result.folder} differ; allow overwrite=True"
-            )
-        return result.folder
-
-    def cancel(self, reason: str = "") -> None:
-        """End the job. A job that has ended stays as it is."""
-        self.client.act(self.id, "cancel", reason=reason)
-
-    def hold(self) -> None:
-        """Keep a waiting job from starting."""
-        self.client.act(self.id, "hold")
-
-    def release(self) -> None:
-        """Let a held job start."""
-        self.client.act(self.id, "release")
+@overload
+def submit(
+    project: str | Path,
+    entrypoint: str,
+    *,
+    array: str | Iterable[int],
+    controller: str | Client | None = None,
+    **options: Unpack[SubmitOptions],
+) -> JobArray: ...
 
 
 def submit(
     project: str | Path,
     entrypoint: str,
     *,
-    args: Sequence[str] = (),
-    name: str | None = None,
-    cpus: float | None = None,
-    ram: str | None = None,
-    gpus: int | float | str | Mapping[str, str | float] | None = None,
-    disk: str | None = None,
-    time_limit: str | None = None,
-    env: Mapping[str, str] | None = None,
-    environment: str | None = None,
-    python: str | None = None,
-    requirements: str | None = None,
-    outputs: Sequence[str] | None = None,
-    max_output: str | None = None,
-    retries: int | None = None,
-    retry_on: Sequence[str] | None = None,
-    priority: int | None = None,
-    after: Sequence[int | str | Job] | None = None,
-    labels: Sequence[str] | None = None,
-    nodes: Sequence[str] | None = None,
-    exclude_nodes: Sequence[str] | None = None,
-    stage_in_ram: Sequence[str] | None = None,
-    data: Sequence[str] = (),
-    begin: str | float | None = None,
-    submission: str | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    array: str | Iterable[int] | None = None,
     controller: str | Client | None = None,
-    **keys: Value | None,
-) -> Job:
-    """Submit a job; sizes and durations as on the command line (`"32G"`, `"2h"`); `keys` are others of a job file.
+    **options: Unpack[SubmitOptions],
+) -> Job | JobArray:
+    """Submit a job; with `array` (`"0-9%2"`, `range(10)`) a JobArray with a job for each index.
 
     Raises UsageError for arguments that make no job, ProjectError for a project that cannot be sent,
-    NeverRunnableError, UnreachableError and TransferError.
+    NeverRunnableError, UnreachableError, TransferError, and TypeError for an option that there is not.
     """
-    given: dict[str, Value | None] = {
-        "name": name,
-        "project": "local",
-        "entrypoint": entrypoint,
-        "args": list(args) or None,
-        "cpus": cpus,
-        "ram": ram,
-        "gpus": gpus,
-        "disk": disk,
-        "time_limit": time_limit,
-        "env": env,
-        "environment": environment,
-        "python": python,
-        "requirements": requirements,
-        "outputs": outputs,
-        "max_output": max_output,
-        "retries": retries,
-        "retry_on": retry_on,
-        "priority": priority,
-        "after": None if after is None else [str(job.id if isinstance(job, Job) else job) for job in after],
-        "labels": labels,
-        "nodes": nodes,
-        "exclude": exclude_nodes,
-        "stage_in_ram": stage_in_ram,
-        "begin": begin,
-        "submission": submission,
-        **keys,
-    }
-    spec = spec_of_options(given)
-    jobs = submit_spec(spec, Path(project), include=include, exclude=exclude, data=data, controller=controller)
-    return jobs[0]
+    _check_names(options)
+    given: dict[str, Any] = dict(options)
+    sent = {key: tuple(given.pop(key, ())) for key in ("include", "exclude", "data")}
+    values = {_KEYS.get(key, key): _value(value) for key, value in given.items()}
+    if array is not None:
+        values["array"] = array if isinstance(array, str) else ",".join(map(str, array))
+    spec = spec_of_options({"project": "local", "entrypoint": entrypoint, **values}, in_words_of="keys")
+    made = submit_spec(spec, Path(project), controller=controller, **sent)
+    return JobArray(tuple(made)) if array is not None else made[0]
+
+
+_KEYS = {"exclude_nodes": "exclude"}
+
+
+def _check_names(options: Mapping[str, object]) -> None:
+    unknown = [name for name in options if name not in SubmitOptions.__annotations__]
+    if unknown:
+        import difflib
+
+        close = difflib.get_close_matches(unknown[0], SubmitOptions.__annotations__, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(SubmitOptions.__annotations__)}"
+        raise TypeError(f"submit() has no option {unknown[0]!r}{hint}")
+
+
+def _value(value: Any) -> Value | None:  # noqa: ANN401 - of any option
+    """An option's value as a job file has it."""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, datetime):
+        return value.astimezone().isoformat()
+    if isinstance(value, Job | JobArray):
+        return str(value.id)
+    if isinstance(value, list | tuple):
+        return [str(item.id) if isinstance(item, Job | JobArray) else item for item in value]
+    converted: Value | None = value
+    return converted
 
 
 def submit_spec(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from racksack.errors import UsageError
 from racksack_jobspecs import yamltext
@@ -49,12 +50,15 @@ _OPTION_OF_KEY = {
 }
 
 
-def spec_of_options(values: Mapping[str, Value | None]) -> JobSpec:
-    """The spec that options describe; None is not given. Raises UsageError with every mistake, in words of options."""
+def spec_of_options(values: Mapping[str, Value | None], in_words_of: Literal["options", "keys"] = "options") -> JobSpec:
+    """The spec that options describe; None is not given. Raises UsageError with every mistake, in words of options, or
+    of the keys that Python arguments are called by.
+    """
     try:
         return parse_job(_text(values))
     except JobFileError as error:
-        raise UsageError("\n".join(_in_words_of_options(problem) for problem in error.problems)) from None
+        told = _in_words_of_options if in_words_of == "options" else _in_words_of_keys
+        raise UsageError("\n".join(map(told, error.problems))) from None
     except ValueError as error:
         raise UsageError(str(error)) from None
 
@@ -184,6 +188,10 @@ def _sweep_option(path: str) -> str:
     if f"{key}.{first}" in _SWEEP_OPTIONS:
         return f"{_SWEEP_OPTIONS[f'{key}.{first}']} {inner}".strip()
     return f"{_SWEEP_OPTIONS.get(key.partition('[')[0], f'--{key}')} {first}".strip()
+
+
+def _in_words_of_keys(problem: yamltext.Problem) -> str:
+    return f"{problem.path}: {problem.sentence}" if problem.path else problem.sentence
 
 
 def _in_words_of_options(problem: yamltext.Problem) -> str:

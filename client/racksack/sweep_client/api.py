@@ -139,6 +139,8 @@ def sweep(
     unknown = [key for key in options if key not in SweepOptions.__annotations__]
     if unknown:
         raise TypeError(f"sweep() has no option {unknown[0]!r}; there are {', '.join(SweepOptions.__annotations__)}")
+    if not isinstance(target, str):
+        raise TypeError("sweep() needs its target as text, 'FILE.py:FUNCTION'; a function by itself cannot be sent")
     entrypoint, function = wishes.split_target(target)
     values = {key: _values(value) for key, value in (params or {}).items()}
     job: dict[str, Value | None] = {"project": "local", "entrypoint": entrypoint}
