@@ -174,10 +174,16 @@ def test_the_limit_of_a_boot_is_learnt_from_boots() -> None:
     for _ in range(20):
         steady = steady.add(100.0)
     learnt = PowerRecord(node="r1", boots=steady)
-    assert 200.0 <= boot_limit_s(learnt, traits()) < 300.0
+    assert boot_limit_s(learnt, traits()) == 300.0, "time for a check of the file system"
+    assert boot_limit_s(learnt, traits(boot_timeout_s=240.0)) == 240.0
     slow = PowerRecord(node="r1", boots=Measured().add(900.0))
     assert boot_limit_s(slow, traits(boot_timeout_s=600.0)) == 1800.0
     assert BOOT_GUESS_S < 600.0
+    promised = {"boot_timeout_s": 900.0, "boot_timeout_is_set": True}
+    assert boot_limit_s(learnt, traits(**promised)) == 900.0, "what is configured is never cut short"
+    assert boot_limit_s(node, traits(**promised)) == 900.0
+    long = Measured().add(800.0).add(800.0).add(800.0)
+    assert boot_limit_s(PowerRecord(node="r1", boots=long), traits(**promised)) >= 1600.0, "but a slow node gets more"
 
 
 def test_a_node_that_was_switched_behind_our_back_is_believed() -> None:

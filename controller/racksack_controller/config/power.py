@@ -41,6 +41,7 @@ def parse_power(block: object, path: str, mistakes: Mistakes) -> PowerSettings |
         on=on,
         off=off,
         boot_timeout_s=fields.duration("boot_timeout", 600.0),
+        boot_timeout_is_set=block.get("boot_timeout") is not None,
         idle_off_s=_idle_off(fields),
         hard_off=fields.yes("hard_off", default=False),
         min_on_s=fields.duration("min_on", 300.0),

@@ -89,6 +89,7 @@ def traits_of(name: str, power: PowerSettings, jumps: JumpNodes) -> PowerTraits:
         idle_off_s=power.idle_off_s,
         min_on_s=power.min_on_s,
         boot_timeout_s=power.boot_timeout_s,
+        boot_timeout_is_set=power.boot_timeout_is_set,
         off_grace_s=power.off_grace_s,
         hard_off=power.hard_off,
         watts_idle=power.watts.idle if power.watts else None,

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+FILE_SYSTEM_CHECK_S = 300.0  # a boot may take so long now and then, however short all others were
 BOOT_GUESS_S = 120.0  # of a node whose boot was never measured
 OFF_GUESS_S = 30.0
 
@@ -54,6 +55,7 @@ class PowerTraits(msgspec.Struct, frozen=True, kw_only=True):
     idle_off_s: float | None = None  # None: the break-even of this node; infinity: never
     min_on_s: float = 300.0
     boot_timeout_s: float = 600.0
+    boot_timeout_is_set: bool = False  # whether the configuration says so
     off_grace_s: float = 180.0
     hard_off: bool = False
     watts_idle: float | None = None
@@ -105,6 +107,8 @@ class PowerRecord(msgspec.Struct, frozen=True, kw_only=True):
     seen_on: bool | None = (
         None  # what the node itself or a device last said; None also where only silence speaks for off
     )
+    confirmed_on_s: float = 0.0  # when a device last said that it is on although it does not answer
+    hung_at_s: float | None = None  # when it was last switched off because it hung
     way: str = ""  # the way that was asked last, while booting or stopping
     asked_at_s: float | None = None  # when that was; a restart goes on with the time that is left
     boot_began_s: float | None = None  # of the boot under way
@@ -162,14 +166,15 @@ def off_s(power: PowerRecord, traits: PowerTraits) -> float:
 def boot_limit_s(power: PowerRecord, traits: PowerTraits) -> float:
     """How long a boot may take until it counts as failed, in seconds.
 
-    `boot_timeout` until three boots were measured, then what they teach: mean and four deviations, at least twice the
-    mean. A node that came up too late once gets the time that it needs.
+    A configured `boot_timeout` is a promise, and so is the default for the first three boots. Then what they teach may
+    shorten the default alone: mean and four deviations, at least twice the mean, and never less than a check of the
+    file system takes. A node that came up too late once gets the time that it needs.
     """
     boots = power.boots
-    if boots.count < 3:
-        return max(traits.boot_timeout_s, 2.0 * boots.mean_s)
-    floor = min(60.0, traits.boot_timeout_s)
-    return max(floor, 2.0 * boots.mean_s, boots.mean_s + 4.0 * boots.deviation_s)
+    learned_s = max(2.0 * boots.mean_s, boots.mean_s + 4.0 * boots.deviation_s)
+    if traits.boot_timeout_is_set or boots.count < 3:
+        return max(traits.boot_timeout_s, learned_s if boots.count >= 3 else 2.0 * boots.mean_s)
+    return max(min(FILE_SYSTEM_CHECK_S, traits.boot_timeout_s), learned_s)
 
 
 def opens_s(power: PowerRecord, traits: PowerTraits) -> float:

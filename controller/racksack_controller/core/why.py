@@ -133,7 +133,7 @@ def _why_queued(reading: Reading, job: Job) -> str:
     if usable.sum() < job_class.gang:
         unseen = [node for node in state.nodes.values() if node.inventory is None and allowed(job, node)]
         waiting_for = ([state.rack.nodes[row] for row in np.flatnonzero(able & ~usable)] + unseen)[:3]
-        return "; ".join(_unusable(node, now) for node in waiting_for)
+        return "; ".join(_unusable(state, node, now) for node in waiting_for)
     rows = _rows_with_room(state, job_class, usable)
     taker = _taker(reading, job, job_class, rows) if len(rows) >= job_class.gang else None
     if taker is not None:
@@ -238,7 +238,10 @@ def _when(expected: Expectation, state: State, now: float) -> str:
     return f"; {latest} (no earlier runs to judge by)" if latest else ""
 
 
-def _unusable(node: Node, now: float) -> str:
+def _unusable(state: State, node: Node, now: float) -> str:
+    by_power = None if node.connected else why_power(state, node, now)
+    if by_power is not None:
+        return f"{node.name} {by_power}"
     if not node.connected:
         if node.connection_reason == NOT_CONNECTED_YET:
             return f"{node.name} is being connected"

@@ -160,7 +160,11 @@ class Poller:
                 return
             self._connector.let_go(f"it has lost its power ({seen.words})")
             return  # the next look, a few seconds from now, finds it gone
-        if record.seen_on is not is_on or (record.phase is Phase.ON and not is_on):
+        node = self._loop.state.nodes.get(self._name)
+        is_silent = (
+            is_on and node is not None and not node.connected and node.connection_since_s > record.confirmed_on_s
+        )
+        if record.seen_on is not is_on or (record.phase is Phase.ON and not is_on) or is_silent:
             self._loop.post(ev.PowerSeen(self._name, is_on, seen.words))
         if is_on and not self._is_connected():
             self._connector.retry_now()

@@ -108,6 +108,7 @@ class PowerSettings:
     on: tuple[str, ...]
     off: tuple[str, ...]
     boot_timeout_s: float = 600.0
+    boot_timeout_is_set: bool = False
     idle_off_s: float | None = None
     hard_off: bool = False
     min_on_s: float = 300.0

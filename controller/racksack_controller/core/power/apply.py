@@ -93,6 +93,10 @@ def _switch_off_decided(state: State, event: ev.SwitchOffDecided, now: float) ->
     power = state.power[event.node]
     if power.phase is not Phase.STOPPING:
         tell(state, now, power, "off", f"is being switched off: {event.why}")
+        if event.hangs:
+            power = replace(power, hung_at_s=now)
+        if event.aside_s:
+            power = replace(power, retry_at_s=now + event.aside_s, problem=event.why, failures=power.failures + 1)
         state.put_power(
             replace(power, phase=Phase.STOPPING, since_s=now, why=event.why, way="", asked_at_s=None, boot_began_s=None)
         )
@@ -244,6 +248,9 @@ def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
     if power is None:
         return
     connected = state.nodes[event.node].connected
+    if event.on and not connected:
+        power = replace(power, confirmed_on_s=now)
+        state.put_power(power)
     if event.on and power.seen_on is not True:
         if power.phase in (Phase.OFF, Phase.SET_ASIDE) and power.seen_on is False:
             tell(state, now, power, "seen", f"was found on: {event.words}")

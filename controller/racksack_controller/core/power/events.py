@@ -22,10 +22,12 @@ class SwitchOnDecided(Event, frozen=True):
 
 
 class SwitchOffDecided(Event, frozen=True):
-    """A node is to be switched off."""
+    """A node is to be switched off. `hangs`: it does not answer; it then stays set aside for `aside_s` seconds."""
 
     node: str
     why: str
+    hangs: bool = False
+    aside_s: float = 0.0
 
 
 class SwitchWithdrawn(Event, frozen=True):

@@ -12,6 +12,7 @@ from racksack_controller.core.policy import DEFAULT, Policy
 from racksack_controller.core.power.apply import has_work
 from racksack_controller.core.power.begin_times import Early, whom_to_wake_early
 from racksack_controller.core.power.events import SwitchOffDecided, SwitchOnDecided, SwitchWithdrawn
+from racksack_controller.core.power.hung import switch_off_hung
 from racksack_controller.core.power.jump_hosts import is_awaited, is_under_way, to_reach, way_first
 from racksack_controller.core.power.off import burns_for_nothing, off_at_s, spare_to_keep
 from racksack_controller.core.power.on import Look, stagger, turn_s, whom_to_wake
@@ -61,7 +62,11 @@ def plan_power(
     )
     for one in way_first(state, (decision for group in groups for decision in group), now):
         decided.setdefault(one.node, one)
-    for one in [*_off(view, early, wakes), *_left_on(state, now, wakes)]:
+    for one in [
+        *_off(view, early, wakes),
+        *_left_on(state, now, wakes),
+        *switch_off_hung(state, now, wakes),
+    ]:
         decided.setdefault(one.node, one)
     return PowerPlan(tuple(decided.values()), min((time_s for time_s in wakes if time_s > now), default=None))
 
@@ -192,6 +197,8 @@ def _off(view: View, early: Early, wakes: list[float]) -> list[Decision]:
     due: list[PowerRecord] = []
     for power in state.power.values():
         at_s = off_at_s(state, power, now)
+        if power.hold is not None and power.hold.until_s is not None:
+            wakes.append(power.hold.until_s)
         if at_s is None:
             continue
         if at_s <= now:

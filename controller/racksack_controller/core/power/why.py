@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from racksack_controller.core.placing.reading import Reading
+from racksack_controller.core.power.hung import hangs_at_s
 from racksack_controller.core.power.off import keeps_on, off_at_s
 from racksack_controller.core.power_policy import PowerPolicy, is_quiet, next_quiet_s
 from racksack_controller.core.power_records import REQUESTS, Phase, PowerRecord, boot_s
@@ -36,6 +37,10 @@ def why_power(state: State, node: Node, now: float) -> str | None:
         off = [way.node for way in closed_jumps(state, node.name) if is_off(state, way)]
         reason = f"{off[0]}, through which it is reached, is off" if off else node.connection_reason
         return f"it is not known whether it is on: {reason}{_held(power, now)}"
+    at_s = hangs_at_s(state, power)
+    if at_s is not None:
+        when = f"in {format_duration(at_s - now)} unless it answers" if at_s > now else "now"
+        return f"does not answer ({node.connection_reason}) although it is on; it is switched off as hung {when}"
     return None
 
 
