@@ -376,12 +376,11 @@ class Sweeps:
 
         def save(connection: sqlite3.Connection) -> None:
             ledger.add_sweep(connection, sweep, progress)
-            taken = progress if drawn else reuse.take_over(connection, sweep, progress)
-            if taken.reused:
-                ledger.save_progress(connection, sweep.id, taken)
             ledger.tell(connection, sweep.id, sweep.submitted_at_s, f"submitted by {owner}: {pending.size:,} points")
 
         await self._store.write(save)
+        if not drawn:
+            await reuse.take_over(self._store, sweep, progress)
         await self._load(sweep.id)
         log.info("sweep=%s accepted owner=%s points=%s", sweep.id, owner, pending.size)
         return sweep.id

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
 
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.sweeps.records import MAIN, Progress, Sweep
+from racksack_controller.store import Store
 from racksack_controller.sweeps.results import ledger, tables
-from racksack_controller.sweeps.results.segments import Numbers, as_ranges, build
+from racksack_controller.sweeps.results.segments import Numbers, Segment, as_ranges, build
 from racksack_controller.sweeps.search.numbering import is_drawn
 from racksack_controller.sweeps.search.protocol import Outcome
 from racksack_jobspecs.sweep.spec import SweepSpec, Value
@@ -23,34 +26,63 @@ from racksack_jobspecs.sweep.spec import SweepSpec, Value
 EARLIER_MAX = 20  # sweeps that are looked at
 
 
-def take_over(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> Progress:
-    """Copy the results of points that earlier sweeps have; the progress less these points."""
-    pending = Ranges(progress.pending)
-    done = 0
-    condition, values = "code = ? AND owner = ? AND id < ?", (sweep.code, sweep.owner, sweep.id)
-    for earlier, _ in ledger.sweeps_where(connection, condition, values, EARLIER_MAX):
+async def take_over(store: Store, sweep: Sweep, progress: Progress) -> None:
+    """Copy what earlier sweeps have, a part at a time, so that nobody waits for millions of points."""
+    pending, done = Ranges(progress.pending), 0
+    for part in await store.read(partial(parts_of, sweep=sweep)):
+        copied = await store.read(partial(copy_of, part=part, sweep=sweep, pending=pending))
+        if copied is not None:
+            segment, count = copied
+            done += count
+            taken = replace(progress, done=done, reused=done, pending=pending.pairs())
+            await store.write(partial(_save, sweep=sweep.id, segment=segment, progress=taken))
         if not pending:
-            break
-        done += _copy(connection, earlier, sweep, pending)
-    return replace(progress, done=done, reused=done, pending=pending.pairs())
+            return
 
 
-def _copy(connection: sqlite3.Connection, earlier: Sweep, sweep: Sweep, pending: Ranges) -> int:
-    """Copy what is still pending; how many points that was."""
-    copied = 0
-    for segment in ledger.segments_of(connection, earlier.id, MAIN):
-        numbers = same_points(earlier.sweep, sweep.sweep, segment.numbers())
+def _save(connection: sqlite3.Connection, sweep: int, segment: Segment, progress: Progress) -> None:
+    ledger.add_segments(connection, sweep, MAIN, 0, [segment])
+    ledger.save_progress(connection, sweep, progress)
+
+
+class Part(NamedTuple):
+    """One segment of an earlier sweep."""
+
+    sweep: Sweep
+    number: int  # of the segment in the store
+
+
+def parts_of(connection: sqlite3.Connection, sweep: Sweep) -> list[Part]:
+    """What earlier sweeps have computed with the same code, the latest sweep first."""
+    condition, values = "code = ? AND owner = ? AND id < ?", (sweep.code, sweep.owner, sweep.id)
+    found = ledger.sweeps_where(connection, condition, values, EARLIER_MAX)
+    sql = "SELECT id FROM sweep_segments WHERE sweep = ? AND run = ? ORDER BY id"
+    return [
+        Part(earlier, int(row[0]))
+        for earlier, _ in found
+        if _compares(earlier.sweep, sweep.sweep)
+        for row in connection.execute(sql, (earlier.id, MAIN))
+    ]
+
+
+def copy_of(connection: sqlite3.Connection, part: Part, sweep: Sweep, pending: Ranges) -> tuple[Segment, int] | None:
+    """The results of one part for points that are still pending, and how many; they are pending no more."""
+    for segment in ledger.segments_by_number(connection, [part.number]):
+        numbers = same_points(part.sweep.sweep, sweep.sweep, segment.numbers())
         if numbers is None:
-            return copied
+            return None
         keep = (numbers >= 0) & _inside(numbers, pending)
         if not keep.any():
-            continue
+            return None
         kept = numbers[keep]
         metrics = {name: column[keep] for name, column in segment.metric_columns()}
-        ledger.add_segments(connection, sweep.id, MAIN, 0, [build(kept, segment.seconds()[keep], metrics)])
         pending.discard_all(as_ranges(kept))
-        copied += len(kept)
-    return copied
+        return build(kept, segment.seconds()[keep], metrics), len(kept)
+    return None
+
+
+def _compares(earlier: SweepSpec, later: SweepSpec) -> bool:
+    return same_points(earlier, later, np.empty(0, dtype=np.int64)) is not None
 
 
 def _inside(numbers: Numbers, ranges: Ranges) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
