@@ -46,6 +46,15 @@ class Client:
         self.target = controller if isinstance(controller, Target) else choose(controller)
         self._connection = Connection(self.target)
         self._is_ready = self.target.home is None
+        self._ahead_s: float | None = None  # the controller's clock before ours, once it is known
+
+    def now_s(self) -> float:
+        """The time (Unix seconds) by the controller's clock, which times of jobs are told by; ours may be wrong."""
+        if self._ahead_s is None:
+            before = time.time()
+            there = self.controller().get("now_s")
+            self._ahead_s = there - (before + time.time()) / 2 if isinstance(there, int | float) else 0.0
+        return time.time() + self._ahead_s
 
     def __enter__(self) -> Self:
         return self

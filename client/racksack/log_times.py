@@ -12,6 +12,7 @@ from racksack.client import Client
 
 _NOTE = re.compile(rb"([0-9]{1,12}\.[0-9]{3}) ([0-9]{1,18}) ([0-9]{1,18})")
 _TAIL_BYTES = 64 * 1024
+PIECE_BYTES = 8 * 1024  # a line without an end is shown in pieces of this size
 _COLUMN = {"stdout": 2, "stderr": 3}  # the groups of _NOTE
 
 
@@ -78,40 +79,62 @@ def tail_offset(client: Client, job_id: int, stream: str, lines: int, how: Showi
         data, end, _ = client.log_chunk(job_id, stream, -size, attempt=how.attempt, rank=how.rank)
         start = end - len(data)
         whole = b"".join([data, *client.log(job_id, stream, attempt=how.attempt, rank=how.rank, offset=end)])
-        found = whole.splitlines(keepends=True)
-        if len(found) > lines or start == 0:
-            kept = sum(map(len, found[-lines:])) if lines else 0
+        found = whole.removesuffix(b"\n").rsplit(b"\n", lines) if lines else []
+        if len(found) > lines or start == 0 or not lines:
+            kept = len(whole) - (len(found[0]) + 1 if len(found) > lines else 0) if lines else 0
             return start + len(whole) - kept
         size *= 8
 
 
 class Lines:
-    """Bytes of a log as they come, to whole lines with what stands before each: the job's id, the time."""
+    """Bytes of a log as they come, to lines with what stands before each: the job's id, the time.
+
+    A line is given when it is whole; of one that goes on and on, such as a progress bar, each piece of some size.
+    """
 
     def __init__(
         self, prefix: bytes = b"", notes: Notes | None = None, offset: int = 0, otherwise: Callable[[], float] = float
     ) -> None:
         """notes: None for lines without a time. otherwise: the time (Unix seconds) of what no note tells."""
         self._prefix, self._notes, self._at, self._otherwise = prefix, notes, offset, otherwise
-        self._rest = b""
+        self._rest: list[bytes] = []  # of the line that has not ended, not given yet
+        self._rest_bytes = 0
+        self._is_begun = False  # whether a piece of that line was given
 
     def feed(self, data: bytes) -> bytes:
-        """The lines that are whole now."""
+        """What can be shown now."""
         if not self._prefix and self._notes is None:
             return data
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        return b"".join(self._line(line) for line in whole)
+        *whole, rest = data.split(b"\n")
+        given = [self._ended(line) for line in whole]
+        self._rest.append(rest)
+        self._rest_bytes += len(rest)
+        if self._rest_bytes >= PIECE_BYTES:
+            given.append(self._piece())
+        return b"".join(given)
 
     def end(self) -> bytes:
         """The last line when it has no end of its own."""
-        rest, self._rest = self._rest, b""
-        return self._line(rest) if rest else b""
+        return self._ended(b"") if self._rest_bytes or self._is_begun else b""
 
-    def _line(self, line: bytes) -> bytes:
-        before = self._prefix
-        if self._notes is not None:
-            when_s = self._notes.time_of(self._at)
-            shown = datetime.fromtimestamp(self._otherwise() if when_s is None else when_s).astimezone()
-            before += shown.isoformat(timespec="seconds").encode() + b" "
-        self._at += len(line) + 1
-        return before + line + b"\n"
+    def _ended(self, last: bytes) -> bytes:
+        self._rest.append(last)
+        line = self._piece() + b"\n"
+        self._at += 1
+        self._is_begun = False
+        return line
+
+    def _piece(self) -> bytes:
+        """What there is of a line, behind what stands before it when it is the first."""
+        before = b"" if self._is_begun else self._before()
+        piece = b"".join(self._rest)
+        self._at += len(piece)
+        self._rest, self._rest_bytes, self._is_begun = [], 0, True
+        return before + piece
+
+    def _before(self) -> bytes:
+        if self._notes is None:
+            return self._prefix
+        when_s = self._notes.time_of(self._at)
+        shown = datetime.fromtimestamp(self._otherwise() if when_s is None else when_s).astimezone()
+        return self._prefix + shown.isoformat(timespec="seconds").encode() + b" "

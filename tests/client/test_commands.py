@@ -336,3 +336,18 @@ def test_json_is_plain_ascii(cli: Cli, controller: StandIn) -> None:
     out = cli("racksack", "status", "--json").out
     assert out.isascii()
     assert json.loads(out)["jobs"][0]["name"] == "\x1b\u202eé"
+
+
+def test_a_laptop_with_a_wrong_clock(cli: Cli, controller: StandIn, project: Path) -> None:
+    """Three hours slow: what is relative to now is so by the controller's clock."""
+    import time
+
+    controller.ahead_s = 3 * 3600.0
+    there_s = time.time() + controller.ahead_s
+    assert cli("submit", project, "main.py", "--begin", "+10m", "-q").code == 0
+    begin_s = controller.specs[0].begin_at_s
+    assert begin_s is not None
+    assert 500 < begin_s - there_s < 700
+    controller.jobs[1] |= {"state": "running", "started_at_s": there_s - 120}
+    (row,) = [line for line in cli("racksack", "status").out.splitlines() if line.strip().startswith("1 ")]
+    assert "2m" in row

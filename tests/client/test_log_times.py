@@ -63,3 +63,29 @@ def test_how_a_job_came_and_went(cli: Cli, controller: StandIn) -> None:
     told = cli("racksack", "logs", "--stage", "transfer", str(number)).out
     assert "attempt 1 placed on r1" in told
     assert "attempt 1 on r1: r1 broke off" in told
+
+
+def test_a_line_without_an_end_is_shown_and_costs_its_length() -> None:
+    """A progress bar of 64 MB: joined anew for each piece it would take minutes."""
+    lines, piece, given = Lines(b"7: "), b"\r12% [####>    ]" * 4096, 0
+    for number in range(1000):
+        shown = lines.feed(piece)
+        assert shown.startswith(b"7: " if number == 0 else b"\r12%")
+        given += len(shown)
+    assert given == 3 + 1000 * len(piece)
+    assert lines.feed(b"end\nnext") == b"end\n"
+    assert lines.end() == b"7: next\n"
+
+
+def test_a_carriage_return_is_no_line(cli: Cli, controller: StandIn) -> None:
+    """As `tail -n` counts."""
+    number = controller.add_job(state="running")
+    controller.logs[number, "stdout"] = b"one\ntwo\n10%\r20%\r30%\nlast"
+    for count, expected in (
+        (0, ""),
+        (1, "last"),
+        (2, "10%\r20%\r30%\nlast"),
+        (4, "one\ntwo\n10%\r20%\r30%\nlast"),
+        (9, "one"),
+    ):
+        assert cli("racksack", "logs", "-n", count, number, "--stdout").out.startswith(expected)

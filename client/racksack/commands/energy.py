@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ def command(since: float, as_json: bool, controller: str | None) -> int:
     import msgspec
 
     with open_client(controller) as client:
-        report = client.energy(time.time() - since)
+        report = client.energy(client.now_s() - since)
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import time
 
 import click
 
@@ -33,8 +32,8 @@ def command(
     from racksack.commands.status import queue_table
 
     ago_s = option_s("--since", since)
-    since_s = None if ago_s is None else time.time() - ago_s
     with open_client(controller) as client:
+        since_s = None if ago_s is None else client.now_s() - ago_s
         jobs = client.history(since_s=since_s, owner=owner, limit=limit)
     if as_json:
         print_json(msgspec.to_builtins(jobs))

@@ -63,8 +63,8 @@ def command(
         raise click.UsageError("--since and --tail both say where to begin; use one of them")
     stream = "env" if stage == "env" else stream
     streams = (stream,) if stream else ("stdout", "stderr")
-    how = Showing(None if ago_s is None else time.time() - ago_s, tail, timestamps, attempt, rank)
     with open_client(controller) as client:
+        how = Showing(None if ago_s is None else client.now_s() - ago_s, tail, timestamps, attempt, rank)
         job_ids = client.resolve(ids)
         if stage == "transfer":
             return for_each(job_ids, lambda job_id: _transfer(client.job(job_id), attempt))

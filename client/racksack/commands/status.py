@@ -71,7 +71,7 @@ def _show(
         if as_json:
             print_json(msgspec.to_builtins(jobs))
         else:
-            show_screen(queue_table(jobs, expand=expand), clear=clear)
+            show_screen(queue_table(jobs, expand=expand, now_s=client.now_s()), clear=clear)
         return 0
     whole = client.status()
     missing = whole.jobs_total - sum(not job.is_final for job in whole.jobs)
@@ -83,7 +83,11 @@ def _show(
     if as_json:
         print_json(msgspec.to_builtins(whole))
     else:
-        queue = queue_table(whole.jobs, expand=expand) if whole.jobs else "no jobs; submit one: submit DIR ENTRY"
+        queue = (
+            queue_table(whole.jobs, expand=expand, now_s=whole.controller.get("now_s"))
+            if whole.jobs
+            else "no jobs; submit one: submit DIR ENTRY"
+        )
         show_screen(f"{queue}{cut}\n\n{node_strip(whole.nodes)}", clear=clear)
     return 0
 
@@ -100,11 +104,11 @@ def show_screen(text: str, *, clear: bool) -> None:
     click.echo(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text)
 
 
-def queue_table(jobs: Sequence[JobView], *, expand: bool = False) -> str:
+def queue_table(jobs: Sequence[JobView], *, expand: bool = False, now_s: float | None = None) -> str:
     """Jobs as a table, with those of an array on one line that are in one state, unless expanded."""
     if not jobs:
         return "no jobs"
-    now_s = time.time()
+    now_s = time.time() if now_s is None else now_s  # by the controller's clock where it was told
     return table(
         _HEADER,
         [_row(group, now_s) for group in ([[job] for job in jobs] if expand else folded(jobs))],

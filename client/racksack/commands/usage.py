@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -36,13 +35,15 @@ def command(
     if ids and project:
         raise click.UsageError("name jobs, or a project with --project, not both")
     try:
-        since_s = time.time() - parse_duration(since)
+        ago_s = parse_duration(since)
     except ValueError as error:
         raise click.UsageError(f"--since: {error}") from None
     with open_client(controller) as client:
         if ids:
             return for_each(ids, lambda name: _tell(client, name, as_json))
-        programs = client.usage_of_programs(project=project, since_s=since_s, owner=None if owner == "all" else owner)
+        programs = client.usage_of_programs(
+            project=project, since_s=client.now_s() - ago_s, owner=None if owner == "all" else owner
+        )
     if as_json:
         print_json(msgspec.to_builtins(programs))
     elif programs:

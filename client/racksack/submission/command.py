@@ -111,6 +111,10 @@ def _run(client: Client, wish: JobWish) -> int:
 
 def _spec(client: Client, wish: JobWish) -> tuple[JobSpec, Path]:
     values = {**wish.values, "after": _after(client, wish.values.get("after"))}
+    for key in ("begin", "deadline"):
+        text = values.get(key)
+        if isinstance(text, str):
+            values[key] = moment(text, client.now_s())
     entrypoint = None if wish.entrypoint is None else inside(wish.project, wish.entrypoint)
     return spec_of_command(
         wish.project,
@@ -160,8 +164,8 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         "resubmit_on": ",".join(options["resubmit_on"]) or None,
         "interactive": True if options["interactive"] else None,
         "preemptible": True if options["preemptible"] else None,
-        "deadline": moment(options["deadline"]) if options["deadline"] else None,
-        "begin": moment(options["begin"]) if options["begin"] else None,
+        "deadline": options["deadline"],
+        "begin": options["begin"],
     }
 
 

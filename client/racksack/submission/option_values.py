@@ -84,9 +84,12 @@ def _env_line(line: str) -> str:
     return f"{name.strip()}{equals}{value}"
 
 
-def moment(text: str) -> str:
-    """A time as a job file wants it: ISO 8601 with a zone. Local time, time of day and `+2h` are understood."""
-    now = datetime.now().astimezone()
+def moment(text: str, now_s: float) -> str:
+    """A time as a job file wants it: ISO 8601 with a zone. Local time, time of day and `+2h` are understood.
+
+    now_s: by the controller's clock (Unix seconds).
+    """
+    now = datetime.fromtimestamp(now_s).astimezone()
     try:
         if text.startswith("+"):
             return (now + timedelta(seconds=parse_duration(text[1:]))).isoformat(timespec="seconds")
