@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any, Callable, Dict, Sequence
 
+from racksack_agent import durable
+
 Report = Dict[str, Any]
 
 
@@ -16,26 +18,31 @@ def encode(value: Any) -> bytes:  # noqa: ANN401 - any JSON
 
 
 def read(path: str) -> Report | None:
-    """A record, or None when there is none or it is not whole JSON (a torn write after a power cut)."""
+    """A record, or None when there is none that can be read as whole JSON (a torn write, a bad sector, a folder)."""
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def replace(path: str, data: bytes, sync: bool = False) -> None:
-    """Write beside, flush if `sync`, rename. Raises OSError and leaves the old content."""
+    """Write beside, flush if `sync`, rename, flush the name if `sync`. Raises OSError and leaves the old content."""
     beside = f"{path}.{os.getpid()}.new"
     file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(file, data)
+        durable.write_all(file, data)
         if sync:
             os.fsync(file)
+    except OSError:
+        os.unlink(beside)
+        raise
     finally:
         os.close(file)
     os.rename(beside, path)
+    if sync:
+        durable.sync_folder(os.path.dirname(path))
 
 
 def is_full(problem: OSError) -> bool:

@@ -10,8 +10,9 @@ import shutil
 from typing import Iterator, Optional
 
 from racksack_agent import sessions
+from racksack_agent.boot import boot_id
 from racksack_agent.home import Home
-from racksack_agent.serve import limit_choice
+from racksack_agent.serve import executable, limit_choice
 from racksack_agent.serve.attempts import Attempts
 from racksack_agent.serve.cores import Cores
 from racksack_agent.serve.fork_client import ForkServer
@@ -26,7 +27,7 @@ class Agent:
         self.boot_id = boot_id()
         self.sessions = sessions.open_sessions(home, session)
         self.attempts = Attempts(home, self.boot_id, self.sessions)
-        self.snapshots = Snapshots(home)
+        self.snapshots = Snapshots(home, self.boot_id)
         self.cores = Cores(home)
         self.forkserver = ForkServer(home)
         self._limit_kind = limit
@@ -52,7 +53,9 @@ class Agent:
     def uv(self) -> Optional[str]:
         """The uv to use. Looked for each time: it may be pushed while we serve."""
         places = [self.home.root + "/bin/uv", shutil.which("uv"), os.path.expanduser("~/.local/bin/uv")]
-        return next((place for place in places if place and os.access(place, os.X_OK)), None)
+        return next(
+            (place for place in places if place and os.access(place, os.X_OK) and executable.is_whole(place)), None
+        )
 
 
 @contextlib.contextmanager
@@ -61,9 +64,3 @@ def launch_lock(home: Home, wait: bool = True) -> Iterator[None]:
     with open(home.root + "/launch.lock", "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
-
-
-def boot_id() -> str:
-    """Names this start of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

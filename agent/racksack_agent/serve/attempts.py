@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import time
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder, Home
+from racksack_agent.serve import attempt_records
 from racksack_agent.sessions import Sessions
 from racksack_agent.supervisor import limits, outputs, ram_shared, ramdisk, reaper, signals, variables
 from racksack_agent.supervisor.output_report import Gathered
@@ -44,7 +46,7 @@ class Attempts:
 
     def names(self) -> list[str]:
         """All attempts that have a folder."""
-        return [name for name in os.listdir(self._home.attempts) if not name.startswith(".")]
+        return [name for name in os.listdir(self._home.attempts) if attempt_records.NAME.fullmatch(name)]
 
     def reports(self) -> list[Report]:
         """The report of each."""
@@ -58,7 +60,7 @@ class Attempts:
             if os.path.isdir(folder.path):
                 return self._ended[name]
             del self._ended[name]
-        final = records.read(folder.exit)
+        final = attempt_records.final_of(folder)
         if final is not None:
             self._ended[name] = self._believe(folder, final)
             return self._ended[name]
@@ -68,11 +70,11 @@ class Attempts:
         """state.json, read again only when it was replaced: every second all living attempts are looked at."""
         try:
             info = os.stat(folder.state)
-        except FileNotFoundError:
+        except OSError:
             return None
         known = self._states.get(folder.name)
         if known is None or known[:2] != (info.st_ino, info.st_mtime_ns):
-            report = records.read(folder.state)
+            report = attempt_records.state_of(folder)
             if report is None:
                 return None
             known = self._states[folder.name] = (info.st_ino, info.st_mtime_ns, report)
@@ -80,7 +82,7 @@ class Attempts:
 
     def _announced(self, folder: AttemptFolder) -> Optional[Report]:
         """The report of an attempt whose supervisor has not said anything yet."""
-        launch = records.read(folder.launch)
+        launch = attempt_records.launch_of(folder)
         if launch is None:
             return None
         return {
@@ -118,7 +120,7 @@ class Attempts:
     def is_alive(self, name: str) -> bool:
         """Whether a supervisor has this attempt, or may still start."""
         folder = self._home.attempt(name)
-        return not os.path.exists(folder.exit) and os.path.exists(folder.launch)
+        return not os.path.lexists(folder.exit) and attempt_records.launch_of(folder) is not None
 
     def settle(self, name: str) -> None:
         """Write the record of an attempt that is lost; nothing happens to one that is not."""
@@ -127,9 +129,13 @@ class Attempts:
             if not ours:
                 keep_awake(folder)
                 return
-            if os.path.exists(folder.exit):
+            if attempt_records.final_of(folder) is not None:
                 return
-            launch = records.read(folder.launch)
+            launch = attempt_records.launch_of(folder)
+            if attempt_records.is_torn(folder) or (launch is None and _is_old(folder)):
+                remove_torn(folder.exit)
+                self._bury(folder, launch or attempt_records.stand_in(folder), "its records were damaged on the node")
+                return
             if launch and launch["boot_id"] == self._boot_id and can_be_taken_over(folder):
                 self.unwatched.add(name)
                 return
@@ -153,7 +159,7 @@ class Attempts:
         end_rest(folder, launch)
         if self._sessions:
             self._sessions.end(folder.name)
-        report = records.read(folder.state) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
+        report = attempt_records.state_of(folder) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
         gathered = outputs.gather(folder, outputs.Wanted((), launch["max_output_bytes"], "none", "", 0))
         report.update(gathered.facts(), state="ended", outcome="lost", reason=sentence, ended_at_s=time.time())
         clean(folder, launch)
@@ -175,6 +181,22 @@ class Attempts:
         """The folder was removed."""
         self._ended.pop(name, None)
         self._states.pop(name, None)
+
+
+def _is_old(folder: AttemptFolder) -> bool:
+    """Whether a folder without an order is none that is being made: it has been there for longer than that takes."""
+    try:
+        return time.time() - os.stat(folder.path).st_mtime > _START_S or not os.path.isdir(folder.path)
+    except OSError:
+        return False
+
+
+def remove_torn(path: str) -> None:
+    """Make way for a record where something else stands."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        records.remove_file(path)
 
 
 def never_began(folder: AttemptFolder) -> bool:
@@ -211,7 +233,7 @@ def supervisor_of(folder: AttemptFolder) -> int:
     try:
         with open(folder.lock, encoding="ascii") as file:
             return int(file.read().strip() or 0)
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return 0
 
 
@@ -230,7 +252,7 @@ def held(folder: AttemptFolder) -> Iterator[bool]:
     """
     try:
         lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
+    except OSError:  # it is gone, or is no folder at all
         yield False
         return
     try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import Dict, Sequence
 
-from racksack_agent import records
 from racksack_agent.home import Home
+from racksack_agent.serve import attempt_records
 
 
 class Cores:
@@ -29,7 +29,7 @@ class Cores:
                 continue
             living.add(name)
             if name not in self._taken:
-                self._taken[name] = (records.read(folder.launch) or {}).get("cpu_ids", ())
+                self._taken[name] = (attempt_records.launch_of(folder) or {}).get("cpu_ids", ())
         self._taken = {name: taken for name, taken in self._taken.items() if name in living}
 
     def choose(self, attempt: str, cpus: float) -> list[int]:

@@ -13,7 +13,7 @@ import time
 from typing import List
 
 from racksack_agent import processes, records
-from racksack_agent.serve import launching
+from racksack_agent.serve import attempt_records, launching
 from racksack_agent.serve.agent import Agent, launch_lock
 from racksack_agent.serve.attempts import held, never_began
 from racksack_agent.supervisor import reaper
@@ -29,7 +29,7 @@ def relaunch(agent: Agent, names: List[str]) -> None:
         for name in names:
             folder = agent.home.attempt(name)
             with held(folder) as ours:
-                launch = records.read(folder.launch) if ours and never_began(folder) else None
+                launch = attempt_records.launch_of(folder) if ours and never_began(folder) else None
             if launch is None:
                 continue
             agent.sessions.end(name)

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import RefusedError
-from racksack_agent.serve import kept, request_checks, unfinished
+from racksack_agent.serve import attempt_records, kept, request_checks, unfinished
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.attempts import clean, held
 from racksack_agent.serve.request_checks import field
@@ -81,7 +81,7 @@ def remove(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
 
 def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
     """Remove one; False if it is running. It is renamed first, so that half of one is never seen."""
-    launch = records.read(folder.launch)
+    launch = attempt_records.launch_of(folder)
     agent.attempts.settle(folder.name)
     if not os.path.exists(folder.exit) or not supervisor_ended(folder):
         return False

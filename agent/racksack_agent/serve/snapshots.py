@@ -3,7 +3,7 @@ there is too much.
 
 Content is only believed after its digest was computed here. Two requests for the same digest may come at once, from
 two of us too: the rename decides, the other's copy is thrown away. `<digest>.used` beside the folder holds its size;
-its time is the last use.
+its time is the last use; `<digest>.boot` names the start of the machine at which it was last verified.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import shutil
 import stat
 import tarfile
 import time
-from typing import Any, Dict, List, Tuple
+from typing import List, Optional, Tuple
 
 from racksack_agent import records
+from racksack_agent.boot import boot_id
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import digest as content
@@ -33,9 +34,12 @@ _YOUNG_S = 600.0  # content that was just brought is for an attempt that is abou
 class Snapshots:
     """The contents of one home."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, boot: Optional[str] = None) -> None:
+        """`boot` names this start of the machine."""
         self._home = home
         self._folder = home.snapshots
+        self._boot = boot if boot is not None else boot_id()
+        self._verified: set[str] = set()  # since this start
 
     def path(self, digest: str) -> str:
         """Where a content is, or would be."""
@@ -44,8 +48,35 @@ class Snapshots:
     def has(self, digest: str) -> bool:
         """Whether it is here; being asked for counts as a use."""
         if not os.path.isdir(self.path(digest)):
+            self._verified.discard(digest)
+            return False
+        if not self._is_whole(digest):
             return False
         self.use(digest)
+        return True
+
+    def _is_whole(self, digest: str) -> bool:
+        """Whether content is what it says. After a restart of the machine it is read again before its first use: what
+        had not reached the disk is empty or cut now, under its old name. Damaged content is removed.
+        """
+        if digest in self._verified:
+            return True
+        mark = self.path(digest) + ".boot"
+        try:
+            with open(mark, encoding="ascii") as file:
+                known = file.read() == self._boot
+        except (OSError, ValueError):
+            known = False
+        if not known:
+            try:
+                found, _ = content.digest_and_size(self.path(digest))
+            except (OSError, ValueError):
+                found = ""
+            if found != digest:
+                self._remove(digest)
+                return False
+            records.replace(mark, self._boot.encode())
+        self._verified.add(digest)
         return True
 
     def use(self, digest: str) -> None:
@@ -102,6 +133,7 @@ class Snapshots:
         if found != digest:
             raise RefusedError("digest", f"the content that arrived has the digest {found[:12]}, not {digest[:12]}")
         records.replace(self.path(digest) + ".used", str(size_bytes).encode())
+        records.replace(self.path(digest) + ".boot", self._boot.encode())
         try:
             os.chmod(source, 0o755)  # noqa: S103 - the home is closed to others
             os.rename(source, self.path(digest))
@@ -135,7 +167,9 @@ class Snapshots:
             os.rename(self.path(digest), trash)
         except FileNotFoundError:  # another was quicker
             return
-        records.remove_file(self.path(digest) + ".used")
+        for mark in (".used", ".boot"):
+            records.remove_file(self.path(digest) + mark)
+        self._verified.discard(digest)
         remove_read_only(trash)
 
     def _uses(self) -> List[Tuple[float, int, str]]:
@@ -150,14 +184,15 @@ class Snapshots:
         return found
 
     def _needed(self) -> set[str]:
-        """What attempts that have not copied it yet need."""
-        found = set()
+        """What attempts that have not copied it yet need; of an order that is damaged in part, what can be read."""
+        found: set[str] = set()
         for name in os.listdir(self._home.attempts):
             folder = self._home.attempt(name)
             if not os.path.exists(folder.exit):
-                launch: Dict[str, Any] = records.read(folder.launch) or {}
+                launch = records.read(folder.launch) or {}
+                data = launch.get("data")
                 found.add(str(launch.get("digest")))
-                found.update(str(data.get("digest")) for data in launch.get("data") or ())
+                found.update(str(one.get("digest")) for one in data or () if isinstance(one, dict))
         return found
 
     def _disk_is_low(self) -> bool:

@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Callable, Dict
 
-from racksack_agent import process_title, processes, records
+from racksack_agent import durable, process_title, processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
 from racksack_agent.supervisor import job, outputs, panes, prepare, ram_shared, ramdisk, reaper, signals
@@ -167,13 +167,25 @@ class Supervisor:
         ramdisk.remove(folder)
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
-        report.update(state="ended", ended_at_s=time.time(), outcome=end.outcome, reason=end.reason)
+        report.update(state="ended", ended_at_s=time.time())
+        is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
+        if is_long:
+            flush_outputs(folder, end)
+        report.update(outcome=end.outcome, reason=end.reason)
         report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault)
         report.update(gathered.facts(), left_for_s=order["keep_left_s"] if gathered.left_files else None)
-        is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
         records.replace_at_last(folder.exit, records.encode(report), room_makers(folder), sync=is_long)
         records.remove_file(folder.reserve)
         records.tell(folder.home.run, folder.name)
+
+
+def flush_outputs(folder: AttemptFolder, end: End) -> None:
+    """The record of the end counts the outputs, so they are on disk before it. Where that fails they are lost."""
+    try:
+        durable.sync_file_system(folder.out)
+    except OSError as problem:
+        end.outcome, end.at_fault = "lost", "node"
+        end.reason = f"its outputs could not be written to the node's disk: {problem.strerror}"
 
 
 def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int) -> None:

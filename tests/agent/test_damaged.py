@@ -1,0 +1,165 @@
+"""What a power cut, a full disk or a bad sector leaves: one attempt's trouble, content that is sent again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from racksack_agent import durable
+from racksack_agent.home import Home
+from racksack_agent.serve import executable
+from racksack_agent.serve.attempts import Attempts
+from racksack_agent.serve.digest import digest_and_size
+from racksack_agent.serve.snapshots import Snapshots
+
+BOOT = "this-boot"
+LAUNCH = {
+    "attempt": "1.1", "boot_id": BOOT, "digest": "0" * 64, "limit": {"kind": "watch", "path": ""}, "cpu_ids": [],
+    "launched_at_s": 0.0, "max_output_bytes": 1 << 30, "sweep": None,
+}  # fmt: skip
+FINAL = {
+    "attempt": "1.1", "state": "ended", "boot_id": BOOT, "outcome": "done", "exit_code": 0, "output_files": 0,
+    "output_bytes": 0,
+}  # fmt: skip
+STATE = {"attempt": "1.1", "state": "running", "boot_id": BOOT}
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+def another_type(path: Path) -> None:
+    path.write_text("[1, 2, 3]")
+
+
+def flipped_key(path: Path) -> None:
+    path.write_text(path.read_text().replace('"boot_id"', '"boot_ie"').replace('"state"', '"stave"'))
+
+
+def of_another(path: Path) -> None:
+    path.write_text(path.read_text().replace("1.1", "7.7"))
+
+
+def deep(path: Path) -> None:
+    path.write_text("[" * 200_000)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+DAMAGES = [empty, half, zeros, another_type, flipped_key, of_another, deep, a_folder]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(str(tmp_path / "home"))
+    for path in (home.snapshots, home.attempts, home.incoming, home.run):
+        Path(path).mkdir(parents=True)
+    return home
+
+
+def attempt(home: Home, name: str, **files: dict[str, Any]) -> Path:
+    """An attempt's folder that has been there for a while, with these records."""
+    folder = Path(home.attempts) / name
+    (folder / "out").mkdir(parents=True)
+    for kind, record in files.items():
+        (folder / f"{kind}.json").write_text(json.dumps({**record, "attempt": name}))
+    (folder / "lock").write_text("")
+    os.utime(folder, (time.time() - 3600, time.time() - 3600))
+    return folder
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("record", ["exit", "launch", "state"])
+def test_a_damaged_record_is_one_attempts_trouble(home: Home, record: str, damage: Any) -> None:
+    attempt(home, "2.1", launch=LAUNCH, exit=FINAL)
+    files = {"launch": LAUNCH, **({"exit": FINAL} if record == "exit" else {}), "state": STATE}
+    folder = attempt(home, "1.1", **files)
+    damage(folder / f"{record}.json")
+    os.utime(folder, (0, 0))
+    attempts = Attempts(home, BOOT, None)
+    attempts.reports()  # never raises
+    attempts.rescan()
+    reports = {report["attempt"]: report for report in attempts.reports()}
+    assert reports["2.1"]["outcome"] == "done"
+    assert (reports["1.1"]["state"], reports["1.1"]["outcome"]) == ("ended", "lost")
+    assert reports["1.1"]["reason"]
+    again = {report["attempt"]: report for report in Attempts(home, BOOT, None).reports()}
+    assert again == reports, "and so it is for the next one who looks"
+
+
+def test_what_is_no_attempt_is_left_alone(home: Home) -> None:
+    attempt(home, "2.1", launch=LAUNCH, exit=FINAL)
+    (Path(home.attempts) / "core").write_text("dumped")
+    (Path(home.attempts) / "5.1").write_text("a file with the name of an attempt")
+    (Path(home.attempts) / "lost+found").mkdir()
+    attempts = Attempts(home, BOOT, None)
+    attempts.rescan()
+    assert [report["attempt"] for report in attempts.reports()] == ["2.1"]
+
+
+@pytest.mark.parametrize("damage", [empty, half, zeros, Path.unlink], ids=["emptied", "cut", "zeroed", "gone"])
+def test_content_is_read_again_before_its_first_use_after_a_restart(home: Home, damage: Any) -> None:
+    arrived = Path(home.incoming) / "new"
+    (arrived / "sub").mkdir(parents=True)
+    (arrived / "sub" / "main.py").write_text("print('hello')\n" * 100)
+    digest, _ = digest_and_size(str(arrived))
+    shutil.copytree(arrived, Path(home.incoming) / "again")
+    Snapshots(home, "first-boot").adopt(digest, "new")
+    assert Snapshots(home, "first-boot").has(digest)
+    damage(Path(home.snapshots) / digest / "sub" / "main.py")
+    after = Snapshots(home, "second-boot")
+    assert not after.has(digest), "it is asked for again"
+    assert not (Path(home.snapshots) / digest).exists()
+    after.adopt(digest, "again")
+    assert Snapshots(home, "second-boot").has(digest)
+
+
+def test_whole_content_is_read_once_after_a_restart(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = Path(home.incoming) / "new"
+    arrived.mkdir()
+    (arrived / "a").write_text("x")
+    digest, _ = digest_and_size(str(arrived))
+    Snapshots(home, "first-boot").adopt(digest, "new")
+    assert Snapshots(home, "second-boot").has(digest)
+    (Path(home.snapshots) / digest / "a").write_text("changed")
+    assert Snapshots(home, "second-boot").has(digest), "within one start of the machine the mark is enough"
+    assert not Snapshots(home, "third-boot").has(digest)
+
+
+def test_a_short_write_goes_on_or_is_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    as_it_is = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: as_it_is(file, bytes(data)[:3]))
+    with open(tmp_path / "file", "wb") as file:
+        durable.write_all(file.fileno(), b"0123456789")
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+    monkeypatch.setattr(os, "write", lambda file, data: 0)
+    with open(tmp_path / "file", "wb") as file, pytest.raises(OSError, match="No space"):
+        durable.write_all(file.fileno(), b"x")
+
+
+@pytest.mark.parametrize("damage", [empty, half, zeros])
+def test_a_program_that_is_not_whole_is_not_used(tmp_path: Path, damage: Any) -> None:
+    program = tmp_path / "uv"
+    shutil.copyfile("/bin/ls", program)
+    assert executable.is_whole(str(program))
+    damage(program)
+    assert not executable.is_whole(str(program))
+    program.write_text("#!/bin/sh\nexit 0\n")
+    assert executable.is_whole(str(program))
