@@ -1,4 +1,4 @@
-"""Whether a program's file is whole: a power cut soon after it was written may leave it empty, cut, or full of zeros."""
+"""Whether a program is whole: a power cut soon after it was written leaves it empty, cut, or full of zeros."""
 
 from __future__ import annotations
 
