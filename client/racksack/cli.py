@@ -130,6 +130,15 @@ def watch_option(function: F) -> F:
     )(function)
 
 
+def complete(name: str) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """A completion of `racksack.completion`, which is imported when a shell asks."""
+
+    def ask(context: click.Context, parameter: click.Parameter, prefix: str) -> Any:  # noqa: ANN401 - click's own
+        return getattr(importlib.import_module("racksack.completion"), name)(context, parameter, prefix)
+
+    return ask
+
+
 def option_s(option: str, text: str | None) -> float | None:
     """The seconds of a duration option, None when it was not given. Raises click's UsageError naming the option."""
     from racksack_jobspecs.units import parse_duration
@@ -156,6 +165,10 @@ def named_controller(controller: str | None) -> str | None:
 
 def run(command: click.Command, name: str, argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    if any(name.endswith("_COMPLETE") for name in os.environ):
+        from racksack.completion import register
+
+        register()
     try:
         code = command.main(args=list(argv) if argv is not None else None, prog_name=name, standalone_mode=False)
         sys.stdout.flush()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.cli import complete, controller_option, for_each, json_option, open_client
 from racksack.text import print_json
 
 
 @click.command("hold", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @json_option
 @controller_option
 def hold(ids: tuple[str, ...], as_json: bool, controller: str | None) -> int:
@@ -18,7 +18,7 @@ def hold(ids: tuple[str, ...], as_json: bool, controller: str | None) -> int:
 
 
 @click.command("release", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @json_option
 @controller_option
 def release(ids: tuple[str, ...], as_json: bool, controller: str | None) -> int:
@@ -27,7 +27,7 @@ def release(ids: tuple[str, ...], as_json: bool, controller: str | None) -> int:
 
 
 @click.command("signal", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @click.option("-s", "--signal", "name", metavar="SIGNAL", default="USR1", help="USR1, USR2, HUP, INT, ... [USR1]")
 @json_option
 @controller_option

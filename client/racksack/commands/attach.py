@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from racksack import attach_argv
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client
 from racksack.errors import UsageError
 from racksack.text import clean, print_json, say
 
 
 @click.command("attach", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("job", metavar="ID")
+@click.argument("job", metavar="ID", shell_complete=complete("job_ids"))
 @click.option("-r", "--read-only", is_flag=True, help="See it, without typing into it.")
 @click.option("--shell", is_flag=True, help="A shell in the job's folder, with its venv and GPUs.")
 @click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Of a job on several nodes: rank K. [0]")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client, option_s
+from racksack.cli import complete, controller_option, for_each, json_option, open_client, option_s
 from racksack.text import clean, print_json
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("cancel", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="All my jobs that wait or run.")
 @click.option("-n", "--name", "name", metavar="NAME", help="All my waiting or running jobs of this name.")
 @click.option("-s", "--signal", "signal", metavar="SIGNAL", default="TERM", help="First signal: TERM, INT, ... [TERM]")

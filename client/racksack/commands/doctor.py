@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, json_option, named_controller
+from racksack.cli import complete, controller_option, json_option, named_controller
 from racksack.text import clean, paint, print_json
 from racksack_jobspecs.states import ExitCode
 
@@ -17,7 +17,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "not_looked_at"
 
 
 @click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("nodes", metavar="[NODE]...", nargs=-1)
+@click.argument("nodes", metavar="[NODE]...", shell_complete=complete("node_names"), nargs=-1)
 @json_option
 @controller_option
 def command(nodes: tuple[str, ...], as_json: bool, controller: str | None) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client, option_s
+from racksack.cli import complete, controller_option, for_each, json_option, open_client, option_s
 from racksack.text import clean, print_json, short_local
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("drain", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+@click.argument("nodes", metavar="NODE...", shell_complete=complete("node_names"), nargs=-1, required=True)
 @click.option("--reason", metavar="TEXT", required=True, help="Why; everybody sees it.")
 @click.option("--deadline", metavar="TIME", help="Queue jobs again that are still there after this time: 2h, ...")
 @click.option("--now", is_flag=True, help="Queue its jobs again instead of waiting for them.")
@@ -39,7 +39,7 @@ def drain(
 
 
 @click.command("resume", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+@click.argument("nodes", metavar="NODE...", shell_complete=complete("node_names"), nargs=-1, required=True)
 @json_option
 @controller_option
 def resume(nodes: tuple[str, ...], as_json: bool, controller: str | None) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client
 from racksack.text import clean, counted, print_json, say
 from racksack_jobspecs.states import ExitCode
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("fetch", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
 @click.option("-o", "--output", "into", metavar="DIR", default="results", help="Where to; a folder per job. [results]")
 @click.option("--new", "only_new", is_flag=True, help="Finished and not yet fetched (the default).")
 @click.option("-a", "--all", "everything", is_flag=True, help="All finished jobs of mine, fetched or not.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, open_client, option_s
+from racksack.cli import complete, controller_option, for_each, open_client, option_s
 from racksack.text import clean, say, short_local
 from racksack_jobspecs.states import WAITING, JobState
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("logs", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends, and end with its exit code.")
 @click.option("-n", "--tail", "tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only what was printed in the last 10m, 2h, ...")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client, watch_option
+from racksack.cli import complete, controller_option, json_option, open_client, watch_option
 from racksack.text import print_json, table
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _OF_POWER = ("POWER", "WATTS", "IDLE FOR", "OFF IN", "LAST BOOT")  # not shown w
 
 
 @click.command("nodes", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("names", metavar="[NODE]...", nargs=-1)
+@click.argument("names", metavar="[NODE]...", shell_complete=complete("node_names"), nargs=-1)
 @watch_option
 @json_option
 @controller_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import Lazy, LazyGroup, controller_option, for_each, json_option, open_client
+from racksack.cli import Lazy, LazyGroup, complete, controller_option, for_each, json_option, open_client
 from racksack.durations import duration_option
 from racksack.errors import RacksackError
 from racksack.text import clean, print_json
@@ -33,7 +33,7 @@ group = LazyGroup(
     context_settings=_SETTINGS,
 )
 
-_nodes = click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
+_nodes = click.argument("nodes", metavar="NODE...", shell_complete=complete("node_names"), nargs=-1, required=True)
 _wait = click.option("--wait", is_flag=True, help="Wait until it is so, or has failed.")
 _force = click.option(
     "--force", is_flag=True, help="Also when jobs run there, or on nodes behind it: they are queued again."

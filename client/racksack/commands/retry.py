@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.cli import complete, controller_option, for_each, json_option, open_client
 from racksack.commands import shared
 from racksack.commands.submit import resource_options
 from racksack.text import clean, print_json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("retry", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @resource_options
 @shared.NODE
 @shared.EXCLUDE_NODE

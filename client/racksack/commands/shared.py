@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from racksack.cli import F
+from racksack.cli import F, complete
 from racksack.familiar import option_hint
 
 
@@ -50,8 +50,9 @@ def together(*options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Ca
     return add
 
 
-NODE = many("-w", "--node", "--nodelist", "nodes", metavar="NODE", help="Only this node.")
-EXCLUDE_NODE = many("-x", "--exclude-node", metavar="NODE", help="Not this node.")
+_NODES: dict[str, Any] = {"metavar": "NODE", "shell_complete": complete("node_names")}
+NODE = many("-w", "--node", "--nodelist", "nodes", **_NODES, help="Only this node.")
+EXCLUDE_NODE = many("-x", "--exclude-node", **_NODES, help="Not this node.")
 PRIORITY = click.option("--priority", metavar="N", help="-1000 to 1000, higher goes first.")
 ENV_FILE = click.option("--env-file", metavar="FILE", help="NAME=VALUE lines.")
 VRAM = click.option("--vram", metavar="SIZE", help="The least memory of each GPU.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from racksack.arrays import folded, group_label
-from racksack.cli import controller_option, for_each, json_option, open_client, watch_option
+from racksack.cli import complete, controller_option, for_each, json_option, open_client, watch_option
 from racksack.ends import explained
 from racksack.text import clean, counted, gpu_text, paint, print_json, short_local, state_colour, table
 
@@ -25,11 +25,11 @@ _RIGHT = ("ID", "CPU", "RAM", "GPU", "RUN-TIME")
 
 
 @click.command("status", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too, however old.")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's jobs; `me` for mine.")
 @click.option("-r", "--expand", is_flag=True, help="A line for each job of an array.")
-@click.option("--state", metavar="STATE,...", help="Only jobs in these states.")
+@click.option("--state", metavar="STATE,...", shell_complete=complete("states"), help="Only jobs in these states.")
 @watch_option
 @json_option
 @controller_option

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client
 from racksack.commands import shared
 from racksack.familiar import check_name, check_time
 
@@ -81,8 +81,8 @@ client_options = shared.together(  # what this command does beside submitting
 
 
 @click.command("submit", cls=shared.SubmitCommand, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("project", metavar="DIR", default=".")
-@click.argument("entrypoint", metavar="ENTRY", required=False)
+@click.argument("project", metavar="DIR", default=".", type=click.Path())
+@click.argument("entrypoint", metavar="ENTRY", required=False, shell_complete=complete("entries"))
 @click.option("--wrap", metavar="COMMAND", help="Run this shell command line in DIR. [DIR: .]")
 @resource_options
 @job_options

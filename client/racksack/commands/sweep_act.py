@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client
 from racksack.ids import sweep_id
 from racksack.text import clean, print_json
 
@@ -13,7 +13,7 @@ _REASON = click.option("--reason", metavar="TEXT", help="Kept with the sweep.")
 
 
 @click.command("wait", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @controller_option
 def wait(sweep: str, quiet: bool, controller: str | None) -> int:
@@ -25,7 +25,7 @@ def wait(sweep: str, quiet: bool, controller: str | None) -> int:
 
 
 @click.command("stop", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @_REASON
 @json_option
 @controller_option
@@ -35,7 +35,7 @@ def stop(sweep: str, reason: str | None, as_json: bool, controller: str | None) 
 
 
 @click.command("resume", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @_REASON
 @json_option
 @controller_option
@@ -45,7 +45,7 @@ def resume(sweep: str, reason: str | None, as_json: bool, controller: str | None
 
 
 @click.command("retry", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.option("--failed", is_flag=True, help="The points that failed for good (the default).")
 @_REASON
 @json_option
@@ -56,7 +56,7 @@ def retry(sweep: str, failed: bool, reason: str | None, as_json: bool, controlle
 
 
 @click.command("cancel", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @_REASON
 @json_option
 @controller_option

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client
 from racksack.errors import UsageError
 from racksack.ids import sweep_id
 from racksack.text import clean, csv_cell, print_json, say
@@ -78,7 +78,7 @@ def _one(client: Client, ids: Sequence[str], as_json: bool) -> str | None:
 
 
 @click.command("top", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.option("-n", "count", metavar="N", type=click.IntRange(1, 100_000), default=10, help="So many. [10]")
 @click.option("--by", metavar="EXPR", help='A metric or an expression: "sharpe / (1 + drawdown)", "loss:min".')
 @click.option("--pareto", is_flag=True, help="Points that no other beats in all metrics.")
@@ -121,7 +121,7 @@ def top(
 
 
 @click.command("points", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.argument("point", metavar="[POINT]", type=int, required=False)
 @click.option("--failed", is_flag=True, help="Points that failed (the default without a POINT).")
 @click.option("--waiting", is_flag=True, help="Only those that are tried again.")
@@ -161,7 +161,7 @@ def points(
 
 
 @click.command("importance", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @_RUN
 @json_option
 @controller_option
@@ -182,7 +182,7 @@ def importance(sweep: str, run: str, as_json: bool, controller: str | None) -> i
 
 
 @click.command("report", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.html]")
 @_RUN
 @controller_option
@@ -204,7 +204,7 @@ def report(sweep: str, output: str | None, run: str, controller: str | None) -> 
 
 
 @click.command("export", context_settings=_HELP)
-@click.argument("sweep", metavar="ID")
+@click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.csv]")
 @click.option(
     "--format", "kind", type=click.Choice(["csv", "json", "jsonl", "parquet", "sqlite"]), help="[by FILE's ending]"

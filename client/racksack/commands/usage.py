@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.cli import complete, controller_option, for_each, json_option, open_client
 from racksack.text import clean, print_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("usage", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="JOB...", nargs=-1)
+@click.argument("ids", metavar="JOB...", shell_complete=complete("job_ids"), nargs=-1)
 @click.option("--project", metavar="NAME", help="All runs of the jobs of this name, numbers in it aside.")
 @click.option(
     "--since", metavar="TIME", default="30d", show_default=True, help="Without JOB: ended in the last 2h, ..."

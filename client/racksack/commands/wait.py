@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from racksack.cli import controller_option, json_option, open_client, option_s
+from racksack.cli import complete, controller_option, json_option, open_client, option_s
 from racksack.text import print_json, say
 
 
 @click.command("wait", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @click.option("--any", "any_of", is_flag=True, help="Until one of them has ended.")
 @click.option("--timeout", metavar="TIME", help="At most so long; then exit code 124.")
 @click.option("--exit-code", is_flag=True, help="End with the program's own code.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import controller_option, for_each, json_option, open_client
+from racksack.cli import complete, controller_option, for_each, json_option, open_client
 from racksack.text import clean_lines, print_json
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("why", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("names", metavar="JOB|NODE...", nargs=-1, required=True)
+@click.argument("names", metavar="JOB|NODE...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @json_option
 @controller_option
 def command(names: tuple[str, ...], as_json: bool, controller: str | None) -> int:
