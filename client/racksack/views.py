@@ -43,6 +43,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str | None = None
     array_id: int | None = None  # the id of the array's first element
     array_index: int | None = None
+    after: list[str] = []  # what it depends on: "afterok:41", "afterany:15[3]", "singleton"
+    waits_for: list[str] = []  # what of that is still to come
     returns: str | None = None
 
     @property

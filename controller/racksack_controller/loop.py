@@ -16,7 +16,7 @@ from typing import Protocol
 
 from racksack_controller.core.actions import Action, AttemptAction, SwitchOff, SwitchOn
 from racksack_controller.core.decide import next_wake_s
-from racksack_controller.core.events import Event
+from racksack_controller.core.events import DependencyEnded, Event, RefusedError
 from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import DEFAULT, Policy
@@ -24,6 +24,7 @@ from racksack_controller.core.power.plan import PowerPlan, plan_power
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.state import Changes, State
 from racksack_controller.core.step import Settings, step
+from racksack_controller.lookups import Lookups
 from racksack_controller.store import Store, StoreError
 
 log = logging.getLogger("racksack.loop")
@@ -128,6 +129,8 @@ class Loop:
     async def run(self) -> None:
         """Step whenever something happened or time alone changes what is to be done."""
         running = asyncio.get_running_loop()
+        if self.state.dependents:  # what ended just before the last controller did may not have been told
+            self.post(DependencyEnded(tuple(self.state.dependents)))
         while not self._stopping:
             self._wake.clear()
             next_step = running.time() + STEP_EVERY_S
@@ -154,7 +157,7 @@ class Loop:
 
     async def _step(self) -> None:
         now = self._clock()
-        posted = self._take_posted()
+        posted = self._informed(self._take_posted())
         settings = Settings(policy=self.policy, power=self.power_policy, lost_after_s=self.lost_after_s)
         events = [event for event, _ in posted]
         planner = self._plan_power if self._power_effects is not None else None
@@ -186,6 +189,20 @@ class Loop:
             self._posted.popleft()
         return posted
 
+    def _informed(self, events: Sequence[Posted]) -> list[Posted]:
+        """The events with what the store has to say about them; those that it could not be asked for come again."""
+        lookups, informed = Lookups(self.state, self._store), []
+        for event, saved in events:
+            try:
+                informed.append((lookups.inform(event), saved))
+            except StoreError as error:
+                log.error("%s; asked again for %r", error, type(event).__name__)
+                if saved is None:
+                    self._posted.append([(event, None)])
+                elif not saved.done():
+                    saved.set_exception(error)
+        return informed
+
     def _plan_power(self, state: State, now: float, policy: PowerPolicy, scheduling: Policy) -> PowerPlan:
         """Decide about power, unless the last plan took so long that planning pauses."""
         if now < self._power_rests_until_s <= now + REST_MAX_S:
@@ -197,7 +214,8 @@ class Loop:
         return plan
 
     def _refuse(self, event: Event, saved: asyncio.Future[None] | None, error: Exception) -> None:
-        log.error("event refused: %r", event, exc_info=error)
+        if not isinstance(error, RefusedError):
+            log.error("event refused: %r", event, exc_info=error)
         if saved is not None and not saved.done():
             saved.set_exception(error)
 

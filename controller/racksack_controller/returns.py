@@ -181,6 +181,8 @@ def result_of(job: Job, attempt: Attempt | None, note: str = "", ranks: Sequence
     endings = [rank.ending for rank in ranks if rank.ending] if ranks else [ending] if ending else []
     result: dict[str, object] = {
         "job": job.id,
+        "key": job.key,
+        "epoch": attempt.epoch if attempt else "",
         "name": job.spec.name,
         "owner": job.owner,
         "attempt": job.attempt,

@@ -7,6 +7,7 @@ connections of their own, so that they never wait for a write.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 import time
 import uuid
@@ -25,9 +26,11 @@ from racksack_controller.core.queue.fair_share import OwnerUse
 from racksack_controller.core.queue.history import HistoryKey, RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_controller.pruning import last_id
-from racksack_jobspecs.states import FINAL
+from racksack_jobspecs.states import FINAL, JobState
 
 T = TypeVar("T")
+NO_RUNNERS = "submission NOT GLOB 'sweep-[0-9]*-[0-9]*'"
+"""A condition on jobs: keys of users' submissions begin with their owner and a colon, those of runners with this."""
 _MAPPED_BYTES = 1 << 30
 READERS = 4  # queries that run at the same time
 READ_S = 20.0  # a query that takes longer is interrupted
@@ -151,6 +154,7 @@ class Store:
         rows = self._writer.execute("SELECT record FROM jobs WHERE ended_at_s IS NULL ORDER BY id")
         attempts = self._writer.execute("SELECT record FROM attempts WHERE live = 1 ORDER BY job, number, rank")
         nodes = self._writer.execute("SELECT record FROM nodes ORDER BY name")
+        state.epoch = secrets.token_hex(4)
         state.load(
             (_decode_job(row[0]) for row in rows),
             (_decode_attempt(row[0]) for row in attempts),
@@ -158,6 +162,7 @@ class Store:
             (_decode_usage(row[0]) for row in self._writer.execute("SELECT record FROM usage")),
             (_decode_history(row[0]) for row in self._writer.execute("SELECT record FROM history")),
             (_decode_power(row[0]) for row in self._writer.execute("SELECT record FROM power ORDER BY node")),
+            broken_of_live_arrays(self._writer),
         )
         return state
 
@@ -274,6 +279,31 @@ def _job_row(job: Job) -> tuple[Any, ...]:
 def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
     live = not (attempt.removed and attempt.state in FINAL)
     return (attempt.job, attempt.number, attempt.rank, attempt.node, str(attempt.state), int(live), _encode(attempt))
+
+
+def broken_of_live_arrays(connection: sqlite3.Connection) -> dict[int, dict[int, JobState]]:
+    """The elements that ended otherwise than done, by array, of arrays of which not all is over."""
+    sql = """
+        SELECT DISTINCT submission, (SELECT min(id) FROM jobs AS first WHERE first.submission = jobs.submission)
+        FROM jobs WHERE ended_at_s IS NULL AND array_index IS NOT NULL
+    """
+    arrays = {int(row[1]): broken_elements(connection, row[0]) for row in connection.execute(sql).fetchall()}
+    return {array: elements for array, elements in arrays.items() if elements}
+
+
+def broken_elements(connection: sqlite3.Connection, submission: str, limit: int = -1) -> dict[int, JobState]:
+    """The elements of an array that ended otherwise than done, by the submission that all of them share."""
+    sql = (
+        "SELECT id, state FROM jobs WHERE submission = ? AND ended_at_s IS NOT NULL AND state != 'done' "
+        "ORDER BY id LIMIT ?"
+    )
+    return {int(row[0]): JobState(row[1]) for row in connection.execute(sql, (submission, limit))}
+
+
+def is_whole(connection: sqlite3.Connection, submission: str) -> bool:
+    """Whether all elements of an array are there; they are added in parts."""
+    sql = "SELECT 1 FROM arrays WHERE submission = ?1 AND size > (SELECT count(*) FROM jobs WHERE submission = ?1)"
+    return connection.execute(sql, (submission,)).fetchone() is None
 
 
 def jobs_where(

@@ -10,6 +10,7 @@ import msgspec
 
 from racksack_jobspecs import data
 from racksack_jobspecs.array_field import ARRAY
+from racksack_jobspecs.dependency import parse_dependencies
 from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
@@ -53,7 +54,6 @@ _SNAPSHOT = re.compile(r"snapshot:[0-9a-f]{64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
-_DEPENDENCY = re.compile(r"(after)?(ok|any):")
 _SLURM_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:SIG)?([A-Za-z][A-Za-z0-9]*)@([0-9]{1,5})")
 _SHARE_STEPS = 1000
 WARN_SIGNALS = ("USR1", "USR2", "TERM", "INT", "HUP", "QUIT", "CONT")
@@ -126,15 +126,15 @@ GPU_FIELDS = (
 )
 
 
-def _dependency(node: Node, _path: str, _report: Report) -> Dependency:
-    word = word_of(node)
-    match = _DEPENDENCY.match(word)
-    condition, job = (match[2], word[match.end() :].strip()) if match else ("ok", word)
-    if not job or not job.isprintable() or len(job) > 100:
-        raise ValueError(
-            f"{shown(word) or 'nothing'} does not name a job; write its id or name, or any:ID to start however it ends"
-        )
-    return Dependency(job, condition)
+def _after(node: Node, path: str, report: Report) -> tuple[Dependency, ...]:
+    found: tuple[tuple[Dependency, ...], ...] = _DEPENDENCY_WORDS.read(node, path, report)
+    return tuple(dict.fromkeys(one for several in found for one in several))
+
+
+_DEPENDENCY_WORDS = list_of(
+    Kind(lambda node, _path, _report: parse_dependencies(word_of(node)), {"type": ["string", "integer"]}),
+    splits_at_commas=True,
+)
 
 
 def _environment(node: Node, path: str, report: Report) -> Environment:
@@ -319,8 +319,8 @@ JOB_FIELDS = (
     Field("priority", whole_of(-1000, 1000, "the priority"), "Higher goes first.", "10", "0"),
     Field(
         "after",
-        list_of(Kind(_dependency, {"type": ["string", "integer"]}), splits_at_commas=True),
-        "Jobs that must have ended done first, by id or name; any:ID accepts any end.",
+        Kind(_after, _DEPENDENCY_WORDS.schema),
+        "Jobs, arrays or sweeps that must have ended done first, by id or name; any:ID accepts any end.",
         '[41, "any:42"]',
         "none",
     ),

@@ -77,6 +77,7 @@ def parse_job(text: str | bytes) -> JobSpec:
     nodes = _nodes(values, lines, report)
     environment = _environment(values, lines, report)
     _check_sweep(values, lines, report)
+    _check_after(values, lines, report)
     _check_retries(values, lines, report)
     if report.problems:
         raise JobFileError(report.sorted(), values.get("submission", ""))
@@ -145,6 +146,12 @@ def _check_retries(values: dict[str, Any], lines: dict[str, int], report: Report
         report.add(lines["oom_factor"], "oom_factor", "has no use without oom in retry_on; add it there")
     if values.setdefault("retries", OOM_RETRIES) == 0:
         report.add(lines["oom_factor"], "oom_factor", "has no use without retries; leave retries out, or write 3")
+
+
+def _check_after(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:
+    """`aftercorr` pairs the elements of two arrays, so this job has to be one."""
+    if "array" not in values and any(one.condition == "corr" for one in values.get("after", ())):
+        report.add(lines["after"], "after", "has aftercorr, which pairs elements of arrays; write afterok, or an array")
 
 
 def _environment(values: dict[str, Any], lines: dict[str, int], report: Report) -> Environment:

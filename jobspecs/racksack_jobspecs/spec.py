@@ -26,8 +26,9 @@ class Environment(msgspec.Struct, frozen=True, gc=False):
 class Dependency(msgspec.Struct, frozen=True, gc=False):
     """This job starts only after another one."""
 
-    job: str  # id or unique name of the owner's jobs
-    condition: str = "ok"  # ok: ended done | any: ended
+    job: str  # the id of a job, array or sweep, `15[3]`, or a name: the owner's latest of it; "" with singleton
+    condition: str = "ok"  # ok: ended done | any: ended | notok: ended otherwise | corr: `ok`, element by element
+    # | singleton: all earlier ones of the same owner and name have ended
 
 
 class DataUse(msgspec.Struct, frozen=True, gc=False):

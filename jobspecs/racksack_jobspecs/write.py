@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from racksack_jobspecs.dependency import format_dependency
 from racksack_jobspecs.resources import GpuRequest
-from racksack_jobspecs.spec import ArraySpec, DataUse, Dependency, Environment, JobSpec
+from racksack_jobspecs.spec import ArraySpec, DataUse, Environment, JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.units import exact_duration, exact_memory
 from racksack_jobspecs.yamlscalar import quoted
-
-_PREFIXED = re.compile(r"(after)?(ok|any):")
 
 
 def job_file(spec: JobSpec) -> str:
@@ -46,7 +44,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "oom_factor", number(spec.oom_factor) if spec.oom_factor != 1.0 else ""
     yield "partition", quoted(spec.partition) if spec.partition else ""
     yield "priority", str(spec.priority or "")
-    yield "after", _list(map(_dependency, spec.after))
+    yield "after", _list(map(format_dependency, spec.after))
     yield "labels", _list(spec.labels)
     yield "nodes", _list(spec.nodes)
     yield "exclude", _list(spec.exclude)
@@ -113,12 +111,6 @@ def _environment(environment: Environment) -> str:
     if environment.python is not None:
         parts.append(f"python: {quoted(environment.python)}")
     return "{" + ", ".join(parts) + "}"
-
-
-def _dependency(dependency: Dependency) -> str:
-    if dependency.condition == "ok" and not _PREFIXED.match(dependency.job):
-        return dependency.job
-    return f"{dependency.condition}:{dependency.job}"
 
 
 def _array(array: ArraySpec) -> str:

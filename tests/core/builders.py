@@ -46,8 +46,8 @@ def request(
 
 
 def job(number: int = 1, resources: ResourceRequest | None = None, **changes: Any) -> Job:
-    """A queued job; fields of the job and of its spec may both be given by name."""
-    of_spec = {key: changes.pop(key) for key in list(changes) if key in JobSpec.__struct_fields__}
+    """A queued job; fields of the job and of its spec may both be given by name, `after` being the job's."""
+    of_spec = {key: changes.pop(key) for key in list(changes) if key in JobSpec.__struct_fields__ and key != "after"}
     spec = JobSpec(
         **{
             "name": f"job{number}",

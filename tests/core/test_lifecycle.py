@@ -10,6 +10,7 @@ from racksack_controller.core import lifecycle
 from racksack_controller.core.actions import Collect, Remove, Start, StopAttempt
 from racksack_controller.core.apply import end_drains, lose_unreachable, requeue_unstaged
 from racksack_controller.core.decide import decide, next_wake_s
+from racksack_controller.core.records import Wait
 from racksack_controller.core.why import why_node
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState
 from tests.core.builders import Bench, inventory, job, node, report, request
@@ -178,11 +179,12 @@ def test_cancelling_twice_and_after_the_end_is_harmless() -> None:
 ])  # fmt: skip
 def test_jobs_after_another(ends: str, condition: str, state: JobState) -> None:
     bench = Bench(node())
-    bench.submit(job(1), job(2, waits_for=((1, condition),)), job(3, waits_for=((2, "ok"),)))
+    bench.submit(job(1), job(2, after=(Wait(1, condition),)), job(3, after=(Wait(2),)))
     assert [placed.job for placed in bench.place()] == [1]
     bench.happen(ev.Launched("1.1"), ev.Reported("n1", report("1.1", "ended", outcome=ends)), ev.Collected("1.1"))
     assert bench.state.jobs[2].state is state
-    assert bench.state.jobs[2].waits_for == ()
+    assert (bench.state.jobs[2].waits_for == ()) == (state is JobState.QUEUED)
+    assert bench.state.jobs[2].unsatisfiable == (state is JobState.CANCELLED)
     assert bench.state.jobs[3].state is state
 
 

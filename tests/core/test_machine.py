@@ -16,10 +16,10 @@ from racksack_controller.core.apply import apply
 from racksack_controller.core.decide import decide, next_wake_s
 from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.place import schedule
+from racksack_controller.core.records import Wait
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_controller.core.step import Settings, step
 from racksack_controller.simulate import invariants
-from racksack_jobspecs.spec import Dependency
 from racksack_jobspecs.states import FINAL
 from tests.core import builders
 from tests.core.world import Server, World
@@ -74,10 +74,9 @@ class Rack(RuleBasedStateMachine):
         self.submitted += 1
         before = self.submitted - 1
         chained = after and before in self.state.jobs and self.state.jobs[before].state not in FINAL
-        waits = ((before, "any"),) if chained else ()
-        depends = (Dependency(str(before), "any"),) if chained else ()
+        waits = (Wait(before, "any"),) if chained else ()
         wants = builders.request(cpus, 4, gpu)
-        job = builders.job(self.submitted, wants, retries=retries, after=depends, waits_for=waits, gang=gang)
+        job = builders.job(self.submitted, wants, retries=retries, after=waits, gang=gang)
         self.tell(ev.JobAccepted(job))
 
     @rule()
@@ -176,7 +175,7 @@ class Rack(RuleBasedStateMachine):
         number = data.draw(st.integers(1, self.submitted + 1), label="job")
         if what == "retry":
             if number in self.finished and number not in self.state.jobs:
-                self.tell(ev.RetryRequested(self.finished.pop(number)))
+                self.tell(ev.RetryRequested(number, self.finished.pop(number)))
             return
         cancel = ev.CancelRequested(number, "cancelled by ann")
         hold = ev.HoldRequested(number, "held by ann")

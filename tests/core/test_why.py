@@ -6,6 +6,7 @@ import pytest
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.policy import Policy
+from racksack_controller.core.records import Wait
 from racksack_controller.core.why import never, why_job, why_node
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec
@@ -73,10 +74,10 @@ def test_limits_are_named() -> None:
 
 def test_what_waits_for_a_moment_or_a_job_or_a_release() -> None:
     bench = Bench(node())
-    bench.submit(job(1, begin_at_s=bench.now + 3601.0), job(2, waits_for=((1, "ok"),)), job(3))
+    bench.submit(job(1, begin_at_s=bench.now + 3601.0), job(2, after=(Wait(1),)), job(3))
     bench.happen(ev.HoldRequested(3, "held by ann"))
     assert told(bench, 1).startswith("not before 59m5")
-    assert told(bench, 2) == "after 1"
+    assert told(bench, 2) == "after job 1 is done (it is queued)"
     assert told(bench, 3) == "held by ann"
 
 

@@ -1,5 +1,7 @@
 """Random but valid job specs."""
 
+import re
+
 from hypothesis import strategies as st
 
 from racksack_jobspecs.fields import WARN_SIGNALS
@@ -46,8 +48,11 @@ environments = (
     | st.builds(Environment, python=st.sampled_from([None, "3.11"]))
     | st.just(Environment("none"))
 )
+# Texts made of ids alone are several dependencies, and `15_3` is written `15[3]`.
+dependable = lines.map(str.strip).filter(lambda name: bool(name) and not re.fullmatch(r"[0-9:_?\[\]]+", name))
 dependencies = st.lists(
-    st.builds(Dependency, job=lines.map(str.strip).filter(bool), condition=st.sampled_from(["ok", "any"])),
+    st.builds(Dependency, job=dependable, condition=st.sampled_from(["ok", "any", "notok"]))
+    | st.just(Dependency("", "singleton")),
     max_size=3,
     unique=True,
 ).map(tuple)

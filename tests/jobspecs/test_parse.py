@@ -100,6 +100,27 @@ def test_after_names_jobs_and_conditions() -> None:
     assert spec_of("after: 41, any:42").after == (Dependency("41"), Dependency("42", "any"))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("15[3]", (Dependency("15[3]"),)),
+        ("afternotok:15_3", (Dependency("15[3]", "notok"),)),
+        ("afterok:15:16[2]:17", (Dependency("15"), Dependency("16[2]"), Dependency("17"))),
+        ("AFTERANY:15", (Dependency("15", "any"),)),
+        ("singleton", (Dependency("", "singleton"),)),
+        ("afterok:singleton", (Dependency("singleton"),)),
+    ],
+)
+def test_dependencies_as_slurm_writes_them(text: str, expected: tuple[Dependency, ...]) -> None:
+    spec = spec_of(f"after: {text!r}")
+    assert spec.after == expected
+    assert parse_job(job_file(spec)).after == expected
+
+
+def test_aftercorr_is_for_arrays() -> None:
+    assert spec_of("after: aftercorr:15\narray: 0-3").after == (Dependency("15", "corr"),)
+
+
 def test_one_value_stands_for_a_list_of_one() -> None:
     spec = spec_of("node: r1\noutputs: ./out/*.csv\nargs: -v\nlabels: epyc, nvme\nretry_on: oom")
     assert (spec.nodes, spec.outputs, spec.args) == (("r1",), ("out/*.csv",), ("-v",))

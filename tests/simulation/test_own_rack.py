@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.records import Wait
 from racksack_controller.simulate.main import main
 from racksack_controller.store import open_database, save_changes
 from racksack_jobspecs.layout import Spool
-from racksack_jobspecs.spec import Dependency
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
 
 NOW = 2_000_000_000.0
@@ -39,7 +39,7 @@ def lived(spool: Path) -> None:
         changes: dict[str, Any] = {"time_limit_s": 4000.0, "submitted_at_s": NOW + number, "name": f"p{number % 3}"}
         wants = request(2, 4, gpu=1) if number > 40 else request(8, 4)
         if number == 2:
-            changes["after"] = (Dependency("1"),)
+            changes["after"] = (Wait(1),)
         owner = "ann" if number % 2 else "bob"
         bench.submit(job(number, wants, owner=owner, submission=f"key{number}", **changes))
     while bench.state.jobs and bench.state.queued_ids:

@@ -88,6 +88,7 @@ class Attempts:
         return {
             "attempt": folder.name,
             "state": "preparing",
+            "epoch": launch.get("epoch", ""),
             "boot_id": launch["boot_id"],
             "cpu_ids": launch["cpu_ids"],
         }
@@ -159,7 +160,11 @@ class Attempts:
         end_rest(folder, launch)
         if self._sessions:
             self._sessions.end(folder.name)
-        report = attempt_records.state_of(folder) or {"attempt": folder.name, "boot_id": launch["boot_id"]}
+        report = attempt_records.state_of(folder) or {
+            "attempt": folder.name,
+            "epoch": launch.get("epoch", ""),
+            "boot_id": launch["boot_id"],
+        }
         gathered = outputs.gather(folder, outputs.Wanted((), launch["max_output_bytes"], "none", "", 0))
         report.update(gathered.facts(), state="ended", outcome="lost", reason=sentence, ended_at_s=time.time())
         clean(folder, launch)

@@ -12,6 +12,7 @@ import time
 from typing import Any, Collection, Dict, List
 
 from racksack_agent import processes, records
+from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import request_checks, unfinished
 from racksack_agent.serve.agent import Agent, launch_lock
@@ -67,6 +68,7 @@ def admit(agent: Agent, order: object) -> bool:
     name = checked["attempt"]
     folder = agent.home.attempt(name)
     if os.path.isdir(folder.path):
+        refuse_another(folder, checked)
         return False
     if agent.sessions is None:
         raise RefusedError("no_session", "this node has neither tmux nor screen")
@@ -91,9 +93,17 @@ def admit(agent: Agent, order: object) -> bool:
     except OSError:
         shutil.rmtree(beside.path, ignore_errors=True)
         if os.path.isdir(folder.path):
+            refuse_another(folder, checked)
             return False  # another was quicker
         raise
     return True
+
+
+def refuse_another(folder: AttemptFolder, order: Order) -> None:
+    """The folder must be of the very attempt that is ordered. Raises RefusedError for one that another store left."""
+    launched = records.read(folder.launch)
+    if launched is not None and launched.get("epoch", "") != order["epoch"]:
+        raise RefusedError("other_epoch", f"an attempt {folder.name} of another store is still on this node")
 
 
 def fill(folder: Any, order: Order) -> None:  # noqa: ANN401
@@ -156,6 +166,7 @@ def check(order: object) -> Order:
     number = (int, float)
     checked = {
         "attempt": request_checks.attempt_name(order.get("attempt")),
+        "epoch": field(order, "epoch", str, ""),
         "job_id": field(order, "job_id", (int, str)),
         "name": field(order, "name", str),
         "node": field(order, "node", str),

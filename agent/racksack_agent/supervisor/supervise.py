@@ -240,6 +240,7 @@ def first_report(order: Order) -> Report:
     return {
         "attempt": order["attempt"],
         "state": "preparing",
+        "epoch": order.get("epoch", ""),
         "boot_id": order["boot_id"],
         "node_pid": os.getpid(),
         "gpu_uuids": [gpu["uuid"] for gpu in order["gpus"]],

@@ -5,29 +5,30 @@ News of an attempt that is not its job's current one never changes the job: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.jobs import gang_apply
+from racksack_controller.core.jobs.dependencies import begin, finish, settle_all
 from racksack_controller.core.jobs.gang import attempts_of, is_over
-from racksack_controller.core.jobs.reports import outcome_of, take_report
+from racksack_controller.core.jobs.reports import is_of, outcome_of, take_report
 from racksack_controller.core.jobs.requeue import (
     backoff_s,
     drain_ends,
     end_attempt,
     end_ranks,
     grace_of,
-    release_dependents,
     requeue_now,
 )
 from racksack_controller.core.jobs.retry_later import delay, effect_failed
 from racksack_controller.core.power import apply as power_apply
 from racksack_controller.core.power import operator as power_wishes
 from racksack_controller.core.records import NOT_CONNECTED_YET
-from racksack_controller.core.state import Attempt, Drain, Node, State, Stop
+from racksack_controller.core.report import AttemptReport
+from racksack_controller.core.state import ArrayProgress, Attempt, Drain, Node, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
 from racksack_jobspecs.units import format_duration
 
@@ -41,9 +42,12 @@ def apply(state: State, event: ev.Event, now: float) -> None:
 
 
 def _job_accepted(state: State, event: ev.JobAccepted, now: float) -> None:
-    job = event.job
-    state.put_job(job)
+    job = begin(state, event.job, event.past)
     state.tell(now, f"submitted by {job.owner}", job=job.id)
+    if job.state in FINAL:
+        finish(state, job, now)
+    else:
+        state.put_job(job)
 
 
 def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> None:
@@ -51,9 +55,7 @@ def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> No
     if job is None or job.state in FINAL:
         return
     if job.state in WAITING:
-        state.put_job(replace(job, state=JobState.CANCELLED, reason=event.sentence, ended_at_s=now))
-        state.tell(now, event.sentence, job=job.id)
-        release_dependents(state, job.id, JobState.CANCELLED, now)
+        finish(state, replace(job, state=JobState.CANCELLED, reason=event.sentence, ended_at_s=now), now)
         return
     if job.state is JobState.COLLECTING:
         return
@@ -83,14 +85,30 @@ def _release_requested(state: State, event: ev.ReleaseRequested, now: float) -> 
 
 
 def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None:
-    old = event.job
-    if old.id in state.jobs or old.state not in FINAL:
-        return
-    job = replace(
+    old = state.jobs.get(event.job, event.record)
+    if old is None:
+        raise ev.RefusedError(f"there is no job {event.job} any more")
+    if old.state not in FINAL:
+        raise ev.RefusedError(f"job {old.id} is {old.state}; only a finished job can be run again")
+    fresh = replace(
         old, state=JobState.QUEUED, reason="", ended_at_s=None, retries_used=0, losses=0, preemptions=0, avoid=()
     )
-    state.put_job(replace(job, not_before_s=0.0, waits_for=(), fetched=False))
+    job = begin(state, replace(fresh, not_before_s=0.0, fetched=False, waits_for=(), unsatisfiable=False), event.past)
+    if job.state in FINAL:
+        raise ev.RefusedError(f"job {old.id} would not run: {job.reason}; retry that one too, in the same command")
+    if old.array_id is not None and old.array_id not in state.arrays:
+        state.arrays[old.array_id] = ArrayProgress(0, dict(event.broken))
+    state.put_job(job)
     state.tell(now, "queued again by its owner", job=old.id)
+
+
+def _dependency_ended(state: State, event: ev.DependencyEnded, now: float) -> None:
+    waiting = {number for target in event.targets for number in state.dependents.get(target, ())}
+    for ended in settle_all(state, sorted(waiting), now, event.past):
+        finish(state, ended, now)
+    for past in event.past:
+        if past.outcome is not None:
+            state.dependents.pop((past.job, past.whole), None)
 
 
 def _placed(state: State, event: ev.Placed, now: float) -> None:
@@ -173,7 +191,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
     _forget_what_was_sent(state, node.name)
     for report in event.reports:
         take_report(state, node.name, report, now)
-    _lose_the_missing(state, node.name, {report.attempt for report in event.reports}, now)
+    _lose_the_missing(state, node.name, {report.attempt: report for report in event.reports}, now)
 
 
 def _forget_what_was_sent(state: State, node: str) -> None:
@@ -183,17 +201,18 @@ def _forget_what_was_sent(state: State, node: str) -> None:
         state.put_attempt(replace(attempt, stop=stop, go_sent=False, retry_at_s=0.0, failures=0))
 
 
-def _lose_the_missing(state: State, node: str, present: set[str], now: float) -> None:
+def _lose_the_missing(state: State, node: str, reports: Mapping[str, AttemptReport], now: float) -> None:
+    """What the node does not know is lost. Results that are being collected may be here already: `Collect` looks."""
     for attempt in state.on_node(node):
-        if attempt.key in present or not attempt.launched or attempt.collected:
-            continue
-        if attempt.state is JobState.COLLECTING:
-            end_attempt(state, attempt, outcome_of(attempt), f"its results are gone from {node}", now)
-        else:
+        if not _is_among(attempt, reports) and attempt.launched and attempt.state is not JobState.COLLECTING:
             _lose(state, attempt, f"{node} has no trace of attempt {attempt.key}", now)
     for attempt in [a for a in state.attempts_on(node) if a.state in FINAL]:
-        if attempt.key not in present and is_over(state.ranks(attempt)):
+        if not _is_among(attempt, reports) and is_over(state.ranks(attempt)):
             state.put_attempt(replace(attempt, removed=True))
+
+
+def _is_among(attempt: Attempt, reports: Mapping[str, AttemptReport]) -> bool:
+    return attempt.key in reports and is_of(attempt, attempt.node, reports[attempt.key])
 
 
 def _node_disconnected(state: State, event: ev.NodeDisconnected, now: float) -> None:
@@ -318,9 +337,9 @@ def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
 
 
 def _removed(state: State, event: ev.Removed, now: float) -> None:
-    state.orphans.pop((event.node, event.attempt), None)
+    orphan = state.orphans.pop((event.node, event.attempt), None)
     attempt = state.attempts.get(event.attempt)
-    if attempt is not None and attempt.node == event.node:
+    if attempt is not None and attempt.node == event.node and (orphan is None or orphan.epoch == attempt.epoch):
         state.put_attempt(replace(attempt, removed=True))
 
 
@@ -360,6 +379,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.HoldRequested: _hold_requested,
     ev.ReleaseRequested: _release_requested,
     ev.RetryRequested: _retry_requested,
+    ev.DependencyEnded: _dependency_ended,
     ev.Placed: _placed,
     ev.Preempted: _preempted,
     ev.NodeConfigured: _node_configured,

@@ -22,7 +22,7 @@ from racksack_controller.core.actions import (
 from racksack_controller.core.jobs.gang import has_come, is_over, may_start
 from racksack_controller.core.jobs.requeue import drain_ends
 from racksack_controller.core.power_records import Phase, boot_limit_s
-from racksack_controller.core.state import Attempt, Node, State, Stop
+from racksack_controller.core.state import Attempt, Node, Orphan, State, Stop
 from racksack_jobspecs.states import FINAL, JobState
 
 
@@ -51,7 +51,8 @@ def _next_step(state: State, attempt: Attempt, node: Node) -> Action | None:
     if attempt.stop is not None:
         return None if attempt.stop.sent else StopAttempt(node.name, attempt.key, attempt.stop)
     if attempt.state is JobState.STAGING and not attempt.launched:
-        return Start(node.name, attempt.key)
+        is_taken = (node.name, attempt.key) in state.orphans  # by another store's attempt of this number
+        return None if is_taken else Start(node.name, attempt.key)
     if attempt.prepared and not attempt.go_sent and may_start(state.ranks(attempt)):
         return Go(node.name, attempt.key)
     return None
@@ -71,8 +72,14 @@ def _about_orphans(state: State, now: float) -> Iterator[Action]:
             continue
         if orphan.running and not orphan.stop_sent:
             yield StopAttempt(node, attempt, Stop("fenced", "this attempt was given up", grace_s=0.0, signal="KILL"))
-        elif not orphan.running and attempt not in state.attempts:
+        elif not orphan.running and not _is_known(state, attempt, orphan):
             yield Remove(node, attempt)
+
+
+def _is_known(state: State, attempt: str, orphan: Orphan) -> bool:
+    """Whether it is one of ours, which is removed as any other."""
+    ours = state.attempts.get(attempt)
+    return ours is not None and ours.epoch == orphan.epoch
 
 
 def _about_power(state: State, now: float) -> Iterator[Action]:

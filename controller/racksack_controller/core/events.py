@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import msgspec
 
-from racksack_controller.core.records import Allocation, Job, Node, Part
+from racksack_controller.core.records import Allocation, Job, Node, Part, Past
 from racksack_controller.core.report import AttemptReport
 from racksack_jobspecs.resources import Inventory
+from racksack_jobspecs.states import JobState
 
 
 class Event(msgspec.Struct, frozen=True):
     """Something that happened."""
 
 
+class RefusedError(Exception):
+    """What was asked for cannot be done in the present state; nothing was changed. The sentence says why."""
+
+
 class JobAccepted(Event, frozen=True):
-    """A job file became a job."""
+    """A job file became a job. `past` is what became of those that it depends on and that are not in memory."""
 
     job: Job
+    past: tuple[Past, ...] = ()
 
 
 class CancelRequested(Event, frozen=True):
@@ -50,9 +56,19 @@ class ReleaseRequested(Event, frozen=True):
 
 
 class RetryRequested(Event, frozen=True):
-    """A finished job is to run again; the record comes from the store."""
+    """A finished job is to run again. The record is its present one, from the store."""
 
-    job: Job
+    job: int
+    record: Job | None = None
+    past: tuple[Past, ...] = ()
+    broken: dict[int, JobState] = {}  # other elements of its array that ended otherwise than done
+
+
+class DependencyEnded(Event, frozen=True):
+    """Something that jobs wait for may be over, although it is not in memory: a sweep, or a job of an earlier run."""
+
+    targets: tuple[tuple[int, bool], ...]
+    past: tuple[Past, ...] = ()
 
 
 class Placed(Event, frozen=True):

@@ -82,6 +82,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     state: JobState
     allocation: Allocation
     placed_at_s: float
+    epoch: str = ""  # of the controller's start in which it was placed: the fence against attempts of another store
     why: str = ""  # why this node
     launched: bool = False
     started_at_s: float | None = None
@@ -117,6 +118,28 @@ class DataMount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     path: str = ""  # where it appears in the project, too
 
 
+class Wait(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One dependency of a job: on another job, on a sweep, or on all elements of an array."""
+
+    job: int  # its id; of an array that of its first element; 0 of a singleton
+    condition: str = "ok"  # ok | any | notok, and singleton in `Job.after`
+    whole: bool = False  # the whole array
+
+    @property
+    def target(self) -> tuple[int, bool]:
+        """What it waits for, whatever the condition."""
+        return self.job, self.whole
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What the store knows of a job, an array or a sweep that is not in memory."""
+
+    job: int
+    whole: bool
+    outcome: JobState | None  # of an array DONE only if all elements are; None: a sweep that is not over
+    called: str = ""  # what a sentence calls the one that ended so
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One job: what was submitted and where it is."""
 
@@ -135,7 +158,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     losses: int = 0  # attempts that ended through a node's fault
     avoid: tuple[str, ...] = ()  # nodes at fault, tried again only when no other fits
     not_before_s: float = 0.0
-    waits_for: tuple[tuple[int, str], ...] = ()  # (job id, ok | any) still to come
+    key: str = ""  # random; tells it from a job of the same number in another store, or in one restored
+    after: tuple[Wait, ...] = ()  # all that it depends on
+    waits_for: tuple[Wait, ...] = ()  # what of that is still to come
+    unsatisfiable: bool = False  # cancelled because a dependency can never be met
     reason: str = ""  # of the final state, or of being held
     ended_at_s: float | None = None
     fetched: bool = False
@@ -196,6 +222,7 @@ class Orphan(msgspec.Struct, frozen=True):
     """An attempt that a node has although it is not, or no longer, one of ours."""
 
     running: bool
+    epoch: str = ""
     stop_sent: bool = False
     is_unreadable: bool = False  # no report will say that it has ended: once it was told to stop, it is removed
     failures: int = 0

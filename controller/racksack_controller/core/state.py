@@ -6,7 +6,8 @@ Finished jobs leave memory once nothing of theirs is left on a node; the store k
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -56,6 +57,14 @@ class Changes(msgspec.Struct, frozen=True):
         return bool(self.jobs or self.attempts or self.nodes or self.events or self.power or self.power_lines)
 
 
+@dataclass
+class ArrayProgress:
+    """How far an array is of which not all is over."""
+
+    live: int = 0  # elements that are not over
+    broken: dict[int, JobState] = field(default_factory=dict)  # elements that ended otherwise than done
+
+
 class State:
     """All that is known. Read freely; change only through `apply`."""
 
@@ -65,7 +74,9 @@ class State:
         self.attempts: dict[str, Attempt] = {}
         self.nodes: dict[str, Node] = {}
         self.orphans: dict[tuple[str, str], Orphan] = {}  # by (node, attempt)
-        self.dependents: dict[int, set[int]] = {}
+        self.epoch = ""  # of this start of the controller; attempts that it places bear it
+        self.dependents: dict[tuple[int, bool], set[int]] = {}  # by `Wait.target`
+        self.arrays: dict[int, ArrayProgress] = {}  # by the id of the first element
         self.power: dict[str, PowerRecord] = {}  # of the nodes with a power block
         self.power_traits: dict[str, PowerTraits] = {}
         self.usage = Usage()
@@ -97,9 +108,11 @@ class State:
         usage: Iterable[OwnerUse] = (),
         history: Iterable[RunHistory] = (),
         power: Iterable[PowerRecord] = (),
+        broken: Mapping[int, Mapping[int, JobState]] | None = None,
     ) -> None:
         """Take what the store has, without noting a change.
 
+        `broken` has, of each array of which not all is over, the elements that ended otherwise than done.
         Connections are not remembered, nor since when: nobody has called the nodes yet, so none has failed to answer.
         """
         self.usage = Usage(usage, self.usage.half_life_s)
@@ -114,6 +127,8 @@ class State:
                 self.put_power(record)
         for job in jobs:
             self.put_job(job)
+        for array, elements in (broken or {}).items():
+            self.arrays.setdefault(array, ArrayProgress()).broken.update(elements)
         for attempt in attempts:
             self.put_attempt(attempt)
         self.take_changes()
@@ -127,6 +142,8 @@ class State:
             self.unfinished[job.owner] = self.unfinished.get(job.owner, 0) + 1
         self.jobs[job.id] = self._changed_jobs[job.id] = job
         self._index(job)
+        if job.array_id is not None:
+            self._count_element(job.array_id, old, job)
 
     def put_attempt(self, attempt: Attempt) -> None:
         """Store an attempt's new record; an illegal change of state raises IllegalTransitionError."""
@@ -202,6 +219,8 @@ class State:
         for job in changes.jobs:
             if job.state in FINAL and self.jobs.pop(job.id, None) is not None:
                 self._one_less(job.owner)
+                if job.array_id in self.arrays and not self.arrays[job.array_id].live:
+                    del self.arrays[job.array_id]
         self._changed_jobs, self._changed_attempts, self._changed_nodes, self._events = {}, {}, {}, []
         self._changed_usage, self._changed_history = {}, {}
         self._changed_power, self._power_lines = {}, []
@@ -255,8 +274,18 @@ class State:
             self.queue.put(job)
         else:
             self.queue.remove(job.id)
-        for other, _condition in job.waits_for if job.state in WAITING else ():
-            self.dependents.setdefault(other, set()).add(job.id)
+        for wait in job.waits_for if job.state in WAITING else ():
+            self.dependents.setdefault(wait.target, set()).add(job.id)
+
+    def _count_element(self, array_id: int, old: Job | None, job: Job) -> None:
+        array = self.arrays.setdefault(array_id, ArrayProgress())
+        was_live = old is not None and old.state not in FINAL
+        is_live = job.state not in FINAL
+        array.live += is_live - was_live
+        if is_live or job.state is JobState.DONE:
+            array.broken.pop(job.id, None)
+        else:
+            array.broken[job.id] = job.state
 
     def _note_open(self, attempt: Attempt) -> None:
         """Keep `open` to the attempts that `decide` has to look at."""

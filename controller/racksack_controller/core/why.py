@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from racksack_controller.core.jobs import gang
+from racksack_controller.core.jobs.dependencies import waits_sentence
 from racksack_controller.core.placing.expect import Expectation, could_hold, expect, goes_first
 from racksack_controller.core.placing.preempt import making_room
 from racksack_controller.core.placing.reading import Reading
@@ -103,7 +104,7 @@ def why_job(reading: Reading, job: Job) -> str:
     if job.state is not JobState.QUEUED:
         return job.reason
     if job.waits_for:
-        return "after " + ", ".join(str(other) for other, _ in job.waits_for)
+        return waits_sentence(state, job)
     start = eligible_at_s(job)
     if start > now:
         return f"not before {format_duration(start - now)} from now"

@@ -155,6 +155,7 @@ class AttemptEffects:
         return LaunchOrder(
             attempt=attempt.key,
             job_id=job.id,
+            epoch=attempt.epoch,
             name=spec.name,
             node=attempt.node,
             digest=job.snapshot,

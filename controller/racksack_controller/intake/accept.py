@@ -23,8 +23,9 @@ from racksack_controller.core.rack.amounts import could_ever_hold
 from racksack_controller.core.records import DataMount
 from racksack_controller.core.state import Job
 from racksack_controller.core.why import never, why_job
-from racksack_controller.intake.adding import Adding, Origin, accepted_jobs, count_accepted
+from racksack_controller.intake.adding import Adding, Origin, Waits, accepted_jobs, count_accepted
 from racksack_controller.intake.data_sets import DataSets
+from racksack_controller.intake.dependencies import Dependencies
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
@@ -35,7 +36,7 @@ from racksack_controller.intake.reading import OUR_FAULT, Reader, legible_key, w
 from racksack_controller.intake.spool import DroppedFile, discard, reject
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
-from racksack_controller.store import Store, StoreError, jobs_by_id, jobs_where, save_fetched
+from racksack_controller.store import Store, StoreError, save_fetched
 from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.results.ledger import sweep_of_submission
@@ -45,8 +46,7 @@ from racksack_controller.turns import KeyedLocks, Turns
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.readers import shown
-from racksack_jobspecs.spec import Dependency, JobSpec
-from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.yamltext import Problem
 
@@ -96,6 +96,7 @@ class Intake:
         self._removing = Threads("remove", 2)
         self._suspects = asyncio.Lock()  # suspected files are taken in one at a time
         self._journal = Journal(spool.journal)
+        self._dependencies = Dependencies(loop.state, store, self._adding)
         self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
 
     async def run(self) -> None:
@@ -178,12 +179,12 @@ class Intake:
                 spec = self._settled_spec(file.checked(), file.owner)
                 self._refuse_impossible(spec)
                 self._refuse_beyond_limits(spec, file.owner, key)
-            waits_for = await self._dependencies(spec, file.owner)
+            waits = await self._dependencies.resolve(spec, file.owner)
             content = await self._content(spec, file.owner, file.owner_uid)
             if spec.sweep is not None:
-                known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits_for)
+                known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits)
             else:
-                origin = Origin(file.owner, content.digest, content.data, waits_for)
+                origin = Origin(file.owner, content.digest, content.data, waits)
                 known = {"jobs": await self._adding.add(replace(spec, submission=key), origin)}
             log.info("accepted file=%s owner=%s %s", file.path.name, file.owner, _accepted(known))
         self._tell(key, known)
@@ -207,9 +208,7 @@ class Intake:
         sweep = self._store.look(lambda connection: sweep_of_submission(connection, submission))
         return None if sweep is None else {"sweep": sweep, "jobs": []}
 
-    async def _take_sweep(
-        self, spec: JobSpec, owner: str, content: Content, waits_for: tuple[tuple[int, str], ...]
-    ) -> dict[str, object]:
+    async def _take_sweep(self, spec: JobSpec, owner: str, content: Content, waits: Waits) -> dict[str, object]:
         assert spec.sweep is not None  # noqa: S101 - the caller looked
         try:
             points = await self._reader.points(owner, spec.sweep)
@@ -218,7 +217,7 @@ class Intake:
         if not points:
             raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
         return {
-            "sweep": await self.sweeps.accept(spec, owner, content.digest, waits_for, points, content.data),
+            "sweep": await self.sweeps.accept(spec, owner, content.digest, waits.all, points, content.data),
             "jobs": [],
         }
 
@@ -234,50 +233,14 @@ class Intake:
         async with self._submissions.alone_with(key), self._turns.of(owner):
             known = self._known(key)
             if known is None:
-                waits_for = await self._dependencies(spec, owner)
+                waits = await self._dependencies.resolve(spec, owner)
                 self._refuse_impossible(spec)
                 self._refuse_beyond_limits(spec, owner, key)
                 content = await self._content(spec, owner, owner_uid)
-                known = await self._take_sweep(replace(spec, submission=key), owner, content, waits_for)
+                known = await self._take_sweep(replace(spec, submission=key), owner, content, waits)
         if "sweep" not in known:
             raise JobFileError([Problem(0, "submission", "is that of a job which is not a sweep")])
         return int(str(known["sweep"]))
-
-    async def _dependencies(self, spec: JobSpec, owner: str) -> tuple[tuple[int, str], ...]:
-        """(job id, condition) of what is still to come. Raises JobFileError for what cannot come."""
-        pending: list[tuple[int, str]] = []
-        problems = []
-        for dependency in spec.after:
-            try:
-                pending += await self._pending(dependency, owner)
-            except ValueError as error:
-                problems.append(Problem(0, "after", str(error)))
-        if problems:
-            raise JobFileError(problems, spec.submission)
-        return tuple(dict.fromkeys(pending))
-
-    async def _pending(self, dependency: Dependency, owner: str) -> list[tuple[int, str]]:
-        jobs = await self._named(dependency.job, owner)
-        if not jobs:
-            raise ValueError(f"there is no job {dependency.job}; `racksack status --all` lists yours")
-        pending = []
-        for job in jobs:
-            if job.state not in FINAL:
-                pending.append((job.id, dependency.condition))
-            elif dependency.condition == "ok" and job.state is not JobState.DONE:
-                raise ValueError(f"job {job.id} ended as {job.state}; write any:{job.id} to start all the same")
-        return pending
-
-    async def _named(self, text: str, owner: str) -> list[Job]:
-        """The job with this id (with all of its array), or the owner's latest job of this name."""
-        if text.isascii() and text.isdecimal() and len(text) <= 15:
-            wanted = int(text)
-            await self._adding.whole(wanted)
-            live = [job for job in self._loop.state.jobs.values() if wanted in (job.id, job.array_id)]
-            return live or await self._store.read(lambda connection: jobs_by_id(connection, [wanted]))
-        condition, values = "owner = ? AND name = ?", (owner, text)
-        found = await self._store.read(lambda connection: jobs_where(connection, condition, values, 1))
-        return [self._loop.state.jobs.get(job.id, job) for job in found]
 
     def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
         """With what it leaves to the configuration; JobFileError when that does not allow it."""
@@ -397,6 +360,10 @@ class Intake:
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user may submit `snapshot:<digest>`."""
         return self._projects.may_refer(digest, owner)
+
+    async def keep_project(self, job: Job) -> None:
+        """Have the content of a finished job stay, since it is to run again. Raises IngestError when it is gone."""
+        await asyncio.to_thread(self._projects.keep, job.snapshot)
 
     async def mark_fetched(self, job: Job, *, delete: bool) -> None:
         """The owner has the results; with `delete` the controller's copy goes, also when this is asked twice."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from itertools import islice
 import msgspec
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.records import DataMount
+from racksack_controller.core.records import DataMount, Wait
 from racksack_controller.core.state import Job
 from racksack_controller.loop import Loop
 from racksack_controller.store import Store
@@ -29,13 +30,24 @@ from racksack_jobspecs.states import JobState
 PART = 200  # jobs of an array that are saved together
 
 
+class Waits(msgspec.Struct, frozen=True):
+    """What a job waits for; `paired` is what one element of an array waits for besides, by its index."""
+
+    all: tuple[Wait, ...] = ()
+    paired: dict[int, tuple[Wait, ...]] = {}
+
+    def of(self, index: int | None) -> tuple[Wait, ...]:
+        """What the element with this index waits for, or (None) the job."""
+        return self.all + self.paired.get(index, ()) if index is not None else self.all
+
+
 class Origin(msgspec.Struct, frozen=True):
     """What the jobs of one file have in common beside their spec."""
 
     owner: str
     snapshot: str
     data: tuple[DataMount, ...]
-    waits_for: tuple[tuple[int, str], ...]
+    waits: Waits = Waits()
 
 
 class Adding:
@@ -101,7 +113,8 @@ class Adding:
             reason=f"held by {origin.owner}" if spec.hold else "",
             array_id=array_id,
             array_index=spec.array.indices[0] if spec.array else None,
-            waits_for=origin.waits_for,
+            key=secrets.token_hex(8),
+            after=origin.waits.of(spec.array.indices[0] if spec.array else None),
         )
 
     async def _save(self, jobs: Sequence[Job]) -> None:

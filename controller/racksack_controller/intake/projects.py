@@ -104,7 +104,7 @@ class Projects:
 
     async def _refer(self, spec: JobSpec, digest: str, owner: str) -> str:
         if not self.may_refer(digest, owner):
-            raise ingest.IngestError(f"snapshot {digest[:12]} is not content that {owner} uploaded; send the project")
+            raise ingest.IngestError(f"snapshot {digest[:12]} is not, or no longer, kept for {owner}; send the project")
         root = ingest.refer(self._spool, digest)  # each time: it keeps the content from being removed as unused
         if root is None:
             raise ingest.IngestError(f"snapshot {digest[:12]} is no longer kept; send the project again")
@@ -116,6 +116,11 @@ class Projects:
             if len(self._checked) > CHECKED_MAX:
                 self._checked.popitem(last=False)
         return digest
+
+    def keep(self, digest: str) -> None:
+        """Mark content as used now, so that it stays. Raises IngestError when it is gone."""
+        if ingest.refer(self._spool, digest) is None:
+            raise ingest.IngestError("its project is no longer kept; submit it anew")
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user uploaded this content, and it is still kept. Raises StoreError."""

@@ -44,6 +44,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: str
     job_id: int
+    epoch: str = ""  # of the controller's start in which it was placed; its reports bear it
     name: str
     node: str
     digest: str

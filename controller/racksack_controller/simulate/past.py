@@ -73,5 +73,5 @@ def _outcome(job: Job, ranks: list[Attempt], ended_s: Mapping[int, float]) -> It
 
 def _ready_s(job: Job, ended_s: Mapping[int, float]) -> float:
     """When it could have started: submitted, its begin time come, and what it waited for over."""
-    others = [ended_s[int(one.job)] for one in job.spec.after if one.job.isdecimal() and int(one.job) in ended_s]
+    others = [ended_s[wait.job] for wait in job.after if wait.job in ended_s]
     return max(job.submitted_at_s, job.spec.begin_at_s or 0.0, *others)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.records import DataMount, Job
+from racksack_controller.core.records import DataMount, Job, Wait
 from racksack_controller.core.state import Attempt, Changes
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
@@ -197,6 +198,7 @@ class Sweeps:
     def _tell_end(self, active: Active) -> None:
         if active.id not in self._told_end:
             self._told_end.add(active.id)
+            self._loop.post(ev.DependencyEnded(((active.id, False),)))
             self.on_end(active.sweep, active.progress)
 
     async def _reload(self, active: Active) -> None:
@@ -346,7 +348,7 @@ class Sweeps:
         spec: JobSpec,
         owner: str,
         snapshot: str,
-        waits_for: tuple[tuple[int, str], ...],
+        waits_for: tuple[Wait, ...],
         pending: Ranges,
         data: tuple[DataMount, ...] = (),
     ) -> int:
@@ -365,6 +367,7 @@ class Sweeps:
             data=data,
             points_total=pending.size,
             waits_for=waits_for,
+            key=secrets.token_hex(8),
         )
         drawn = is_drawn(spec.sweep)
         progress = Progress(

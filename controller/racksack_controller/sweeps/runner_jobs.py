@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -24,13 +25,14 @@ def draft(sweep: Sweep, now: float, exclude: Sequence[str] = (), only: str = "")
         snapshot=sweep.snapshot,
         data=sweep.data,
         submitted_at_s=now,
-        waits_for=sweep.waits_for,
+        after=sweep.waits_for,
     )
 
 
 def numbered(job: Job, number: int) -> Job:
     """A draft as the runner job with the id `number`."""
-    return replace(job, id=number, spec=replace(job.spec, submission=f"sweep-{job.spec.runner_of}-{number}"))
+    spec = replace(job.spec, submission=f"sweep-{job.spec.runner_of}-{number}")
+    return replace(job, id=number, key=secrets.token_hex(8), spec=spec)
 
 
 def runner_spec(sweep: Sweep, exclude: Sequence[str] = (), only: str = "") -> JobSpec:

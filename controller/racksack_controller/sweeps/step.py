@@ -142,6 +142,9 @@ class Stepper:
 
     async def _judge(self, active: Active, ended: Sequence[Ended], now: float) -> str:
         """Why the sweep ends now; empty when it goes on."""
+        never = next((one.job.reason for one in ended if one.job.unsatisfiable), "")
+        if never:
+            return never
         faults = [one for one in ended if one.job.state in _FAULTS]
         for one in faults:
             job = one.job

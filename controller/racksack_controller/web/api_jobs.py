@@ -14,6 +14,7 @@ from racksack_controller.core.state import Attempt, Job
 from racksack_controller.core.why import why_job
 from racksack_controller.energy.report import job_energy_view
 from racksack_controller.energy.store import energy_of_job
+from racksack_controller.intake.ingest import IngestError
 from racksack_controller.leftovers import LeftoversError
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.returns import RANK_FOLDER, are_deleted, not_brought
@@ -222,7 +223,11 @@ async def retry(request: web.Request) -> web.Response:
     job, _caller = await context.owned_job(request)
     if job.state not in FINAL:
         raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
-    await context.loop.submit(ev.RetryRequested(job))
+    try:
+        await context.intake.keep_project(job)
+        await context.loop.submit(ev.RetryRequested(job.id))
+    except (ev.RefusedError, IngestError) as error:
+        raise refusal(str(error), ExitCode.REFUSED) from None
     return await _answer(context, request, job.id)
 
 

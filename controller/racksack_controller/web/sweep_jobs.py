@@ -14,6 +14,7 @@ from aiohttp import web
 
 from racksack_controller.core.records import Job
 from racksack_controller.intake.garbage import remove_tree
+from racksack_controller.store import NO_RUNNERS as NO_RUNNERS
 from racksack_controller.web import list_query, sweeps
 from racksack_controller.web.api_sweeps import change, sweep_story
 from racksack_controller.web.caller import Caller, body_of, forbidden, number, refusal, text_of
@@ -27,9 +28,6 @@ from racksack_jobspecs.sweep.states import SWEEP_FINAL
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 ForSweep = Callable[[Context, web.Request, Found], Awaitable[web.Response]]
-
-NO_RUNNERS = "submission NOT GLOB 'sweep-[0-9]*-[0-9]*'"
-"""A condition on jobs: keys of users' submissions begin with their owner and a colon, those of runners with this."""
 
 
 def for_sweep(handle: ForSweep) -> Callable[[Handler], Handler]:

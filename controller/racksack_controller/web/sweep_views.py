@@ -208,6 +208,8 @@ def as_job(sweep: Sweep, progress: Progress, view: View, spool: Spool, *, fetche
         **{key: view[key] for key in ("id", "name", "owner", "priority", "submitted_at_s", "started_at_s")},
         **{key: view[key] for key in ("ended_at_s", "project", "entrypoint", "snapshot")},
         "state": state,
+        "key": sweep.key,
+        "epoch": "",
         "node": nodes or None,
         "attempt": 0,
         "cpus": view["cpus"] * max(1, view["runners"]) if not is_final else view["cpus"],

@@ -9,9 +9,11 @@ from racksack_controller.core.jobs.gang import leading_rank
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.rack.amounts import capacity
+from racksack_controller.core.records import Wait
 from racksack_controller.core.state import Attempt, Job, Node, State
 from racksack_controller.core.why import why_job, why_node
 from racksack_controller.nodes.node import NodeStats
+from racksack_jobspecs.dependency import SINGLETON
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.states import FINAL
@@ -26,6 +28,15 @@ def gpu_text(wants: ResourceRequest) -> str:
     return f"{wants.gpus.count:g}" + (f" x {wants.gpus.model}" if wants.gpus.model else "")
 
 
+def wait_text(state: State, wait: Wait) -> str:
+    """A dependency as a job file writes it: `afterok:41`, `afterany:15[3]`, `singleton`."""
+    if wait.condition == SINGLETON:
+        return SINGLETON
+    job = None if wait.whole else state.jobs.get(wait.job)
+    name = f"{job.array_id}[{job.array_index}]" if job is not None and job.array_id is not None else str(wait.job)
+    return f"after{wait.condition}:{name}"
+
+
 def job_view(job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, reading: Reading | None) -> View:
     """A job with its latest attempt: one record or the ranks of a gang, none before the first.
 
@@ -38,6 +49,8 @@ def job_view(job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, rea
     why = job.reason if job.state in FINAL else (why_job(reading, job) if reading else "")
     return {
         "id": job.id,
+        "key": job.key,
+        "epoch": ranks[0].epoch if ranks else "",
         "name": job.spec.name,
         "owner": job.owner,
         "state": str(job.state),
@@ -64,6 +77,8 @@ def job_view(job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, rea
         "snapshot": job.snapshot,
         "array_id": job.array_id,
         "array_index": job.array_index,
+        "after": [wait_text(state, wait) for wait in job.after],
+        "waits_for": [wait_text(state, wait) for wait in job.waits_for] if job.state not in FINAL else [],
         "returns": str(spool.returned(job.id)),
     }
 

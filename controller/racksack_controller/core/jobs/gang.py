@@ -34,6 +34,7 @@ def attempts_of(state: State, placed: Placed, job: Job, now: float) -> list[Atte
             state=JobState.STAGING,
             allocation=allocation,
             placed_at_s=now,
+            epoch=state.epoch,
             why=placed.why,
             host=state.nodes[node].address or node,
             port=0 if rank else _port(state, job.id, number, node),

@@ -15,8 +15,9 @@ from racksack_jobspecs.units import format_memory
 def take_report(state: State, node: str, report: AttemptReport, now: float) -> None:
     """Believe a report about a job's current attempt; any other is of an attempt that is not to run."""
     attempt = state.attempts.get(report.attempt)
-    if attempt is None or attempt.node != node or attempt.state in FINAL:
-        _take_orphan(state, node, report, ended_here=attempt is not None and attempt.node == node)
+    is_ours = attempt is not None and is_of(attempt, node, report)
+    if attempt is None or not is_ours or attempt.state in FINAL:
+        _take_orphan(state, node, report, ended_here=is_ours)
         return
     if report.state is ReportState.UNREADABLE:
         _give_up_unreadable(state, attempt, report, now)
@@ -37,6 +38,11 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
         state.tell(now, f"{who}ended on {node}: {_told(changed.ending)}", job=attempt.job)
     state.put_attempt(changed)
     _follow(state, changed, now)
+
+
+def is_of(attempt: Attempt, node: str, report: AttemptReport) -> bool:
+    """Whether a node's report is about this attempt, and not about one of the same number that another store placed."""
+    return attempt.node == node and attempt.epoch == report.epoch
 
 
 def _follow(state: State, attempt: Attempt, now: float) -> None:
@@ -78,7 +84,7 @@ def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: 
         return
     known = state.orphans.get((node, report.attempt))
     if known is None or (known.running != running and not unreadable):
-        state.orphans[node, report.attempt] = Orphan(running, is_unreadable=unreadable)
+        state.orphans[node, report.attempt] = Orphan(running, report.epoch, is_unreadable=unreadable)
 
 
 def _told(ending: Ending | None) -> str:

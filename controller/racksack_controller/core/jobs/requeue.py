@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from racksack_controller.core.jobs import gang
+from racksack_controller.core.jobs.dependencies import finish
 from racksack_controller.core.jobs.oom_retry import with_more_memory
 from racksack_controller.core.records import GRACE_S
 from racksack_controller.core.state import Attempt, Job, State, Stop
@@ -95,16 +96,10 @@ def _end_job(state: State, attempt: Attempt, outcome: JobState, sentence: str, n
     if again is None:
         if outcome is JobState.LOST and attempt.stop is not None:
             outcome, sentence = JobState.CANCELLED, f"{attempt.stop.sentence}; {sentence}"
-        state.put_job(replace(job, state=outcome, reason=sentence, ended_at_s=now))
-        state.tell(now, _finished(outcome, sentence), job=job.id)
-        release_dependents(state, job.id, outcome, now)
+        finish(state, replace(job, state=outcome, reason=sentence, ended_at_s=now), now)
     else:
         state.put_job(again)
         state.tell(now, f"attempt {attempt.number} ended as {outcome} ({sentence}); queued again", job=job.id)
-
-
-def _finished(outcome: JobState, sentence: str) -> str:
-    return f"{outcome}: {sentence}" if sentence else str(outcome)
 
 
 def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fault: str) -> Job | None:
@@ -160,25 +155,3 @@ def drain_ends(state: State) -> Iterator[tuple[str, Attempt, float]]:
         for attempt in list(state.on_node(node.name)) if deadline_at_s is not None else ():
             if attempt.stop is None and deadline_at_s is not None:
                 yield node.name, attempt, deadline_at_s - min(state.jobs[attempt.job].spec.warn_s, WARN_S_MAX)
-
-
-def release_dependents(state: State, ended: int, outcome: JobState, now: float) -> None:
-    """Let the jobs after `ended` go on, or cancel those whose condition can no longer be met."""
-    pending = [(ended, outcome)]
-    while pending:
-        ended, outcome = pending.pop()
-        for dependent in sorted(state.dependents.pop(ended, ())):
-            job = state.jobs.get(dependent)
-            if job is None:
-                continue
-            broken = (
-                any(other == ended and wants == "ok" for other, wants in job.waits_for) and outcome is not JobState.DONE
-            )
-            rest = tuple(pair for pair in job.waits_for if pair[0] != ended)
-            if broken and job.state in (JobState.QUEUED, JobState.HELD):
-                sentence = f"job {ended}, which it waits for, ended as {outcome}"
-                state.put_job(replace(job, state=JobState.CANCELLED, reason=sentence, ended_at_s=now, waits_for=rest))
-                state.tell(now, sentence, job=job.id)
-                pending.append((job.id, JobState.CANCELLED))
-            else:
-                state.put_job(replace(job, waits_for=rest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from racksack_controller.core.records import DataMount
+from racksack_controller.core.records import DataMount, Wait
 from racksack_controller.core.sweeps.ranges import Range
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec, point_numbers
@@ -24,7 +24,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     code: str  # a hash of the project's content, the target and all that every point gets
     points_total: int  # without those that `where` leaves out
     data: tuple[DataMount, ...] = ()
-    waits_for: tuple[tuple[int, str], ...] = ()  # (job id, ok | any): its runners start only afterwards
+    waits_for: tuple[Wait, ...] = ()  # its runners start only afterwards
+    key: str = ""  # random; see `Job.key`
 
     @property
     def sweep(self) -> SweepSpec:

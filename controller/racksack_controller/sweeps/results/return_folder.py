@@ -57,6 +57,7 @@ def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
     control = {"points": progress.points, "done": progress.done, "failed": progress.failed}
     return {
         "sweep": sweep.id,
+        "key": sweep.key,
         "name": sweep.spec.name,
         "owner": sweep.owner,
         "state": str(progress.state),

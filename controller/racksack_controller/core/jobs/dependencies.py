@@ -1,0 +1,166 @@
+"""What jobs wait for: other jobs, whole arrays, single elements, sweeps.
+
+Whether a dependency is met is judged where the state changes and nowhere else: an answer from before would be of
+another state. A job whose dependency can never be met any more is cancelled, with the reason; so are those behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from msgspec.structs import replace
+
+from racksack_controller.core.records import Job, Past, Wait
+from racksack_controller.core.state import State
+from racksack_jobspecs.dependency import SINGLETON
+from racksack_jobspecs.states import FINAL, WAITING, JobState
+
+Verdict = Literal["waits", "met", "never"]
+
+
+def targets_of(state: State, job: Job) -> list[tuple[int, bool]]:
+    """The targets of a job's dependencies that are not in memory, so that the store has to be asked for them."""
+    waits = dict.fromkeys((*job.after, *job.waits_for))
+    return [wait.target for wait in waits if wait.condition != SINGLETON and not _is_known(state, wait)]
+
+
+def begin(state: State, job: Job, past: Sequence[Past]) -> Job:
+    """The job as it waits from now on for all that it depends on, or cancelled because that can never be.
+
+    `past` is what the store knows of targets that are not in memory.
+    """
+    wanted: list[Wait] = []
+    for wait in job.after or job.waits_for:
+        wanted += _earlier(state, job) if wait.condition == SINGLETON else [wait]
+    return settle(state, replace(job, waits_for=tuple(dict.fromkeys(wanted))), past)
+
+
+def settle(state: State, job: Job, past: Sequence[Past] = ()) -> Job:
+    """The job without the dependencies that are met; cancelled if one of them can never be met."""
+    known = {(one.job, one.whole): one for one in past}
+    left = []
+    for wait in job.waits_for:
+        verdict, sentence = _judge(state, wait, known.get(wait.target))
+        if verdict == "never":
+            return replace(job, state=JobState.CANCELLED, reason=sentence, ended_at_s=state.now_s, unsatisfiable=True)
+        if verdict == "waits":
+            left.append(wait)
+    return replace(job, waits_for=tuple(left)) if len(left) < len(job.waits_for) else job
+
+
+def finish(state: State, job: Job, now: float) -> None:
+    """Store a job's final record, and let those that wait for it go on or end."""
+    pending = deque([job])
+    while pending:
+        ended = pending.popleft()
+        state.put_job(ended)
+        state.tell(now, f"{ended.state}: {ended.reason}" if ended.reason else str(ended.state), job=ended.id)
+        pending += settle_all(state, _concerned(state, ended), now)
+
+
+def settle_all(state: State, jobs: Iterable[int], now: float, past: Sequence[Past] = ()) -> list[Job]:
+    """Judge waiting jobs again and store those that may go on; gives those that have ended, yet to be stored."""
+    ended = []
+    for number in jobs:
+        job = state.jobs.get(number)
+        if job is None or job.state not in WAITING:
+            continue
+        new = settle(state, job, past)
+        if new.state in FINAL:
+            ended.append(replace(new, ended_at_s=now))
+        elif new is not job:
+            state.put_job(new)
+    return ended
+
+
+def _concerned(state: State, ended: Job) -> list[int]:
+    """The jobs for which the end of this one may change something."""
+    found = state.dependents.pop((ended.id, False), set())
+    if ended.array_id is not None:
+        array = state.arrays[ended.array_id]
+        if not array.live:
+            found |= state.dependents.pop((ended.array_id, True), set())
+        elif len(array.broken) == 1 and ended.id in array.broken:
+            found |= state.dependents.get((ended.array_id, True), set())
+    return sorted(found)
+
+
+def _earlier(state: State, job: Job) -> list[Wait]:
+    """What a singleton waits for: all others of its owner and name that are not over. An array is one job here."""
+    first = state.jobs.get(job.array_id) if job.array_id is not None else None
+    if first is not None and first.id != job.id and first.state in WAITING and first.after == job.after:
+        return list(first.waits_for)  # worked out for the first element, in the same step
+    same = [
+        other
+        for other in state.jobs.values()
+        if other.owner == job.owner
+        and other.spec.name == job.spec.name
+        and other.id != job.id
+        and other.state not in FINAL
+        and other.spec.runner_of is None
+        and (job.array_id is None or other.array_id != job.array_id)
+    ]
+    return [Wait(other.array_id or other.id, "any", other.array_id is not None) for other in same]
+
+
+def _is_known(state: State, wait: Wait) -> bool:
+    return wait.job in state.arrays if wait.whole else wait.job in state.jobs
+
+
+def _judge(state: State, wait: Wait, past: Past | None) -> tuple[Verdict, str]:
+    """Whether a dependency is met, may be, or never will be; with the sentence of the last."""
+    outcome, culprit = _outcome(state, wait, past)
+    if wait.condition == "any" or outcome is None:
+        return ("waits" if outcome is None else "met"), ""
+    is_done = outcome is JobState.DONE
+    if is_done == (wait.condition == "ok"):
+        return "met", ""
+    said = f"{culprit}, which it waits for, ended as {outcome}"
+    return "never", f"its dependency can never be met: {said} (after{wait.condition})"
+
+
+def _outcome(state: State, wait: Wait, past: Past | None) -> tuple[JobState | None, str]:
+    """How the target ended, None while that is open; and what the sentence calls it."""
+    if wait.whole and wait.job in state.arrays:
+        array = state.arrays[wait.job]
+        broken = next(iter(array.broken), None)
+        if broken is not None and (wait.condition == "ok" or not array.live):
+            return array.broken[broken], f"{called(state, broken)} of array {wait.job}"
+        return (None if array.live else JobState.DONE), f"array {wait.job}"
+    if not wait.whole and wait.job in state.jobs:
+        job = state.jobs[wait.job]
+        return (job.state if job.state in FINAL else None), called(state, job.id)
+    if past is None:
+        return None, ""
+    return past.outcome, past.called or (f"array {wait.job}" if wait.whole else f"job {wait.job}")
+
+
+def called(state: State, number: int) -> str:
+    """`job 41`, or `15[3]` of an element of an array."""
+    job = state.jobs.get(number)
+    if job is None or job.array_id is None:
+        return f"job {number}"
+    return f"{job.array_id}[{job.array_index}]"
+
+
+_IS_MET = {"ok": "is done", "any": "has ended", "notok": "has failed"}
+
+
+def waits_sentence(state: State, job: Job) -> str:
+    """What a job waits for, such as `after job 41 is done (it is running) and array 15 has ended (3 to go)`."""
+    said = [_waits_for(state, wait) for wait in job.waits_for[:3]]
+    more = len(job.waits_for) - len(said)
+    return "after " + ", ".join(said) + (f" and {more} more" if more else "")
+
+
+def _waits_for(state: State, wait: Wait) -> str:
+    if wait.whole:
+        array = state.arrays.get(wait.job)
+        left = f" ({array.live} of its elements to go)" if array is not None else ""
+        return f"array {wait.job} {_IS_MET[wait.condition]}{left}"
+    other = state.jobs.get(wait.job)
+    if other is None:
+        return f"sweep {wait.job} {_IS_MET[wait.condition]}"
+    return f"{called(state, wait.job)} {_IS_MET[wait.condition]} (it is {other.state})"
