@@ -16,8 +16,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.jobs.dependencies import targets_of
 from racksack_controller.core.records import Past
 from racksack_controller.core.state import State
-from racksack_controller.store import Store, broken_elements, is_whole, jobs_by_id
-from racksack_controller.sweeps.results.ledger import sweep_by_id
+from racksack_controller.store import Store, broken_elements, is_whole, jobs_by_id, sweep_state
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.states import SweepState
 
@@ -70,10 +69,10 @@ def past_of(connection: sqlite3.Connection, number: int, whole: bool) -> Past:
     """What became of a job, an array or a sweep; of one that the store has never had, or not any more: lost."""
     jobs = jobs_by_id(connection, [number])
     if not jobs:
-        found = sweep_by_id(connection, number)
-        if found is None:
+        state_of_sweep = sweep_state(connection, number)
+        if state_of_sweep is None:
             return Past(number, whole, JobState.LOST, f"job {number}, of which nothing is known,")
-        return Past(number, whole, _OUTCOMES.get(found[1].state), f"sweep {number}")
+        return Past(number, whole, _OUTCOMES.get(state_of_sweep), f"sweep {number}")
     job = jobs[0]
     if whole:
         for element, state in broken_elements(connection, job.spec.submission, limit=1).items():

@@ -27,6 +27,7 @@ from racksack_controller.core.queue.history import HistoryKey, RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_controller.pruning import last_id
 from racksack_jobspecs.states import FINAL, JobState
+from racksack_jobspecs.sweep.states import SweepState
 
 T = TypeVar("T")
 NO_RUNNERS = "submission NOT GLOB 'sweep-[0-9]*-[0-9]*'"
@@ -304,6 +305,12 @@ def is_whole(connection: sqlite3.Connection, submission: str) -> bool:
     """Whether all elements of an array are there; they are added in parts."""
     sql = "SELECT 1 FROM arrays WHERE submission = ?1 AND size > (SELECT count(*) FROM jobs WHERE submission = ?1)"
     return connection.execute(sql, (submission,)).fetchone() is None
+
+
+def sweep_state(connection: sqlite3.Connection, number: int) -> SweepState | None:
+    """Where a sweep is; None when there is none of this id."""
+    row = connection.execute("SELECT state FROM sweeps WHERE id = ?", (number,)).fetchone()
+    return None if row is None else SweepState(row[0])
 
 
 def jobs_where(

@@ -102,7 +102,7 @@ def test_a_sweep_is_waited_for_and_waits(site: Site, gate: Path) -> None:
     first = site.submit(site.work / "gated", "--", f"{gate}first")
     site.cli("racksack", "sweep", "run", site.work / "swept", "s.py:f", "-p", "x=1:20", "--no-venv", "-y", "-q",
              "--name", "grid", "--after", first)  # fmt: skip
-    sweep = json.loads(site.cli("racksack", "sweep", "status", "--json").stdout)["id"]
+    sweep = json.loads(site.cli("racksack", "sweep", "status", "--json").stdout)[0]["id"]
     jobs = [after(site, sweep), after(site, "grid"), after(site, f"afternotok:{sweep}")]
     assert f"after sweep {sweep} is done" in site.cli("racksack", "why", jobs[1]).stdout
     site.kill()
@@ -124,7 +124,7 @@ def test_a_sweep_after_a_failure_ends_with_the_reason(site: Site, gate: Path) ->
     first = site.submit(site.work / "gated", "--", f"{gate}first")
     site.cli("racksack", "sweep", "run", site.work / "swept", "s.py:f", "-p", "x=1:20", "--no-venv", "-y", "-q",
              "--after", first)  # fmt: skip
-    sweep = json.loads(site.cli("racksack", "sweep", "status", "--json").stdout)["id"]
+    sweep = json.loads(site.cli("racksack", "sweep", "status", "--json").stdout)[0]["id"]
     Path(f"{gate}first").write_text("1")
 
     def ended() -> str:

@@ -56,8 +56,8 @@ def is_torn(folder: AttemptFolder) -> bool:
 def stand_in(folder: AttemptFolder) -> Record:
     """What is used in place of an order that cannot be understood: enough to clean up and to say that it is lost."""
     return {
-        "attempt": folder.name, "boot_id": "", "digest": "", "limit": {"kind": "watch", "path": ""}, "cpu_ids": [],
-        "launched_at_s": 0.0, "max_output_bytes": 10 << 30,
+        "attempt": folder.name, "epoch": None, "boot_id": "", "digest": "", "limit": {"kind": "watch", "path": ""},
+        "cpu_ids": [], "launched_at_s": 0.0, "max_output_bytes": 10 << 30,
     }  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | N
                 client.act(job_id, "retry")
                 _tell(job_id, None, as_json)
 
-        return for_each(client.resolve(ids), again)
+        return for_each(sorted(client.resolve(ids)), again)  # what others wait for has the lower id
 
 
 def _changed(client: Client, job_id: int, given: dict[str, Value], env: dict[str, str], edit: bool) -> int:

@@ -53,6 +53,14 @@ def together(*options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Ca
 _NODES: dict[str, Any] = {"metavar": "NODE", "shell_complete": complete("node_names")}
 NODE = many("-w", "--node", "--nodelist", "nodes", **_NODES, help="Only this node.")
 EXCLUDE_NODE = many("-x", "--exclude-node", **_NODES, help="Not this node.")
+AFTER = many(
+    "-d",
+    "--after",
+    "--dependency",
+    "after",
+    metavar="ID",
+    help="Start after it is done; afterany:ID, 15[3].",
+)
 PRIORITY = click.option("--priority", metavar="N", help="-1000 to 1000, higher goes first.")
 ENV_FILE = click.option("--env-file", metavar="FILE", help="NAME=VALUE lines.")
 VRAM = click.option("--vram", metavar="SIZE", help="The least memory of each GPU.")

@@ -34,7 +34,7 @@ job_options = shared.together(  # what the job is and how it is run
     ),
     click.option("-a", "--array", metavar="RANGE", help="One job for each index: 0-99, 0-99%8."),
     shared.PRIORITY,
-    shared.many("-d", "--after", "--dependency", "after", metavar="ID", help="Start after this job is done; any:ID."),
+    shared.AFTER,
     click.option("-b", "--begin", metavar="WHEN", help="20:00, 2026-08-01T20:00, or +2h."),
     shared.many("-e", "--env", metavar="NAME=VALUE", help="An environment variable; NAME alone takes it from here."),
     shared.ENV_FILE,

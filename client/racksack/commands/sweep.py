@@ -92,6 +92,7 @@ running_options = shared.together(  # where and how it runs
     click.option("--chunk-max", metavar="N", type=int, help="The largest chunk."),
     click.option("-J", "-n", "--name", "name", metavar="NAME", help="Name of the sweep."),
     shared.PRIORITY,
+    shared.AFTER,
     shared.many("-e", "--env", metavar="NAME=VALUE", help="An environment variable of the workers."),
     shared.ENV_FILE,
     shared.many("-w", "--node", "nodes", metavar="NODE", help="Only this node."),

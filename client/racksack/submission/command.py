@@ -110,7 +110,7 @@ def _run(client: Client, wish: JobWish) -> int:
 
 
 def _spec(client: Client, wish: JobWish) -> tuple[JobSpec, Path]:
-    values = {**wish.values, "after": _after(client, wish.values.get("after"))}
+    values = {**wish.values, "after": after_last(client, wish.values.get("after"))}
     for key in ("begin", "deadline"):
         text = values.get(key)
         if isinstance(text, str):
@@ -135,7 +135,7 @@ def inside(project: Path, entrypoint: str) -> str:
     return entrypoint
 
 
-def _after(client: Client, after: Value | None) -> Value | None:
+def after_last(client: Client, after: Value | None) -> Value | None:
     """`last` stands for an id that only the controller knows."""
     if not isinstance(after, str) or "last" not in after:
         return after
@@ -158,7 +158,6 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
     )
     return job_values(options, arguments) | {
         **{key: options[key] for key in plain},
-        "after": ",".join(options["after"]) or None,
         "retry_on": ",".join(options["retry_on"]) or None,
         "outputs": list(options["outputs"]) or None,
         "resubmit_on": ",".join(options["resubmit_on"]) or None,

@@ -27,6 +27,7 @@ def job_values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
         "gpus": gpu_value(options["gpus"], options["vram"], options.get("gpu_share")),  # a share only of `submit`
         "env": environment(options["env"], options["env_file"]) or None,
         "environment": "none" if options["no_venv"] else None,
+        "after": ",".join(options["after"]) or None,
         "labels": ",".join(options["labels"]) or None,
         "nodes": ",".join(options["nodes"]) or None,
         "exclude": ",".join(options["exclude_node"]) or None,

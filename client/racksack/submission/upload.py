@@ -27,8 +27,16 @@ from racksack.transport.rsync import Moved, Progress, transfer
 from racksack.transport.target import Target, cache_folder
 
 # Group-writable for the controller, closed to others. Permissions are not part of what must match for content to be
-# taken from an older snapshot, whose files are read-only.
-_OPTIONS = ("--links", "--times", "--executability", "--partial", "--chmod=Dug+rwx,Do-rwx,Fug+rw,Fo-rwx,Fug-s")
+# taken from an older snapshot, whose files are read-only. Times are compared to the nanosecond: a file that was written
+# again within the same second, and has the same size, is another file.
+_OPTIONS = (
+    "--links",
+    "--times",
+    "--modify-window=-1",
+    "--executability",
+    "--partial",
+    "--chmod=Dug+rwx,Do-rwx,Fug+rw,Fo-rwx,Fug-s",
+)
 _NAME = re.compile(r"u-[0-9a-f]{24}")
 _SOURCES_MAX = 10  # unfinished tries that are looked at; rsync takes at most 20 folders to link from
 

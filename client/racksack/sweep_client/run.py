@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 from racksack.client import Client
 from racksack.errors import UsageError
 from racksack.submission import send, submission
+from racksack.submission.command import after_last
 from racksack.submission.draft import Value, is_job_file, spec_of_command
 from racksack.submission.option_values import job_values
 from racksack.submission.project import Selection
@@ -108,6 +109,7 @@ def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | N
 
 def run(client: Client, wish: SweepWish) -> int:
     """Submit the sweep; with a terminal show how it goes on. Returns the exit code."""
+    wish = replace(wish, values={**wish.values, "after": after_last(client, wish.values.get("after"))})
     spec, project = _spec(wish)
     if spec.sweep is None:
         raise UsageError("this job file has no sweep; `submit` runs it as a job")

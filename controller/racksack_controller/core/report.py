@@ -47,7 +47,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
 
     attempt: AttemptKey
     state: ReportState
-    epoch: Name = ""  # as it was launched with; another one than ours is another store's attempt of the same number
+    epoch: Name | None = ""  # as it was launched with; None: its record is damaged
     boot_id: Name = ""
     node_pid: int | None = None
     started_at_s: float | None = None

@@ -41,8 +41,11 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
 
 
 def is_of(attempt: Attempt, node: str, report: AttemptReport) -> bool:
-    """Whether a node's report is about this attempt, and not about one of the same number that another store placed."""
-    return attempt.node == node and attempt.epoch == report.epoch
+    """Whether a node's report is about this attempt, and not about one of the same number that another store placed.
+
+    Of a damaged record the epoch is not known, but that attempt is lost in any case.
+    """
+    return attempt.node == node and report.epoch in (attempt.epoch, None)
 
 
 def _follow(state: State, attempt: Attempt, now: float) -> None:
@@ -84,7 +87,7 @@ def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: 
         return
     known = state.orphans.get((node, report.attempt))
     if known is None or (known.running != running and not unreadable):
-        state.orphans[node, report.attempt] = Orphan(running, report.epoch, is_unreadable=unreadable)
+        state.orphans[node, report.attempt] = Orphan(running, report.epoch or "", is_unreadable=unreadable)
 
 
 def _told(ending: Ending | None) -> str:
