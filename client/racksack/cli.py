@@ -126,7 +126,7 @@ def watch_option(function: F) -> F:
         is_flag=False,
         flag_value=2.0,
         type=click.FloatRange(0.1, 86400.0),
-        help="Show it again every two seconds, or so many.",
+        help="Refresh every two seconds, or every SECONDS.",
     )(function)
 
 

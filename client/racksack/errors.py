@@ -1,6 +1,6 @@
 """What can go wrong for a user of the client, as one small tree.
 
-The text of an error is one sentence for the person at the keyboard: what is wrong, where, and how to mend it. The class
+The text of an error is one sentence for the person at the keyboard: what is wrong, where, and how to fix it. The class
 decides the exit code, so a script can tell "try again later" from "this will never work".
 """
 

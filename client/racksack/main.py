@@ -14,37 +14,35 @@ COMMANDS = {
     "submit": Lazy("racksack.commands.submit:command", "Submit a job: DIR ENTRY [options] [-- arguments].", _JOBS),
     "status": Lazy("racksack.commands.status:command", "Show the queue and the nodes, or one job's story.", _JOBS),
     "logs": Lazy("racksack.commands.logs:command", "Show what a job prints; -f follows it.", _JOBS),
-    "why": Lazy("racksack.commands.why:command", "Say why a job waits or a node is as it is.", _JOBS),
-    "wait": Lazy("racksack.commands.wait:command", "Wait until jobs have ended; the exit code says how.", _JOBS),
-    "fetch": Lazy("racksack.commands.fetch:command", "Bring the results of finished jobs to ./results/.", _JOBS),
-    "cancel": Lazy("racksack.commands.cancel:command", "End jobs.", _JOBS),
+    "why": Lazy("racksack.commands.why:command", "Explain why a job waits, or a node's state.", _JOBS),
+    "wait": Lazy("racksack.commands.wait:command", "Wait for jobs to end; the exit code says how.", _JOBS),
+    "fetch": Lazy("racksack.commands.fetch:command", "Fetch the results of finished jobs into ./results/.", _JOBS),
+    "cancel": Lazy("racksack.commands.cancel:command", "Cancel jobs.", _JOBS),
     "signal": Lazy("racksack.commands.act:signal", "Send a signal to the programs of running jobs.", _JOBS),
-    "hold": Lazy("racksack.commands.act:hold", "Keep waiting jobs from starting.", _JOBS),
-    "release": Lazy("racksack.commands.act:release", "Let held jobs start.", _JOBS),
+    "hold": Lazy("racksack.commands.act:hold", "Hold waiting jobs.", _JOBS),
+    "release": Lazy("racksack.commands.act:release", "Release held jobs.", _JOBS),
     "retry": Lazy("racksack.commands.retry:command", "Run finished jobs again.", _JOBS),
     "shell": Lazy("racksack.commands.shell:command", "Work on a node: a job with a terminal.", _JOBS),
     "map": Lazy("racksack.commands.map:command", "Run one command for many files, as GNU parallel does.", _JOBS),
-    "attach": Lazy("racksack.commands.attach:command", "Enter the terminal of a running job.", _JOBS),
-    "usage": Lazy("racksack.commands.usage:command", "Say what jobs used of what they asked for.", _JOBS),
-    "sweep": Lazy("racksack.commands.sweep:group", "Run one function over many combinations, and rank them.", _JOBS),
+    "attach": Lazy("racksack.commands.attach:command", "Attach to a running job's terminal.", _JOBS),
+    "usage": Lazy("racksack.commands.usage:command", "Show what jobs used of what they asked for.", _JOBS),
+    "sweep": Lazy("racksack.commands.sweep:group", "Run one function over many combinations; rank them.", _JOBS),
     "data": Lazy("racksack.commands.data:group", "Data sets: sent once, shared by jobs, read-only.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
-    "power": Lazy("racksack.commands.power:group", "Switch nodes on and off, or hold them as they are.", _NODES),
-    "scale": Lazy("racksack.commands.scale:command", "Have so many servers on, or as many as needed.", _NODES),
-    "energy": Lazy("racksack.commands.energy:command", "Say what nodes and jobs drew, and what was saved.", _NODES),
-    "drain": Lazy("racksack.commands.drain:drain", "Let a node finish its jobs and start no more.", _NODES),
-    "resume": Lazy("racksack.commands.drain:resume", "Let a drained node take jobs again.", _NODES),
-    "node": Lazy("racksack.commands.node:group", "Add, check and list nodes (where the controller is).", _NODES),
-    "controller": Lazy("racksack.commands.controller:group", "Run, ask, stop or reload the controller.", _OPERATING),
-    "reload": Lazy("racksack.commands.controller:reload", "Have the controller read its nodes again.", _OPERATING),
-    "doctor": Lazy(
-        "racksack.commands.doctor:command", "Say what is wrong on the way of a job and how to mend it.", _OPERATING
-    ),
+    "power": Lazy("racksack.commands.power:group", "Switch nodes on and off, or hold their power state.", _NODES),
+    "scale": Lazy("racksack.commands.scale:command", "Keep N servers powered on (or `auto`).", _NODES),
+    "energy": Lazy("racksack.commands.energy:command", "Show the energy that nodes and jobs used.", _NODES),
+    "drain": Lazy("racksack.commands.drain:drain", "Drain nodes: running jobs finish, none start.", _NODES),
+    "resume": Lazy("racksack.commands.drain:resume", "Return drained nodes to service.", _NODES),
+    "node": Lazy("racksack.commands.node:group", "Add, check and list nodes (on the controller's machine).", _NODES),
+    "controller": Lazy("racksack.commands.controller:group", "Run, query, stop or reload the controller.", _OPERATING),
+    "reload": Lazy("racksack.commands.controller:reload", "Reload the controller's configuration.", _OPERATING),
+    "doctor": Lazy("racksack.commands.doctor:command", "Diagnose problems between you and your jobs.", _OPERATING),
     "config": Lazy("racksack.commands.config:group", "Check a controller's configuration.", _OPERATING),
     "simulate": Lazy(
         "racksack_controller.simulate.main:main",
-        "Replay a workload by other policies or on another rack.",
+        "Replay a workload under other policies or on another rack.",
         _OPERATING,
     ),
     "web": Lazy("racksack.commands.web:group", "Print the way to the status page; sign in and out.", _OPERATING),
@@ -62,6 +60,10 @@ ALIASES = {
     "requeue": "retry",
     "restart": "retry",
     "seff": "usage",
+    "bkill": "cancel",
+    "qdel": "cancel",
+    "qstat": "status",
+    "bjobs": "status",
 }
 
 
@@ -87,7 +89,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
     help="Print the version.",
 )
 def racksack_group(controller: str | None) -> None:
-    """Packs a rack: submit projects, have them run on your servers, fetch the results.
+    """Run projects on your own servers and fetch the results.
 
     Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 controller not reachable (nothing was changed), 5 refused, 6
     never runnable, 7 transfer incomplete, 8 partial; 10 job failed, 11 out of memory, 12 time-out, 13 cancelled, 14 not

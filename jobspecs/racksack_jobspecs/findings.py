@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that was looked at; of a warning or a failure the sentence also says how to mend it."""
+    """One thing that was looked at; of a warning or a failure the sentence also says how to fix it."""
 
     what: str
     verdict: Verdict

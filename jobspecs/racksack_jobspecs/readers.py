@@ -1,4 +1,4 @@
-"""Readers: one value of a YAML text -> one checked value, or a sentence that says how to mend it.
+"""Readers: one value of a YAML text -> one checked value, or a sentence that says how to fix it.
 
 A reader takes a node, the path of its key and a report. It raises ValueError when the value as a whole is wrong, and
 adds to the report when parts of it are, so that one run finds every mistake. Each reader comes with the piece of JSON
@@ -60,7 +60,7 @@ class Report:
         """The mistakes in the order of the text, each once; of very many, the first."""
         found = sorted(set(self.problems), key=lambda problem: (problem.line, problem.path, problem.sentence))
         if len(found) > PROBLEMS_MAX:
-            more = f"there are {len(found) - PROBLEMS_MAX} more mistakes; mend these first"
+            more = f"there are {len(found) - PROBLEMS_MAX} more mistakes; fix these first"
             found[PROBLEMS_MAX:] = [Problem(found[PROBLEMS_MAX].line, "", more)]
         return tuple(found)
 
@@ -112,7 +112,7 @@ def read_fields(
         where = f"{path}.{shown(key.text)}" if path else shown(key.text)
         field = by_key.get(key.text)
         if key.text in lines:
-            report.add(key.line, where, f"stands here again (first in line {lines[key.text]}); keep one of them")
+            report.add(key.line, where, f"duplicate key (first defined on line {lines[key.text]}); keep one of them")
         elif field is None:
             report.add(key.line, where, f"is not a known key; {_remedy(key.text, by_key, familiar or {}, report)}")
         elif isinstance(value, Scalar) and value.is_null and not field.may_be_empty:
@@ -321,7 +321,7 @@ def _env_key_fault(key: str, values: dict[str, str]) -> str:
         return "is not a variable's name; write letters, digits and _, not starting with a digit"
     if key.startswith("RACKSACK_"):
         return "is set by racksack itself; choose a name that does not begin with RACKSACK_"
-    return "stands here again; keep one of them" if key in values else ""
+    return "duplicate key; keep one of them" if key in values else ""
 
 
 def label_of(node: Node, path: str, report: Report) -> str:

@@ -57,7 +57,7 @@ def doubled_keys(node: Node, path: str) -> list[Problem]:
     for key, value in node.entries:
         where = f"{path}.{key.text}"
         if key.text in lines:
-            sentence = f"stands here again (first in line {lines[key.text]}); keep one of them"
+            sentence = f"duplicate key (first defined on line {lines[key.text]}); keep one of them"
             problems.append(Problem(key.line, where, sentence))
         lines.setdefault(key.text, key.line)
         problems += doubled_keys(value, where)

@@ -254,7 +254,7 @@ _REMEDIES = (
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:
-    """What the YAML reader found, in words that say how to mend it."""
+    """What the YAML reader found, in words that say how to fix it."""
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark is not None else 0
     said = str(error.problem or error.context or "unreadable")

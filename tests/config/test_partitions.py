@@ -31,7 +31,7 @@ def test_nodes_by_name_and_by_label() -> None:
         ("{day: {}}", "partitions.day: has no node"),
         ("{day: {labels: [arm]}}", "partitions.day: has no node"),
         ("{a: {nodes: [r1], default: yes}, b: {nodes: [r1], default: yes}}", "partitions.b: is the default as a is"),
-        ("{a: {nodes: [r1]}, a: {nodes: [r2]}}", "again"),
+        ("{a: {nodes: [r1]}, a: {nodes: [r2]}}", "duplicate"),
         ('{"a b": {nodes: [r1]}}', "is not a partition's name"),
         ("{a: {nodes: [r1], max_running_per_owner: 0}}", "max_running_per_owner"),
         ("[r1]", "partitions"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("-s", "--signal", "signal", metavar="SIGNAL", default="TERM", help="First signal: TERM, INT, ... [TERM]")
 @click.option("--grace", metavar="TIME", help="Time between the signal and the kill. [as the job asked for, or 10s]")
 @click.option("--force", is_flag=True, help="Kill at once.")
-@click.option("--no-results", is_flag=True, help="What they wrote so far is not wanted.")
+@click.option("--no-results", is_flag=True, help="Discard what they wrote so far.")
 @click.option("--reason", metavar="TEXT", help="Kept with the job.")
 @click.option("-w", "--wait", is_flag=True, help="Wait until they have ended.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before --all.")
@@ -41,9 +41,9 @@ def command(
     as_json: bool,
     controller: str | None,
 ) -> int:
-    """End jobs: the signal, some grace, then a kill of all their processes; what they wrote so far comes back.
+    """Cancel jobs: a signal, a grace period, then SIGKILL to all their processes; what they wrote so far is returned.
 
-    A job that has ended already stays as it is, which is no error.
+    Jobs that have already ended are left alone; that is not an error.
     """
     if force and (grace is not None or signal != "TERM"):
         raise click.UsageError("--force kills at once; it leaves no room for --grace or --signal")

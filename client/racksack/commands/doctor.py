@@ -21,7 +21,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "not_looked_at"
 @json_option
 @controller_option
 def command(nodes: tuple[str, ...], as_json: bool, controller: str | None) -> int:
-    """Go through everything on the way of a job, and say what is wrong and how to mend it.
+    """Go through everything on the way of a job, and say what is wrong and how to fix it.
 
     From this machine over the connection and the controller to nodes and jobs, a line for each finding. A NODE that is
     named is tried in full, as `racksack node check` does. Ends with 0 when nothing failed, else with 1.

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @click.command("logs", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends, and end with its exit code.")
+@click.option("-f", "--follow", is_flag=True, help="Follow until the job ends; exit with its exit code.")
 @click.option("-n", "--tail", "tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only what was printed in the last 10m, 2h, ...")
 @click.option("-T", "--timestamps", is_flag=True, help="Each line begins with the time it was printed.")
 @click.option("--stdout", "stream", flag_value="stdout", help="Only stdout.")
 @click.option("--stderr", "stream", flag_value="stderr", help="Only stderr.")
-@click.option("--env", "stream", flag_value="env", help="How the venv was made.")
+@click.option("--env", "stream", flag_value="env", help="How the venv was created.")
 @click.option(
     "--stage",
     type=click.Choice(["run", "env", "transfer"]),

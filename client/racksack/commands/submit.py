@@ -42,24 +42,24 @@ job_options = shared.together(  # what the job is and how it is run
     shared.EXCLUDE_NODE,
     shared.many("-C", "--constraint", "--label", "labels", metavar="LABEL", help="A label the node must have."),
     click.option("-p", "--partition", metavar="NAME", help="The set of nodes to run in."),
-    click.option("--retries", metavar="N", help="Try again so often."),
+    click.option("--retries", metavar="N", help="Number of retries."),
     shared.many("--retry-on", metavar="WHAT", help="exit, oom, timeout, node."),
-    click.option("--oom-factor", metavar="F", help="After oom try again with F times the memory, such as 1.5."),
+    click.option("--oom-factor", metavar="F", help="After oom retry with F times the memory, such as 1.5."),
     shared.many("--out", "outputs", metavar="GLOB", help="Files that come back, beside the return folder."),
     click.option(
         "--new-files", metavar="WHICH", help="New files of the folder that come back: small, all, none. [small]"
     ),
-    click.option("--max-output", metavar="SIZE", help="More than this does not come back. [10G]"),
+    click.option("--max-output", metavar="SIZE", help="Most output that is returned. [10G]"),
     shared.PYTHON,
     shared.REQUIREMENTS,
     shared.NO_VENV,
     shared.many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
     click.option("--grace", metavar="TIME", help="What it has to save and end once it is asked to. [10s]"),
-    click.option("--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Signal it so long before its end."),
-    shared.many("--resubmit-on", metavar="CODE", help="Exit code by which it asks to be run again; no retry."),
+    click.option("--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Send a signal this long before its end."),
+    shared.many("--resubmit-on", metavar="CODE", help="Exit code that asks for another run; no retry."),
     click.option("--interactive", is_flag=True, help="It reads from the terminal that `attach` shows."),
     click.option("--hold", is_flag=True, help="Wait until it is released."),
-    click.option("--deadline", metavar="WHEN", help="It should have ended by then; written as --begin."),
+    click.option("--deadline", metavar="WHEN", help="When it should have ended; written like --begin."),
     click.option("--preemptible", is_flag=True, help="It may be ended and queued again for a more important job."),
     shared.NO_WAKE,
     click.option("--submission-key", "submission", metavar="KEY", help="The same key twice is one job."),
@@ -99,8 +99,8 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
       submit --wrap "make && ./model"
       submit job.yaml
 
-    With a job file, its `project` is a folder on this machine, and options win over what it says. Lines such as
-    `#JOB --cpus 16` at the top of ENTRY are options too, and those given here win.
+    With a job file, its `project` is a folder on this machine, and command-line options override it. Lines such as
+    `#JOB --cpus 16` at the top of ENTRY are options too; the command line overrides them.
     """  # noqa: D301 - \b keeps click from joining the lines
     from racksack.submission import command as submitting
 

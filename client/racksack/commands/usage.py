@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def command(
     ids: tuple[str, ...], project: str | None, since: str, owner: str, as_json: bool, controller: str | None
 ) -> int:
-    """Say what jobs used of the CPUs, memory and time they asked for; without JOB, a line for each program."""
+    """Show what jobs used of the CPUs, memory and time they asked for; without JOB, one line per program."""
     import msgspec
 
     from racksack_jobspecs.units import parse_duration
@@ -49,7 +49,7 @@ def command(
     elif programs:
         click.echo("\n".join(_table(programs)))
     else:
-        click.echo("nothing has run")
+        click.echo("no runs")
     return 0
 
 
@@ -87,7 +87,7 @@ def _lines(usage: JobUsage) -> Iterator[str]:
     if usage.wall_s is None:
         yield f"  time    not started; {waited}"
     else:
-        limit = f" of {format_duration(usage.time_limit_s)}" if usage.time_limit_s else ", no limit"
+        limit = f" of {format_duration(usage.time_limit_s)}" if usage.time_limit_s else ", no time limit"
         yield f"  time    {format_duration(usage.wall_s)}{limit}{_percent(usage.time_efficiency)}, {waited}"
     yield from (f"  advice  {clean(sentence)}" for sentence in usage.advice)
 

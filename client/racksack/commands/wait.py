@@ -11,9 +11,9 @@ from racksack.text import print_json, say
 @click.command("wait", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @click.option("--any", "any_of", is_flag=True, help="Until one of them has ended.")
-@click.option("--timeout", metavar="TIME", help="At most so long; then exit code 124.")
+@click.option("--timeout", metavar="TIME", help="Give up after this time, with exit code 124.")
 @click.option("--exit-code", is_flag=True, help="End with the program's own code.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 @json_option
 @controller_option
 def command(

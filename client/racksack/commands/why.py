@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @json_option
 @controller_option
 def command(names: tuple[str, ...], as_json: bool, controller: str | None) -> int:
-    """Say why a job waits or went where it went, or why a node is as it is."""
+    """Explain why a job waits or ran where it did, or why a node is in its state."""
     with open_client(controller) as client:
         return for_each(names, lambda name: _tell(client, name, as_json))
 

@@ -24,7 +24,7 @@ def look_at_settings(option: str | None) -> tuple[Target | None, Finding]:
 def _embedded(target: Target) -> Finding:
     """Nothing names a controller. Where the usual spool is on this machine, that is likely to be a mistake."""
     told = (
-        f"nothing names a controller (neither --controller, nor RACKSACK_CONTROLLER, nor {config_file()}), so it is "
+        f"no controller configured (--controller, RACKSACK_CONTROLLER, {config_file()}), so this is "
         f"the embedded one of {target}"
     )
     if Path(REMOTE_SPOOL).is_dir():

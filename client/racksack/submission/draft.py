@@ -126,7 +126,7 @@ def _read_file(path: Path) -> tuple[dict[str, yamltext.Node], Path]:
     values: dict[str, yamltext.Node] = {}
     for key, value in root.entries:
         if key.text in values:
-            raise UsageError(f"{path}: line {key.line}: {key.text} stands here again; keep one of them")
+            raise UsageError(f"{path}: line {key.line}: {key.text} duplicate key; keep one of them")
         values[key.text] = value
     project = values.get("project")
     local = project.text if isinstance(project, yamltext.Scalar) else "."

@@ -171,7 +171,7 @@ def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
     if wish.yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{text}; nobody is there to be asked whether to start, so add --yes")
+        raise UsageError(f"{text}; stdin is not a terminal; pass --yes to start without asking")
     if wish.trial:
         return
     if plan.sweep.duration_s is None and not wish.quiet:

@@ -30,7 +30,7 @@ def ensure_running(target: Target) -> None:
     home = target.home
     if home is None or is_listening(target):
         return
-    check_installed("no controller is named, and this machine cannot run one")
+    check_installed("no controller is configured, and this machine cannot run one")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Tries everything that a node needs, over a connection of its own, and says what is missing and how to mend it."""
+"""Tries everything that a node needs, over a connection of its own, and says what is missing and how to fix it."""
 
 from __future__ import annotations
 

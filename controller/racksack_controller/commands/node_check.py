@@ -1,4 +1,4 @@
-"""`racksack node check NAME`: try everything that a node needs, and say what is missing and how to mend it."""
+"""`racksack node check NAME`: try everything that a node needs, and say what is missing and how to fix it."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def _check_reach(line: int, where: str, node: yamltext.Node, report: Report) -> 
         return  # said already
     ways = [key.text for key, _ in node.entries if key.text in ("ssh", "local")]
     if not ways:
-        report.add(line, where, "says not how to reach the node; add ssh: {host: ..., user: ...} or local: {}")
+        report.add(line, where, "does not say how to reach the node; add ssh: {host: ..., user: ...} or local: {}")
     elif len(set(ways)) > 1:
         report.add(line, where, "has both ssh and local; keep one of them")
 

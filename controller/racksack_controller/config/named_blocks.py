@@ -30,7 +30,7 @@ def named_blocks(block: Mapping, path: str, what: str, fields: Sequence[Field], 
         if not NODE_NAME.fullmatch(key.text):
             report.add(key.line, where, f"is not {what}; write letters, digits, dots, - and _ (at most 63)")
         elif key.text in lines:
-            report.add(key.line, where, f"stands here again (first in line {lines[key.text]}); rename one of them")
+            report.add(key.line, where, f"duplicate name (first defined on line {lines[key.text]}); rename one of them")
         else:
             lines[key.text] = key.line
             values = attempt(lambda item, at, to: read_fields(item, at, fields, to), node, where, report)

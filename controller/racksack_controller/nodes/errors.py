@@ -1,6 +1,6 @@
 """What can go wrong between the controller and a node.
 
-The message of each is one sentence for a person: what was done, to what, what came back, and how to mend it.
+The message of each is one sentence for a person: what was done, to what, what came back, and how to fix it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ SECRET_BYTES_MAX = 4096
 
 
 class SecretError(Exception):
-    """A password cannot be read; the message says which, why and how to mend it, without the password."""
+    """A password cannot be read; the message says which, why and how to fix it, without the password."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def _params(node: Node, path: str, report: Report) -> tuple[Axis | Domain, ...]:
         if not axes.PARAMETER.fullmatch(key.text):
             report.add(key.line, where, "is not a parameter's name; write letters, digits and _, no digit first")
         elif key.text in found:
-            report.add(key.line, where, "stands here again; keep one of them")
+            report.add(key.line, where, "duplicate key; keep one of them")
         else:
             read_one = functools.partial(_parameter, key.text, min(left, axes.AXIS_VALUES_MAX))
             read = attempt(read_one, value, where, report)
