@@ -8,6 +8,7 @@ not by a library because `racksack status` is run all day and must start in no t
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -59,6 +60,28 @@ def _escape(character: str) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+_STEERING = re.compile(
+    rb"\x1b\[[0-9;:]*m"  # colours pass
+    rb"|\x1b[\[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|[\x00-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]",
+    re.DOTALL,
+)
+
+
+def for_terminal(data: bytes) -> bytes:
+    """What a job printed, for a terminal: colours, tabs, line ends and backspaces pass, all that steers more is shown.
+
+    A log could otherwise set the title, the clipboard or the answerback of whoever reads it.
+    """
+    return _STEERING.sub(_shown, data) if b"\x1b" in data or not data.isascii() or _STEERING.search(data) else data
+
+
+def _shown(match: re.Match[bytes]) -> bytes:
+    found = match[0]
+    if found.startswith(b"\x1b[") and found.endswith(b"m") and found[2:-1].strip(b"0123456789;:") == b"":
+        return found
+    return found.replace(b"\x1b", b"\\e").translate(None, bytes([*range(9), 11, 12, *range(14, 32), 127]))
 
 
 def use_colour(stream: TextIO) -> bool:

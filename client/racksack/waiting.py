@@ -18,7 +18,7 @@ from racksack.client import Client
 from racksack.ends import explained, last_words, own_code
 from racksack.following import Patience, code_of, follow_log, wait_for
 from racksack.log_times import Lines, Showing, begin
-from racksack.text import clean, paint, say, state_colour
+from racksack.text import clean, for_terminal, paint, say, state_colour
 from racksack.views import JobDetails
 from racksack_jobspecs.states import ExitCode, JobState
 
@@ -134,7 +134,7 @@ def _pump(client: Client, job_id: int, stream: str, prefix: bytes, how: Showing)
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
+    view = memoryview(for_terminal(data) if os.isatty(descriptor) else data)
     while view:
         view = view[os.write(descriptor, view) :]
 

@@ -89,3 +89,24 @@ def test_a_carriage_return_is_no_line(cli: Cli, controller: StandIn) -> None:
         (9, "one"),
     ):
         assert cli("racksack", "logs", "-n", count, number, "--stdout").out.startswith(expected)
+
+
+def test_a_log_does_not_steer_the_terminal() -> None:
+    """Colours stay; a title, the clipboard (OSC 52), a cleared screen and a question to the terminal do not."""
+    from racksack.text import for_terminal
+
+    plain = b"a\tb\r50%\n\x1b[1;32mgreen\x1b[0m \xc3\xa9\n"
+    assert for_terminal(plain) == plain
+    for evil in (
+        b"\x1b]52;c;cm0gLXJm\x07",
+        b"\x1b]0;title\x1b\\",
+        b"\x1b[2J",
+        b"\x1b[6n",
+        b"\x1bc",
+        b"\x1bP+q\x1b\\",
+        b"\x9b\x00",
+    ):
+        shown = for_terminal(b"x" + evil + b"y\n")
+        assert b"\x1b" not in shown
+        assert b"\x07" not in shown
+        assert shown.startswith(b"x")

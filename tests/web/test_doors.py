@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import urllib.request
 from typing import Any
 
@@ -114,9 +116,9 @@ def test_metrics_count_what_is_there(page: Page) -> None:
     lines = get(page, "/metrics")[2].splitlines()
     values: dict[str, Any] = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(values['racksack_jobs{state="queued"}']) == 1
-    assert float(values['racksack_node_total{node="here",resource="cpus"}']) == 8
-    assert float(values['racksack_node_total{node="here",resource="gpus"}']) == 2
-    assert float(values['racksack_node_up{node="here",state="drained"}']) == 1
+    assert float(values['racksack_node_capacity{node="here",resource="cpus"}']) == 8
+    assert float(values['racksack_node_capacity{node="here",resource="gpus"}']) == 2
+    assert float(values['racksack_node_state{node="here",state="drained"}']) == 1
 
 
 def test_logs_are_served_as_text_that_no_browser_runs(page: Page) -> None:
@@ -135,3 +137,11 @@ def test_news_arrive_on_the_event_stream(page: Page) -> None:
         held = next(news for news in told if news["kind"] == "job")
         page.site.cli("racksack", "release", page.waiting)
     assert held == {"kind": "job", "id": page.waiting, "state": "held", "name": "'\"><b>&amp;"}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_finds_nothing_in_the_metrics(page: Page) -> None:
+    """Names that tools take for something else, such as `_total` of what is no counter."""
+    text = get(page, "/metrics")[2]
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

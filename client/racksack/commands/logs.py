@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from racksack.cli import complete, controller_option, for_each, open_client, option_s
-from racksack.text import clean, say, short_local
+from racksack.text import clean, for_terminal, say, short_local
 from racksack_jobspecs.states import WAITING, JobState
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _show(client: Client, job_id: int, streams: tuple[str, ...], how: Showing, s
     for stream in streams:
         output = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
         for data in _lines(client, job, stream, how, f"{job_id}: ".encode() if several else b""):
-            output.write(data)
+            output.write(for_terminal(data) if output.isatty() else data)
         output.flush()
 
 

@@ -39,9 +39,14 @@ def _jobs(registry: CollectorRegistry, context: Context) -> None:
 
 
 def _nodes(registry: CollectorRegistry, context: Context) -> None:
-    up = Gauge("racksack_node_up", "1 for the state the node is in.", ["node", "state"], registry=registry)
-    used = Gauge("racksack_node_used", "What jobs hold.", ["node", "resource"], registry=registry)
-    total = Gauge("racksack_node_total", "What jobs may hold.", ["node", "resource"], registry=registry)
+    up = Gauge(
+        "racksack_node_state",
+        "1 for the state that the node is in, 0 for others.",
+        ["node", "state"],
+        registry=registry,
+    )
+    used = Gauge("racksack_node_allocated", "Allocated to jobs.", ["node", "resource"], registry=registry)
+    total = Gauge("racksack_node_capacity", "Capacity available to jobs.", ["node", "resource"], registry=registry)
     for node in node_views(context, NOBODY):
         for state in NodeState:
             up.labels(node["name"], str(state)).set(node["state"] == state)
