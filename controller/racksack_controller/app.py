@@ -31,6 +31,7 @@ from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake.accept import Intake
 from racksack_controller.intake.data_sets import DataSets
+from racksack_controller.intake.ids import Ids
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import Reader
 from racksack_controller.intake.spool import DroppedFile, SpoolLock, Watcher
@@ -43,6 +44,7 @@ from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, program_key, unfetched_finished
+from racksack_controller.sweeps.active import Active
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
@@ -89,33 +91,45 @@ class App:
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
         self.connectors: dict[str, Connector] = {}
-        self.attempt_effects = AttemptEffects(self.loop, self.spool, self.nodes, self.node_env, self._energy_of)
-        projects = Projects(self.spool, self.store, is_shared=config.group is not None)
-        self.sandbox = Sandbox()
-        self.files = Threads("web-files", FILE_THREADS)
-        reader = Reader(self.sandbox)
-        self.data_sets = DataSets(self.spool, self.store, projects, config.data)
-        self.intake = Intake(
-            self.loop, self.store, self.spool, projects, self.data_sets, reader, self.news, config.defaults
-        )
+        ids = Ids(self.store.last_job_id())
+        self.notifier = Notifier(self.store, config.notify)
+        self.paces = Paces()
         self.sweeps = Sweeps(
             self.loop,
             self.store,
             self.nodes,
-            take_ids=self.intake.take_ids,
+            take_ids=ids.take,
             finisher=finisher(self.spool),
             make_drawer=make_drawer,
+            on_change=self._sweep_changed,
+            on_end=self.notifier.ended,
         )
-        self.intake.sweeps = self.sweeps
-        self.notifier = Notifier(self.store, config.notify)
-        self.sweeps.on_end = self.notifier.ended
-        self.paces = Paces()
-        self.sweeps.on_change = self._sweep_changed
+        self.attempt_effects = AttemptEffects(
+            self.loop,
+            self.spool,
+            self.nodes,
+            self.node_env,
+            self._energy_of,
+            plan_of=self.sweeps.plan_of,
+            before_collect=self.sweeps.before_collect,
+        )
+        projects = Projects(self.spool, self.store, is_shared=config.group is not None)
+        self.sandbox = Sandbox()
+        self.files = Threads("web-files", FILE_THREADS)
+        self.data_sets = DataSets(self.spool, self.store, projects, config.data)
+        self.intake = Intake(
+            self.loop,
+            self.store,
+            self.spool,
+            projects,
+            self.data_sets,
+            Reader(self.sandbox),
+            self.news,
+            config.defaults,
+            ids,
+            self.sweeps,
+        )
         self.leftovers = Leftovers(self.spool, self.nodes)
-        self.attempt_effects.plan_of, self.attempt_effects.before_collect = (
-            self.sweeps.plan_of,
-            self.sweeps.before_collect,
-        )
         self.watcher = Watcher(self.spool, config.watch.settle_s, config.watch.rescan_s)
         self.hidden = Hidden()
         self.sessions = Sessions(self.store, config.group)
@@ -150,11 +164,9 @@ class App:
         finally:
             await self._close(looping)
 
-    def _sweep_changed(self, number: int) -> None:
-        active = self.sweeps.active.get(number)
-        if active is not None:
-            self.paces.saw(number, active.progress, time.time())
-            self.news.sweep_changed(number, str(active.progress.state))
+    def _sweep_changed(self, active: Active) -> None:
+        self.paces.saw(active.id, active.progress, time.time())
+        self.news.sweep_changed(active.id, str(active.progress.state))
 
     def stop(self) -> None:
         """End after the current step; jobs go on."""

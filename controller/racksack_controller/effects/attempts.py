@@ -30,6 +30,7 @@ log = logging.getLogger("racksack.edge")
 GO_WITHIN_S = 7200.0  # so long a prepared rank waits for the others of its gang
 COLLECT_BATCH = 200  # attempts whose folders are pulled by one request
 
+PlanOf = Callable[[Job], dict[str, object] | None]  # of the runner of a sweep; None: of any other job
 EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, object]]]]
 """What jobs used that have just ended on a node, by job, as their result.json shows it."""
 
@@ -43,7 +44,10 @@ class AttemptEffects:
         spool: Spool,
         nodes: Mapping[str, Node],
         node_env: Mapping[str, dict[str, str]],
-        energy_of: EnergyOf | None = None,
+        energy_of: EnergyOf,
+        *,
+        plan_of: PlanOf,
+        before_collect: Callable[[Attempt], Awaitable[None]],
     ) -> None:
         self._loop = loop
         self._spool = spool
@@ -52,8 +56,7 @@ class AttemptEffects:
         self._energy_of = energy_of
         self._tasks: set[asyncio.Task[None]] = set()
         self.keep = Keep()
-        self.plan_of: Callable[[Job], dict[str, object] | None] = lambda job: None  # of a sweep's runner
-        self.before_collect: Callable[[Attempt], Awaitable[None]] = _nothing
+        self._plan_of, self._before_collect = plan_of, before_collect
 
     def start(self, actions: Sequence[AttemptAction]) -> None:
         """Begin these actions, those of one kind on one node together."""
@@ -172,7 +175,7 @@ class AttemptEffects:
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
             data=tuple(DataOrder(one.name, one.digest, one.source, one.path) for one in job.data),
-            sweep=self.plan_of(job),
+            sweep=self._plan_of(job),
             submitted_at_s=job.submitted_at_s,
             grace_s=grace_of(job),
             warn_s=spec.warn_s or None,
@@ -194,7 +197,7 @@ class AttemptEffects:
         notes = dict.fromkeys(wanted, "")
         for job, attempt in wanted.values():
             if job.spec.runner_of is not None:
-                await self.before_collect(attempt)
+                await self._before_collect(attempt)
         folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
         for key, (_, attempt) in wanted.items():
             if attempt.stop is not None and attempt.stop.discard:
@@ -209,7 +212,7 @@ class AttemptEffects:
                     log.warning("failed action=Collect:%s reason=%s", key, reply.error)
                     self._loop.post(ev.CollectFailed(key, reply.error or reply.kind, gone=reply.kind == "gone"))
         jobs = [job.id for job, _ in wanted.values()]
-        energy = await self._energy_of(node.name, jobs) if self._energy_of is not None else {}
+        energy = await self._energy_of(node.name, jobs)
         failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes, energy)
         for key in wanted:
             if key in failed:
@@ -256,7 +259,7 @@ class AttemptEffects:
                 continue
             job, attempt = pair
             # Each rank's part was settled when it was collected; this is the sum of all.
-            energy = await self._energy_of(attempt.node, [job.id]) if self._energy_of is not None else {}
+            energy = await self._energy_of(attempt.node, [job.id])
             ranks = self._loop.state.ranks(attempt)
             try:
                 await asyncio.to_thread(self._place_gang, job, ranks, energy.get(job.id))
@@ -284,10 +287,6 @@ class AttemptEffects:
                 stop = action.stop
                 await node.stop(action.attempt, stop.reason, stop.grace_s, stop.signal, stop.warn_s)
                 self._loop.post(ev.StopSent(action.node, action.attempt))
-
-
-async def _nothing(attempt: Attempt) -> None:
-    """What is done before an attempt's folder is collected, where there is nothing to be done."""
 
 
 def _failure(action: AttemptAction, sentence: str) -> ev.Event:

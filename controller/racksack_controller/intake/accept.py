@@ -28,6 +28,7 @@ from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.dependencies import Dependencies
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
+from racksack_controller.intake.ids import Ids
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
 from racksack_controller.intake.journal import CRASHES_MAX, Journal
 from racksack_controller.intake.partition_rules import SpecRefusedError, settled
@@ -78,17 +79,19 @@ class Intake:
         reader: Reader,
         news: ChangeBus,
         defaults: Defaults,
+        ids: Ids,
+        sweeps: Sweeps,
     ) -> None:
         self.data_sets = data_sets
         self._loop, self._store, self._spool, self._projects, self._news = loop, store, spool, projects, news
         self._reader = reader
         self.defaults = defaults
         self.partitions: Mapping[str, Partition] = {}
-        self.sweeps: Sweeps  # set once both are there
+        self.sweeps = sweeps
+        self._ids = ids
         self._limits = Limits()
-        self._adding = Adding(loop, store, spool, self.take_ids)
+        self._adding = Adding(loop, store, spool, ids.take)
         self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
-        self._next_id = store.last_job_id() + 1
         self._identities: set[Identity] = set()  # of the files that are being taken in
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
         self._turns = Turns(AT_ONCE, OF_ONE)
@@ -194,11 +197,6 @@ class Intake:
         """The project and the data sets of a job. Raises IngestError, IngestPostponed, StoreError."""
         digest = await self._projects.take(spec, owner, owner_uid)
         return Content(digest, await self.data_sets.take(spec.data, owner, owner_uid))
-
-    def take_ids(self, count: int) -> int:
-        """Reserve so many ids; the first of them."""
-        first, self._next_id = self._next_id, self._next_id + count
-        return first
 
     def _known(self, submission: str) -> dict[str, object] | None:
         """The outcome of a submission that was accepted before."""

@@ -61,10 +61,11 @@ class Sweeps:
         take_ids: Callable[[int], int],
         finisher: Finisher,
         make_drawer: MakeDrawer | None = None,
+        on_change: Callable[[Active], None] = lambda active: None,
+        on_end: Callable[[Sweep, Progress], None] = lambda sweep, progress: None,
     ) -> None:
         self.active: dict[int, Active] = {}
-        self.on_change: Callable[[int], None] = lambda sweep: None
-        self.on_end: Callable[[Sweep, Progress], None] = lambda sweep, progress: None
+        self._on_change, self._on_end = on_change, on_end
         self._loop, self._store = loop, store
         self._take_ids = take_ids
         self._make_drawer = make_drawer
@@ -174,7 +175,7 @@ class Sweeps:
             await self._stop_faulty(active, error)
             return
         self._follow_new(active)
-        self.on_change(active.id)
+        self._on_change(active)
         if active.progress.state in SWEEP_FINAL:
             self._tell_end(active)
             if not self._jobs.get(active.id) and not active.runners:
@@ -199,7 +200,7 @@ class Sweeps:
         if active.id not in self._told_end:
             self._told_end.add(active.id)
             self._loop.post(ev.DependencyEnded(((active.id, False),)))
-            self.on_end(active.sweep, active.progress)
+            self._on_end(active.sweep, active.progress)
 
     async def _reload(self, active: Active) -> None:
         """Begin again from what is stored. Raises StoreError, and then the stale memory stays, to be loaded later."""

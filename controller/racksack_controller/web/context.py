@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -15,6 +14,7 @@ from racksack_controller.core.power_records import Phase
 from racksack_controller.core.state import Attempt, Job, State
 from racksack_controller.effects.connector import Connector
 from racksack_controller.effects.power_nodes import PowerNodes
+from racksack_controller.intake.accept import Intake
 from racksack_controller.leftovers import Leftovers
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
@@ -51,7 +51,7 @@ class Context(msgspec.Struct):
     sweeps: Sweeps
     leftovers: Leftovers
     paces: Paces
-    intake: Any  # racksack_controller.intake.accept.Intake; named here it would be an import in a circle
+    intake: Intake
     operators: frozenset[str]
     tokens: Tokens
     sessions: Sessions
