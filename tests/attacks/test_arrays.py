@@ -59,7 +59,7 @@ async def test_an_array_that_a_crash_cut_short_is_made_whole(root: Path) -> None
             lambda connection: connection.execute("SELECT record FROM jobs WHERE name = 'whole' LIMIT 1").fetchall()
         )
         job = msgspec.json.decode(row[0], type=Job)
-        origin = Origin(ME, job.snapshot, (), ())
+        origin = Origin(ME, job.snapshot, ())
         # As after a kill: the size is noted, the first part is saved.
         await app.store.write(lambda connection: adding.save_array(connection, key, 300))
         part = msgspec.structs.replace(job.spec, name="cut", submission=key, array=ArraySpec(tuple(range(120))))
