@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read = partial(embedded_config, options.home) if options.embedded else partial(load_config, options.config)
         config = read()
         if options.check:
-            print(f"{options.config}: good; {len(config.nodes)} nodes: {', '.join(sorted(config.nodes))}")
+            count = len(config.nodes)
+            print(f"{options.config}: OK, {count} node{'' if count == 1 else 's'}: {', '.join(sorted(config.nodes))}")
             return ExitCode.OK
         _set_up_logging(options.home / "controller.log" if options.embedded else None)
         for note in notes:

@@ -149,7 +149,7 @@ def test_defaults_that_are_words() -> None:
 
 
 def test_names_may_begin_alike_and_hold_dots() -> None:
-    config = parse_config("nodes: {r1: {local: {}}, r1.lab: {ssh: {host: a, user: b}}, r11: {ssh: {host: a, user: b}}}")
+    config = parse_config("nodes: {r1: {local: {}}, r1.lab: {ssh: {host: a, user: b}}, r11: {ssh: {host: b, user: b}}}")
     assert list(config.nodes) == ["r1", "r1.lab", "r11"]
 
 

@@ -167,8 +167,8 @@ def test_the_same_name_twice_is_refused(config: Path, sshd: Sshd) -> None:
 
 
 def test_config_check_says_every_mistake(config: Path) -> None:
-    assert "good" in racksack("config", "check", config)
-    assert "good" in racksack("config", "check", "--config", config)
+    assert "OK, 1 node: here" in racksack("config", "check", config)
+    assert "OK, 1 node: here" in racksack("config", "check", "--config", config)
     assert "given twice" in racksack("config", "check", config, "--config", config, code=2)
     config.write_text("nodes: {r1: {ssh: {hots: x}}}\nweb: {listen: nowhere}\n")
     said = racksack("config", "check", config, code=2)

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from racksack_controller.config.config import ConfigError, load_config
+from racksack_controller.config.soundness import warnings
 from racksack_controller.main import DEFAULT_CONFIG
 from racksack_jobspecs.states import ExitCode
 
@@ -18,7 +19,7 @@ from racksack_jobspecs.states import ExitCode
 @click.option("--config", type=click.Path(path_type=Path), help="The same as FILE, as of `racksack controller`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(file: Path | None, config: Path | None, as_json: bool) -> int:
-    """Check a configuration file; exit code 2 when it has mistakes."""
+    """Check a configuration file; exit code 2 when it has mistakes. Warnings are likely mistakes."""
     if file is not None and config is not None:
         raise click.UsageError("the file is given twice; write FILE or --config FILE")
     return _check(file or config or Path(DEFAULT_CONFIG), as_json)
@@ -33,8 +34,12 @@ def _check(file: Path, as_json: bool) -> int:
         else:
             click.echo(str(error), err=True)
         return ExitCode.USAGE
+    found = list(warnings(config))
     if as_json:
-        click.echo(json.dumps({"problems": [], "nodes": sorted(config.nodes)}))
-    else:
-        click.echo(f"{file}: good; nodes: {', '.join(sorted(config.nodes))}")
+        click.echo(json.dumps({"problems": [], "warnings": found, "nodes": sorted(config.nodes)}))
+        return ExitCode.OK
+    for sentence in found:
+        click.echo(f"warning: {sentence}", err=True)
+    count = len(config.nodes)
+    click.echo(f"{file}: OK, {count} node{'' if count == 1 else 's'}: {', '.join(sorted(config.nodes))}")
     return ExitCode.OK

@@ -22,6 +22,7 @@ from racksack_controller.config.notify import Channel, channels_of
 from racksack_controller.config.partitions import Partition, partitions_of
 from racksack_controller.config.power import parse_power
 from racksack_controller.config.power_nodes import check_power
+from racksack_controller.config.soundness import check_nodes
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
@@ -243,6 +244,8 @@ def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Rep
         reach = _reach(name, read, spool, report)
         if reach is not None:
             nodes[name] = _node(name, values, reach, power)
+    if not report.problems:  # what is misspelt is fixed first
+        check_nodes(nodes, {name: line for name, (line, _) in read.items()}, report)
     lines = {name: values["power"].line for name, (_, values) in read.items() if "power" in values}
     check_power({name: (node.reach, node.power) for name, node in nodes.items()}, lines, report)
     return nodes
