@@ -31,7 +31,7 @@ from racksack_controller.energy.report import job_energy_view
 from racksack_controller.housekeeping import Housekeeping
 from racksack_controller.intake.accept import Intake
 from racksack_controller.intake.data_sets import DataSets
-from racksack_controller.intake.ids import Ids
+from racksack_controller.intake.ids import Ids, highest_id
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import Reader
 from racksack_controller.intake.spool import DroppedFile, SpoolLock, Watcher
@@ -43,7 +43,7 @@ from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SshSettings
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.sandbox.pool import Sandbox
-from racksack_controller.store import Store, program_key, unfetched_finished
+from racksack_controller.store import Store, program_key, unfetched_before
 from racksack_controller.sweeps.active import Active
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
@@ -61,7 +61,8 @@ from racksack_jobspecs.resources import Inventory
 
 log = logging.getLogger("racksack")
 
-RETURNED_CHECK_MAX = 1000  # finished jobs that are looked at after a start for a missing return folder
+RETURNS_RETRY_S = 5.0  # a return folder that could not be made (a full disk) is tried again
+RETURNS_AT_ONCE = 500
 FILE_THREADS = 8  # read logs and remove folders on behalf of requests
 BEGIN_AGAIN_FIRST_S = 1.0  # after a failure of what is to run all the time
 BEGIN_AGAIN_MOST_S = 60.0
@@ -91,7 +92,7 @@ class App:
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
         self.connectors: dict[str, Connector] = {}
-        ids = Ids(self.store.last_job_id())
+        ids = Ids(max(self.store.last_job_id(), highest_id(self.spool)))
         self.notifier = Notifier(self.store, config.notify)
         self.paces = Paces()
         self.sweeps = Sweeps(
@@ -205,7 +206,8 @@ class App:
         return changes
 
     async def _open(self, idle_exit_s: float | None) -> str:
-        await self._return_the_finished()
+        await asyncio.to_thread(returns.remove_stale, self.spool, self.state.attempts)
+        self._spawn(self._return_the_finished())
         await self.power.open()
         await self.sweeps.open()
         await self._configure(self.config)
@@ -325,23 +327,38 @@ class App:
         self.loop.post(ev.NodeDisconnected(name, "its configuration changed"))
 
     def _finish_returns(self, changes: core_state.Changes) -> None:
-        """A job that ended without bringing anything back still gets a return folder that says how it ended."""
-        collected = {attempt.key for attempt in changes.attempts if attempt.ending is not None}
-        ended = [job for job in changes.jobs if job.ended_at_s is not None and job.attempt_key not in collected]
+        """A job that has ended has a return folder, also without results, which says how it ended."""
+        outcomes = {one.key: one.ending.outcome for one in changes.attempts if one.ending is not None}
+        ended = []
+        for job in changes.jobs:
+            is_placed = job.attempt_key in self.attempt_effects.placed
+            self.attempt_effects.placed.discard(job.attempt_key)
+            if job.ended_at_s is not None and not (is_placed and outcomes.get(job.attempt_key) is job.state):
+                ended.append(job)
         if ended:
             self._spawn(self._ensure_returned(ended))
 
     async def _return_the_finished(self) -> None:
-        """The same for those that ended just before the controller did."""
-        await asyncio.to_thread(returns.remove_stale, self.spool, self.state.attempts)
-        ended = await self.store.read(lambda connection: unfetched_finished(connection, RETURNED_CHECK_MAX))
-        await self._ensure_returned(ended)
+        """The same for all that ended before this start."""
+        before = 2**62
+        while jobs := await self.store.read(lambda connection: unfetched_before(connection, before, RETURNS_AT_ONCE)):  # noqa: B023
+            await self._ensure_returned([job for job in jobs if job.id not in self.state.jobs])
+            before = jobs[-1].id
 
     async def _ensure_returned(self, jobs: list[core_state.Job]) -> None:
-        try:
-            await asyncio.to_thread(returns.ensure_returned, self.spool, jobs)
-        except (OSError, returns.ReturnsError) as error:
-            log.error("a return folder could not be made, the next start tries again: %s", error)
+        """Try until it is done, since the disk may be full; what is run again meanwhile is left alone."""
+        failed = ""
+        while jobs:
+            try:
+                await asyncio.to_thread(returns.ensure_returned, self.spool, jobs)
+            except (OSError, returns.ReturnsError) as error:
+                if str(error) != failed:
+                    failed = str(error)
+                    log.error("return folders could not be made, tried again every %.0f s: %s", RETURNS_RETRY_S, error)
+                await asyncio.sleep(RETURNS_RETRY_S)
+                jobs = [job for job in jobs if job.id not in self.state.jobs]
+            else:
+                return
 
     async def _energy_of(self, node: str, jobs: Sequence[int]) -> dict[int, dict[str, object]]:
         """What jobs used that have just ended on a node; those that were not metered are left out."""

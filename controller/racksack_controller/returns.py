@@ -9,12 +9,14 @@ Nothing in it is taken for ours: a job may write a result.json or an attempts/ o
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,7 +26,10 @@ from racksack_controller.core.state import Attempt, Ending, Job
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState
 
+log = logging.getLogger("racksack.returns")
+
 RESULT = "result.json"
+TAG = ".of"  # beside a folder that is being received: the epoch of the attempt that it is of
 HISTORY = "attempts"
 RANK_FOLDER = re.compile(r"rank-[0-9]+")
 
@@ -53,32 +58,62 @@ def ready_rank(spool: Spool, key: str) -> Path:
     return spool.returns / f".rank-{key}"
 
 
-def begin(spool: Spool, key: str) -> Path | None:
-    """An empty folder to receive into, or None when this attempt was received completely before. Raises OSError."""
+def begin(spool: Spool, key: str, epoch: str) -> Path | None:
+    """A folder to receive into, or None when this attempt was received completely before. Raises OSError.
+
+    It holds what an earlier try of the very same attempt brought, so that a pull that broke off goes on.
+    """
     if received(spool, key).exists() or ready_rank(spool, key).exists():
         return None
     folder = receiving(spool, key)
+    tag = folder.with_name(folder.name + TAG)
+    if folder.is_dir() and tag.exists() and tag.read_text() == epoch:
+        return folder
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700, parents=True)
+    tag.write_text(epoch)
     return folder
 
 
 def remove_stale(spool: Spool, live: Container[str]) -> None:
     """Remove what was being received of attempts that were given up since; before any is received. Raises OSError."""
     for entry in spool.returns.iterdir():
-        kind, _, key = entry.name.partition("-")
+        kind, _, key = entry.name.removesuffix(TAG).partition("-")
         if kind in (".receiving", ".received", ".rank", ".assembling") and key not in live:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def already_placed(spool: Spool, attempt: Attempt) -> bool:
+def already_placed(spool: Spool, job: Job, attempt: Attempt) -> bool:
     """Whether `returns/<job>/` is this attempt's, from before a restart."""
+    folder = spool.returned(attempt.job)
+    result = read_result(folder)
+    is_this = (result.get("attempt"), result.get("epoch", "")) == (attempt.number, attempt.epoch)
+    return is_this and is_of(result, job)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What result.json of a folder says; nothing where it cannot be read."""
     try:
-        result = msgspec.json.decode((spool.returned(attempt.job) / RESULT).read_bytes())
+        result = msgspec.json.decode((folder / RESULT).read_bytes())
     except (OSError, msgspec.DecodeError):
-        return False
-    return isinstance(result, dict) and result.get("attempt") == attempt.number
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+def is_of(result: Mapping[str, Any], job: Job) -> bool:
+    """Whether a result.json is of this very job, and not of one that had the same number in another store."""
+    if "key" in result:
+        return bool(result["key"] == job.key)
+    return (result.get("owner"), result.get("submitted_at_s")) == (job.owner, job.submitted_at_s)  # from before keys
+
+
+def move_aside(spool: Spool, number: int) -> Path:
+    """Rename a return folder that is not of this store's job, so that nothing of it is mixed in. Raises OSError."""
+    aside = spool.returns / f"{number}.aside-{secrets.token_hex(4)}"
+    spool.returned(number).rename(aside)
+    log.warning("returns/%s is of another store's job; it is now %s", number, aside.name)
+    return aside
 
 
 def complete(spool: Spool, job: Job, attempt: Attempt, note: str, energy: Mapping[str, object] | None = None) -> None:
@@ -94,6 +129,7 @@ def complete(spool: Spool, job: Job, attempt: Attempt, note: str, energy: Mappin
         write_result(fresh, {**result, "energy": energy} if energy else result)
         let_owner_read(fresh, job.owner)
         fresh.rename(folder)
+        fresh.with_name(fresh.name + TAG).unlink(missing_ok=True)
     _put_in_place(spool, job, folder)
 
 
@@ -106,6 +142,7 @@ def keep_rank(spool: Spool, attempt: Attempt) -> str:
     ours = [name for name in names if name in (RESULT, HISTORY) or RANK_FOLDER.fullmatch(name)]
     notes = [_set_aside(fresh, name) for name in ours]
     fresh.rename(ready)
+    fresh.with_name(fresh.name + TAG).unlink(missing_ok=True)
     return "; ".join(notes)
 
 
@@ -148,6 +185,8 @@ def _set_aside(folder: Path, name: str) -> str:
 def _put_in_place(spool: Spool, job: Job, folder: Path) -> None:
     """Rename into place; the folder of an earlier attempt moves into the new one's `attempts/`."""
     final = spool.returned(job.id)
+    if final.exists() and not is_of(read_result(final), job):
+        move_aside(spool, job.id)
     if final.exists():
         history = folder / HISTORY
         history.mkdir(exist_ok=True)
@@ -156,7 +195,10 @@ def _put_in_place(spool: Spool, job: Job, folder: Path) -> None:
             old.rename(history / old.name)
         if earlier.is_dir():
             earlier.rmdir()
-        final.rename(history / str(_number_of(final)))
+        name = str(_number_of(final))
+        if (history / name).exists():  # the same number, given out again after the store was restored
+            name += f"-{secrets.token_hex(4)}"
+        final.rename(history / name)
     folder.rename(final)
 
 
@@ -267,13 +309,23 @@ def write_result(folder: Path, result: dict[str, object], beside: Path | None = 
 
 
 def ensure_returned(spool: Spool, jobs: Iterable[Job]) -> None:
-    """Every finished job has a return folder, if only with a result.json. Raises OSError."""
+    """Every finished job has a return folder, if only with a result.json, and that says what the store does.
+
+    Raises OSError, ReturnsError.
+    """
     for job in jobs:
         final = spool.returned(job.id)
+        if final.exists():
+            result = read_result(final)
+            if not is_of(result, job):
+                move_aside(spool, job.id)
+            elif result.get("attempt") == job.attempt and result.get("state") != str(job.state):
+                write_result(final, {**result, "state": str(job.state), "reason": job.reason})
+                let_owner_read(final, job.owner)
         if not final.exists():
             folder = receiving(spool, f"none-{job.id}")
             folder.mkdir(mode=0o700, exist_ok=True, parents=True)
-            write_result(folder, result_of(job, None))
+            write_result(folder, {**result_of(job, None), "state": str(job.state)})
             let_owner_read(folder, job.owner)
             folder.rename(final)
 

@@ -382,10 +382,15 @@ def power_story(connection: sqlite3.Connection, since_s: float, *, node: str | N
     return [PowerLine(*row) for row in connection.execute(sql, (*values, since_s))][::-1]
 
 
-def save_fetched(connection: sqlite3.Connection, job: Job) -> None:
-    """Note that the owner has the results of a finished job."""
-    record = _encode(msgspec.structs.replace(job, fetched=True))
+def save_fetched(connection: sqlite3.Connection, job: Job) -> bool:
+    """Note that the owner has the results of a finished job; False when it has been run again since `job` was read."""
+    found = jobs_by_id(connection, [job.id])
+    if not found or found[0].ended_at_s is None or found[0].attempt != job.attempt:
+        return False
+    now = found[0]
+    record = _encode(msgspec.structs.replace(now, fetched=True))
     connection.execute("UPDATE jobs SET fetched = 1, record = ? WHERE id = ?", (record, job.id))
+    return True
 
 
 def digest_of_upload(connection: sqlite3.Connection, upload: str, owner: str) -> str | None:
@@ -428,6 +433,6 @@ def forget_snapshots(connection: sqlite3.Connection, digests: Iterable[str]) -> 
     connection.executemany("DELETE FROM uploads WHERE digest = ?", values)
 
 
-def unfetched_finished(connection: sqlite3.Connection, limit: int) -> list[Job]:
-    """The last finished jobs whose results nobody has fetched."""
-    return jobs_where(connection, "ended_at_s IS NOT NULL AND fetched = 0", (), limit)
+def unfetched_before(connection: sqlite3.Connection, number: int, limit: int) -> list[Job]:
+    """The last finished jobs below an id whose results nobody has fetched."""
+    return jobs_where(connection, "ended_at_s IS NOT NULL AND fetched = 0 AND id < ?", (number,), limit)

@@ -39,7 +39,7 @@ def rank(number: int, outcome: JobState = JobState.DONE, **changes: object) -> A
 
 
 def receive(spool: Spool, one: Attempt, **files: str) -> str:
-    folder = returns.begin(spool, one.key)
+    folder = returns.begin(spool, one.key, one.epoch)
     assert folder is not None
     for name, text in files.items():
         path = folder / name.replace("__", "-")
@@ -54,7 +54,7 @@ def spool(tmp_path: Path) -> Spool:
     spool.returns.mkdir(parents=True)
     earlier = spool.returned(7)
     earlier.mkdir()
-    (earlier / "result.json").write_text('{"attempt": 1}')
+    (earlier / "result.json").write_text('{"attempt": 1, "key": ""}')
     return spool
 
 
@@ -63,7 +63,7 @@ def test_cut_short_anywhere_it_is_whole_in_the_end(spool: Spool, monkeypatch: py
     ranks = [rank(0), rank(1), rank(2)]
     for one in ranks:
         receive(spool, one, out=f"of {one.rank}")
-        assert returns.begin(spool, one.key) is None, "what has come is not fetched again"
+        assert returns.begin(spool, one.key, one.epoch) is None, "what has come is not fetched again"
     real, done = Path.rename, [0]
 
     def rename(self: Path, target: Path) -> Path:
@@ -80,7 +80,7 @@ def test_cut_short_anywhere_it_is_whole_in_the_end(spool: Spool, monkeypatch: py
         except KilledError:
             assert not (spool.returned(7) / "rank-1").exists(), "never in part"
     returns.remove_stale(spool, {one.key for one in ranks})
-    if not returns.already_placed(spool, ranks[0]):
+    if not returns.already_placed(spool, JOB, ranks[0]):
         returns.assemble(spool, JOB, ranks)
     final = spool.returned(7)
     texts = [(final / name / "out").read_text() for name in (".", "rank-1", "rank-2")]
@@ -88,7 +88,7 @@ def test_cut_short_anywhere_it_is_whole_in_the_end(spool: Spool, monkeypatch: py
     result = json.loads((final / "result.json").read_text())
     assert (result["state"], result["attempt"], result["cpu_s"], result["ram_peak_bytes"]) == ("done", 2, 4.5, 2)
     assert [one["folder"] for one in result["ranks"]] == [".", "rank-1", "rank-2"]
-    assert json.loads((final / "attempts/1/result.json").read_text()) == {"attempt": 1}
+    assert json.loads((final / "attempts/1/result.json").read_text()) == {"attempt": 1, "key": ""}
     assert [entry.name for entry in spool.returns.iterdir()] == ["7"]
 
 

@@ -20,6 +20,7 @@ from racksack_controller.core.jobs.requeue import (
     drain_ends,
     end_attempt,
     end_ranks,
+    give_up_results,
     grace_of,
     requeue_now,
 )
@@ -28,10 +29,12 @@ from racksack_controller.core.power import apply as power_apply
 from racksack_controller.core.power import operator as power_wishes
 from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.report import AttemptReport
-from racksack_controller.core.state import ArrayProgress, Attempt, Drain, Node, State, Stop
+from racksack_controller.core.state import ArrayProgress, Attempt, Drain, Job, Node, State, Stop
 from racksack_jobspecs.states import FINAL, WAITING, JobState
 from racksack_jobspecs.units import format_duration
 
+COLLECT_TRIES_MAX = 10  # with growing delays: about seven minutes
+START_TRIES_MAX = 8
 COOL_S_MAX = 600.0
 
 
@@ -58,11 +61,23 @@ def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> No
         finish(state, replace(job, state=JobState.CANCELLED, reason=event.sentence, ended_at_s=now), now)
         return
     if job.state is JobState.COLLECTING:
+        _cancel_collecting(state, job, event, now)
         return
     state.tell(now, event.sentence, job=job.id)
     grace_s = grace_of(job) if event.grace_s is None else event.grace_s
     stop = Stop("cancelled", event.sentence, grace_s, event.signal, discard=event.discard)
     end_ranks(state, state.attempts[job.attempt_key], stop, now)
+
+
+def _cancel_collecting(state: State, job: Job, event: ev.CancelRequested, now: float) -> None:
+    """Its program has ended, so only its results are waited for: no more, if they are not wanted or do not come."""
+    ranks = state.ranks(state.attempts[job.attempt_key])
+    if not (event.discard or event.signal == "KILL" or any(rank.failures for rank in ranks)):
+        return  # they are on their way
+    stop = Stop("cancelled", event.sentence, 0.0, "KILL", discard=event.discard)
+    for rank in ranks:
+        if rank.state is JobState.COLLECTING:
+            end_attempt(state, replace(rank, stop=stop), JobState.CANCELLED, event.sentence, now)
 
 
 def _signalled(state: State, event: ev.Signalled, now: float) -> None:
@@ -262,12 +277,13 @@ def _start_failed(state: State, event: ev.StartFailed, now: float) -> None:
     attempt = state.attempts.get(event.attempt)
     if attempt is None or attempt.state is not JobState.STAGING or attempt.launched:
         return
-    if event.fault == "controller":
+    if event.fault == "controller" and attempt.failures < START_TRIES_MAX:
         delay(state, attempt, event.sentence, now)
         return
-    if event.fault == "node":
+    fault = "node" if event.fault == "controller" else event.fault  # another node may do better
+    if fault == "node":
         _cool(state, state.nodes[attempt.node], event.sentence, now)
-    end_attempt(state, attempt, JobState.STAGE_FAILED, event.sentence, now, at_fault=event.fault)
+    end_attempt(state, attempt, JobState.STAGE_FAILED, event.sentence, now, at_fault=fault)
 
 
 def _cool(state: State, node: Node, sentence: str, now: float) -> None:
@@ -330,8 +346,8 @@ def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
     attempt = state.attempts.get(event.attempt)
     if attempt is None or attempt.state is not JobState.COLLECTING:
         return
-    if event.gone:
-        end_attempt(state, attempt, outcome_of(attempt), event.sentence, now)
+    if event.gone or (event.counts and attempt.failures >= COLLECT_TRIES_MAX):
+        give_up_results(state, attempt, event.sentence, now)
     else:
         delay(state, attempt, event.sentence, now)
 

@@ -206,11 +206,15 @@ class AssembleFailed(Event, frozen=True):
 
 
 class CollectFailed(Event, frozen=True):
-    """The return folder did not arrive. gone: the node has no such attempt any more."""
+    """The return folder did not arrive. gone: the node has no such attempt any more.
+
+    counts: it was tried and could not be; not for a node that does not answer or a full disk of the controller.
+    """
 
     attempt: str
     sentence: str
     gone: bool = False
+    counts: bool = False
 
 
 class Removed(Event, frozen=True):

@@ -55,6 +55,7 @@ class AttemptEffects:
         self._node_env = node_env
         self._energy_of = energy_of
         self._tasks: set[asyncio.Task[None]] = set()
+        self.placed: set[str] = set()  # attempts whose return folder is in place and whose job has not ended yet
         self.keep = Keep()
         self._plan_of, self._before_collect = plan_of, before_collect
 
@@ -198,7 +199,7 @@ class AttemptEffects:
         for job, attempt in wanted.values():
             if job.spec.runner_of is not None:
                 await self._before_collect(attempt)
-        folders = await asyncio.to_thread(self._folders, [attempt for _, attempt in wanted.values()])
+        folders = await asyncio.to_thread(self._folders, list(wanted.values()))
         for key, (_, attempt) in wanted.items():
             if attempt.stop is not None and attempt.stop.discard:
                 folders.pop(key, None)
@@ -210,7 +211,9 @@ class AttemptEffects:
                 else:
                     del wanted[key]
                     log.warning("failed action=Collect:%s reason=%s", key, reply.error)
-                    self._loop.post(ev.CollectFailed(key, reply.error or reply.kind, gone=reply.kind == "gone"))
+                    passing = reply.kind in ("unreachable", "disk_full")
+                    said = reply.error or reply.kind
+                    self._loop.post(ev.CollectFailed(key, said, gone=reply.kind == "gone", counts=not passing))
         jobs = [job.id for job, _ in wanted.values()]
         energy = await self._energy_of(node.name, jobs)
         failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes, energy)
@@ -218,14 +221,15 @@ class AttemptEffects:
             if key in failed:
                 self._loop.post(ev.CollectFailed(key, failed[key]))
             else:
+                self.placed.add(key)
                 self._loop.post(ev.Collected(key, notes[key]))
 
-    def _folders(self, attempts: Sequence[Attempt]) -> dict[str, Path]:
-        """Empty folders for those attempts that were not received before; runs in a thread."""
+    def _folders(self, pairs: Sequence[tuple[Job, Attempt]]) -> dict[str, Path]:
+        """Folders for those attempts that were not received before; runs in a thread."""
         folders = {}
-        for attempt in attempts:
-            if not returns.already_placed(self._spool, attempt):
-                folder = returns.begin(self._spool, attempt.key)
+        for job, attempt in pairs:
+            if not returns.already_placed(self._spool, job, attempt):
+                folder = returns.begin(self._spool, attempt.key, attempt.epoch)
                 if folder is not None:
                     folders[attempt.key] = folder
         return folders
@@ -240,7 +244,7 @@ class AttemptEffects:
         failed = {}
         for job, attempt in pairs:
             try:
-                if returns.already_placed(self._spool, attempt):
+                if returns.already_placed(self._spool, job, attempt):
                     continue
                 if attempt.ranks > 1:
                     aside = returns.keep_rank(self._spool, attempt)
@@ -268,11 +272,12 @@ class AttemptEffects:
                 log.warning("failed action=%s reason=%s", action.key, sentence)
                 self._loop.post(ev.AssembleFailed(action.attempt, sentence))
             else:
+                self.placed.add(job.attempt_key)
                 self._loop.post(ev.Assembled(action.attempt))
 
     def _place_gang(self, job: Job, ranks: Sequence[Attempt], energy: Mapping[str, object] | None) -> None:
         """Make one return folder of those of a gang's ranks. Runs in a thread. Raises OSError, ReturnsError."""
-        if not returns.already_placed(self._spool, ranks[0]):
+        if not returns.already_placed(self._spool, job, ranks[0]):
             returns.assemble(self._spool, job, ranks, energy)
         returns.sync_file_system(self._spool.returns)
 

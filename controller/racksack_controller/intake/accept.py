@@ -19,6 +19,7 @@ from racksack_controller.config.config import Defaults
 from racksack_controller.config.limits import Limits
 from racksack_controller.config.partitions import Partition
 from racksack_controller.core.advice import advise
+from racksack_controller.core.events import RefusedError
 from racksack_controller.core.rack.amounts import could_ever_hold
 from racksack_controller.core.records import DataMount
 from racksack_controller.core.state import Job
@@ -365,7 +366,8 @@ class Intake:
 
     async def mark_fetched(self, job: Job, *, delete: bool) -> None:
         """The owner has the results; with `delete` the controller's copy goes, also when this is asked twice."""
-        await self._store.write(lambda connection: save_fetched(connection, job))
+        if not await self._store.write(lambda connection: save_fetched(connection, job)):
+            raise RefusedError(f"job {job.id} is being run again; its results are not complete")
         if delete:
             await self._removing.run(remove_tree, self._spool.returned(job.id))
 

@@ -240,7 +240,10 @@ async def fetched(request: web.Request) -> web.Response:
     if job.state not in FINAL:
         raise refusal(f"job {job.id} is {job.state}; its results are not complete", ExitCode.REFUSED)
     body = await body_of(request)
-    await context.intake.mark_fetched(job, delete=body.get("delete") is True)
+    try:
+        await context.intake.mark_fetched(job, delete=body.get("delete") is True)
+    except ev.RefusedError as error:
+        raise refusal(str(error), ExitCode.REFUSED) from None
     return await _answer(context, request, job.id)
 
 

@@ -24,6 +24,11 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
         return
     new = _STATES[report.state]
     newly_prepared = report.state is ReportState.PREPARED and not attempt.prepared
+    if attempt.state is JobState.COLLECTING and report.outcome == JobState.LOST and attempt.ending is not None:
+        if attempt.ending.outcome is not JobState.LOST:  # after a power cut the node finds its outputs damaged
+            state.put_attempt(replace(attempt, ending=_ending(attempt, report)))
+            state.tell(now, f"its results on {node} are damaged: {report.reason}", job=attempt.job)
+        return
     if attempt.state is JobState.COLLECTING or (new is attempt.state and not newly_prepared):
         return
     if (attempt.state, new) == (JobState.RUNNING, JobState.PREPARING):

@@ -134,7 +134,13 @@ def has_saved(job: Job, attempt: Attempt, outcome: JobState) -> bool:
 def requeue_now(
     state: State, attempt: Attempt, sentence: str, now: float, *, for_job: int = 0, warns: bool = False
 ) -> None:
-    """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish."""
+    """End an attempt and queue its job again; one that is only collecting, or cancelled, is left to finish.
+
+    Results that could not be collected so far are not waited for.
+    """
+    if attempt.state is JobState.COLLECTING and attempt.failures:
+        give_up_results(state, attempt, f"{sentence}; {attempt.problem}", now)
+        return
     if attempt.state is JobState.COLLECTING or (attempt.stop is not None and not attempt.stop.requeue):
         return
     job = state.jobs[attempt.job]
@@ -155,3 +161,11 @@ def drain_ends(state: State) -> Iterator[tuple[str, Attempt, float]]:
         for attempt in list(state.on_node(node.name)) if deadline_at_s is not None else ():
             if attempt.stop is None and deadline_at_s is not None:
                 yield node.name, attempt, deadline_at_s - min(state.jobs[attempt.job].spec.warn_s, WARN_S_MAX)
+
+
+def give_up_results(state: State, attempt: Attempt, sentence: str, now: float) -> None:
+    """Close an attempt whose results cannot be had whole: what was done is lost and runs again, never done."""
+    outcome = attempt.ending.outcome if attempt.ending is not None else JobState.LOST
+    if outcome is JobState.DONE:
+        outcome = JobState.LOST
+    end_attempt(state, attempt, outcome, sentence, now, at_fault="node" if outcome is JobState.LOST else "job")
