@@ -50,6 +50,14 @@ class LazyGroup(click.Group):
         self._table = table
         self._aliases = aliases or {}
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`help` and `help COMMAND` are `--help` and `COMMAND --help`; `version` is `--version`."""
+        if args[:1] == ["help"] and "help" not in self._table:
+            args = [*args[1:], "--help"]
+        elif args == ["version"] and any("--version" in parameter.opts for parameter in self.params):
+            args = ["--version"]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the help."""
         return list(self._table)

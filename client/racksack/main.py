@@ -81,6 +81,8 @@ def _print_version(context: click.Context, _parameter: click.Parameter, value: b
 )
 @click.option("--controller", metavar="WHERE", help="Which controller: user@host[:/spool] or /path/to/spool.")
 @click.option(
+    "-V",
+    "-v",
     "--version",
     is_flag=True,
     is_eager=True,

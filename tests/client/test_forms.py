@@ -169,3 +169,15 @@ def test_env_files_are_read_as_a_shell_reads_them(tmp_path: Path) -> None:
     file = tmp_path / "e"
     file.write_text("export A=\"b c\"\n# comment\nB='x'\nC=1=2\n")
     assert environment([], str(file)) == {"A": "b c", "B": "x", "C": "1=2"}
+
+
+@pytest.mark.parametrize("words", [("help",), ("-h",), ("help", "submit"), ("sweep", "help", "top")])
+def test_help_in_other_spellings(cli: Cli, words: tuple[str, ...]) -> None:
+    ended = cli("racksack", *words)
+    assert ended.code == 0
+    assert "Usage: racksack" in ended.out
+
+
+@pytest.mark.parametrize("word", ["-V", "-v", "--version", "version"])
+def test_version_in_other_spellings(cli: Cli, word: str) -> None:
+    assert cli("racksack", word).out.startswith("racksack ")
