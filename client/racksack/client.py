@@ -188,6 +188,12 @@ class Client:
         """cancel, hold, release, retry or fetched."""
         return self.post(f"jobs/{job_id}/{verb}", {key: value for key, value in body.items() if value is not None})
 
+    def cancel_many(self, ids: Sequence[int], *, reason: str | None, results: bool | None) -> set[int]:
+        """Cancel jobs in one request; which of them it was. Sweeps and jobs that are over are not among them."""
+        body = {"ids": list(ids), "reason": reason, "results": results}
+        answer = self.post("cancel", {key: value for key, value in body.items() if value is not None})
+        return set(answer["cancelled"])
+
     def bring(self, job_id: int, patterns: Sequence[str]) -> dict[str, Any]:
         """Have files that stayed on a job's node brought to its results; how many came, and what was not found."""
         while True:

@@ -150,3 +150,13 @@ def test_a_job_whose_project_is_no_longer_kept_stays_as_it_ended(make_site: obje
     assert site.job(job)["state"] == "done"
     assert json.loads((site.returned(job) / "result.json").read_text())["state"] == "done"
     assert "no longer, kept" in site.cli("racksack", "retry", job, "--cpus", "0.5", code=None).stderr
+
+
+def test_many_jobs_are_cancelled_in_one_request_and_none_starts_meanwhile(site: Site, gate: Path) -> None:
+    array = site.submit(site.work / "gated", "--array", "0-59", "-c", "4", "--", gate)
+    site.wait_for(array, "running")
+    said = site.cli("racksack", "cancel", "--all", "--yes").stdout
+    assert "60 jobs are cancelled or being cancelled" in said
+    site.all_ended(60)
+    started = [job for job in site.ask("jobs?all=1&limit=100") if job["attempt"]]
+    assert len(started) == 2

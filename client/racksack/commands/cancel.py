@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from racksack.views import JobDetails
 
 
+ONE_BY_ONE_MAX = 20  # more jobs are cancelled in one request, and told in one line
+
+
 @click.command("cancel", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
 @click.option("-a", "--all", "everything", is_flag=True, help="All my jobs that wait or run.")
@@ -61,7 +64,15 @@ def command(
         job_ids = client.resolve(ids) if ids else _mine(client, name, yes)
         if not job_ids and not as_json:
             click.echo("nothing to cancel")
-        before = {}
+        before: dict[int, JobDetails] = {}
+        if len(job_ids) > ONE_BY_ONE_MAX and not force and grace is None and signal == "TERM" and not wait:
+            done = client.cancel_many(job_ids, reason=reason, results=False if no_results else None)
+            if as_json:
+                for job_id in sorted(done):
+                    print_json({"id": job_id, "cancelled": True})
+            else:
+                click.echo(f"{len(done)} jobs are cancelled or being cancelled")
+            job_ids = [job_id for job_id in job_ids if job_id not in done]
 
         def cancel(job_id: int) -> None:
             before[job_id] = _cancel(client, job_id, body)

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from racksack_controller.store import StoreError
 from racksack_controller.web import (
+    api_cancel,
     api_controller,
     api_data,
     api_doctor,
@@ -45,6 +46,7 @@ def build_app(context: Context, names: Names) -> web.Application:
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_one_sentence, guard(names)])
     app[CONTEXT] = context
     for module in (
+        api_cancel,
         api_jobs,
         api_sweeps,
         api_logs,
