@@ -95,16 +95,7 @@ class App:
         ids = Ids(max(self.store.last_job_id(), highest_id(self.spool)))
         self.notifier = Notifier(self.store, config.notify)
         self.paces = Paces()
-        self.sweeps = Sweeps(
-            self.loop,
-            self.store,
-            self.nodes,
-            take_ids=ids.take,
-            finisher=finisher(self.spool),
-            make_drawer=make_drawer,
-            on_change=self._sweep_changed,
-            on_end=self.notifier.ended,
-        )
+        self.sweeps = self._make_sweeps(ids)
         self.attempt_effects = AttemptEffects(
             self.loop,
             self.spool,
@@ -147,6 +138,19 @@ class App:
         self._configured: dict[str, NodeConfig] = {}
         self._runners: list[web.AppRunner] = []
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _make_sweeps(self, ids: Ids) -> Sweeps:
+        """What keeps sweeps going; it says what changes and what ends."""
+        return Sweeps(
+            self.loop,
+            self.store,
+            self.nodes,
+            take_ids=ids.take,
+            finisher=finisher(self.spool),
+            make_drawer=make_drawer,
+            on_change=self._sweep_changed,
+            on_end=self.notifier.ended,
+        )
 
     async def run(self, ready: Callable[[str], None], *, idle_exit_s: float | None = None) -> None:
         """Until stopped; `ready` is called with the status page's address once everything answers.
