@@ -287,7 +287,7 @@ def test_usage_of_jobs_and_programs_and_what_submit_says_of_it(cli: Cli, work: P
     [program] = json.loads(cli("racksack", "usage", "--project", "greedy7", "--json").out)
     assert (program["name"], program["runs"], program["failed"]) == ("greedy#", 3, 0)
     assert "greedy# (main.py)" in cli("racksack", "usage").out
-    assert cli("racksack", "usage", "--project", "nothing").out == "nothing has run\n"
+    assert cli("racksack", "usage", "--project", "nothing").out == "no runs\n"
     again = cli(*asks, "--dry-run")
     assert "note: the last 3 runs of main.py peaked at " in again.err
     assert "at most of 2d0h allowed; with --time-limit " in again.err
