@@ -8,8 +8,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from racksack_controller import returns
+from racksack_controller.checks.spool import look_at_spool
 from racksack_controller.core.state import Allocation, Attempt, Job
 from racksack_controller.intake.ids import highest_id
+from racksack_controller.store import open_database
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import JobState
 from tests.core import builders
@@ -93,3 +95,16 @@ def test_ids_begin_above_all_that_left_something_in_the_spool(tmp_path: Path) ->
         (spool.returns / name).mkdir()
     (spool.projects / "31").symlink_to("nowhere")
     assert highest_id(spool) == 40
+
+
+def test_a_store_that_is_older_than_its_returns_is_told(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    for folder in (spool.incoming, spool.jobs, spool.snapshots):
+        folder.mkdir()
+    open_database(spool.database).close()
+    assert [one for one in look_at_spool(spool) if one.what == "returns"] == []
+    spool.returned(7).mkdir()
+    (spool.returns / "5.aside-ab12").mkdir()
+    older, aside = [one.sentence for one in look_at_spool(spool) if one.what == "returns"]
+    assert "the store ends with id 0, and returns/ with 7" in older
+    assert "5.aside-ab12" in aside

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from racksack_controller.checks.node import DISK_BYTES_MIN
+from racksack_controller.intake.ids import highest_id
+from racksack_controller.pruning import last_id
 from racksack_jobspecs.findings import Finding, failed, ok, warning
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.units import format_memory
@@ -29,7 +34,30 @@ def look_at_spool(spool: Spool) -> list[Finding]:
     """Try every folder, and count what is free on each file system that they are on."""
     folders = (spool.root, spool.incoming, spool.jobs, spool.snapshots, spool.projects, spool.returns)
     problems = {folder: error for folder in folders if (error := _try(folder)) is not None}
-    return [_writable(spool, problems), *_rooms(spool, folders)]
+    return [_writable(spool, problems), *_rooms(spool, folders), *_returns(spool)]
+
+
+def _returns(spool: Spool) -> list[Finding]:
+    """Whether return folders say that the store was restored or replaced; nothing where they do not."""
+    try:
+        aside = [path.name for path in spool.returns.glob("*.aside-*")]
+        highest = highest_id(spool)
+        with closing(sqlite3.connect(f"file:{quote(str(spool.database))}?mode=ro", uri=True)) as connection:
+            last = last_id(connection)
+    except (OSError, sqlite3.Error):
+        return []  # said by other findings already
+    found = []
+    if highest > last:
+        found.append(
+            warning("returns", f"the store ends with id {last}, and returns/ with {highest}: the store is older; see "
+                    "docs/operating.md, 'The store'")
+        )  # fmt: skip
+    if aside:
+        found.append(
+            warning("returns", f"{len(aside)} folders are of another store's jobs ({aside[0]}); give them to their "
+                    "owners, or remove them")
+        )  # fmt: skip
+    return found
 
 
 def _try(folder: Path) -> OSError | None:
