@@ -18,11 +18,11 @@ from racksack_controller.config.fields import CONFIG_FIELDS, NODE_FIELDS, NOWHER
 from racksack_controller.config.jumps import resolve_ssh
 from racksack_controller.config.limits import Limits, limits_of
 from racksack_controller.config.named_blocks import named_blocks
+from racksack_controller.config.node_checks import check_nodes
 from racksack_controller.config.notify import Channel, channels_of
 from racksack_controller.config.partitions import Partition, partitions_of
 from racksack_controller.config.power import parse_power
 from racksack_controller.config.power_nodes import check_power
-from racksack_controller.config.soundness import check_nodes
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.power_policy import PowerPolicy
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
