@@ -160,3 +160,15 @@ def test_many_jobs_are_cancelled_in_one_request_and_none_starts_meanwhile(site: 
     site.all_ended(60)
     started = [job for job in site.ask("jobs?all=1&limit=100") if job["attempt"]]
     assert len(started) == 2
+
+
+def test_a_damaged_copy_of_a_project_ends_its_job_clearly_and_is_sent_again(site: Site) -> None:
+    site.start()
+    folder = projects.make(site.work / "p", "print('ok')\n")
+    job = site.submit(folder, "--hold")
+    [main] = (site.spool / "snapshots").glob("*/main.py")
+    main.chmod(0o644)
+    main.write_text("print('OK')\n")
+    site.cli("racksack", "release", job)
+    assert "is damaged; submit it anew" in site.wait_for(job, "stage_failed")["outcome_reason"]
+    site.wait_for(site.submit(folder), "done")

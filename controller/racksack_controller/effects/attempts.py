@@ -20,10 +20,12 @@ from racksack_controller.core.jobs.requeue import grace_of
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.effects.job_env import job_env
 from racksack_controller.loop import Loop
-from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
+from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, Node
+from racksack_controller.nodes.staging import DIFFERS
 from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.snapshot import digest_of, manifest_of
 
 log = logging.getLogger("racksack.edge")
 
@@ -132,6 +134,14 @@ class AttemptEffects:
                 await node.stage(digest, self._spool.snapshots / digest)
         except TransferFailed as error:
             self._start_failed(group, "controller" if error.kind == "unreachable" else "node", str(error))
+            return
+        except AgentError as error:
+            for digest, what in contents.items():
+                if error.kind == DIFFERS and not await asyncio.to_thread(_is_whole, self._spool.snapshots, digest):
+                    sentence = f"the spool's copy of the {what} {digest[:12]} is damaged; submit it anew"
+                    self._start_failed(group, "job", sentence)
+                    return
+            self._start_failed(group, "node", str(error))
             return
         orders = [self._order(job, attempt) for job, attempt in wanted]
         for reply in await node.launch(orders):
@@ -292,6 +302,21 @@ class AttemptEffects:
                 stop = action.stop
                 await node.stop(action.attempt, stop.reason, stop.grace_s, stop.signal, stop.warn_s)
                 self._loop.post(ev.StopSent(action.node, action.attempt))
+
+
+def _is_whole(snapshots: Path, digest: str) -> bool:
+    """Whether kept content is what its digest says; else it is renamed away, so that nobody gets it again.
+
+    Runs in a thread.
+    """
+    source = snapshots / digest
+    try:
+        if digest_of(manifest_of(source)) == digest:
+            return True
+        source.rename(source.with_name(f".gone-{digest}"))
+    except (OSError, ValueError) as error:
+        log.warning("snapshot=%s cannot be read: %s", digest[:12], error)
+    return False
 
 
 def _failure(action: AttemptAction, sentence: str) -> ev.Event:
