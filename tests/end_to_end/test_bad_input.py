@@ -86,8 +86,10 @@ print("x" * (1 << 20))
     ended = until(lambda: (seen := site.job(job))["state"] in ("done", "failed") and seen, "it ends")
     folder = site.returned(job)
     result = json.loads((folder / "result.json").read_text())
-    assert ended["state"] == "failed", result
-    assert "only the logs were kept" in result["reason"], result
+    assert ended["state"] == "done", result
+    assert (folder / "small").read_text() == "kept"
+    assert not (folder / "flood").exists()
+    assert "flood" in json.dumps(result), "what was left out is named"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 6 << 20
 
 
