@@ -44,6 +44,11 @@ class Home:
         return self.root + "/cache"
 
     @property
+    def venvs(self) -> str:
+        """Venvs that jobs left unchanged, for the next one that asks for the same; see `supervisor.venv_reuse`."""
+        return self.root + "/venvs"
+
+    @property
     def kept(self) -> str:
         """What attempts that were removed left here, a folder and a record for each."""
         return self.root + "/kept"
@@ -62,6 +67,7 @@ class Home:
             self.run,
             self.bases,
             self.kept,
+            self.venvs,
             self.cache + "/resolved",
         ):
             os.makedirs(folder, exist_ok=True)

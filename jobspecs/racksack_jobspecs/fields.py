@@ -55,6 +55,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _SLURM_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:SIG)?([A-Za-z][A-Za-z0-9]*)@([0-9]{1,5})")
+_EXTRA_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _SHARE_STEPS = 1000
 WARN_SIGNALS = ("USR1", "USR2", "TERM", "INT", "HUP", "QUIT", "CONT")
 WARN_S_MAX = 86_400.0
@@ -148,16 +149,22 @@ _PYTHON_KIND = Kind(
     matching(_PYTHON, "is not a Python version; write one such as 3.11 or 3.12.4"),
     {"type": ["string", "number"], "pattern": f"^{_PYTHON.pattern}$"},
 )
+_EXTRA = Kind(
+    matching(_EXTRA_NAME, "is not the name of an extra or group; write letters, digits, dots, - and _"),
+    {"type": "string", "pattern": f"^{_EXTRA_NAME.pattern}$"},
+)
 ENVIRONMENT_FIELDS = (
     Field(
         "kind",
         ENVIRONMENT_KIND,
-        "Where the packages are listed: auto takes uv.lock, else requirements.txt, else pyproject.toml, else nothing.",
+        "Where the packages are listed; auto looks for it, see below.",
         "lock",
         "auto",
     ),
     Field("file", PATH, "The file, where it does not have its usual name.", "deploy/uv.lock", "the usual name"),
     Field("python", _PYTHON_KIND, "The Python version.", '"3.11"', "the node's"),
+    Field("extras", list_of(_EXTRA), "Optional dependencies of the pyproject.toml (`--extra`).", "[gpu]", "none"),
+    Field("groups", list_of(_EXTRA), "Dependency groups of the pyproject.toml (`--group`).", "[plots]", "none"),
 )
 
 

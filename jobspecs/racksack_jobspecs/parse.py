@@ -176,4 +176,4 @@ def _environment(values: dict[str, Any], lines: dict[str, int], report: Report) 
             "python",
             "has no use without a venv; remove it or environment: none",
         )
-    return Environment(kind, file, python)
+    return Environment(kind, file, python, environment.extras, environment.groups)

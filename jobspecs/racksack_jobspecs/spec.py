@@ -21,6 +21,8 @@ class Environment(msgspec.Struct, frozen=True, gc=False):
     kind: str = "auto"  # auto | requirements | pyproject | lock | none
     file: str | None = None  # inside the project; None: the usual name of that kind
     python: str | None = None  # "3.11"; None: the node's
+    extras: tuple[str, ...] = ()  # of the pyproject.toml
+    groups: tuple[str, ...] = ()  # dependency groups of the pyproject.toml
 
 
 class Dependency(msgspec.Struct, frozen=True, gc=False):

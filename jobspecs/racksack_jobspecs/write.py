@@ -103,13 +103,14 @@ def _gpus(gpus: GpuRequest | None) -> str:
 def _environment(environment: Environment) -> str:
     if environment == Environment():
         return ""
-    if environment.file is None and environment.python is None:
+    if environment == Environment(environment.kind):
         return environment.kind
     parts = [f"kind: {environment.kind}"]
     if environment.file is not None:
         parts.append(f"file: {quoted(environment.file)}")
     if environment.python is not None:
         parts.append(f"python: {quoted(environment.python)}")
+    parts += [f"{key}: {_list(names)}" for key in ("extras", "groups") if (names := getattr(environment, key))]
     return "{" + ", ".join(parts) + "}"
 
 

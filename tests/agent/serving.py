@@ -14,8 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import racksack_agent
+from racksack_jobspecs.environments.plan import plan_of
 from racksack_jobspecs.snapshot import digest_of, manifest_of
+from racksack_jobspecs.spec import Environment
 
 PACKAGE = Path(racksack_agent.__file__).parent
 PYTHON = "/usr/bin/python3"
@@ -139,6 +143,12 @@ class Serve:
         self._process.wait(10)
 
 
+def planned(folder: Path, entrypoint: str = "main.py", **wanted: Any) -> dict[str, Any]:
+    """The environment of an order for a project, as the controller chooses it."""
+    plan: dict[str, Any] = msgspec.to_builtins(plan_of(folder, entrypoint, Environment(**wanted)))
+    return plan
+
+
 def pack(folder: Path) -> str:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", errors="surrogateescape") as archive:
@@ -151,7 +161,8 @@ def order(attempt: str, digest: str, entrypoint: str, *args: str, **more: Any) -
     base = {
         "attempt": attempt, "job_id": attempt.split(".")[0], "name": "test", "node": "here", "digest": digest,
         "entrypoint": entrypoint, "args": list(args), "env": {}, "node_env": {}, "cpus": 0.5, "ram_bytes": 1 << 30,
-        "gpus": [], "time_limit_s": None, "environment": {"kind": "auto", "file": None, "python": None}, "outputs": [],
+        "gpus": [], "time_limit_s": None, "outputs": [],
+        "environment": {"kind": "plain" if entrypoint.endswith(".py") else "none"},
         "max_output_bytes": 1 << 30, "stage_in_ram": [], "sweep": None, "submitted_at_s": time.time(), "grace_s": 2.0,
     }  # fmt: skip
     return {**base, **more}

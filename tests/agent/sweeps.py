@@ -34,7 +34,7 @@ class Sweep:
         self._splitter = Splitter()
         wanted = {"slots": 2, "metric": "value", "point_timeout_s": None, "runs": [{"env": {}, "fixed": {}}]}
         plan = {"target": target, "space": space, **{name: more.pop(name, value) for name, value in wanted.items()}}
-        plain = {"cpus": 0.5, "environment": {"kind": "none", "file": None, "python": None}}
+        plain = {"cpus": 0.5, "environment": {"kind": "none"}}
         entry = target.get("file") or next(path.name for path in project.iterdir())
         serve.launch(order(self.attempt, serve.project(project), entry, sweep=plan, **{**plain, **more}))
 

@@ -44,6 +44,8 @@ environments = (
         kind=st.sampled_from(["requirements", "pyproject", "lock"]),
         file=st.none() | paths,
         python=st.sampled_from([None, "3", "3.10", "3.12.4"]),
+        extras=unique(st.sampled_from(["gpu", "all", "x.y-z_1"])),
+        groups=unique(st.sampled_from(["dev", "plots"])),
     )
     | st.builds(Environment, python=st.sampled_from([None, "3.11"]))
     | st.just(Environment("none"))

@@ -18,8 +18,8 @@ from racksack_controller.nodes import make_node
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable
 from racksack_controller.nodes.node import AttemptReport, LaunchOrder, Node
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings
+from racksack_jobspecs.environments.plan import Plan
 from racksack_jobspecs.snapshot import digest_of, manifest_of
-from racksack_jobspecs.spec import Environment
 from tests.nodes.sshd import Sshd, why_not
 
 WAIT_S = 60.0
@@ -181,7 +181,7 @@ def order(attempt: str, digest: str, *args: str, **changes: object) -> LaunchOrd
         "digest": digest,
         "entrypoint": "main.py",
         "args": args,
-        "environment": Environment(kind="none"),
+        "environment": Plan(kind="none"),
         "ram_bytes": 256 * 1024**2,
         "grace_s": 1.0,
     }

@@ -7,7 +7,6 @@ than their share of the disk: the oldest go first.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import Any, Dict, List, Tuple
 
@@ -38,14 +37,7 @@ def keep(folder: AttemptFolder, launch: Dict[str, Any]) -> None:
 
 
 def prune(home: Home) -> None:
-    """Remove what was kept long enough, and of more than its share the oldest. What cannot go is told to the log."""
-    try:
-        _prune(home)
-    except OSError as problem:
-        print(f"outputs that were kept long enough could not be removed: {problem}", file=sys.stderr)
-
-
-def _prune(home: Home) -> None:
+    """Remove what was kept long enough, and of more than its share the oldest. Raises OSError."""
     found: List[Tuple[float, int, int, str]] = []
     for name in os.listdir(home.kept):
         if name.endswith(".json"):

@@ -21,7 +21,8 @@ from racksack_agent.serve.request_checks import field
 Order = Dict[str, Any]
 
 _RESERVE_BYTES = 16 * 1024  # for exit.json on a full disk
-_KINDS = ("auto", "requirements", "pyproject", "lock", "none")
+_KINDS = ("requirements", "project", "lock", "plain", "none")
+_INSTALLS = ("no", "try", "must")
 _NEW_FILES = ("small", "all", "none")
 _PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "PATH", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "NETRC")
 _PASSED_ON_PREFIXES = ("UV_", "PIP_", "SSL_CERT_")
@@ -240,8 +241,18 @@ def gpu(one: object) -> Dict[str, Any]:
 
 
 def environment(given: Dict[str, Any]) -> Dict[str, Any]:
-    """How the venv is made. Raises RefusedError."""
-    kind = field(given, "kind", str, "auto")
-    if kind not in _KINDS:
-        raise RefusedError("bad_request", f"environment: there is no kind {kind!r}; it is one of {', '.join(_KINDS)}")
-    return {"kind": kind, "file": field(given, "file", str, None), "python": field(given, "python", str, None)}
+    """The plan of the venv, as the controller made it from the project's files. Raises RefusedError."""
+    kind, installs = field(given, "kind", str, "plain"), field(given, "installs", str, "no")
+    if kind not in _KINDS or installs not in _INSTALLS:
+        raise RefusedError("bad_request", f"environment: {kind!r}, {installs!r} is no way to make one")
+    lists = ("lines", "constraints", "extras", "groups", "paths", "notes")
+    return {
+        "kind": kind,
+        "installs": installs,
+        "file": field(given, "file", str, ""),
+        "python": field(given, "python", str, None),
+        "requires_python": field(given, "requires_python", str, ""),
+        "chosen": field(given, "chosen", str, ""),
+        "problem": field(given, "problem", str, ""),
+        **{name: request_checks.names(given, name) if name in given else [] for name in lists},
+    }

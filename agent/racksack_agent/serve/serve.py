@@ -24,7 +24,7 @@ from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished
 from racksack_agent.serve.agent import Agent
-from racksack_agent.supervisor import ram_shared
+from racksack_agent.supervisor import ram_shared, venv_reuse
 
 _RESCAN_S = 1.0
 _PRUNE_S = 60.0
@@ -190,7 +190,7 @@ class Server:
         """Now and then have removed what was kept long enough."""
         if time.monotonic() >= self._next_prune_s:
             self._next_prune_s = time.monotonic() + _PRUNE_S
-            self._lanes["slow"].submit(kept.prune, self.agent.home)
+            self._lanes["slow"].submit(prune_kept, self.agent.home)
 
     def _clear_halves(self) -> None:
         """Have taken away what a `serve` that has ended left half done; each is tried once."""
@@ -225,6 +225,15 @@ class Server:
             sentence = f"the agent failed at {request['op']}: {type(problem).__name__}: {problem}"
             reply.update(ok=False, kind="internal", error=sentence)
         self.output.send(reply)
+
+
+def prune_kept(home: Home) -> None:
+    """Remove outputs and venvs that were kept long enough. What cannot go takes space, and the log is told."""
+    for prune in (kept.prune, venv_reuse.prune):
+        try:
+            prune(home)
+        except OSError as problem:
+            print(f"what was kept long enough could not be removed: {problem}", file=sys.stderr)
 
 
 def clear_halves(home: Home, names: Collection[str]) -> None:

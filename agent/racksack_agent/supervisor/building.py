@@ -3,28 +3,27 @@ out/env.log.
 
 Asking the package index again whether its answers are still fresh takes longer than all the rest. So requirements
 that are pinned, or that were installed here within the hour, are first installed from the cache alone; only if that
-fails the index is asked.
+fails the index is asked. See `venv_reuse` for venvs that need not even be built.
 """
 
 from __future__ import annotations
 
-import binascii
 import os
 import time
 from typing import Any, Dict, Sequence
 
-from racksack_agent import processes, records
+from racksack_agent import processes
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import venvs
+from racksack_agent.supervisor import installing, python_versions, reflink, venv_reuse, venvs
 from racksack_agent.supervisor.end import StopRequest
 from racksack_agent.supervisor.venvs import Base, Made
 
 Order = Dict[str, Any]
 
-_FRESH_S = 3600.0
 _BUILD_LIMIT_S = 3600.0  # a build that hangs must not hold its place for ever
-_SHEBANG_BYTES_MAX = 127
+_BUILD_PREFIXES = ("UV_", "PIP_", "SSL_CERT_", "NETRC")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
 class Builder:
@@ -32,7 +31,8 @@ class Builder:
 
     def __init__(self, folder: AttemptFolder, order: Order, stop: StopRequest) -> None:
         self.folder = folder
-        self.order = order
+        self.plan = order["environment"]
+        self.digest: str = order["digest"]
         self.stop = stop
         self.uv: str | None = order["uv"]
         self.env = build_variables(order, folder)
@@ -68,51 +68,99 @@ class Builder:
             log.write(text + "\n")
 
 
-def build(folder: AttemptFolder, order: Order, kind: str, file: str, stop: StopRequest) -> Made:
-    """Make the venv of the given kind. Raises PrepareError with the last lines of the log."""
+def build(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
+    """Make the venv of the order's plan. Raises PrepareError with the last line of the log that says something."""
     builder = Builder(folder, order, stop)
-    base = find_base(builder, order["environment"]["python"])
-    if kind == "none":
+    plan = builder.plan
+    base = find_base(builder, plan["python"], plan["requires_python"])
+    if plan["kind"] == "none":
         return Made(base.python, None)
-    if builder.uv is None and kind != "plain":
-        done = _with_pip(builder, base, kind, file)
-    elif kind == "lock":
-        done = _with_lock(builder, base, file)
+    key = venv_reuse.key_of(builder, base.version)
+    if key and venv_reuse.take(folder, key):
+        builder.note(f"a venv with Python {base.version} that an earlier job left unchanged")
     else:
-        venvs.make_venv(folder.venv, base)
-        builder.note(f"a venv with Python {base.version} ({base.python})")
-        done = kind == "plain" or _with_uv(builder, base, file)
-    if not done:
-        raise PrepareError(f"the environment could not be made from {file}: {last_line(builder.log)}; see env.log")
+        if not _build(builder, base):
+            source = plan["file"] or plan["chosen"]
+            sentence = installing.failure(builder.log)
+            raise PrepareError(f"the environment could not be made from {source}: {sentence}; see env.log")
+        venv_reuse.mark(folder, key)
+    _add_paths(folder, plan["paths"], base)
     return Made(folder.venv + "/bin/python", folder.venv)
 
 
+def _build(builder: Builder, base: Base) -> bool:
+    kind, folder = builder.plan["kind"], builder.folder
+    if builder.uv is None and kind != "plain":
+        return installing.with_pip(builder, base)
+    if kind == "lock":
+        return installing.with_lock(builder, base)
+    venvs.make_venv(folder.venv, base)
+    builder.note(f"a venv with Python {base.version} ({base.python})")
+    return kind == "plain" or installing.with_uv(builder, base)
+
+
+def _add_paths(folder: AttemptFolder, paths: Sequence[str], base: Base) -> None:
+    """Let the venv's Python find the project's own modules where they are."""
+    if paths:
+        minor = "python" + ".".join(base.version.split(".")[:2])
+        with open(f"{folder.venv}/lib/{minor}/site-packages/{venv_reuse.PATHS}", "w", encoding="utf-8") as file:
+            file.write("".join(os.path.normpath(f"{folder.work}/{path}") + "\n" for path in paths))
+
+
 def build_variables(order: Order, folder: AttemptFolder) -> dict[str, str]:
-    """What uv and pip see: the user's settings for them, the node's variables, and a cache of this home if it has
-    one.
+    """What uv and pip see: the user's settings for them, the node's variables, what the job itself sets for them, and
+    a cache of this home if it has one.
     """
-    given = order["base_env"]
-    kept = {**given, **order["node_env"]}
+    kept = {**order["base_env"], **order["node_env"]}
+    kept.update({name: value for name, value in order["env"].items() if _is_for_builds(name)})
     kept.update(NO_COLOR="1", UV_NO_PROGRESS="1", TMPDIR=folder.tmp)
-    kept.setdefault("UV_LINK_MODE", "hardlink")
     own_cache = folder.home.cache + "/uv"
     if os.path.isdir(own_cache):
         kept["UV_CACHE_DIR"] = own_cache
+    if "UV_LINK_MODE" not in order["node_env"]:
+        kept["UV_LINK_MODE"] = link_mode(kept, folder)
+    if kept.get("PIP_INDEX_URL") and not any(kept.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")):
+        kept["UV_DEFAULT_INDEX"] = kept["PIP_INDEX_URL"]
+    if kept.get("PIP_EXTRA_INDEX_URL") and not any(kept.get(name) for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL")):
+        kept["UV_INDEX"] = kept["PIP_EXTRA_INDEX_URL"]
+    if order["environment"]["kind"] == "requirements":
+        kept.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # all indexes count, as for pip
     return kept
 
 
-def find_base(builder: Builder, wanted: str | None) -> Base:
-    """A Python of the wanted version, from this machine or, with uv, from where uv gets it. Raises PrepareError."""
+def _is_for_builds(name: str) -> bool:
+    return name.startswith(_BUILD_PREFIXES) or name.lower() in _PROXIES
+
+
+def link_mode(env: dict[str, str], folder: AttemptFolder) -> str:
+    """How packages come from uv's cache: never by hard links, through which a job would change what others import.
+    `clone` alone would fall back to those where blocks cannot be shared.
+    """
+    default = env.get("XDG_CACHE_HOME") or env.get("HOME", "") + "/.cache"
+    cache = env.get("UV_CACHE_DIR") or default + "/uv"
+    return "clone" if os.path.isdir(cache) and reflink.works(cache, folder.tmp) else "copy"
+
+
+def find_base(builder: Builder, wanted: str | None, requires: str) -> Base:
+    """A Python of the wanted version, or of those that the project works with, from this machine or, with uv, from
+    where uv gets it. Raises PrepareError.
+    """
     own = venvs.own_base()
-    if not wanted or f"{own.version}.".startswith(wanted.rstrip(".") + "."):
+    if _is_wanted(own.version, wanted) and (wanted or python_versions.fits(own.version, requires)):
         return own
-    found = _find_python(builder, wanted)
+    asked = wanted or requires
+    found = _find_python(builder, asked)
     answer = builder.folder.tmp + "/python-version"
     asks = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     version = _first_line(answer) if found and builder.run([found, "-I", "-S", "-c", asks], output=answer) else ""
-    if not found or not f"{version}.".startswith(wanted.rstrip(".") + "."):
-        raise NodeAtFaultError(f"this node has no Python {wanted}, and it could not be got: {last_line(builder.log)}")
+    if not found or not _is_wanted(version, wanted) or not (wanted or python_versions.fits(version, requires)):
+        said = installing.failure(builder.log) if builder.uv else "it has no uv to get one with"
+        raise NodeAtFaultError(f"this node has no Python {asked}, and it could not be got: {said}")
     return Base(os.path.realpath(found), version)
+
+
+def _is_wanted(version: str, wanted: str | None) -> bool:
+    return not wanted or f"{version}.".startswith(wanted.rstrip(".") + ".")
 
 
 def _find_python(builder: Builder, wanted: str) -> str | None:
@@ -133,122 +181,3 @@ def _find_python(builder: Builder, wanted: str) -> str | None:
 def _first_line(path: str) -> str:
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.readline().strip()
-
-
-def _with_uv(builder: Builder, base: Base, file: str) -> bool:
-    stable = venvs.stable_base(builder.folder.home.bases, base)
-    assert builder.uv is not None  # noqa: S101 - the caller has looked
-    argv = [
-        builder.uv,
-        "pip",
-        "install",
-        "--prefix",
-        builder.folder.venv,
-        "--python",
-        stable + "/bin/python",
-        "-r",
-        file,
-    ]
-    if os.path.basename(file) == "pyproject.toml" and _is_package(os.path.join(builder.folder.work, file)):
-        argv += ["-e", os.path.dirname(file) or "."]
-    known = Known(builder.folder.home.cache + "/resolved", os.path.join(builder.folder.work, file), base.version)
-    done = known.cached and builder.run([*argv, "--offline"])
-    if not done:
-        if known.cached:
-            builder.note("the cache alone was not enough; asking the index")
-        done = builder.run(argv)
-        if done:
-            known.remember()
-    if done:
-        set_script_python(builder.folder.venv + "/bin", stable + "/bin/python", builder.folder.venv + "/bin/python")
-    return done
-
-
-def _is_package(path: str) -> bool:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return any(line.strip() == "[build-system]" for line in file)
-
-
-def _with_lock(builder: Builder, base: Base, file: str) -> bool:
-    assert builder.uv is not None  # noqa: S101 - the caller has looked
-    project = os.path.dirname(os.path.join(builder.folder.work, file))
-    argv = [builder.uv, "sync", "--frozen", "--project", project, "--python", base.python]
-    extra = {"UV_PROJECT_ENVIRONMENT": builder.folder.venv}
-    return builder.run([*argv, "--offline"], extra) or builder.run(argv, extra)
-
-
-def _with_pip(builder: Builder, base: Base, kind: str, file: str) -> bool:
-    """Raises PrepareError for a uv.lock, which pip cannot read."""
-    if kind == "lock":
-        sentence = f"{file} needs uv, and this node has none; add a requirements.txt or put uv on the node"
-        raise NodeAtFaultError(sentence)
-    python = builder.folder.venv + "/bin/python"
-    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    what = ["-r", file] if kind == "requirements" else [os.path.join(".", os.path.dirname(file))]
-    return builder.run([base.python, "-m", "venv", builder.folder.venv]) and builder.run([*install, *what])
-
-
-class Known:
-    """Whether requirements can be expected to be in uv's cache: all pinned, or installed here within the hour."""
-
-    def __init__(self, folder: str, file: str, python: str) -> None:
-        with open(file, "rb") as requirements:
-            self._text = python.encode() + b"\n" + requirements.read()
-        self._path = f"{folder}/{binascii.crc32(self._text):08x}"
-        self.cached = all_pinned(self._text.splitlines()[1:]) or self._fresh()
-
-    def _fresh(self) -> bool:
-        try:
-            with open(self._path, "rb") as file:
-                return file.read() == self._text and time.time() - os.fstat(file.fileno()).st_mtime < _FRESH_S
-        except OSError:
-            return False
-
-    def remember(self) -> None:
-        """Note that they were installed just now."""
-        records.replace(self._path, self._text)
-
-
-def all_pinned(lines: list[bytes]) -> bool:
-    """Whether each requirement names one exact version (hash lines and comments aside)."""
-    wanted = [line.split(b"#")[0].strip() for line in lines]
-    named = [line for line in wanted if line and not line.startswith(b"--hash")]
-    return bool(named) and all(b"==" in line and not line.startswith(b"-") for line in named)
-
-
-def set_script_python(scripts: str, old: str, new: str) -> None:
-    """Let the scripts of packages start the venv's own Python. Files are replaced, not changed: uv may have linked
-    them.
-    """
-    for name in os.listdir(scripts):
-        path = scripts + "/" + name
-        if os.path.islink(path) or not os.path.isfile(path):
-            continue
-        with open(path, "rb") as file:
-            head = file.readline(4096) + file.readline(4096)
-            if not head.startswith(b"#!") or os.fsencode(old) not in head:
-                continue
-            mode = os.fstat(file.fileno()).st_mode
-            data = _with_python(head + file.read(), os.fsencode(old), os.fsencode(new))
-        records.replace(path, data)
-        os.chmod(path, mode & 0o777)
-
-
-def _with_python(script: bytes, old: bytes, new: bytes) -> bytes:
-    first, _, rest = script.partition(b"\n")
-    if not first.startswith(b"#!" + old):
-        return script.replace(old, new, 1)
-    first = first.replace(old, new, 1)
-    if len(first) <= _SHEBANG_BYTES_MAX and b" " not in new:
-        return first + b"\n" + rest
-    return b"#!/bin/sh\n'''exec' \"" + new + b'" "$0" "$@"\n\' \'\'\'\n' + rest  # too long for the kernel
-
-
-def last_line(path: str) -> str:
-    """The last line of a log that says something."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = [line.strip() for line in file.read()[-4000:].splitlines()]
-    except OSError:
-        return "there is no log"
-    return next((line for line in reversed(lines) if line), "the log is empty")[:300]

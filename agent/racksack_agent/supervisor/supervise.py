@@ -11,12 +11,12 @@ import fcntl
 import os
 import shutil
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Sequence
 
 from racksack_agent import durable, process_title, processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
-from racksack_agent.supervisor import job, outputs, panes, prepare, ram_shared, ramdisk, reaper, signals
+from racksack_agent.supervisor import environment, job, outputs, panes, prepare, ram_shared, ramdisk, reaper, signals
 from racksack_agent.supervisor.end import End, StopRequest
 from racksack_agent.supervisor.output_report import Gathered
 from racksack_agent.supervisor.panes import Pane
@@ -29,6 +29,7 @@ _REASON_MAX = 1000
 _LOCK_WAIT_S = 10.0
 _GO_LOOK_S = 1.0
 _WORTH_A_FLUSH_S = 5.0  # a shorter attempt whose record a power cut takes is simply run again
+_LAST_BYTES = 4096
 _ROOM_BYTES_MIN = 64 * 1024
 
 
@@ -163,7 +164,8 @@ class Supervisor:
         """Gather the outputs and write exit.json; no process of the attempt is left."""
         folder, order, report = self.folder, self.order, self.report
         gathered = outputs.gather(folder, self.wanted())
-        judge_outputs(end, gathered, folder.out, order["max_output_bytes"])
+        environment.keep_venv(folder, self.wanted().since_ns)
+        judge_outputs(end, gathered, folder.out, order["max_output_bytes"], order["environment"]["notes"])
         ramdisk.remove(folder)
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
@@ -188,7 +190,7 @@ def flush_outputs(folder: AttemptFolder, end: End) -> None:
         end.reason = f"its outputs could not be written to the node's disk: {problem.strerror}"
 
 
-def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int) -> None:
+def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int, notes: Sequence[str]) -> None:
     """Let outputs that could not be gathered or were too large, and the job's own words, have their say."""
     if gathered.problem and end.outcome == "done":
         end.outcome, end.reason = "failed", gathered.problem
@@ -196,6 +198,8 @@ def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int) -> Non
         end.reason += "; " + gathered.problem
     if end.outcome == "failed":
         end.reason = own_words(out) or end.reason
+        if notes and b"ModuleNotFoundError" in last_bytes(out + "/stderr.log"):
+            end.reason += f"; {notes[0]}"
         if not gathered.problem and disk_is_full(out):
             end.reason += "; the node's disk is full"
     large = sum(why == "max_output" for _, _, why in gathered.left)
@@ -231,6 +235,20 @@ def own_words(out: str) -> str:
         return " ".join(os.read(file, _REASON_MAX).decode(errors="replace").split())
     except OSError:  # a folder
         return ""
+    finally:
+        os.close(file)
+
+
+def last_bytes(path: str) -> bytes:
+    """The end of a file; nothing of what is no file."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(file, _LAST_BYTES, max(0, os.fstat(file).st_size - _LAST_BYTES))
+    except OSError:  # a folder
+        return b""
     finally:
         os.close(file)
 

@@ -31,6 +31,7 @@ def job_variables(order: Order, folder: str, venv: str | None, ram_folder: str |
     threads = str(max(1, int(order["cpus"])))
     variables.update((name, threads) for name in _THREADS)
     variables["PYTHONUNBUFFERED"] = "1"
+    variables["UV_LINK_MODE"] = "copy"  # what a job installs itself shares no file with uv's cache either
     variables.update(order["node_env"])
     variables.update(order["env"])
     if venv:

@@ -53,6 +53,8 @@ job_options = shared.together(  # what the job is and how it is run
     shared.PYTHON,
     shared.REQUIREMENTS,
     shared.NO_VENV,
+    shared.many("--extra", metavar="NAME", help="Optional dependencies of the pyproject.toml."),
+    shared.many("--group", metavar="NAME", help="A dependency group of the pyproject.toml."),
     shared.many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
     click.option("--grace", metavar="TIME", help="What it has to save and end once it is asked to. [10s]"),
     click.option("--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Send a signal this long before its end."),

@@ -89,6 +89,7 @@ def _command_name(wrap: str | None, words: Sequence[str]) -> str:
 def _run(client: Client, wish: JobWish) -> int:
     spec, project = _spec(client, wish)
     prepared = send.read(spec, project, wish, lambda found: _tell(found, wish, spec))
+    _tell_environment(prepared, wish)
     if wish.dry_run:
         return _dry_run(client, prepared, wish)
     plan = submission.planned(client, prepared)
@@ -176,6 +177,16 @@ def _tell(selection: Selection, wish: JobWish, spec: JobSpec) -> None:
     elif not wish.as_json:
         for warning in receipt.warnings(selection):
             say(f"warning: {warning}")
+
+
+def _tell_environment(prepared: Prepared, wish: JobWish) -> None:
+    """What the venv is made of; what is not installed although a file lists it is said even when little is wanted."""
+    if not wish.quiet:
+        for line in receipt.environment(prepared.environment):
+            say(line)
+    elif not wish.as_json:
+        for note in prepared.environment.notes:
+            say(f"warning: {clean(note)}")
 
 
 def _dry_run(client: Client, prepared: Prepared, wish: JobWish) -> int:

@@ -26,7 +26,7 @@ def job_values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
         "args": list(arguments) or None,
         "gpus": gpu_value(options["gpus"], options["vram"], options.get("gpu_share")),  # a share only of `submit`
         "env": environment(options["env"], options["env_file"]) or None,
-        "environment": "none" if options["no_venv"] else None,
+        "environment": venv_value(options),
         "after": ",".join(options["after"]) or None,
         "labels": ",".join(options["labels"]) or None,
         "nodes": ",".join(options["nodes"]) or None,
@@ -35,6 +35,16 @@ def job_values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
         "hold": True if options["hold"] else None,
         "no_wake": True if options["no_wake"] else None,
     }
+
+
+def venv_value(options: Mapping[str, Any]) -> Value | None:
+    """What stands under `environment` in a job file. Raises UsageError."""
+    chosen = {"extras": list(options.get("extra", ())), "groups": list(options.get("group", ()))}
+    if not any(chosen.values()):
+        return "none" if options["no_venv"] else None
+    if options["no_venv"]:
+        raise UsageError("--extra and --group say what comes into the venv; --no-venv means none")
+    return {key: value for key, value in chosen.items() if value}
 
 
 def gpu_value(gpus: str | None, vram: str | None, share: str | None) -> Value | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from racksack.submission.project import BYTES_WARNED, FILES_WARNED, Selection
 from racksack.text import clean
+from racksack_jobspecs.environments.plan import Plan as EnvironmentPlan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.units import format_memory
 
@@ -52,6 +53,12 @@ def returns(spec: JobSpec) -> str:
     }[spec.new_files]
     asked = f", {clean(', '.join(spec.outputs))}" if spec.outputs else ""
     return f"  comes back: what it writes to $RACKSACK_RETURN_DIR{asked}; {new}"
+
+
+def environment(plan: EnvironmentPlan) -> list[str]:
+    """What the venv is made of, and what is not installed, in lines."""
+    chosen = [f"  environment: {clean(plan.chosen)}"] if plan.chosen else []
+    return chosen + [f"  warning: {clean(note)}" for note in plan.notes]
 
 
 def count_of(files: int) -> str:

@@ -23,6 +23,8 @@ from racksack.submission.forms import check_runnable
 from racksack.submission.project import Selection, check_entrypoint, select
 from racksack.transport.rsync import Moved
 from racksack.views import Plan
+from racksack_jobspecs.environments.plan import Plan as EnvironmentPlan
+from racksack_jobspecs.environments.plan import PlanError, plan_of
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.write import job_file
 
@@ -37,6 +39,7 @@ class Prepared:
     selection: Selection
     known: hash_cache.Remembered
     digest: str
+    environment: EnvironmentPlan
     data: tuple[LocalData, ...] = ()
 
 
@@ -77,6 +80,7 @@ def prepare(
     entrypoint = check_entrypoint(selection, spec.entrypoint)
     if spec.sweep is None:
         check_runnable(selection, entrypoint)
+    environment = environment_of(selection, entrypoint, spec)
     on_selected(selection)
     known = hash_cache.recall(selection.root)
     digest = hash_cache.digest(selection, known, progress.on_read if progress else lambda size: None)
@@ -87,7 +91,15 @@ def prepare(
     whole = msgspec.structs.replace(
         spec, project=f"snapshot:{digest}", entrypoint=entrypoint, submission=key, data=uses
     )
-    return Prepared(whole, selection, known, digest, tuple(local))
+    return Prepared(whole, selection, known, digest, environment, tuple(local))
+
+
+def environment_of(selection: Selection, entrypoint: str, spec: JobSpec) -> EnvironmentPlan:
+    """What the job's venv will be made of. Raises UsageError."""
+    try:
+        return plan_of(selection.root, entrypoint, spec.environment)
+    except PlanError as error:
+        raise errors.UsageError(str(error)) from None
 
 
 def planned(client: Client, prepared: Prepared) -> Plan:

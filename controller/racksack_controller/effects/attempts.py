@@ -7,6 +7,7 @@ again is the core's to say.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -24,8 +25,10 @@ from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreacha
 from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, Node
 from racksack_controller.nodes.staging import DIFFERS
 from racksack_controller.store import StoreError
+from racksack_jobspecs.environments.plan import Plan, PlanError, plan_of
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.snapshot import digest_of, manifest_of
+from racksack_jobspecs.spec import Environment, JobSpec
 
 log = logging.getLogger("racksack.edge")
 
@@ -143,7 +146,9 @@ class AttemptEffects:
                     return
             self._start_failed(group, "node", str(error))
             return
-        orders = [self._order(job, attempt) for job, attempt in wanted]
+        source = self._spool.snapshots / job.snapshot
+        plans = await asyncio.to_thread(lambda: [environment_of(source, one.spec) for one, _ in wanted])
+        orders = [self._order(one, attempt, plan) for (one, attempt), plan in zip(wanted, plans, strict=True)]
         for reply in await node.launch(orders):
             if reply.ok:
                 self._loop.post(ev.Launched(reply.attempt))
@@ -162,7 +167,7 @@ class AttemptEffects:
             return None  # it is over, and nobody waits for it any more
         return job, attempt
 
-    def _order(self, job: Job, attempt: Attempt) -> LaunchOrder:
+    def _order(self, job: Job, attempt: Attempt, environment: Plan) -> LaunchOrder:
         spec = job.spec
         devices = {gpu.uuid: gpu for gpu in self._loop.state.nodes[attempt.node].gpus}
         held = [devices[uuid] for uuid in attempt.allocation.gpus if uuid in devices]
@@ -181,7 +186,7 @@ class AttemptEffects:
             ram_bytes=attempt.allocation.ram_bytes,
             gpus=tuple(GpuGrant(uuid=gpu.uuid, index=gpu.index, vendor=gpu.vendor) for gpu in held),
             time_limit_s=spec.time_limit_s,
-            environment=spec.environment,
+            environment=environment,
             outputs=spec.outputs,
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
@@ -317,6 +322,19 @@ def _is_whole(snapshots: Path, digest: str) -> bool:
     except (OSError, ValueError) as error:
         log.warning("snapshot=%s cannot be read: %s", digest[:12], error)
     return False
+
+
+def environment_of(snapshot: Path, spec: JobSpec) -> Plan:
+    """What the venv of a job is made of; a plan that cannot be carried out says why when it is tried."""
+    return _planned(snapshot, spec.entrypoint, spec.environment)
+
+
+@functools.lru_cache(maxsize=256)  # snapshots never change, and jobs of one come in hundreds
+def _planned(snapshot: Path, entrypoint: str, wanted: Environment) -> Plan:
+    try:
+        return plan_of(snapshot, entrypoint, wanted)
+    except PlanError as error:
+        return Plan(kind="plain", problem=str(error))
 
 
 def _failure(action: AttemptAction, sentence: str) -> ev.Event:

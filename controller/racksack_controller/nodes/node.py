@@ -16,8 +16,8 @@ from msgspec.structs import force_setattr
 
 from racksack_controller.core.report import AttemptReport
 from racksack_jobspecs.bounds import TIME_S_MAX, Bytes, Count, Name, TimeS, cut, measured
+from racksack_jobspecs.environments.plan import Plan
 from racksack_jobspecs.resources import DISK_BYTES_MAX, Inventory
-from racksack_jobspecs.spec import Environment
 
 ATTEMPTS_MAX = 20_000  # on one node
 
@@ -56,7 +56,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     ram_bytes: int = 1024**3
     gpus: tuple[GpuGrant, ...] = ()
     time_limit_s: float | None = None
-    environment: Environment = Environment()
+    environment: Plan = Plan(kind="plain")
     outputs: tuple[str, ...] = ()
     max_output_bytes: int = 10 * 1024**3
     stage_in_ram: tuple[str, ...] = ()

@@ -1,0 +1,195 @@
+"""Puts packages into a venv, by uv or by pip, and reads from the log why that failed."""
+
+from __future__ import annotations
+
+import binascii
+import os
+import re
+import time
+from typing import TYPE_CHECKING, List
+
+from racksack_agent import records
+from racksack_agent.problems import NodeAtFaultError, PrepareError
+from racksack_agent.supervisor import venvs
+from racksack_agent.supervisor.venv_scripts import set_script_python
+from racksack_agent.supervisor.venvs import Base
+
+if TYPE_CHECKING:
+    from racksack_agent.supervisor.building import Builder
+
+_FRESH_S = 3600.0
+_TAIL_BYTES = 16 * 1024
+_STALE_LOCK = "needs to be updated"
+
+
+def with_uv(builder: Builder, base: Base) -> bool:
+    """Requirements or a project, with `uv pip`."""
+    stable = venvs.stable_base(builder.folder.home.bases, base)
+    assert builder.uv is not None  # noqa: S101 - the caller has looked
+    target = ["--prefix", builder.folder.venv, "--python", stable + "/bin/python"]
+    install = [builder.uv, "pip", "install", *target]
+    wanted = sources(builder)
+    known = Known(builder, base.version)
+    done = bool(known.cached) and builder.run([*install, *wanted, "--offline"])
+    if not done and known.cached:
+        builder.note("the cache alone was not enough; asking the index")
+    done = done or _install(builder, install, wanted)
+    if done:
+        known.remember()
+        set_script_python(builder.folder.venv + "/bin", stable + "/bin/python", builder.folder.venv + "/bin/python")
+    return done
+
+
+def _install(builder: Builder, install: List[str], wanted: List[str]) -> bool:
+    """Install all of it; where the project itself cannot be built and that is no must, its packages alone."""
+    if builder.run([*install, *wanted]):
+        return True
+    if builder.plan["installs"] != "try":
+        return False
+    builder.note(
+        "note: the project itself could not be installed as a package; its packages are, and its modules are found"
+    )
+    return builder.run([*install, *_without_project(wanted)])
+
+
+def _without_project(words: List[str]) -> List[str]:
+    at = words.index("-e")
+    return words[:at] + words[at + 2 :]
+
+
+def sources(builder: Builder) -> List[str]:
+    """What is to be installed, as options of `uv pip install` and `pip install`."""
+    plan, tmp = builder.plan, builder.folder.tmp
+    words: List[str] = []
+    if plan["lines"]:
+        path = tmp + "/requirements.txt"
+        _write_lines(path, plan["lines"])
+        words += ["-r", path]
+    elif plan["kind"] == "requirements" or builder.uv is not None:
+        words += ["-r", plan["file"]]
+    folder = os.path.dirname(plan["file"]) or "."
+    extras = f"[{','.join(plan['extras'])}]" if plan["extras"] else ""
+    if plan["installs"] != "no":
+        words += ["-e", f"{folder}{extras}"]
+    elif plan["kind"] == "project" and builder.uv is None:
+        words += [f"{folder}{extras}"]
+    if builder.uv is not None:
+        words += [word for extra in plan["extras"] for word in ("--extra", extra)]
+    words += [word for group in plan["groups"] for word in ("--group", _group(folder, group))]
+    if plan["constraints"]:
+        path = tmp + "/constraints.txt"
+        _write_lines(path, plan["constraints"])
+        words += ["-c", path]
+    return words
+
+
+def _group(folder: str, group: str) -> str:
+    return group if folder == "." else f"{folder}/pyproject.toml:{group}"
+
+
+def _write_lines(path: str, lines: List[str]) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write("".join(line + "\n" for line in lines))
+
+
+def with_lock(builder: Builder, base: Base) -> bool:
+    """A uv.lock, with `uv sync`. Raises PrepareError for one that does not go with its pyproject.toml any more."""
+    assert builder.uv is not None  # noqa: S101 - the caller has looked
+    plan, venv = builder.plan, builder.folder.venv
+    project = os.path.dirname(os.path.join(builder.folder.work, plan["file"]))
+    argv = [builder.uv, "sync", "--locked", "--project", project, "--python", base.python]
+    argv += [word for extra in plan["extras"] for word in ("--extra", extra)]
+    argv += [word for group in plan["groups"] for word in ("--group", group)]
+    extra = {"UV_PROJECT_ENVIRONMENT": venv}
+    if builder.run([*argv, "--offline"], extra) or builder.run(argv, extra):
+        return True
+    if _STALE_LOCK in tail(builder.log):
+        sentence = f"{plan['file']} is not up to date with the pyproject.toml beside it"
+        raise PrepareError(f"{sentence}; run `uv lock` there and submit again")
+    return False
+
+
+def with_pip(builder: Builder, base: Base) -> bool:
+    """Where there is no uv. Raises PrepareError for a uv.lock, which pip cannot read."""
+    plan = builder.plan
+    if plan["kind"] == "lock" or plan["file"].endswith("pylock.toml"):
+        sentence = f"{plan['file']} needs uv, and this node has none; add a requirements.txt or put uv on the node"
+        raise NodeAtFaultError(sentence)
+    python = builder.folder.venv + "/bin/python"
+    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    if not builder.run([base.python, "-m", "venv", builder.folder.venv]):
+        return False
+    wanted = sources(builder)
+    if builder.run([*install, *wanted]):
+        return True
+    if plan["installs"] != "try":
+        return False
+    rest = _without_project(wanted)
+    builder.note("note: the project itself could not be installed as a package; its modules are found where they are")
+    return not rest or builder.run([*install, *rest])
+
+
+class Known:
+    """Whether requirements can be expected to be in uv's cache: all pinned, or installed here within the hour."""
+
+    def __init__(self, builder: Builder, python: str) -> None:
+        text = content(builder)
+        self._text = python.encode() + b"\n" + text
+        self._path = f"{builder.folder.home.cache}/resolved/{binascii.crc32(self._text):08x}"
+        self.cached = all_pinned(text.splitlines()) or self._fresh()
+
+    def _fresh(self) -> bool:
+        try:
+            with open(self._path, "rb") as file:
+                return file.read() == self._text and time.time() - os.fstat(file.fileno()).st_mtime < _FRESH_S
+        except OSError:
+            return False
+
+    def remember(self) -> None:
+        """Note that they were installed just now."""
+        records.replace(self._path, self._text)
+
+
+def content(builder: Builder) -> bytes:
+    """What the plan's file or lines say, and the rest of the plan that bears on it."""
+    plan = builder.plan
+    said = "".join(line + "\n" for line in plan["lines"]).encode("utf-8", "surrogateescape")
+    if plan["file"]:
+        with open(os.path.join(builder.folder.work, plan["file"]), "rb") as file:
+            said += file.read()
+    rest = [*plan["constraints"], *plan["extras"], *plan["groups"]]
+    return said + "".join(f"# {one}\n" for one in rest).encode("utf-8", "surrogateescape")
+
+
+def all_pinned(lines: List[bytes]) -> bool:
+    """Whether each requirement names one exact version (hash lines and comments aside)."""
+    wanted = [line.split(b"#")[0].strip() for line in lines]
+    named = [line for line in wanted if line and not line.startswith(b"--hash")]
+    return bool(named) and all(b"==" in line and not line.startswith(b"-") for line in named)
+
+
+def tail(path: str) -> str:
+    """The end of a log."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+_SAYS_WHY = re.compile(r"\s*(?:error:|ERROR:|╰─▶|└─▶|\u00d7|x )\s*(.*)")
+
+
+def failure(path: str) -> str:
+    """Why the last command in a log failed: the lines in which it says so, joined, else its last line. Hints, which are
+    about other programs than ours, are left out.
+    """
+    lines = [line.rstrip() for line in tail(path).rpartition("\n$ ")[2].splitlines()[1:]]
+    told = [line for line in lines if line.strip() and not line.strip().startswith("hint:")]
+    for at, line in enumerate(told):
+        match = _SAYS_WHY.match(line)
+        if match:
+            rest = [_SAYS_WHY.sub(r"\1", more) for more in told[at:]]
+            return " ".join(" ".join(rest).split())[:400]
+    return told[-1].strip()[:300] if told else "the log says nothing"
