@@ -278,7 +278,8 @@ def test_a_stop_while_it_prepares(start_serve, project, tmp_path):
     uv.chmod(0o755)
     serve = start_serve(env={"PATH": f"{uv.parent}:{os.environ['PATH']}"})
     digest = serve.project(project(main__py="", requirements__txt="anything\n"))
-    serve.launch(order("1.1", digest, "main.py"))
+    wanted = {"kind": "requirements", "file": "requirements.txt"}
+    serve.launch(order("1.1", digest, "main.py", environment=wanted))
     wait_until(lambda: len(with_word(str(uv))) > 0)
     assert serve.reports["1.1"]["state"] == "preparing"
     stop(serve)
@@ -357,7 +358,8 @@ def test_a_machine_going_down_while_an_attempt_is_prepared(start_serve, project,
     uv.chmod(0o755)
     serve = start_serve(env={"PATH": f"{uv.parent}:{os.environ['PATH']}"})
     digest = serve.project(project(main__py="", requirements__txt="six\n"))
-    serve.launch(order("1.1", digest, "main.py"))
+    wanted = {"kind": "requirements", "file": "requirements.txt"}
+    serve.launch(order("1.1", digest, "main.py", environment=wanted))
     lock = serve.home / "attempts/1.1/lock"
     wait_until(lambda: lock.exists() and lock.read_text() and (serve.home / "attempts/1.1/out/env.log").exists())
     os.kill(int(lock.read_text()), signal.SIGTERM)
