@@ -30,9 +30,11 @@ rack-demo:
 	@.venv/bin/python scripts/rack_demo.py $(DEMO)
 
 # Where Debian packages cannot be installed, the tests that need them are skipped by name, each with its reason.
+# What failed is run once more, one test at a time: tests with real processes share two cores here, and a fault is
+# what fails on a machine of its own too. Both runs are printed.
 test: setup
 	@scripts/debian-packages install tests || true
-	.venv/bin/pytest $(PARALLEL) $(TESTS)
+	.venv/bin/pytest $(PARALLEL) $(TESTS) || .venv/bin/pytest --last-failed --last-failed-no-failures none $(TESTS)
 
 # The pure core, the vocabulary and the client against a stand-in.
 FAST = tests/core tests/jobspecs tests/config tests/simulation tests/client/test_api.py tests/client/test_commands.py \
