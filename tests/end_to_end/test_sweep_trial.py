@@ -111,5 +111,5 @@ def test_nobody_to_be_asked_is_told_before_anything_is_sent(site: Site) -> None:
     site.start()
     project = projects.make(site.work / "p", PROGRAM)
     done = site.cli("racksack", "sweep", "run", project, "main.py:evaluate", "-p", "a=1:4", "--try", code=2)
-    assert "add --yes" in done.stderr
+    assert "pass --yes" in done.stderr
     assert site.ask("sweeps") == []

@@ -58,7 +58,7 @@ def test_what_it_promises(wheel: zipfile.ZipFile) -> None:
     assert metadata["Name"] == "racksack"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra") or []) == {"controller", "sweeps"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"controller", "executor", "sweeps"}
     needed = [line for line in metadata.get_all("Requires-Dist") or [] if "extra ==" not in line]
     # A laptop installs only this much; the heavy ones belong to the controller.
     assert not [line for line in needed if line.startswith(("aiohttp", "asyncssh", "numpy", "uv"))]
