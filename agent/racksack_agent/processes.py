@@ -17,7 +17,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class StartFailedError(Exception):
-    """A program could not be started; the message says which and why."""
+    """A program could not be started; the message says which and why. `at_fault`: job, or node: another may do it."""
+
+    def __init__(self, message: str, at_fault: str = "job") -> None:
+        super().__init__(message)
+        self.at_fault = at_fault
 
 
 _prctl = ctypes.CDLL(None).prctl  # looked up once, before anything is forked
@@ -47,7 +51,21 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], streams: tuple[int, int, 
             argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULTS, setsid=True
         )
     except OSError as problem:
-        raise StartFailedError(start_problem(argv[0], problem)) from problem
+        raise StartFailedError(start_problem(argv[0], problem), start_fault(argv[0], problem)) from problem
+
+
+_NODE_ERRORS = (
+    errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
+    errno.ESTALE,
+)  # fmt: skip
+
+
+def start_fault(program: str, problem: OSError) -> str:
+    """Whose fault it is: the node's when it ran out of something, or lacks a program that is not in the folder where
+    this process works (the project).
+    """
+    is_missing = problem.errno == errno.ENOENT and not os.path.realpath(program).startswith(os.getcwd() + "/")
+    return "node" if problem.errno in _NODE_ERRORS or is_missing else "job"
 
 
 def start_problem(program: str, problem: OSError) -> str:
@@ -136,6 +154,43 @@ def marked(marker: bytes) -> list[int]:
         for name in os.listdir("/proc")
         if name.isdigit() and int(name) != me and marker in read_proc(name, "environ").split(b"\0")
     ]
+
+
+def with_argument(argument: bytes, name: bytes = b"") -> list[int]:
+    """The processes of this user that have an argument in their command line; with `name` only those whose own name
+    begins so.
+    """
+    return [
+        int(process)
+        for process in os.listdir("/proc")
+        if process.isdigit()
+        and argument in read_proc(process, "cmdline").split(b"\0")
+        and read_proc(process, "comm").startswith(name)
+        and _is_ours(process)
+    ]
+
+
+def _is_ours(process: str) -> bool:
+    try:
+        return os.stat(f"/proc/{process}").st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def has_open(process: int, path: str) -> bool:
+    """Whether a process has a file open, even if its name was removed since."""
+    folder = f"/proc/{process}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    for name in names:
+        try:
+            if os.readlink(f"{folder}/{name}") in (path, path + " (deleted)"):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def send(processes: Iterable[int], number: int) -> int:

@@ -1,7 +1,10 @@
-"""Reports and other small records: JSON, replaced atomically, and the news of them to every living `serve`."""
+"""Reports and other small records: JSON with a checksum, replaced atomically, and the news of them to
+every living `serve`.
+"""
 
 from __future__ import annotations
 
+import binascii
 import errno
 import json
 import os
@@ -12,19 +15,42 @@ from racksack_agent import durable
 Report = Dict[str, Any]
 
 
-def encode(value: Any) -> bytes:  # noqa: ANN401 - any JSON
-    """`value` as JSON on one line. Names that are not UTF-8 come out with escapes."""
-    return json.dumps(value).encode()
+_SUM_BITS = 32
+
+
+def encode(value: Dict[str, Any]) -> bytes:
+    """`value` as JSON on one line, and its checksum. Names that are not UTF-8 come out with escapes."""
+    data = json.dumps(value).encode()
+    return data + b"\n" + _checksum(data)
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-32 as blanks (0) and tabs (1): any reader of JSON takes the file all the same."""
+    return f"{binascii.crc32(data):0{_SUM_BITS}b}".replace("0", " ").replace("1", "\t").encode()
 
 
 def read(path: str) -> Report | None:
-    """A record, or None when there is none that can be read as whole JSON (a torn write, a bad sector, a folder)."""
+    """A record, or None when there is none that can be read whole (a torn write, a flipped bit, a folder).
+
+    One without a checksum is taken as it is: a version of us that wrote none may have made it. Raises OSError where a
+    limit of this process or machine was reached: that says nothing about the record.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        with open(path, "rb") as file:
+            data = file.read()
+        value = json.loads(data)
+    except OSError as problem:
+        if is_short(problem):
+            raise
         return None
-    return value if isinstance(value, dict) else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    text, _, checksum = data.rpartition(b"\n")
+    if text and checksum != _checksum(text):
+        return None
+    return value
 
 
 def replace(path: str, data: bytes, sync: bool = False) -> None:
@@ -48,6 +74,14 @@ def replace(path: str, data: bytes, sync: bool = False) -> None:
 def is_full(problem: OSError) -> bool:
     """Whether an error means that the disk, or the user's share of it, is full."""
     return problem.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR)
+
+
+def is_short(problem: OSError) -> bool:
+    """Whether an error means that descriptors, processes or memory ran out, which passes."""
+    return problem.errno in _SHORT
 
 
 def replace_at_last(path: str, data: bytes, makes_room: Sequence[Callable[[], None]], sync: bool = True) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import time
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from racksack_agent import processes
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.supervisor.panes import Pane, keeper
 
@@ -23,6 +25,7 @@ Started = Tuple[Dict[str, Pane], Dict[str, str]]
 _BATCH_BYTES_MAX = 12_000  # tmux takes a command of at most 16 KiB
 _TIMEOUT_S = 30.0
 _TELL_S = 10.0
+_RESTORE_S = 2.0
 # Without `exit-empty off` the server may end between two sessions; naming windows would cost a look every half second.
 _SERVER_OPTIONS = (
     ("start-server",),
@@ -94,6 +97,7 @@ class Tmux(Sessions):
         """See Sessions."""
         panes: Dict[str, Pane] = {}
         problems: Dict[str, str] = {}
+        self._restore_socket()
         for batch in _batches({folder.name: self._new(folder) for folder in folders}):
             done = self._run_all(batch.values())
             panes.update(self._read_panes(batch, done.stdout))
@@ -125,8 +129,23 @@ class Tmux(Sessions):
 
     def close(self) -> None:
         """See Sessions."""
+        self._restore_socket()
         if os.path.exists(self.socket):
             self._run(self._command("kill-server"))
+
+    def _restore_socket(self) -> None:
+        """Have a server make its socket again that something removed from /tmp: without it nobody reaches the sessions,
+        and another server would start beside it. SIGUSR1 is tmux's own way. Raises OSError for a folder of somebody
+        else.
+        """
+        if os.path.exists(self.socket):
+            return
+        socket_folder()
+        servers = processes.with_argument(os.fsencode(self.socket), b"tmux: server")
+        processes.send(servers, signal.SIGUSR1)
+        give_up_s = time.monotonic() + _RESTORE_S
+        while servers and not os.path.exists(self.socket) and time.monotonic() < give_up_s:
+            time.sleep(0.01)
 
     def attach_command(self, attempt: str) -> list[str]:
         """See Sessions. `=` asks for the exact name."""
@@ -146,6 +165,7 @@ class Screen(Sessions):
         """See Sessions. Screen does not tell the terminal, so the program in it does."""
         panes: Dict[str, Pane] = {}
         problems: Dict[str, str] = {}
+        socket_folder()
         os.makedirs(self.socket, mode=0o700, exist_ok=True)
         for folder in folders:
             words = [

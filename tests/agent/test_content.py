@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from racksack_agent import digest as content
 from racksack_agent.home import Home
 from racksack_agent.problems import PrepareError
-from racksack_agent.serve import digest as content
 from racksack_agent.serve.snapshots import Snapshots
 from racksack_agent.supervisor import copying
 from racksack_agent.supervisor.end import StopRequest
@@ -82,7 +82,7 @@ def test_the_least_recently_used_goes_first(snapshots):
     assert snapshots.prune(kept_bytes_max=2500) == [old]
     assert snapshots.prune(kept_bytes_max=0) == [recent], "what a living attempt needs stays"
     assert [snapshots.has(digest) for digest in (old, needed, recent)] == [False, True, False]
-    assert sorted(listed(home.snapshots)) == [needed, needed + ".boot", needed + ".used"]
+    assert sorted(listed(home.snapshots)) == [needed, needed + ".used", needed + ".verified"]
 
 
 def test_what_just_came_is_not_pruned(snapshots):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import time
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from racksack_agent import durable
+from racksack_agent import durable, records, verified
+from racksack_agent.digest import digest_and_size
 from racksack_agent.home import Home
 from racksack_agent.serve import executable
 from racksack_agent.serve.attempts import Attempts
-from racksack_agent.serve.digest import digest_and_size
 from racksack_agent.serve.snapshots import Snapshots
 
 BOOT = "this-boot"
@@ -138,9 +139,51 @@ def test_whole_content_is_read_once_after_a_restart(home: Home, monkeypatch: pyt
     digest, _ = digest_and_size(str(arrived))
     Snapshots(home, "first-boot").adopt(digest, "new")
     assert Snapshots(home, "second-boot").has(digest)
-    (Path(home.snapshots) / digest / "a").write_text("changed")
-    assert Snapshots(home, "second-boot").has(digest), "within one start of the machine the mark is enough"
-    assert not Snapshots(home, "third-boot").has(digest)
+    monkeypatch.setattr(verified.content, "digest_and_size", None)
+    assert Snapshots(home, "second-boot").has(digest), "it is not read again"
+    assert Snapshots(home, "second-boot").is_ready(digest)
+    assert not Snapshots(home, "third-boot").is_ready(digest)
+
+
+def write_into(content: Path) -> None:
+    with open(content / "sub" / "a", "r+b") as file:
+        file.write(b"y")
+
+
+def add_to(content: Path) -> None:
+    (content / "sub" / "sitecustomize.py").write_text("import os")
+
+
+def replace_in(content: Path) -> None:
+    (content / "new").write_text("y")
+    (content / "new").rename(content / "sub" / "a")
+
+
+def take_from(content: Path) -> None:
+    (content / "sub" / "a").unlink()
+
+
+def allow_to_run(content: Path) -> None:
+    (content / "sub" / "a").chmod(0o755)
+
+
+@pytest.mark.parametrize("change", [write_into, add_to, replace_in, take_from, allow_to_run])
+def test_content_that_a_job_changed_is_noticed(home: Home, change: Any) -> None:
+    arrived = Path(home.incoming) / "new"
+    (arrived / "sub").mkdir(parents=True)
+    (arrived / "sub" / "a").write_text("x")
+    (arrived / "sub" / "a").chmod(0o644)
+    digest, _ = digest_and_size(str(arrived))
+    snapshots = Snapshots(home, BOOT)
+    snapshots.adopt(digest, "new")
+    content = Path(snapshots.path(digest))
+    assert verified.is_unchanged(str(content), BOOT)
+    os.link(content / "sub" / "a", Path(home.incoming) / "another name")
+    assert verified.is_unchanged(str(content), BOOT), "a further name changes nothing"
+    change(content)
+    assert not verified.is_unchanged(str(content), BOOT)
+    assert not snapshots.has(digest)
+    assert not content.exists()
 
 
 def test_a_short_write_goes_on_or_is_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -163,3 +206,30 @@ def test_a_program_that_is_not_whole_is_not_used(tmp_path: Path, damage: Any) ->
     assert not executable.is_whole(str(program))
     program.write_text("#!/bin/sh\nexit 0\n")
     assert executable.is_whole(str(program))
+
+
+def test_a_flipped_bit_in_a_record_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "exit.json"
+    record = {"attempt": "1.1", "outcome": "done", "output_bytes": 12345, "reason": "\u00e4"}
+    data = records.encode(record)
+    path.write_bytes(data)
+    assert records.read(str(path)) == record
+    for place in range(len(data) - records._SUM_BITS - 1):
+        for bit in range(8):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+            assert records.read(str(path)) is None, (place, bit)
+    path.write_bytes(json.dumps(record).encode())
+    assert records.read(str(path)) == record, "a version that wrote no checksum"
+
+
+def test_a_record_that_cannot_be_read_for_want_of_descriptors_is_not_damaged(home: Home) -> None:
+    attempt(home, "1.1", launch=LAUNCH, state=STATE)
+    attempts = Attempts(home, BOOT, None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            attempts.report("1.1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert attempts.report("1.1")["state"] == "running"

@@ -10,8 +10,9 @@ import pytest
 
 from racksack_agent.home import Home
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.serve.snapshots import Snapshots, remove_read_only
+from racksack_agent.serve.snapshots import Snapshots
 from racksack_agent.supervisor import data
+from racksack_agent.verified import remove_read_only
 
 DIGEST = "a" * 64
 

@@ -293,10 +293,9 @@ def supervisors(site: Site, attempt: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            title = (entry / "cmdline").read_bytes().rstrip(b"\0 ") if entry.name.isdigit() else b""
-            is_here = title == f"racksack-supervisor {attempt}".encode() and (entry / "cwd").readlink().is_relative_to(
-                site.root
-            )
+            title = (entry / "cmdline").read_bytes().split(b"\0")[:2] if entry.name.isdigit() else []
+            is_ours = title == [b"racksack-supervisor", attempt.encode()]
+            is_here = is_ours and (entry / "cwd").readlink().is_relative_to(site.root)
         except OSError:
             continue
         if is_here:

@@ -228,7 +228,7 @@ async def test_a_missing_return_folder_does_not_hold_up_the_others(
     assert replies["1.1"].ok
     assert replies["3.1"].ok
     assert not replies["2.1"].ok
-    assert replies["2.1"].kind == "incomplete"
+    assert replies["2.1"].kind == "damaged"
     assert "2.1" in str(replies["2.1"].error)
 
 
@@ -333,15 +333,15 @@ def serving(home: Path) -> list[int]:
     return [
         int(entry.name)
         for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _title(entry) == b"racksack-agent serve" and _holds(entry, f"{home}/run/")
+        if entry.name.isdigit() and _title(entry) == [b"racksack-agent", b"serve"] and _holds(entry, f"{home}/run/")
     ]
 
 
-def _title(process: Path) -> bytes:
+def _title(process: Path) -> list[bytes]:
     try:
-        return (process / "cmdline").read_bytes().rstrip(b"\0 ")
+        return (process / "cmdline").read_bytes().split(b"\0")[:2]
     except OSError:
-        return b""
+        return []
 
 
 def _holds(process: Path, folder: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import shutil
@@ -16,6 +15,7 @@ from racksack_agent.serve import executable, limit_choice
 from racksack_agent.serve.attempts import Attempts
 from racksack_agent.serve.cores import Cores
 from racksack_agent.serve.fork_client import ForkServer
+from racksack_agent.serve.locking import locked
 from racksack_agent.serve.snapshots import Snapshots
 
 
@@ -61,6 +61,5 @@ class Agent:
 @contextlib.contextmanager
 def launch_lock(home: Home, wait: bool = True) -> Iterator[None]:
     """Held by the one `serve` that launches or tidies up. Raises OSError, BlockingIOError where not to wait."""
-    with open(home.root + "/launch.lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    with locked(home.root + "/launch.lock", wait):
         yield

@@ -54,7 +54,17 @@ class Attempts:
         return [report for report in found if report is not None]
 
     def report(self, name: str) -> Optional[Report]:
-        """The latest report; None for a folder that is gone or not made ready yet."""
+        """The latest report; None for a folder that is gone or not made ready yet. Raises OSError when a limit of this
+        process was reached, never for what is wrong with one attempt.
+        """
+        try:
+            return self._report(name)
+        except Exception as problem:
+            if isinstance(problem, OSError) and records.is_short(problem):
+                raise
+            return unusable(name, problem)
+
+    def _report(self, name: str) -> Optional[Report]:
         folder = self._home.attempt(name)
         if name in self._ended:
             if os.path.isdir(folder.path):
@@ -103,8 +113,9 @@ class Attempts:
             return final
         reason = "the node was restarted before all of its outputs had reached the disk"
         final.update(
-            outcome="lost", reason=reason, output_files=gathered.output_files, output_bytes=gathered.output_bytes
-        )
+            outcome="lost", reason=reason, output_files=gathered.output_files, output_bytes=gathered.output_bytes,
+            output_digest="",
+        )  # fmt: skip
         records.replace(folder.exit, records.encode(final), sync=True)
         return final
 
@@ -115,7 +126,11 @@ class Attempts:
             self.forget(gone)
         living = [name for name in names if name not in self._ended]
         for name in living:
-            self.settle(name)
+            try:
+                self.settle(name)
+            except Exception as problem:  # noqa: BLE001 - as in `report`
+                if not (isinstance(problem, OSError) and records.is_short(problem)):
+                    self._ended[name] = unusable(name, problem)
         return living
 
     def is_alive(self, name: str) -> bool:
@@ -188,6 +203,12 @@ class Attempts:
         self._states.pop(name, None)
 
 
+def unusable(name: str, problem: Exception) -> Report:
+    """The report of an attempt whose folder cannot be worked with (a bad sector, rights that were taken away)."""
+    reason = f"its folder on the node cannot be used: {type(problem).__name__}: {problem}"
+    return {"attempt": name, "epoch": None, "state": "ended", "outcome": "lost", "reason": reason, "boot_id": ""}
+
+
 def _is_old(folder: AttemptFolder) -> bool:
     """Whether a folder without an order is none that is being made: it has been there for longer than that takes."""
     try:
@@ -238,8 +259,16 @@ def supervisor_of(folder: AttemptFolder) -> int:
     try:
         with open(folder.lock, encoding="ascii") as file:
             return int(file.read().strip() or 0)
+    except FileNotFoundError:
+        return holder_of_removed(folder)
     except (OSError, ValueError):
         return 0
+
+
+def holder_of_removed(folder: AttemptFolder) -> int:
+    """The supervisor that holds the lock whose file somebody removed; 0 when there is none."""
+    found = processes.with_argument(os.fsencode(folder.name), b"racksack-superv")
+    return next((process for process in found if processes.has_open(process, folder.lock)), 0)
 
 
 def is_left_behind(launch: Report) -> bool:
@@ -256,7 +285,8 @@ def held(folder: AttemptFolder) -> Iterator[bool]:
     us.
     """
     try:
-        lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        create = 0 if os.path.lexists(folder.lock) or holder_of_removed(folder) else os.O_CREAT
+        lock = os.open(folder.lock, os.O_RDWR | create | os.O_CLOEXEC, 0o600)
     except OSError:  # it is gone, or is no folder at all
         yield False
         return

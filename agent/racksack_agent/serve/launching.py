@@ -71,12 +71,13 @@ def admit(agent: Agent, order: object) -> bool:
     if os.path.isdir(folder.path):
         refuse_another(folder, checked)
         return False
+    records.remove_file(folder.path)  # no folder of ours, but in the way of one
     if agent.sessions is None:
         raise RefusedError("no_session", "this node has neither tmux nor screen")
-    if not agent.snapshots.has(checked["digest"]):
+    if not agent.snapshots.is_ready(checked["digest"]):
         raise RefusedError("no_snapshot", f"the content {checked['digest'][:12]} is not on this node")
     for data in checked["data"]:
-        if data["digest"] and not agent.snapshots.has(data["digest"]):
+        if data["digest"] and not agent.snapshots.is_ready(data["digest"]):
             raise RefusedError("no_snapshot", f"data set {data['name']} ({data['digest'][:12]}) is not on this node")
     checked.update(
         cpu_ids=agent.cores.choose(name, checked["cpus"]),
@@ -117,6 +118,7 @@ def fill(folder: Any, order: Order) -> None:  # noqa: ANN401
     finally:
         os.close(reserve)
     os.mkfifo(folder.pane, 0o600)
+    os.close(os.open(folder.lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     records.replace(folder.launch, records.encode(order))
 
 

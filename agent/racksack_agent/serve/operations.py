@@ -64,7 +64,7 @@ def adopt(agent: Agent, request: Request) -> Dict[str, Any]:
 _OPS: Dict[str, tuple[str, Op]] = {
     "hello": ("quick", hello),
     "probe": ("slow", probe.probe),
-    "has": ("quick", has),
+    "has": ("slow", has),
     "put": ("slow", put),
     "adopt": ("slow", adopt),
     "launch": ("launch", launching.launch),

@@ -22,7 +22,7 @@ from typing import Any, Collection, Dict
 from racksack_agent import process_title
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
-from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished
+from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished, upkeep
 from racksack_agent.serve.agent import Agent
 from racksack_agent.supervisor import ram_shared, venv_reuse
 
@@ -80,33 +80,6 @@ class Input:
         return [line for line in whole.split(b"\n") if line.strip()]
 
 
-class NewsPipe:
-    """The named pipe that supervisors write into. It appears in the folder only once it is open (see
-    `records.tell`).
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.path = f"{folder}/{os.getpid()}-{time.time_ns()}.pipe"
-        beside = self.path + ".new"
-        os.mkfifo(beside, 0o600)
-        self.file = os.open(beside, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.rename(beside, self.path)
-
-    def names(self) -> list[str]:
-        """The attempts that changed, each once, in the order of their first change."""
-        try:
-            data = os.read(self.file, 1 << 16)
-        except BlockingIOError:
-            return []
-        return list(dict.fromkeys(data.decode(errors="replace").split()))
-
-    def close(self) -> None:
-        """Remove it."""
-        if os.path.exists(self.path):
-            os.unlink(self.path)
-        os.close(self.file)
-
-
 class Server:
     """One conversation."""
 
@@ -121,32 +94,58 @@ class Server:
         self._told: Dict[str, Any] = {}
         self._told_bytes: Dict[str, int] = {}
         self._halves: set[str] = set()
+        self._home_complaint = upkeep.Complaint()
+        self._scan_complaint = upkeep.Complaint()
         self._next_prune_s = 0.0
 
     def run(self) -> None:
-        """Serve until the input ends; workers that are at it are not waited for."""
-        news = NewsPipe(self.agent.home.run)
+        """Serve until the input ends; workers that are at it are not waited for. Raises AgentRemovedError."""
+        news = upkeep.NewsPipe(self.agent.home)
+        self._repair(news)
         self._clear_memory()
         self._clear_halves()
         try:
             next_scan_s = time.monotonic() + _RESCAN_S
             while not self.requests.ended and not self.output.broken:
                 timeout_s = max(0.0, next_scan_s - time.monotonic())
-                ready, _, _ = select.select([self.requests.file, news.file], [], [], timeout_s)
+                ready, _, _ = select.select([self.requests.file, *news.files()], [], [], timeout_s)
                 if self.requests.file in ready:
                     for line in self.requests.lines():
                         self.dispatch(line)
-                if news.file in ready:
+                if any(file in ready for file in news.files()):
                     self.report(news.names())
                 if time.monotonic() >= next_scan_s:
-                    self.report(self.agent.attempts.rescan())
-                    self.start_left_behind()
-                    self._clear_halves()
-                    self._prune_kept()
-                    self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
+                    self._repair(news)
+                    self._look()
                     next_scan_s = time.monotonic() + _RESCAN_S
         finally:
             news.close()
+
+    def _repair(self, news: upkeep.NewsPipe) -> None:
+        """Make again what was taken away. Raises AgentRemovedError when that is ourselves."""
+        upkeep.check_package()
+        try:
+            self.agent.home.make()
+            news.ensure()
+        except OSError as problem:
+            self._home_complaint.say(f"the agent's home cannot be written: {problem}; reports may come a second late")
+        else:
+            self._home_complaint.say("")
+
+    def _look(self) -> None:
+        """Settle attempts that died and tell what changed. What fails because the disk is full or a limit was reached
+        is tried again at the next look.
+        """
+        try:
+            self.report(self.agent.attempts.rescan())
+            self.start_left_behind()
+            self._clear_halves()
+            self._prune_kept()
+            self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
+        except OSError as problem:
+            self._scan_complaint.say(f"the attempts cannot be looked at: {problem}")
+        else:
+            self._scan_complaint.say("")
 
     def start_left_behind(self) -> None:
         """Have attempts started whose `serve` died before it came to that, and supervisors replaced that were
@@ -165,7 +164,10 @@ class Server:
         """Tell the controller about attempts whose report, or whose sweep's results, are not those told last."""
         lines = []
         for name in names:
-            report = self.agent.attempts.report(name)
+            try:
+                report = self.agent.attempts.report(name)
+            except OSError:
+                continue  # a limit was reached; the next scan comes in a second
             size = sweeping.results_bytes(self.agent, name)
             if size != self._told_bytes.get(name, 0):  # before the report: an end is told after the last results
                 self._told_bytes[name] = size
@@ -262,6 +264,7 @@ def main(arguments: list[str]) -> None:
     try:
         Server(agent, Input(0), Output(1)).run()
         agent.close()
-    except OSError as problem:
-        sys.exit(f"the agent's home {home.root} cannot be used any more: {problem}")
+    except (OSError, upkeep.AgentRemovedError) as problem:
+        print(f"the agent on {home.root} had to end: {problem}", file=sys.stderr, flush=True)
+        os._exit(1)
     os._exit(0)  # a worker may be busy for long; nothing it does is lost by ending here

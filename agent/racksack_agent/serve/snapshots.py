@@ -3,14 +3,13 @@ there is too much.
 
 Content is only believed after its digest was computed here. Two requests for the same digest may come at once, from
 two of us too: the rename decides, the other's copy is thrown away. `<digest>.used` beside the folder holds its size;
-its time is the last use; `<digest>.boot` names the start of the machine at which it was last verified.
+its time is the last use; `<digest>.verified` says when it was read last, see `verified`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import fcntl
 import io
 import os
 import shutil
@@ -19,12 +18,13 @@ import tarfile
 import time
 from typing import List, Optional, Tuple
 
-from racksack_agent import records
+from racksack_agent import digest as content
+from racksack_agent import records, verified
 from racksack_agent.boot import boot_id
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
-from racksack_agent.serve import digest as content
 from racksack_agent.serve import request_checks
+from racksack_agent.serve.locking import locked
 
 _KEPT_BYTES_MAX = 20 << 30
 _FREE_SHARE_MIN = 0.05  # below this share of free disk space, content that no living attempt needs goes first
@@ -39,44 +39,30 @@ class Snapshots:
         self._home = home
         self._folder = home.snapshots
         self._boot = boot if boot is not None else boot_id()
-        self._verified: set[str] = set()  # since this start
 
     def path(self, digest: str) -> str:
         """Where a content is, or would be."""
         return f"{self._folder}/{request_checks.digest(digest)}"
 
     def has(self, digest: str) -> bool:
-        """Whether it is here; being asked for counts as a use."""
-        if not os.path.isdir(self.path(digest)):
-            self._verified.discard(digest)
+        """Whether it is here, and whole: content that is damaged is removed. Being asked for counts as a use.
+
+        Content that was not used since the machine's start, or was changed, is read: seconds for gigabytes.
+        """
+        path = self.path(digest)
+        if not os.path.isdir(path):
             return False
-        if not self._is_whole(digest):
+        if not verified.is_whole(path, digest, self._boot):
+            self._remove(digest)
             return False
         self.use(digest)
         return True
 
-    def _is_whole(self, digest: str) -> bool:
-        """Whether content is what it says. After a restart of the machine it is read again before its first use: what
-        had not reached the disk is empty or cut now, under its old name. Damaged content is removed.
-        """
-        if digest in self._verified:
-            return True
-        mark = self.path(digest) + ".boot"
-        try:
-            with open(mark, encoding="ascii") as file:
-                known = file.read() == self._boot
-        except (OSError, ValueError):
-            known = False
-        if not known:
-            try:
-                found, _ = content.digest_and_size(self.path(digest))
-            except (OSError, ValueError):
-                found = ""
-            if found != digest:
-                self._remove(digest)
-                return False
-            records.replace(mark, self._boot.encode())
-        self._verified.add(digest)
+    def is_ready(self, digest: str) -> bool:
+        """Whether it is here and was verified since the machine's start; never reads it. Counts as a use, too."""
+        if not verified.is_noted(self.path(digest), self._boot):
+            return False
+        self.use(digest)
         return True
 
     def use(self, digest: str) -> None:
@@ -114,15 +100,9 @@ class Snapshots:
             return
         if not os.path.isdir(source):
             raise RefusedError("missing", f"nothing arrived in incoming/{incoming}")
-        with self._busy():
+        with locked(self._home.incoming + "/.lock"):  # two must not check and rename one folder at the same time
             if not self.has(digest):
                 self._take(digest, source)
-
-    def _busy(self) -> io.BufferedRandom:
-        """Held while content is adopted: two must not check and rename one folder at the same time."""
-        lock = open(self._home.incoming + "/.lock", "a+b")  # noqa: SIM115 - closed by the caller's `with`
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return lock
 
     def _take(self, digest: str, source: str) -> None:
         """Check and rename into place. Raises RefusedError of the kind `digest`."""
@@ -133,7 +113,6 @@ class Snapshots:
         if found != digest:
             raise RefusedError("digest", f"the content that arrived has the digest {found[:12]}, not {digest[:12]}")
         records.replace(self.path(digest) + ".used", str(size_bytes).encode())
-        records.replace(self.path(digest) + ".boot", self._boot.encode())
         try:
             os.chmod(source, 0o755)  # noqa: S103 - the home is closed to others
             os.rename(source, self.path(digest))
@@ -141,6 +120,7 @@ class Snapshots:
             if not os.path.isdir(self.path(digest)):
                 raise
             shutil.rmtree(source, ignore_errors=True)  # another was quicker
+        verified.note(self.path(digest), self._boot)
         self.prune()
 
     def prune(self, kept_bytes_max: int = _KEPT_BYTES_MAX, young_s: float = _YOUNG_S) -> List[str]:
@@ -160,17 +140,7 @@ class Snapshots:
         return gone
 
     def _remove(self, digest: str) -> None:
-        """First out of sight, then away, so that nobody copies half of it."""
-        trash = f"{self._home.incoming}/.put-pruned-{digest}-{os.getpid()}"
-        try:
-            os.chmod(self.path(digest), 0o700)  # a data set's folders are read-only, and such a one cannot be moved
-            os.rename(self.path(digest), trash)
-        except FileNotFoundError:  # another was quicker
-            return
-        for mark in (".used", ".boot"):
-            records.remove_file(self.path(digest) + mark)
-        self._verified.discard(digest)
-        remove_read_only(trash)
+        verified.remove(self.path(digest), f"{self._home.incoming}/.put-pruned-{digest}-{time.monotonic_ns()}")
 
     def _uses(self) -> List[Tuple[float, int, str]]:
         found = []
@@ -198,13 +168,6 @@ class Snapshots:
     def _disk_is_low(self) -> bool:
         space = os.statvfs(self._folder)
         return space.f_bavail < space.f_blocks * _FREE_SHARE_MIN
-
-
-def remove_read_only(tree: str) -> None:
-    """Remove a tree whose folders may be read-only."""
-    for where, _, _ in os.walk(tree):
-        os.chmod(where, 0o700)
-    shutil.rmtree(tree, ignore_errors=True)
 
 
 def unpack(tar: tarfile.TarFile, target: str) -> None:

@@ -8,14 +8,27 @@ fails the index is asked. See `venv_reuse` for venvs that need not even be built
 
 from __future__ import annotations
 
+import binascii
 import os
+import shutil
+import signal
 import time
 from typing import Any, Dict, Sequence
 
-from racksack_agent import processes
+from racksack_agent import durable, processes, records
+from racksack_agent.boot import boot_id
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import installing, python_versions, reflink, venv_reuse, venvs
+from racksack_agent.supervisor import (
+    build_faults,
+    installed,
+    installing,
+    python_versions,
+    reflink,
+    signals,
+    venv_reuse,
+    venvs,
+)
 from racksack_agent.supervisor.end import StopRequest
 from racksack_agent.supervisor.venvs import Base, Made
 
@@ -37,21 +50,36 @@ class Builder:
         self.uv: str | None = order["uv"]
         self.env = build_variables(order, folder)
         self.log = folder.out + "/env.log"
+        self._began = 0  # where in the log the last program begins
 
     def run(self, argv: Sequence[str], extra: dict[str, str] | None = None, output: str | None = None) -> bool:
-        """Run a program in work/ to its end; its exit status is success. Raises PrepareError on a stop or a hang."""
+        """Run a program in work/ to its end; its exit status is success. Raises PrepareError on a stop or a hang,
+        NodeAtFaultError when it cannot be started or is killed: these programs are the node's.
+        """
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if output else log
         try:
-            os.write(log, ("$ " + " ".join(argv) + "\n").encode(errors="surrogateescape"))
+            self._began = os.fstat(log).st_size
+            durable.write_all(log, ("$ " + " ".join(argv) + "\n").encode(errors="surrogateescape"))
             pid = processes.spawn(argv, {**self.env, **(extra or {})}, (nothing, out, log))
         except processes.StartFailedError as problem:
-            raise PrepareError(str(problem)) from problem
+            raise NodeAtFaultError(str(problem)) from problem
         finally:
             for file in {nothing, log, out}:
                 os.close(file)
-        return self._wait_for(pid) == 0
+        status = self._wait_for(pid)
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            why = "; the node may be short of memory" if number == signal.SIGKILL else ""
+            raise NodeAtFaultError(f"{argv[0]} was killed by {signals.name_of(number)} on this node{why}")
+        return status == 0
+
+    def check_node(self) -> None:
+        """Raises NodeAtFaultError if the last program failed because of the node or its network."""
+        fault = build_faults.node_fault(build_faults.said_since(self.log, self._began))
+        if fault:
+            raise NodeAtFaultError(f"{fault}: {installing.failure(self.log)}; see env.log")
 
     def _wait_for(self, pid: int) -> int:
         give_up_s = time.monotonic() + _BUILD_LIMIT_S
@@ -80,6 +108,7 @@ def build(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
         builder.note(f"a venv with Python {base.version} that an earlier job left unchanged")
     else:
         if not _build(builder, base):
+            builder.check_node()
             source = plan["file"] or plan["chosen"]
             sentence = installing.failure(builder.log)
             raise PrepareError(f"the environment could not be made from {source}: {sentence}; see env.log")
@@ -89,14 +118,64 @@ def build(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
 
 
 def _build(builder: Builder, base: Base) -> bool:
-    kind, folder = builder.plan["kind"], builder.folder
-    if builder.uv is None and kind != "plain":
-        return installing.with_pip(builder, base)
-    if kind == "lock":
-        return installing.with_lock(builder, base)
-    venvs.make_venv(folder.venv, base)
+    if builder.plan["kind"] == "plain":
+        _make_empty(builder, base)
+        return True
+    return installing.with_pip(builder, base) if builder.uv is None else _build_with_uv(builder, base)
+
+
+def _make_empty(builder: Builder, base: Base) -> None:
+    venvs.make_venv(builder.folder.venv, base)
     builder.note(f"a venv with Python {base.version} ({base.python})")
-    return kind == "plain" or installing.with_uv(builder, base)
+
+
+def _build_with_uv(builder: Builder, base: Base) -> bool:
+    """Install with uv. For the first time since the machine's start what came out of uv's cache is checked, and brought
+    anew where a power cut damaged it. Raises NodeAtFaultError when that does not help, OSError.
+    """
+    checked = Checked(builder)
+    done = _install_with_uv(builder, base)
+    if not done or checked.in_this_boot():
+        return done
+    bad = installed.damaged(builder.folder.venv)
+    if bad:
+        builder.note(f"{', '.join(bad)} in uv's cache is damaged, as a power cut leaves it; it is brought again")
+        assert builder.uv is not None  # noqa: S101 - the caller has looked
+        builder.run([builder.uv, "cache", "clean", *bad])
+        shutil.rmtree(builder.folder.venv)
+        done = _install_with_uv(builder, base)
+        if done and installed.damaged(builder.folder.venv):
+            raise NodeAtFaultError(f"{', '.join(bad)} was damaged on this node, and again when it was brought anew")
+    if done:
+        checked.remember()
+    return done
+
+
+def _install_with_uv(builder: Builder, base: Base) -> bool:
+    if builder.plan["kind"] == "lock":
+        return installing.with_lock(builder, base)
+    _make_empty(builder, base)
+    return installing.with_uv(builder, base)
+
+
+class Checked:
+    """Whether the packages that a plan leads to were checked since the machine's start."""
+
+    def __init__(self, builder: Builder) -> None:
+        name = f"{binascii.crc32(installing.content(builder)):08x}.boot"
+        self._path = f"{builder.folder.home.cache}/resolved/{name}"
+
+    def in_this_boot(self) -> bool:
+        """What was checked since then is in memory or on the disk."""
+        try:
+            with open(self._path, encoding="ascii") as file:
+                return file.read() == boot_id()
+        except (OSError, ValueError):
+            return False
+
+    def remember(self) -> None:
+        """Note that they were checked just now."""
+        records.replace(self._path, boot_id().encode())
 
 
 def _add_paths(folder: AttemptFolder, paths: Sequence[str], base: Base) -> None:

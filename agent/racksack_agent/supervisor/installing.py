@@ -118,7 +118,8 @@ def with_pip(builder: Builder, base: Base) -> bool:
     python = builder.folder.venv + "/bin/python"
     install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     if not builder.run([base.python, "-m", "venv", builder.folder.venv]):
-        return False
+        builder.check_node()
+        raise NodeAtFaultError(f"{base.python} cannot make an environment on this node: {failure(builder.log)}")
     wanted = sources(builder)
     if builder.run([*install, *wanted]):
         return True

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, Dict
 
-from racksack_agent import records
-from racksack_agent.home import AttemptFolder
+from racksack_agent import records, verified
+from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.problems import NodeAtFaultError, PrepareError
 from racksack_agent.supervisor import copying, data, environment, ram_shared, ramdisk, sweep_plan, variables
 from racksack_agent.supervisor.end import StopRequest
 
 Order = Dict[str, Any]
+
+# What names and links of a project lead to. All else that the file system refuses is the node's fault: another may do.
+_FAULTS_OF_PROJECTS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class Prepared:
@@ -31,10 +35,12 @@ def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
     except OSError as problem:
         if records.is_full(problem):
             raise NodeAtFaultError("the node's disk was full while the attempt was prepared") from problem
-        raise PrepareError(f"the attempt could not be prepared: {problem}") from problem
+        at_fault = PrepareError if problem.errno in _FAULTS_OF_PROJECTS else NodeAtFaultError
+        raise at_fault(f"the attempt could not be prepared: {problem}") from problem
 
 
 def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
+    check_contents(folder.home, order)
     copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
     data.provide(folder, order["data"])
     os.chdir(folder.work)  # all programs of the attempt start here
@@ -51,6 +57,18 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
         in_ram = shared.told() if shared is not None else None
         return Prepared(sweep_plan.prepare(folder, order, made.python, in_ram), env)
     return Prepared([*command(entry, order["entrypoint"], made.python), *order["args"]], env)
+
+
+def check_contents(home: Home, order: Order) -> None:
+    """Whether what the attempt uses is what it was when it came: a job may have written into it, somebody may have
+    removed it. Damaged content is removed, and so brought again. Raises NodeAtFaultError, OSError.
+    """
+    for digest in (order["digest"], *(one["digest"] for one in order["data"])):
+        path = f"{home.snapshots}/{digest}"
+        if not digest or verified.is_whole(path, digest):
+            continue
+        verified.remove(path, f"{home.incoming}/.put-damaged-{digest}-{os.getpid()}")
+        raise NodeAtFaultError(f"the node's copy of the content {digest[:12]} was changed or removed; it is sent again")
 
 
 def entry_path(work: str, entrypoint: str) -> str:

@@ -64,14 +64,17 @@ def start(folder: AttemptFolder, order: Order, prepared: Prepared, stdin: int, p
         return Started(message["started"])
     os.waitpid(child, 0)
     if "error" in message:
-        raise processes.StartFailedError(message["error"])
+        raise processes.StartFailedError(message["error"], message["at_fault"])
     raise ChildProcessError("the process that was to start the program was killed")
 
 
 def read_started(folder: AttemptFolder) -> Optional[Started]:
-    """What an earlier supervisor started; None when it did not come to that."""
+    """What an earlier supervisor started; None when it did not come to that, or that cannot be understood."""
     record = records.read(folder.job) if os.path.exists(folder.job) else None
-    return Started(record) if record else None
+    try:
+        return Started(record) if record else None
+    except (KeyError, TypeError):
+        return None
 
 
 def _reap(
@@ -145,7 +148,8 @@ def _start(
         limit.leave()
         limit.close()
         records.remove_file(folder.job)
-        os.write(writer, records.encode({"error": str(problem)}))
+        at_fault = problem.at_fault if isinstance(problem, processes.StartFailedError) else "node"
+        os.write(writer, records.encode({"error": str(problem), "at_fault": at_fault}))
         return 0
     finally:
         for file in (*logs, stdin):

@@ -16,7 +16,19 @@ from typing import Any, Callable, Dict, Sequence
 from racksack_agent import durable, process_title, processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import PrepareError
-from racksack_agent.supervisor import environment, job, outputs, panes, prepare, ram_shared, ramdisk, reaper, signals
+from racksack_agent.supervisor import (
+    environment,
+    job,
+    output_digest,
+    outputs,
+    panes,
+    prepare,
+    ram_shared,
+    ramdisk,
+    readable,
+    reaper,
+    signals,
+)
 from racksack_agent.supervisor.end import End, StopRequest
 from racksack_agent.supervisor.output_report import Gathered
 from racksack_agent.supervisor.panes import Pane
@@ -31,6 +43,7 @@ _GO_LOOK_S = 1.0
 _WORTH_A_FLUSH_S = 5.0  # a shorter attempt whose record a power cut takes is simply run again
 _LAST_BYTES = 4096
 _ROOM_BYTES_MIN = 64 * 1024
+_OWN_SHARE_MAX = 0.5  # of the disk: above, an attempt that finds it full is itself the cause
 
 
 def run(folder: AttemptFolder, pane: Pane, scope: str) -> None:
@@ -111,7 +124,9 @@ class Supervisor:
         try:
             started = reaper.start(self.folder, self.order, prepared, stdin, self.pane)
         except processes.StartFailedError as problem:
-            return End("failed", str(problem))
+            return End(
+                "failed" if problem.at_fault == "job" else "prepare_failed", str(problem), at_fault=problem.at_fault
+            )
         finally:
             os.close(stdin)
         return self.follow(started, took_over=False)
@@ -166,13 +181,13 @@ class Supervisor:
         gathered = outputs.gather(folder, self.wanted())
         environment.keep_venv(folder, self.wanted().since_ns)
         judge_outputs(end, gathered, folder.out, order["max_output_bytes"], order["environment"]["notes"])
+        blame_the_disk(end, folder)
         ramdisk.remove(folder)
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
         report.update(state="ended", ended_at_s=time.time())
         is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
-        if is_long:
-            flush_outputs(folder, end)
+        report["output_digest"] = secure_outputs(folder, end, flush=is_long)
         report.update(outcome=end.outcome, reason=end.reason)
         report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault)
         report.update(gathered.facts(), left_for_s=order["keep_left_s"] if gathered.left_files else None)
@@ -181,13 +196,19 @@ class Supervisor:
         records.tell(folder.home.run, folder.name)
 
 
-def flush_outputs(folder: AttemptFolder, end: End) -> None:
-    """The record of the end counts the outputs, so they are on disk before it. Where that fails they are lost."""
+def secure_outputs(folder: AttemptFolder, end: End, flush: bool) -> str:
+    """Put the outputs on disk, if that is wanted, before the record that counts them, and return their digest. What
+    cannot be written or read back is lost by the node's fault.
+    """
     try:
-        durable.sync_file_system(folder.out)
+        digest = output_digest.digest_of(folder.out)
+        if flush:
+            durable.sync_tree(folder.out)
     except OSError as problem:
         end.outcome, end.at_fault = "lost", "node"
-        end.reason = f"its outputs could not be written to the node's disk: {problem.strerror}"
+        end.reason = f"its outputs could not be written to the node's disk and read back: {problem.strerror}"
+        return ""
+    return digest
 
 
 def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int, notes: Sequence[str]) -> None:
@@ -200,8 +221,6 @@ def judge_outputs(end: End, gathered: Gathered, out: str, max_bytes: int, notes:
         end.reason = own_words(out) or end.reason
         if notes and b"ModuleNotFoundError" in last_bytes(out + "/stderr.log"):
             end.reason += f"; {notes[0]}"
-        if not gathered.problem and disk_is_full(out):
-            end.reason += "; the node's disk is full"
     large = sum(why == "max_output" for _, _, why in gathered.left)
     if large:
         files = "1 file" if large == 1 else f"{large} files"
@@ -217,6 +236,26 @@ def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:
             shutil.rmtree(path, ignore_errors=True)
 
     return [lambda: records.remove_file(folder.reserve), drop_work]
+
+
+def blame_the_disk(end: End, folder: AttemptFolder) -> None:
+    """An attempt that failed while the node's disk was full is lost by the node's fault, and runs elsewhere; unless it
+    filled the disk itself.
+    """
+    if end.outcome != "failed" or not disk_is_full(folder.out):
+        return
+    disk = os.statvfs(folder.path)
+    own_bytes, disk_bytes = allocated_bytes(folder.path), disk.f_blocks * disk.f_frsize
+    if own_bytes > disk_bytes * _OWN_SHARE_MAX:
+        end.reason += f"; it filled the node's disk ({job.gib(own_bytes)} of {job.gib(disk_bytes)} are its files)"
+    else:
+        end.reason += "; the node's disk is full"
+        end.outcome, end.at_fault = "lost", "node"
+
+
+def allocated_bytes(root: str) -> int:
+    """The space that the files below `root` take on the disk."""
+    return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry, _ in readable.walk(root))
 
 
 def disk_is_full(out: str) -> bool:

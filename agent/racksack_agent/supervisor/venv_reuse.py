@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 from racksack_agent import records
+from racksack_agent.boot import boot_id
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.supervisor import installing
 from racksack_agent.supervisor.venv_scripts import set_script_python
@@ -52,7 +53,10 @@ def mark(folder: AttemptFolder, key: str) -> None:
     if not key or _leads_into(folder):
         return
     files, size_bytes = _count(folder.venv)
-    record = {"key": key, "venv": folder.venv, "files": files, "bytes": size_bytes, "made_at_s": time.time()}
+    record = {
+        "key": key, "venv": folder.venv, "files": files, "bytes": size_bytes, "made_at_s": time.time(),
+        "boot_id": boot_id(),
+    }  # fmt: skip
     records.replace(f"{folder.venv}/{_MARK}", records.encode(record))
 
 
@@ -73,6 +77,8 @@ def take(folder: AttemptFolder, key: str) -> bool:
         record = records.read(f"{kept}/{_MARK}")
         if record is None or time.time() - record["made_at_s"] > _KEPT_S:
             continue
+        if record.get("boot_id") != boot_id():
+            continue  # files that had not reached the disk are empty now
         try:
             os.rename(kept, folder.venv)
         except OSError:  # another attempt was quicker

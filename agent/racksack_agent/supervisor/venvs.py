@@ -50,17 +50,29 @@ def make_venv(path: str, base: Base) -> None:
     os.symlink("python", path + "/bin/python3")
     os.symlink("python", f"{path}/bin/{minor}")
     with open(path + "/pyvenv.cfg", "w", encoding="utf-8") as file:
-        file.write(f"home = {os.path.dirname(base.python)}\ninclude-system-site-packages = false\n")
-        file.write(f"version = {base.version}\nexecutable = {base.python}\n")
+        file.write(_settings(base))
+
+
+def _settings(base: Base) -> str:
+    """The content of pyvenv.cfg."""
+    return (
+        f"home = {os.path.dirname(base.python)}\ninclude-system-site-packages = false\n"
+        f"version = {base.version}\nexecutable = {base.python}\n"
+    )
 
 
 def stable_base(bases: str, base: Base) -> str:
-    """The base venv of a Python, made on first use. Safe when several attempts make it at once."""
+    """The base venv of a Python, made on first use, and again when it was damaged. Safe when several attempts make it
+    at once.
+    """
     name = f"{base.version}-{binascii.crc32(os.fsencode(base.python)):08x}"
     path = bases + "/" + name
-    if not os.path.isdir(path):
+    if not _is_whole(path, base):
         beside = f"{path}.{os.getpid()}.new"
         make_venv(beside, base)
+        if os.path.lexists(path):
+            os.rename(path, beside + ".old")
+            shutil.rmtree(beside + ".old", ignore_errors=True)
         try:
             os.rename(beside, path)
         except OSError:  # another attempt was quicker
@@ -68,3 +80,12 @@ def stable_base(bases: str, base: Base) -> str:
             if not os.path.isdir(path):
                 raise
     return path
+
+
+def _is_whole(path: str, base: Base) -> bool:
+    """Whether a base venv is as `make_venv` made it, as far as uv looks at it."""
+    try:
+        with open(path + "/pyvenv.cfg", encoding="utf-8") as file:
+            return file.read() == _settings(base) and os.readlink(path + "/bin/python") == base.python
+    except (OSError, ValueError):
+        return False

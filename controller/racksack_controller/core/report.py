@@ -22,6 +22,7 @@ LIST_MAX = 1024  # devices or cores of one attempt
 ATTEMPT_KEY = r"^[0-9]{1,15}\.[0-9]{1,9}(@[0-9]{1,9})?$"
 
 AttemptKey = Annotated[str, Meta(pattern=ATTEMPT_KEY)]
+Digest = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")]
 
 
 class ReportState(StrEnum):
@@ -63,6 +64,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ids: tuple[int, ...] = ()
     output_bytes: Bytes = 0
     output_files: Count = 0
+    output_digest: Digest = ""  # of the returned files (`nodes/output_digest.py`); empty: the node did not compute it
     dropped: tuple[str, ...] = ()
     left: tuple[LeftFile, ...] = ()
     left_files: Count = 0

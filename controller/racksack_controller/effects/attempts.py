@@ -22,7 +22,7 @@ from racksack_controller.core.state import Attempt, Job
 from racksack_controller.effects.job_env import job_env
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreachable, TransferFailed
-from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, Node
+from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, LaunchReply, Node
 from racksack_controller.nodes.staging import DIFFERS
 from racksack_controller.store import StoreError
 from racksack_jobspecs.environments.plan import Plan, PlanError, plan_of
@@ -149,11 +149,28 @@ class AttemptEffects:
         source = self._spool.snapshots / job.snapshot
         plans = await asyncio.to_thread(lambda: [environment_of(source, one.spec) for one, _ in wanted])
         orders = [self._order(one, attempt, plan) for (one, attempt), plan in zip(wanted, plans, strict=True)]
-        for reply in await node.launch(orders):
+        for reply in await self._launch(node, list(contents), orders):
             if reply.ok:
                 self._loop.post(ev.Launched(reply.attempt))
             else:
                 self._loop.post(ev.StartFailed(reply.attempt, "node", reply.error or "it was refused"))
+
+    async def _launch(self, node: Node, digests: Sequence[str], orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
+        """Launch; once more with the content sent again where the node lacks it: a job or a person may have removed
+        what was there.
+        """
+        replies = await node.launch(orders)
+        lacking = {reply.attempt for reply in replies if reply.kind == "no_snapshot"}
+        if not lacking:
+            return replies
+        try:
+            for digest in digests:
+                await node.stage(digest, self._spool.snapshots / digest)
+        except (TransferFailed, AgentError) as error:
+            log.warning("content that %s lacks could not be sent again: %s", node.name, error)
+            return replies
+        again = await node.launch([order for order in orders if order.attempt in lacking])
+        return [reply for reply in replies if reply.attempt not in lacking] + again
 
     def _start_failed(self, group: Sequence[AttemptAction], fault: str, sentence: str) -> None:
         for action in group:
@@ -228,7 +245,8 @@ class AttemptEffects:
                     log.warning("failed action=Collect:%s reason=%s", key, reply.error)
                     passing = reply.kind in ("unreachable", "disk_full")
                     said = reply.error or reply.kind
-                    self._loop.post(ev.CollectFailed(key, said, gone=reply.kind == "gone", counts=not passing))
+                    gone = reply.kind in ("gone", "damaged")
+                    self._loop.post(ev.CollectFailed(key, said, gone=gone, counts=not passing))
         jobs = [job.id for job, _ in wanted.values()]
         energy = await self._energy_of(node.name, jobs)
         failed = await asyncio.to_thread(self._complete, list(wanted.values()), notes, energy)

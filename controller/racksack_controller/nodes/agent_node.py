@@ -203,7 +203,8 @@ class AgentNode:
             raise NodeUnusable(f"The agent on {self.name} answered a launch of other attempts than it was asked for.")
         for order, reply in zip(orders, replies, strict=True):
             if not reply.ok and self._stager is not None:
-                self._stager.forget(order.digest)
+                for digest in (order.digest, *(one.digest for one in order.data)):
+                    self._stager.forget(digest)
         return replies
 
     async def go(self, attempts: Sequence[str]) -> None:

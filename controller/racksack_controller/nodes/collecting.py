@@ -1,8 +1,8 @@
 """Pulls return folders: many small ones in one request, large ones by the transport, each checked before it counts.
 
 Rules: what the node sends is not trusted (see `unpack.py`, `links.py`); a folder is complete only when it holds as many
-files and bytes as the node reported; every failure is a reply with a sentence, so one bad folder does not hold up
-the others.
+files and bytes as the node reported, and the same bytes (`output_digest.py`); one that twice arrives otherwise is
+damaged on the node; every failure is a reply with a sentence, so one bad folder does not hold up the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from racksack_controller.nodes import copying, links
+from racksack_controller.nodes import copying, links, output_digest
 from racksack_controller.nodes.agent_answers import Ask, BringAnswer
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import AttemptReport, CollectReply
@@ -95,6 +95,21 @@ class Collector:
             raise TransferFailed(f"{sentence}; repeat the command.", "incomplete")
 
     async def _pull(self, attempt: str, report: AttemptReport, target: Path) -> CollectReply:
+        """Pull one folder; once more from nothing where what came is not what was reported, since a file that came in
+        an earlier try may have been damaged here.
+        """
+        reply = await self._pull_once(attempt, report, target)
+        if reply.kind == "incomplete":
+            try:
+                await asyncio.to_thread(copying.clear, target)
+            except OSError as error:
+                return self._storage_failure(attempt, error)
+            reply = await self._pull_once(attempt, report, target)
+            if reply.kind == "incomplete":
+                return _failure(f"The results of {attempt} were damaged on {self._name}: {reply.error}", "damaged")
+        return reply
+
+    async def _pull_once(self, attempt: str, report: AttemptReport, target: Path) -> CollectReply:
         try:
             await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
             announced = Announced(report.output_files, report.output_bytes)
@@ -136,14 +151,16 @@ def _unpack_one(archive: str, target: Path, report: AttemptReport) -> CollectRep
 
 
 def _check(target: Path, report: AttemptReport, notes: Sequence[str]) -> CollectReply:
-    """Judge the links, then compare with what was reported."""
+    """Judge the links, then compare with what was reported. Raises OSError."""
     content = links.settle(target)
     if (content.files, content.bytes) != (report.output_files, report.output_bytes):
         return _failure(
-            f"{content.files} files with {content.bytes} bytes of {report.attempt} arrived, but the node reported "
-            f"{report.output_files} with {report.output_bytes}; they are fetched again.",
+            f"{content.files} files with {content.bytes} bytes of {report.attempt} arrived, but "
+            f"{report.output_files} with {report.output_bytes} were written.",
             "incomplete",
         )
+    if report.output_digest and output_digest.digest_of(target) != report.output_digest:
+        return _failure(f"The files of {report.attempt} that arrived differ from what was written.", "incomplete")
     return CollectReply(True, content.files, content.bytes, (*notes, *content.notes))
 
 

@@ -111,7 +111,8 @@ class CollectReply(msgspec.Struct, frozen=True):
     """What became of collecting one attempt; `notes` says what was left out and why.
 
     `kind` of an error: gone (the node has no such attempt), disk_full (on the controller), unreachable, incomplete
-    (what came is not what was reported), unsafe (the node sent names that lead out of the folder), failed.
+    (what came is not what was reported), damaged (so twice: what the node has is not what was written), unsafe (names
+    that lead out of the folder were sent), failed.
     """
 
     ok: bool

@@ -22,7 +22,7 @@ from racksack_controller.nodes.unpack import pack
 INLINE_BYTES_MAX = 256 * 1024
 INLINE_ENTRIES_MAX = 500
 ALIKE_MAX = 4  # so many earlier contents rsync looks for equal files in
-HAS_TIMEOUT_S, PUT_TIMEOUT_S, ADOPT_TIMEOUT_S = 60.0, 120.0, 3600.0
+HAS_TIMEOUT_S, PUT_TIMEOUT_S, ADOPT_TIMEOUT_S = 3600.0, 120.0, 3600.0  # content may have to be read whole
 
 
 class Stager:
