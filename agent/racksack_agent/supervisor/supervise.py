@@ -133,6 +133,8 @@ class Supervisor:
 
     def take_over(self, started: reaper.Started) -> End:
         """Go on where a supervisor was killed; its program has gone on meanwhile, or has ended."""
+        if os.path.isdir(self.folder.work):
+            os.chdir(self.folder.work)  # where the one before worked, too
         self.stop.read()
         self.echo.skip()
         with open(self.folder.takeovers, "ab") as file:
