@@ -7,9 +7,12 @@ CPU time is counted when they are reaped, and `wait` saying "no children" means 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import hashlib
 import os
+import resource
 import signal
 from typing import Iterable, Mapping, Sequence
 
@@ -154,6 +157,37 @@ def marked(marker: bytes) -> list[int]:
         for name in os.listdir("/proc")
         if name.isdigit() and int(name) != me and marker in read_proc(name, "environ").split(b"\0")
     ]
+
+
+def mark_of(folder: str) -> int:
+    """A number that stands for an attempt's folder, in microseconds far beyond the age of any machine."""
+    digest = hashlib.sha256(os.fsencode(folder)).digest()
+    return 2**60 + int.from_bytes(digest[:6], "big")
+
+
+def take_mark(mark: int) -> None:
+    """Bear a mark that all processes inherit that this one starts, through fork, exec, setsid and an empty environment:
+    a limit on real-time processor seconds that none will ever reach. Where another limit is set already, there is none.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_RTTIME, (mark, mark))
+
+
+def with_limit(mark: int) -> list[int]:
+    """The processes of this user that bear a mark."""
+    text = str(mark).encode()
+    me = os.getpid()
+    return [
+        int(name)
+        for name in os.listdir("/proc")
+        if name.isdigit()
+        and int(name) != me
+        and any(line.startswith(b"Max realtime timeout") and text in line for line in _limits(name))
+    ]
+
+
+def _limits(process: str) -> list[bytes]:
+    return read_proc(process, "limits").splitlines()
 
 
 def with_argument(argument: bytes, name: bytes = b"") -> list[int]:

@@ -148,7 +148,9 @@ class Attempts:
             if attempt_records.final_of(folder) is not None:
                 return
             launch = attempt_records.launch_of(folder)
-            if attempt_records.is_torn(folder) or (launch is None and _is_old(folder)):
+            if launch is None and not os.path.isdir(folder.path):
+                return  # it was removed meanwhile
+            if attempt_records.is_torn(folder) or launch is None:
                 remove_torn(folder.exit)
                 self._bury(folder, launch or attempt_records.stand_in(folder), "its records were damaged on the node")
                 return
@@ -167,7 +169,7 @@ class Attempts:
             return "the node was restarted"
         if not never_began(folder):
             return "its supervisor was ended from outside"
-        if time.time() - launch["launched_at_s"] < _START_S:
+        if since_launch_s(launch) < _START_S:
             return ""
         return "its supervisor never began"
 
@@ -207,14 +209,6 @@ def unusable(name: str, problem: Exception) -> Report:
     """The report of an attempt whose folder cannot be worked with (a bad sector, rights that were taken away)."""
     reason = f"its folder on the node cannot be used: {type(problem).__name__}: {problem}"
     return {"attempt": name, "epoch": None, "state": "ended", "outcome": "lost", "reason": reason, "boot_id": ""}
-
-
-def _is_old(folder: AttemptFolder) -> bool:
-    """Whether a folder without an order is none that is being made: it has been there for longer than that takes."""
-    try:
-        return time.time() - os.stat(folder.path).st_mtime > _START_S or not os.path.isdir(folder.path)
-    except OSError:
-        return False
 
 
 def remove_torn(path: str) -> None:
@@ -271,10 +265,18 @@ def holder_of_removed(folder: AttemptFolder) -> int:
     return next((process for process in found if processes.has_open(process, folder.lock)), 0)
 
 
+def since_launch_s(launch: Report) -> float:
+    """How long ago an attempt of this start of the machine was launched, whatever was done to the clock since."""
+    launched_s = launch.get("launched_monotonic_s")
+    if isinstance(launched_s, (int, float)):
+        return time.monotonic() - launched_s
+    return time.time() - float(launch["launched_at_s"])  # an earlier version of us launched it
+
+
 def is_left_behind(launch: Report) -> bool:
     """Whether the `serve` that was to start an attempt has gone, and its fork server with it."""
     launcher = launch.get("launcher")
-    if not launcher or time.time() - launch["launched_at_s"] < _FORK_S:
+    if not launcher or since_launch_s(launch) < _FORK_S:
         return False
     return bool(processes.name_of(launcher[0]) != launcher)
 
@@ -302,14 +304,15 @@ def held(folder: AttemptFolder) -> Iterator[bool]:
 
 
 def end_rest(folder: AttemptFolder, launch: Report) -> None:
-    """Kill what a dead supervisor left, found as the reaper's descendants, by its environment and by its cgroup, until
-    nothing is found.
+    """Kill what a dead supervisor left, found as the reaper's descendants, by its environment, its mark and its cgroup,
+    until nothing is found.
     """
     started = reaper.read_started(folder)
     group = started.limit["path"] if started else launch["limit"]["path"]
     give_up_s = time.monotonic() + _KILL_S
     while time.monotonic() < give_up_s:
-        left = processes.marked(variables.marker(folder.path)) + limits.members(group)
+        left = processes.marked(variables.marker(folder.path)) + processes.with_limit(processes.mark_of(folder.path))
+        left += limits.members(group)
         if started and processes.is_alive(started.reaper):
             left += processes.descendants(started.reaper[0])
         if not left:

@@ -86,6 +86,7 @@ def admit(agent: Agent, order: object) -> bool:
         uv=agent.uv(),
         base_env=base_env(),
         launched_at_s=time.time(),
+        launched_monotonic_s=time.monotonic(),
         launcher=processes.name_of(os.getpid()),
     )
     beside = unfinished.half_of(folder)

@@ -35,8 +35,9 @@ def relaunch(agent: Agent, names: List[str]) -> None:
             agent.sessions.end(name)
             records.remove_file(folder.pane + ".told")
             launch.update(
-                launcher=processes.name_of(os.getpid()), launched_at_s=time.time(), limit=agent.limit.of(name)
-            )
+                launcher=processes.name_of(os.getpid()), launched_at_s=time.time(),
+                launched_monotonic_s=time.monotonic(), limit=agent.limit.of(name),
+            )  # fmt: skip
             records.replace(folder.launch, records.encode(launch))
             again.append(name)
         launching.start_each(agent, again)

@@ -132,7 +132,7 @@ class Snapshots:
         for used_s, size_bytes, digest in uses:
             if total_bytes <= kept_bytes_max and not self._disk_is_low():
                 break
-            if digest in needed or time.time() - used_s < young_s:
+            if digest in needed or abs(time.time() - used_s) < young_s:
                 continue
             self._remove(digest)
             gone.append(digest)

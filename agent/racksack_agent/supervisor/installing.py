@@ -142,7 +142,8 @@ class Known:
     def _fresh(self) -> bool:
         try:
             with open(self._path, "rb") as file:
-                return file.read() == self._text and time.time() - os.fstat(file.fileno()).st_mtime < _FRESH_S
+                age_s = time.time() - os.fstat(file.fileno()).st_mtime
+                return file.read() == self._text and 0 <= age_s < _FRESH_S
         except OSError:
             return False
 

@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder
-from racksack_agent.supervisor import limits, signals
+from racksack_agent.supervisor import limits, shared_memory, signals
 from racksack_agent.supervisor.end import End, StopRequest
 from racksack_agent.supervisor.ending import Ending, Step, leftovers, steps_of
 from racksack_agent.supervisor.log_times import LogTimes
@@ -45,6 +45,7 @@ class Running:
         self.cpu_s = 0.0
         self.stuck: list[int] = []
         self.times: LogTimes | None = None
+        self.shared_memory: set[str] = set()  # what it had in /dev/shm when it was ended
 
 
 def follow(folder: AttemptFolder, order: Order, started: Started, took_over: bool) -> Running:
@@ -81,6 +82,7 @@ def watch(running: Running, stop: StopRequest) -> End:
         tick_s = _KILL_PAUSE_S if running.ending else max(tick_s, _TICK_S)
     end = conclude(running, stop)
     running.limit.close()
+    shared_memory.remove_unused(running.shared_memory)
     return end
 
 
@@ -148,6 +150,7 @@ def begin(running: Running, ending: Ending) -> None:
     """Remember an end and its steps, also for a supervisor that may have to go on with it."""
     running.ending = ending
     if ending.end:
+        running.shared_memory |= shared_memory.used_by(running.tree.processes())
         note(running, outcome=ending.end.outcome, reason=ending.end.reason, kill_at_s=ending.kill_at_s)
 
 

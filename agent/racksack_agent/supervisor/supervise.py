@@ -59,6 +59,7 @@ def run(folder: AttemptFolder, pane: Pane, scope: str) -> None:
         order["limit"]["path"] = f"{scope}/{folder.name}"
     process_title.set_title(f"racksack-supervisor {folder.name}")
     processes.become_subreaper()
+    processes.take_mark(processes.mark_of(folder.path))
     Supervisor(folder, order, pane).supervise()
 
 
@@ -89,6 +90,7 @@ class Supervisor:
         self.order = order
         self.pane = pane
         self.report = first_report(order)
+        self.began_s: float | None = None  # of the program, by the machine's monotonic clock
         self.echo = Echo(folder.out, panes.open_terminal(pane, os.O_WRONLY | os.O_NONBLOCK))
         self.stop = StopRequest(folder.stop, self.echo)
 
@@ -145,6 +147,7 @@ class Supervisor:
 
     def follow(self, started: reaper.Started, took_over: bool) -> End:
         """Say that the program runs, and see it to its end."""
+        self.began_s = started.began_s
         self.report.update(state="running", started_at_s=started.started_at_s)
         publish(self.folder, self.report)
         running = job.follow(self.folder, self.order, started, took_over)
@@ -187,8 +190,10 @@ class Supervisor:
         ramdisk.remove(folder)
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
-        report.update(state="ended", ended_at_s=time.time())
-        is_long = report["ended_at_s"] - report.get("started_at_s", report["ended_at_s"]) > _WORTH_A_FLUSH_S
+        ran_s = time.monotonic() - self.began_s if self.began_s is not None else 0.0
+        # By the monotonic clock: whoever sets the other one makes no attempt end before it began.
+        report.update(state="ended", ended_at_s=report["started_at_s"] + ran_s if ran_s else time.time())
+        is_long = ran_s > _WORTH_A_FLUSH_S
         report["output_digest"] = secure_outputs(folder, end, flush=is_long)
         report.update(outcome=end.outcome, reason=end.reason)
         report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault)

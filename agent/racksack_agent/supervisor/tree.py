@@ -72,6 +72,8 @@ class Tree:
             found.update(processes.below(self._started.reaper[0], parent_of))
         elif self._is_followed:
             found.update(processes.marked(variables.marker(self._path)))
+            found.update(processes.with_limit(processes.mark_of(self._path)))
+            found.discard(os.getpid())
         if self._above is not None:
             found.update(processes.below(self._above, parent_of))
         if also_hidden:

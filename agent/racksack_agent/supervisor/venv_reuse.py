@@ -75,7 +75,7 @@ def take(folder: AttemptFolder, key: str) -> bool:
     for name in sorted(_listed(pool), reverse=True):
         kept = f"{pool}/{name}"
         record = records.read(f"{kept}/{_MARK}")
-        if record is None or time.time() - record["made_at_s"] > _KEPT_S:
+        if record is None or not is_recent(record["made_at_s"]):
             continue
         if record.get("boot_id") != boot_id():
             continue  # files that had not reached the disk are empty now
@@ -92,7 +92,7 @@ def take(folder: AttemptFolder, key: str) -> bool:
 def give(folder: AttemptFolder, since_ns: int) -> None:
     """Keep the venv of an attempt that has ended, if it is as it was. One that is not goes with the attempt."""
     record = records.read(f"{folder.venv}/{_MARK}")
-    if record is None or not since_ns or time.time() - record["made_at_s"] > _KEPT_S:
+    if record is None or not since_ns or not is_recent(record["made_at_s"]):
         return
     for path in glob.iglob(f"{glob.escape(folder.venv)}/lib/python*/site-packages/{PATHS}"):
         records.remove_file(path)
@@ -104,6 +104,11 @@ def give(folder: AttemptFolder, since_ns: int) -> None:
         os.rename(folder.venv, f"{pool}/{time.time_ns()}")
     except OSError:
         return  # then it is built again
+
+
+def is_recent(made_at_s: float) -> bool:
+    """Whether a venv may still be given on. One from the future was made before somebody set the clock back."""
+    return 0 <= time.time() - made_at_s <= _KEPT_S
 
 
 def _is_unchanged(venv: str, files: int, since_ns: int) -> bool:
@@ -152,7 +157,7 @@ def prune(home: Home) -> None:
             found.append((record["made_at_s"] if record else 0.0, record["bytes"] if record else 0, path))
     total = sum(size for _, size, _ in found)
     for made_at_s, size, path in sorted(found):
-        if time.time() - made_at_s > _KEPT_S or total > _KEPT_BYTES_MAX or _is_short_of_space(home.root):
+        if not is_recent(made_at_s) or total > _KEPT_BYTES_MAX or _is_short_of_space(home.root):
             trash = _trash(home, path)
             if trash:
                 shutil.rmtree(trash)
