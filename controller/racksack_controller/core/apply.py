@@ -112,7 +112,7 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
     if job.state in FINAL:
         raise ev.RefusedError(f"job {old.id} would not run: {job.reason}; retry that one too, in the same command")
     if old.array_id is not None and old.array_id not in state.arrays:
-        state.arrays[old.array_id] = ArrayProgress(0, dict(event.broken))
+        state.put_array(old.array_id, ArrayProgress(0, dict(event.broken)))
     state.put_job(job)
     state.tell(now, "queued again by its owner", job=old.id)
 
@@ -123,7 +123,7 @@ def _dependency_ended(state: State, event: ev.DependencyEnded, now: float) -> No
         finish(state, ended, now)
     for past in event.past:
         if past.outcome is not None:
-            state.dependents.pop((past.job, past.whole), None)
+            state.drop_dependents((past.job, past.whole))
 
 
 def _placed(state: State, event: ev.Placed, now: float) -> None:
@@ -131,7 +131,7 @@ def _placed(state: State, event: ev.Placed, now: float) -> None:
     ranks = attempts_of(state, event, job, now)
     for attempt in ranks:
         state.put_attempt(attempt)
-        state.turns.begin(attempt.key, state.rack.part_of(attempt.allocation), now, passes=event.passes)
+        state.begin_turn(attempt.key, state.rack.part_of(attempt.allocation), now, passes=event.passes)
     state.put_job(replace(job, state=JobState.STAGING, attempt=job.attempt + 1))
     where = ", ".join(attempt.node for attempt in ranks)
     state.tell(now, f"attempt {job.attempt + 1} placed on {where}: {event.why}", job=job.id, node=event.node)
@@ -202,7 +202,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
     state.tell(now, "connected after a restart" if rebooted else "connected", node=node.name)
     power_apply.came_up(state, node.name, now, rebooted=node.boot_id != event.boot_id)
     for key in [key for key in state.orphans if key[0] == node.name]:
-        del state.orphans[key]
+        state.drop_orphan(*key)
     _forget_what_was_sent(state, node.name)
     for report in event.reports:
         take_report(state, node.name, report, now)
@@ -307,7 +307,7 @@ def _lose(state: State, attempt: Attempt, sentence: str, now: float) -> None:
 def _stop_sent(state: State, event: ev.StopSent, now: float) -> None:
     where = (event.node, event.attempt)
     if where in state.orphans:
-        state.orphans[where] = replace(state.orphans[where], stop_sent=True, failures=0)
+        state.put_orphan(*where, replace(state.orphans[where], stop_sent=True, failures=0))
         if state.orphans[where].is_unreadable:
             _remove_next(state, where)
     attempt = state.attempts.get(event.attempt)
@@ -320,9 +320,9 @@ def _remove_next(state: State, where: tuple[str, str]) -> None:
     node, key = where
     attempt = state.attempts.get(key)
     if attempt is not None and attempt.node == node:
-        del state.orphans[where]
+        state.drop_orphan(node, key)
     else:
-        state.orphans[where] = replace(state.orphans[where], running=False)
+        state.put_orphan(node, key, replace(state.orphans[where], running=False))
 
 
 def _stop_failed(state: State, event: ev.StopFailed, now: float) -> None:
@@ -353,7 +353,7 @@ def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
 
 
 def _removed(state: State, event: ev.Removed, now: float) -> None:
-    orphan = state.orphans.pop((event.node, event.attempt), None)
+    orphan = state.drop_orphan(event.node, event.attempt)
     attempt = state.attempts.get(event.attempt)
     if attempt is not None and attempt.node == event.node and (orphan is None or orphan.epoch == attempt.epoch):
         state.put_attempt(replace(attempt, removed=True))

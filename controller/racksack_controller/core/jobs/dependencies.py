@@ -77,11 +77,11 @@ def settle_all(state: State, jobs: Iterable[int], now: float, past: Sequence[Pas
 
 def _concerned(state: State, ended: Job) -> list[int]:
     """The jobs for which the end of this one may change something."""
-    found = state.dependents.pop((ended.id, False), set())
+    found = set(state.drop_dependents((ended.id, False)))
     if ended.array_id is not None:
         array = state.arrays[ended.array_id]
         if not array.live:
-            found |= state.dependents.pop((ended.array_id, True), set())
+            found |= state.drop_dependents((ended.array_id, True))
         elif len(array.broken) == 1 and ended.id in array.broken:
             found |= state.dependents.get((ended.array_id, True), set())
     return sorted(found)

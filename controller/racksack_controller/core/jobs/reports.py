@@ -80,7 +80,7 @@ def _give_up_unreadable(state: State, attempt: Attempt, report: AttemptReport, n
     if attempt.state is JobState.COLLECTING or attempt.collected:
         return  # how it ended is known
     end_attempt(state, attempt, JobState.LOST, report.reason, now, at_fault="node")
-    state.orphans[attempt.node, attempt.key] = Orphan(running=True, is_unreadable=True)
+    state.put_orphan(attempt.node, attempt.key, Orphan(running=True, is_unreadable=True))
 
 
 def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: bool) -> None:
@@ -88,11 +88,11 @@ def _take_orphan(state: State, node: str, report: AttemptReport, *, ended_here: 
     unreadable = report.state is ReportState.UNREADABLE
     running = report.state is not ReportState.ENDED
     if not running and ended_here:
-        state.orphans.pop((node, report.attempt), None)
+        state.drop_orphan(node, report.attempt)
         return
     known = state.orphans.get((node, report.attempt))
     if known is None or (known.running != running and not unreadable):
-        state.orphans[node, report.attempt] = Orphan(running, report.epoch or "", is_unreadable=unreadable)
+        state.put_orphan(node, report.attempt, Orphan(running, report.epoch or "", is_unreadable=unreadable))
 
 
 def _told(ending: Ending | None) -> str:

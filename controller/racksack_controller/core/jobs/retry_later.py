@@ -25,7 +25,7 @@ def effect_failed(state: State, node: str, key: str, sentence: str, now: float) 
     if orphan is not None:
         failures = orphan.failures + 1
         retry_at = now + backoff_s(failures, first_s=1.0, most_s=EFFECT_DELAY_S_MAX)
-        state.orphans[node, key] = replace(orphan, failures=failures, retry_at_s=retry_at)
+        state.put_orphan(node, key, replace(orphan, failures=failures, retry_at_s=retry_at))
     attempt = state.attempts.get(key)
     if attempt is not None and attempt.node == node:
         delay(state, attempt, sentence, now)

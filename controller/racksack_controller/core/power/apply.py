@@ -48,7 +48,7 @@ def _configured(state: State, event: ev.PowerConfigured, now: float) -> None:
     if event.traits is None:
         state.drop_power(event.node)
         return
-    state.power_traits[event.node] = event.traits
+    state.put_traits(event.node, event.traits)
     power = state.power.get(event.node)
     if power is None:
         on = state.nodes[event.node].connected

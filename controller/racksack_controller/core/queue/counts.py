@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from racksack_controller.core.records import Job
 
@@ -17,6 +18,22 @@ class Counts:
         self.of_owner: dict[str, int] = {}
         self.in_partition: dict[tuple[str, str], int] = {}  # by (partition, owner)
         self._attempts: dict[int, int] = {}  # of each job: how many attempts (of a gang: ranks) hold something
+
+    def undo_of(self, job: Job) -> Callable[[], None]:
+        """What takes the next change of a job back."""
+        member = (job.spec.partition, job.owner)
+        counts = (
+            (self._attempts, job.id, self._attempts.get(job.id)),
+            (self.of_owner, job.owner, self.of_owner.get(job.owner)),
+            (self.in_partition, member, self.in_partition.get(member)),
+            (self.of_array, job.array_id, self.of_array.get(job.array_id or 0)),
+        )
+
+        def undo() -> None:
+            for table, key, count in counts:
+                _put(table, key, count)
+
+        return undo
 
     def begin(self, job: Job) -> None:
         """An attempt at a job, of a gang: one rank, begins to hold something."""
@@ -37,6 +54,13 @@ class Counts:
         _add(self.in_partition, (job.spec.partition, job.owner), sign)
         if job.array_id is not None:
             _add(self.of_array, job.array_id, sign)
+
+
+def _put(counts: dict[Any, int], key: object, count: int | None) -> None:
+    if count is None:
+        counts.pop(key, None)
+    else:
+        counts[key] = count
 
 
 def _add(counts: dict[Key, int], key: Key, sign: int) -> None:

@@ -8,7 +8,7 @@ the resource of which they used the largest part of the rack.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
@@ -37,6 +37,22 @@ class Usage:
         self.half_life_s = half_life_s
         self.records = {record.owner: record for record in records}
         self._held: dict[str, Amounts] = {}
+
+    def undo_of(self, owner: str) -> Callable[[], None]:
+        """What takes the next change of an owner back."""
+        record, held = self.records.get(owner), self._held.get(owner)
+
+        def undo() -> None:
+            if record is not None:
+                self.records[owner] = record
+            else:
+                self.records.pop(owner, None)
+            if held is not None:
+                self._held[owner] = held
+            else:
+                self._held.pop(owner, None)
+
+        return undo
 
     def change(self, owner: str, taken: Amounts, now: float) -> OwnerUse:
         """An owner holds so much more (or less) from now on; the record to save."""

@@ -9,6 +9,8 @@ itself to give, so that a few light users are never held up behind one who has f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 HEAD_START_S = 4 * 3600.0  # of the whole rack, for those who pass others
 BACK_AT = 0.25  # use decides again once this part of the head start has been earned back
 
@@ -22,6 +24,20 @@ class Turns:
         self._rate = 0.0  # parts of the rack that are held by passing, less those that are held in turn
         self._at_s = 0.0
         self._parts: dict[str, float] = {}  # by attempt; negative: it was its turn
+
+    def undo_of(self, attempt: str) -> Callable[[], None]:
+        """What takes the next change of an attempt back."""
+        before = (self.by_use, self._passed_s, self._rate, self._at_s)
+        part = self._parts.get(attempt)
+
+        def undo() -> None:
+            self.by_use, self._passed_s, self._rate, self._at_s = before
+            if part is None:
+                self._parts.pop(attempt, None)
+            else:
+                self._parts[attempt] = part
+
+        return undo
 
     def begin(self, attempt: str, part: float, now: float, *, passes: bool) -> None:
         """An attempt holds `part` (0 to 1) of the rack from now on. `passes`: an older job waits meanwhile."""

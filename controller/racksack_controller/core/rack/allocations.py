@@ -59,6 +59,11 @@ class Allocations:
         self.of[key] = tuple(self._place(part, times) for part in parts)
         return self.of[key]
 
+    def times_of(self, key: str) -> Times:
+        """When an attempt began, and how long it may and is expected to run."""
+        begin_s, limit_s, predicted_s = self.times[:, self.of[key][0]].tolist()
+        return Times(begin_s, limit_s, predicted_s)
+
     def retime(self, key: str, times: Times) -> None:
         """An attempt's beginning is known better."""
         for place in self.of[key]:

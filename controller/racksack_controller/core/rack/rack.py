@@ -53,7 +53,8 @@ class Rack:
         self._in_partition: dict[str, Bools] = {}
 
     def put_node(self, node: Node) -> None:
-        """A node is new or has changed."""
+        """A node is new or has changed. Raises OverflowError, before anything is changed, for one that is too large."""
+        total = np.array(capacity(node), dtype=np.int64)
         row = self.row.get(node.name)
         old = None if row is None else self.nodes[row]
         if row is None:
@@ -61,7 +62,6 @@ class Rack:
         self.nodes[row] = node
         self.usable[row] = node.usable and self.powered[row]
         self.cool_until[row] = node.cool_until_s
-        total = np.array(capacity(node), dtype=np.int64)
         self.total[:, row] = total
         self.is_uniform = bool(np.all(self.total[:SLOTS] == total[:SLOTS, None]))
         self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
@@ -83,10 +83,11 @@ class Rack:
         self.usable[row] = self.nodes[row].usable and powered
 
     def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
-        """An attempt begins to hold allocations on nodes."""
+        """An attempt begins to hold allocations on nodes. Raises KeyError, OverflowError before anything is changed."""
         allocations = [
             NodeAllocation(self.row[node], demand_of(held), held.gpus, held.gpu_milli) for node, held in parts
         ]
+        np.array([part.need for part in allocations], dtype=np.int64)  # raises for what cannot be added up
         for place, part in zip(self.allocations.add(key, allocations, times), allocations, strict=True):
             self.held[:, part.row] += part.need
             if part.uuids:
