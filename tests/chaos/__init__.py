@@ -1,0 +1,1 @@
+"""Real faults: power cuts that lose what was not on the disk."""
