@@ -26,6 +26,7 @@ from racksack.text import clean
 from racksack.transport.rsync import Progress, differing, transfer
 from racksack.transport.target import Target
 from racksack.views import JobView
+from racksack_jobspecs import durable
 
 LOGS = ("stdout.log", "stderr.log", "env.log", "times.log", "result.json")
 BATCH = 100
@@ -188,9 +189,16 @@ def _place(client: Client, job: JobView, arrived: Path, wish: Wish, missing: str
     result.folder, result.kept = settled.folder, settled.kept
     if wish.is_whole and not result.kept:
         try:
+            if wish.delete_after:
+                durable.sync_file_system(result.folder)  # before the only other copy goes
             client.act(job.id, "fetched", delete=wish.delete_after or None)
         except RacksackError as error:
             result.error = f"it is in {clean(result.folder)}, but the controller could not be told: {error}"
+        except OSError as error:
+            where = clean(result.folder)
+            result.error = (
+                f"it is in {where}, but could not be written to the disk: {error.strerror}; nothing was deleted"
+            )
     return result
 
 

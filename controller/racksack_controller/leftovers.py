@@ -18,6 +18,7 @@ from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.core.state import Attempt, Job
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable
 from racksack_controller.nodes.node import BroughtLeft, Node
+from racksack_jobspecs import durable
 from racksack_jobspecs.layout import Spool
 
 ANSWER_S = 20.0  # by then whoever asks hears that it is under way
@@ -97,4 +98,4 @@ def _move_in(beside: Path, final: Path, owner: str) -> None:
             if not os.path.lexists(inner / name):
                 (Path(folder) / name).rename(inner / name)
         names[:] = [name for name in names if os.path.lexists(Path(folder) / name) and (inner / name).is_dir()]
-    returns.sync_file_system(final)
+    durable.sync_file_system(final)

@@ -8,7 +8,6 @@ Nothing in it is taken for ours: a job may write a result.json or an attempts/ o
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
@@ -339,14 +338,3 @@ def let_owner_read(folder: Path, owner: str) -> None:
         let_read(uid, [folder], recursive=True)
     except AclError as error:
         raise ReturnsError(str(error)) from error
-
-
-def sync_file_system(folder: Path) -> None:
-    """Wait until everything written to this folder's file system is on disk (syncfs). Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(descriptor)

@@ -120,6 +120,11 @@ async def test_uv_is_pushed_to_a_node_that_has_none(make_sshd: Callable[..., Ssh
     version = subprocess.run([folder / "home" / "bin" / "uv", "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("uv ")
     assert (await watched.node.connect()).uv == str(folder / "home" / "bin" / "uv")
+    os.truncate(folder / "home" / "bin" / "uv", 100_000)
+    assert not (await watched.node.stats()).uv
+    async with bounded():
+        while not (await watched.node.stats()).uv:  # it is put there again, while the connection lasts
+            await asyncio.sleep(0.05)
 
 
 def path_without_uv(bin_folder: Path) -> str:

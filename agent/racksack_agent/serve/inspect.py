@@ -69,6 +69,7 @@ def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         "disk_free_bytes": space.f_bavail * space.f_frsize,
         "logins": count_logins(),
         "clock_s": time.time(),
+        "uv": agent.uv() is not None,
         "attempts": attempts,
     }
 

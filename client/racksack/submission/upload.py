@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,6 +25,7 @@ from racksack.submission.project import Selection
 from racksack.text import clean, say
 from racksack.transport.rsync import Moved, Progress, transfer
 from racksack.transport.target import Target, cache_folder
+from racksack_jobspecs import durable
 
 # Group-writable for the controller, closed to others. Permissions are not part of what must match for content to be
 # taken from an older snapshot, whose files are read-only. Times are compared to the nanosecond: a file that was written
@@ -155,11 +156,14 @@ def hand_in(target: Target, file_name: str, text: str) -> None:
     except BaseException:
         (jobs / beside).unlink(missing_ok=True)
         raise
+    with suppress(PermissionError):  # a folder that may be written to and not read
+        durable.sync_folder(jobs)
 
 
 # `set -C` makes `>` create the file or fail, as O_EXCL does.
 _REMOTE_SCRIPT = (
-    'umask 007; set -C; cd "$1" && cat > "$2" && test "$(wc -c < "$2")" -eq "$4" && sync "$2" && mv -T "$2" "$3"'
+    'umask 007; set -C; cd "$1" && cat > "$2" && test "$(wc -c < "$2")" -eq "$4" && sync "$2" && mv -T "$2" "$3" && '
+    "{ sync . 2>/dev/null || :; }"
 )
 
 

@@ -25,6 +25,7 @@ from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreacha
 from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, LaunchReply, Node
 from racksack_controller.nodes.staging import DIFFERS
 from racksack_controller.store import StoreError
+from racksack_jobspecs import durable
 from racksack_jobspecs.environments.plan import Plan, PlanError, plan_of
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.snapshot import digest_of, manifest_of
@@ -286,7 +287,7 @@ class AttemptEffects:
                     returns.complete(self._spool, job, attempt, notes[attempt.key], energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:
                 failed[attempt.key] = f"the results could not be put in place on the controller: {error}"
-        returns.sync_file_system(self._spool.returns)
+        durable.sync_file_system(self._spool.returns)
         return failed
 
     async def _assemble(self, group: Sequence[AttemptAction]) -> None:
@@ -312,7 +313,7 @@ class AttemptEffects:
         """Make one return folder of those of a gang's ranks. Runs in a thread. Raises OSError, ReturnsError."""
         if not returns.already_placed(self._spool, job, ranks[0]):
             returns.assemble(self._spool, job, ranks, energy)
-        returns.sync_file_system(self._spool.returns)
+        durable.sync_file_system(self._spool.returns)
 
     async def _remove(self, node: Node, group: Sequence[AttemptAction]) -> None:
         await node.remove([action.attempt for action in group])

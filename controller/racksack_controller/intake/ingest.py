@@ -23,7 +23,7 @@ import msgspec
 from racksack_controller.config.limits import DEFAULT_LIMITS, Limits
 from racksack_controller.intake.copy_untrusted import Faults, copy_tree, shown_path
 from racksack_controller.intake.garbage import GONE, collect_garbage, remove_tree, removing
-from racksack_controller.returns import sync_file_system
+from racksack_jobspecs import durable
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.readers import KNOWN_MAX, closest, shown
 from racksack_jobspecs.snapshot import Entry, digest_of, read_entries, walk
@@ -119,7 +119,7 @@ def examine(
 
 def _examined(spool: Spool, spec: JobSpec | None, upload: str, source: Path, digest: str) -> Content:
     with ThreadPoolExecutor(1) as writing:  # the disk is as slow as the reading, and neither needs the other
-        on_disk = writing.submit(sync_file_system, spool.snapshots)
+        on_disk = writing.submit(durable.sync_file_system, spool.snapshots)
         content = _content(upload, source)
         announced = digest or (spec.digest if spec is not None else "")
         if announced not in ("", content.digest):
@@ -251,7 +251,7 @@ def keep(spool: Spool, content: Content) -> None:
             else:
                 content.source.rename(target)
                 os.utime(target)
-        _sync_folder(spool.snapshots)
+        durable.sync_folder(spool.snapshots)
         retire_upload(spool, content.upload)
         remove_tree(spool.snapshots / f".copy-{content.upload}")
 
@@ -284,14 +284,6 @@ def _make_read_only(root: Path) -> None:
             path = os.path.join(folder, name)  # noqa: PTH118
             if not os.path.islink(path):  # noqa: PTH114
                 os.chmod(path, _FOLDER_MODE)  # noqa: PTH101
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def refer(spool: Spool, digest: str) -> Path | None:

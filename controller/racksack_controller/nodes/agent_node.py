@@ -69,6 +69,7 @@ class AgentNode:
         self._stager: Stager | None = None
         self._collector: Collector | None = None
         self._uv: asyncio.Task[bool] | None = None
+        self._ground: bootstrap.Ground | None = None
         self._is_slow = False  # results are compressed on the way
         self._ended: dict[str, AttemptReport] = {}
 
@@ -102,9 +103,13 @@ class AgentNode:
         self._judge(hello)
         self._stager = Stager(self.name, transport, hello.home, self._ask)
         self._collector = Collector(self.name, transport, hello.home, self._ask)
+        self._ground = ground
         if hello.uv is None:
-            self._uv = asyncio.create_task(push_uv(self.name, transport, ground), name=f"uv to {self.name}")
+            self._push_uv(ground)
         return hello
+
+    def _push_uv(self, ground: bootstrap.Ground) -> None:
+        self._uv = asyncio.create_task(push_uv(self.name, self._transport, ground), name=f"uv to {self.name}")
 
     def _judge(self, hello: Hello) -> None:
         if hello.session is None:
@@ -297,5 +302,9 @@ class AgentNode:
         return self._transport.interactive(found[way]) if found.get(way) else []
 
     async def stats(self) -> NodeStats:
-        """See Node."""
-        return await self._ask("stats", {}, SHORT_TIMEOUT_S, NodeStats)
+        """See Node. A uv that was damaged or removed since is put there again."""
+        stats = await self._ask("stats", {}, SHORT_TIMEOUT_S, NodeStats)
+        failed = self._uv is not None and (not self._uv.done() or self._uv.cancelled() or not self._uv.result())
+        if not stats.uv and not failed and self._ground is not None:
+            self._push_uv(self._ground)
+        return stats

@@ -154,6 +154,7 @@ class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
     disk_free_bytes: Annotated[int, Meta(ge=0)]  # at most DISK_BYTES_MAX
     logins: Count = 0
     clock_s: float | None = None  # the node's own time when it answered
+    uv: bool = True  # whether it has a uv that can be used
     attempts: Annotated[dict[Name, AttemptStats], Meta(max_length=ATTEMPTS_MAX)] = {}
 
     def __post_init__(self) -> None:

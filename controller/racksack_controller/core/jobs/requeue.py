@@ -16,6 +16,9 @@ from racksack_jobspecs.states import ACTIVE, JobState
 WARN_S_MAX = 600.0  # no warning holds up those for whom a job makes room for longer
 LOSSES_MAX = 5  # a job that has cost so many nodes is itself the likely cause
 _SHORT_RUN_S = 60.0  # who asks to be run again so soon has a growing delay
+# After an environment could not be made for want of something that the node lacks: soon elsewhere, then as long as a
+# package index or a name server may be away. Others may be tried meanwhile.
+PREPARE_DELAYS_S = (1.0, 15.0, 60.0, 240.0, 600.0)
 _RETRY_WORD = {JobState.FAILED: "exit", JobState.OOM: "oom", JobState.TIMEOUT: "timeout"}
 
 
@@ -114,6 +117,8 @@ def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fau
             return None
         avoid = tuple(dict.fromkeys((*job.avoid, attempt.node)))
         delay = backoff_s(job.losses + 1, first_s=1.0, most_s=300.0)
+        if outcome is JobState.PREPARE_FAILED:
+            delay = PREPARE_DELAYS_S[min(job.losses, len(PREPARE_DELAYS_S) - 1)]
         return replace(queued, losses=job.losses + 1, avoid=avoid, not_before_s=now + delay)
     if has_saved(job, attempt, outcome):
         ran_s = now - (attempt.started_at_s or now)

@@ -14,6 +14,7 @@ from racksack_controller.returns import let_owner_read
 from racksack_controller.store import open_snapshot
 from racksack_controller.sweeps.results import ranking
 from racksack_controller.sweeps.results.export import Export
+from racksack_jobspecs import durable
 from racksack_jobspecs.layout import Spool
 
 BEST = 100
@@ -48,6 +49,7 @@ def write_folder(spool: Spool, sweep: Sweep, progress: Progress) -> None:
     if final.exists():  # it was revived
         shutil.rmtree(final)
     folder.rename(final)
+    durable.sync_file_system(spool.returns)
 
 
 def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
