@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from racksack_agent.home import Home
-from racksack_agent.supervisor import installing, python_versions, venv_reuse, venv_scripts, venvs
+from racksack_agent.supervisor import build_log, installing, python_versions, venv_reuse, venv_scripts, venvs
 from tests.agent.conftest import BIN
 from tests.agent.processes import listed
 from tests.agent.serving import order, planned
@@ -412,7 +412,7 @@ def test_python_versions_that_a_project_works_with(version, wanted, fits):
 )  # fmt: skip
 def test_why_a_build_failed(tmp_path, log, sentence):
     (tmp_path / "env.log").write_text(log)
-    assert installing.failure(str(tmp_path / "env.log")) == sentence
+    assert build_log.failure(str(tmp_path / "env.log")) == sentence
 
 
 @pytest.mark.parametrize(

@@ -11,89 +11,18 @@ from __future__ import annotations
 import binascii
 import os
 import shutil
-import signal
-import time
 from typing import Any, Dict, Sequence
 
-from racksack_agent import durable, processes, records
+from racksack_agent import records
 from racksack_agent.boot import boot_id
 from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import (
-    build_faults,
-    installed,
-    installing,
-    python_versions,
-    reflink,
-    signals,
-    venv_reuse,
-    venvs,
-)
+from racksack_agent.supervisor import build_log, installed, installing, python_versions, venv_reuse, venvs
+from racksack_agent.supervisor.builder import Builder
 from racksack_agent.supervisor.end import StopRequest
 from racksack_agent.supervisor.venvs import Base, Made
 
 Order = Dict[str, Any]
-
-_BUILD_LIMIT_S = 3600.0  # a build that hangs must not hold its place for ever
-_BUILD_PREFIXES = ("UV_", "PIP_", "SSL_CERT_", "NETRC")
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
-
-
-class Builder:
-    """One build: what it needs to run a program with the log as its output."""
-
-    def __init__(self, folder: AttemptFolder, order: Order, stop: StopRequest) -> None:
-        self.folder = folder
-        self.plan = order["environment"]
-        self.digest: str = order["digest"]
-        self.stop = stop
-        self.uv: str | None = order["uv"]
-        self.env = build_variables(order, folder)
-        self.log = folder.out + "/env.log"
-        self._began = 0  # where in the log the last program begins
-
-    def run(self, argv: Sequence[str], extra: dict[str, str] | None = None, output: str | None = None) -> bool:
-        """Run a program in work/ to its end; its exit status is success. Raises PrepareError on a stop or a hang,
-        NodeAtFaultError when it cannot be started or is killed: these programs are the node's.
-        """
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if output else log
-        try:
-            self._began = os.fstat(log).st_size
-            durable.write_all(log, ("$ " + " ".join(argv) + "\n").encode(errors="surrogateescape"))
-            pid = processes.spawn(argv, {**self.env, **(extra or {})}, (nothing, out, log))
-        except processes.StartFailedError as problem:
-            raise NodeAtFaultError(str(problem)) from problem
-        finally:
-            for file in {nothing, log, out}:
-                os.close(file)
-        status = self._wait_for(pid)
-        if os.WIFSIGNALED(status):
-            number = os.WTERMSIG(status)
-            why = "; the node may be short of memory" if number == signal.SIGKILL else ""
-            raise NodeAtFaultError(f"{argv[0]} was killed by {signals.name_of(number)} on this node{why}")
-        return status == 0
-
-    def check_node(self) -> None:
-        """Raises NodeAtFaultError if the last program failed because of the node or its network."""
-        fault = build_faults.node_fault(build_faults.said_since(self.log, self._began))
-        if fault:
-            raise NodeAtFaultError(f"{fault}: {installing.failure(self.log)}; see env.log")
-
-    def _wait_for(self, pid: int) -> int:
-        give_up_s = time.monotonic() + _BUILD_LIMIT_S
-        while time.monotonic() < give_up_s:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return status
-            self.stop.check(5.0)
-        raise PrepareError(f"making the environment took longer than {_BUILD_LIMIT_S:g} s")
-
-    def note(self, text: str) -> None:
-        """Add a line to the log."""
-        with open(self.log, "a", encoding="utf-8", errors="surrogateescape") as log:
-            log.write(text + "\n")
 
 
 def build(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
@@ -110,7 +39,7 @@ def build(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
         if not _build(builder, base):
             builder.check_node()
             source = plan["file"] or plan["chosen"]
-            sentence = installing.failure(builder.log)
+            sentence = build_log.failure(builder.log)
             raise PrepareError(f"the environment could not be made from {source}: {sentence}; see env.log")
         venv_reuse.mark(folder, key)
     _add_paths(folder, plan["paths"], base)
@@ -186,40 +115,6 @@ def _add_paths(folder: AttemptFolder, paths: Sequence[str], base: Base) -> None:
             file.write("".join(os.path.normpath(f"{folder.work}/{path}") + "\n" for path in paths))
 
 
-def build_variables(order: Order, folder: AttemptFolder) -> dict[str, str]:
-    """What uv and pip see: the user's settings for them, the node's variables, what the job itself sets for them, and
-    a cache of this home if it has one.
-    """
-    kept = {**order["base_env"], **order["node_env"]}
-    kept.update({name: value for name, value in order["env"].items() if _is_for_builds(name)})
-    kept.update(NO_COLOR="1", UV_NO_PROGRESS="1", TMPDIR=folder.tmp)
-    own_cache = folder.home.cache + "/uv"
-    if os.path.isdir(own_cache):
-        kept["UV_CACHE_DIR"] = own_cache
-    if "UV_LINK_MODE" not in order["node_env"]:
-        kept["UV_LINK_MODE"] = link_mode(kept, folder)
-    if kept.get("PIP_INDEX_URL") and not any(kept.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")):
-        kept["UV_DEFAULT_INDEX"] = kept["PIP_INDEX_URL"]
-    if kept.get("PIP_EXTRA_INDEX_URL") and not any(kept.get(name) for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL")):
-        kept["UV_INDEX"] = kept["PIP_EXTRA_INDEX_URL"]
-    if order["environment"]["kind"] == "requirements":
-        kept.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # all indexes count, as for pip
-    return kept
-
-
-def _is_for_builds(name: str) -> bool:
-    return name.startswith(_BUILD_PREFIXES) or name.lower() in _PROXIES
-
-
-def link_mode(env: dict[str, str], folder: AttemptFolder) -> str:
-    """How packages come from uv's cache: never by hard links, through which a job would change what others import.
-    `clone` alone would fall back to those where blocks cannot be shared.
-    """
-    default = env.get("XDG_CACHE_HOME") or env.get("HOME", "") + "/.cache"
-    cache = env.get("UV_CACHE_DIR") or default + "/uv"
-    return "clone" if os.path.isdir(cache) and reflink.works(cache, folder.tmp) else "copy"
-
-
 def find_base(builder: Builder, wanted: str | None, requires: str) -> Base:
     """A Python of the wanted version, or of those that the project works with, from this machine or, with uv, from
     where uv gets it. Raises PrepareError.
@@ -233,7 +128,7 @@ def find_base(builder: Builder, wanted: str | None, requires: str) -> Base:
     asks = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     version = _first_line(answer) if found and builder.run([found, "-I", "-S", "-c", asks], output=answer) else ""
     if not found or not _is_wanted(version, wanted) or not (wanted or python_versions.fits(version, requires)):
-        said = installing.failure(builder.log) if builder.uv else "it has no uv to get one with"
+        said = build_log.failure(builder.log) if builder.uv else "it has no uv to get one with"
         raise NodeAtFaultError(f"this node has no Python {asked}, and it could not be got: {said}")
     return Base(os.path.realpath(found), version)
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import binascii
 import os
-import re
 import time
-from typing import TYPE_CHECKING, List
+from typing import List
 
 from racksack_agent import records
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import venvs
+from racksack_agent.supervisor import build_log, venvs
+from racksack_agent.supervisor.builder import Builder
 from racksack_agent.supervisor.venv_scripts import set_script_python
 from racksack_agent.supervisor.venvs import Base
 
-if TYPE_CHECKING:
-    from racksack_agent.supervisor.building import Builder
-
 _FRESH_S = 3600.0
-_TAIL_BYTES = 16 * 1024
 _STALE_LOCK = "needs to be updated"
 
 
@@ -103,7 +99,7 @@ def with_lock(builder: Builder, base: Base) -> bool:
     extra = {"UV_PROJECT_ENVIRONMENT": venv}
     if builder.run([*argv, "--offline"], extra) or builder.run(argv, extra):
         return True
-    if _STALE_LOCK in tail(builder.log):
+    if _STALE_LOCK in build_log.tail(builder.log):
         sentence = f"{plan['file']} is not up to date with the pyproject.toml beside it"
         raise PrepareError(f"{sentence}; run `uv lock` there and submit again")
     return False
@@ -119,7 +115,9 @@ def with_pip(builder: Builder, base: Base) -> bool:
     install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     if not builder.run([base.python, "-m", "venv", builder.folder.venv]):
         builder.check_node()
-        raise NodeAtFaultError(f"{base.python} cannot make an environment on this node: {failure(builder.log)}")
+        raise NodeAtFaultError(
+            f"{base.python} cannot make an environment on this node: {build_log.failure(builder.log)}"
+        )
     wanted = sources(builder)
     if builder.run([*install, *wanted]):
         return True
@@ -168,30 +166,3 @@ def all_pinned(lines: List[bytes]) -> bool:
     wanted = [line.split(b"#")[0].strip() for line in lines]
     named = [line for line in wanted if line and not line.startswith(b"--hash")]
     return bool(named) and all(b"==" in line and not line.startswith(b"-") for line in named)
-
-
-def tail(path: str) -> str:
-    """The end of a log."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - _TAIL_BYTES))
-            return file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-_SAYS_WHY = re.compile(r"\s*(?:error:|ERROR:|╰─▶|└─▶|\u00d7|x )\s*(.*)")
-
-
-def failure(path: str) -> str:
-    """Why the last command in a log failed: the lines in which it says so, joined, else its last line. Hints, which are
-    about other programs than ours, are left out.
-    """
-    lines = [line.rstrip() for line in tail(path).rpartition("\n$ ")[2].splitlines()[1:]]
-    told = [line for line in lines if line.strip() and not line.strip().startswith("hint:")]
-    for at, line in enumerate(told):
-        match = _SAYS_WHY.match(line)
-        if match:
-            rest = [_SAYS_WHY.sub(r"\1", more) for more in told[at:]]
-            return " ".join(" ".join(rest).split())[:400]
-    return told[-1].strip()[:300] if told else "the log says nothing"

@@ -15,16 +15,14 @@ import os
 import re
 import shutil
 import time
-from typing import TYPE_CHECKING, Iterator, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from racksack_agent import records
 from racksack_agent.boot import boot_id
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.supervisor import installing
+from racksack_agent.supervisor.builder import Builder
 from racksack_agent.supervisor.venv_scripts import set_script_python
-
-if TYPE_CHECKING:
-    from racksack_agent.supervisor.building import Builder
 
 _MARK = "racksack.json"
 PATHS = "racksack_project.pth"  # where the project's own modules are; another one for each attempt

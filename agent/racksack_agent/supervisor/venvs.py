@@ -70,7 +70,7 @@ def stable_base(bases: str, base: Base) -> str:
     if not _is_whole(path, base):
         beside = f"{path}.{os.getpid()}.new"
         make_venv(beside, base)
-        if os.path.lexists(path):
+        if os.path.lexists(path) and not _is_whole(path, base):  # else another attempt has just made it
             os.rename(path, beside + ".old")
             shutil.rmtree(beside + ".old", ignore_errors=True)
         try:
