@@ -18,6 +18,8 @@ from racksack_agent.home import Home
 from racksack_agent.serve import executable
 from racksack_agent.serve.attempts import Attempts
 from racksack_agent.serve.snapshots import Snapshots
+from racksack_agent.supervisor.end import StopRequest
+from racksack_agent.supervisor.terminal_echo import Echo
 
 BOOT = "this-boot"
 LAUNCH = {
@@ -233,3 +235,14 @@ def test_a_record_that_cannot_be_read_for_want_of_descriptors_is_not_damaged(hom
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert attempts.report("1.1")["state"] == "running"
+
+
+@pytest.mark.parametrize("damage", [empty, half, zeros, another_type, lambda path: path.write_text('{"grace_s": "x"}')])
+def test_a_damaged_request_to_stop_still_ends_the_attempt(tmp_path: Path, damage: Any) -> None:
+    path = tmp_path / "stop.json"
+    stop = StopRequest(str(path), Echo("", None))
+    assert not stop.read()
+    path.write_bytes(records.encode({"reason": "fenced", "grace_s": 1.0, "signal": "INT"}))
+    damage(path)
+    assert stop.read()
+    assert stop.outcome == "cancelled"

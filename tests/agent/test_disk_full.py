@@ -42,10 +42,25 @@ def test_a_job_that_fills_the_disk_ends_with_a_record(small_home, project):
     serve = Serve(small_home)
     script = "#!/bin/sh\ncat /dev/zero > $RACKSACK_RETURN_DIR/big\nexit 7\n"
     report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
-    assert (report["outcome"], report["exit_code"]) == ("failed", 7)
+    assert (report["outcome"], report["exit_code"], report["at_fault"]) == ("failed", 7, "job")
+    assert "it filled the node's disk" in report["reason"]
     assert (small_home / "attempts/1.1/exit.json").exists()
     serve.call("remove", attempts=["1.1"])
     assert serve.run(order("2.1", serve.project(project(ok__sh="#!/bin/sh\n")), "ok.sh"))["outcome"] == "done"
+    serve.close()
+
+
+def test_a_job_that_finds_the_disk_full_is_lost_by_the_nodes_fault(small_home, project):
+    """Somebody else has filled it: another node may have room."""
+    serve = Serve(small_home)
+    script = "#!/bin/sh\necho up\nuntil [ -e $RACKSACK_TMP/go ]; do sleep 0.05; done\nhead -c 300000 /dev/zero > out\n"
+    serve.launch(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
+    serve.running("1.1")
+    (small_home / "attempts/1.1/tmp/go").touch()
+    fill(small_home.parent, 4096)
+    report = serve.ended("1.1")
+    assert (report["outcome"], report["at_fault"]) == ("lost", "node")
+    assert report["reason"].endswith("; the node's disk is full")
     serve.close()
 
 

@@ -110,16 +110,22 @@ class StopRequest:
             raise PrepareError(end.reason)
 
     def read(self) -> bool:
-        """Look for stop.json; returns whether the attempt is to end. A later, shorter grace replaces an earlier one."""
-        request = records.read(self.path) if os.path.lexists(self.path) else None  # `read` imports json
-        if request is None:
+        """Look for stop.json; returns whether the attempt is to end. A later, shorter grace replaces an earlier one.
+
+        One that is damaged still says that the attempt is to end, and how then is as usual.
+        """
+        if not os.path.isfile(self.path):
             return self.requested
         before = (self.reason, self.grace_s, self.signal, self.warn_s)
-        grace_s = float(request["grace_s"])
+        request = records.read(self.path) or {}
+        try:
+            reason, grace_s = str(request["reason"]), float(request["grace_s"])
+            number, warn_s = signals.number_of(str(request["signal"])), float(request.get("warn_s", 0.0))
+        except (KeyError, TypeError, ValueError):
+            reason, grace_s = self.reason or "cancelled", DEFAULT_GRACE_S
+            number, warn_s = int(signal.SIGTERM), 0.0
         self.grace_s = min(self.grace_s, grace_s) if self.requested else grace_s
-        self.signal = signals.number_of(request["signal"])
-        self.warn_s = float(request.get("warn_s", 0.0))
-        self.reason = request["reason"]
+        self.signal, self.warn_s, self.reason = number, warn_s, reason
         self._is_new = self._is_new or before != (self.reason, self.grace_s, self.signal, self.warn_s)
         return True
 
