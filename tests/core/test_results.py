@@ -6,6 +6,7 @@ import pytest
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.apply import COLLECT_TRIES_MAX, START_TRIES_MAX
+from racksack_controller.core.jobs.requeue import LOSSES_MAX, PREPARE_DELAYS_S
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, job, node, report
 
@@ -98,3 +99,33 @@ def test_an_attempt_of_another_store_with_the_same_number_is_ended_first() -> No
     bench.happen(ev.Removed("n1", "1.1"))
     assert [type(action) for action in decide(bench.state, bench.now)] == [Start]
     assert bench.state.jobs[1].state is JobState.STAGING
+
+
+def test_what_a_node_could_not_prepare_is_tried_elsewhere_and_later() -> None:
+    bench = Bench(node("n1"), node("n2"))
+    bench.submit(job(1))
+    tried, waited_s = [], []
+    for _ in range(LOSSES_MAX):
+        key = bench.run(1)
+        where = bench.state.attempts[key].node
+        tried.append(where)
+        failed = report(key, "ended", outcome="prepare_failed", at_fault="node", reason="no way to the index")
+        bench.happen(ev.Reported(where, failed), ev.Collected(key))
+        assert bench.state.jobs[1].state is QUEUED
+        waited_s.append(bench.state.jobs[1].not_before_s - bench.now)
+        bench.now = bench.state.jobs[1].not_before_s
+    assert set(tried[:2]) == {"n1", "n2"}
+    assert waited_s == list(PREPARE_DELAYS_S)
+    key = bench.run(1)
+    failed = report(key, "ended", outcome="prepare_failed", at_fault="node", reason="no way to the index")
+    bench.happen(ev.Reported(bench.state.attempts[key].node, failed), ev.Collected(key))
+    ended = bench.state.jobs[1]
+    assert (ended.state, ended.reason) == (JobState.PREPARE_FAILED, "no way to the index")
+
+
+def test_a_program_that_failed_is_no_fault_of_the_node_whatever_that_says() -> None:
+    bench = Bench(node())
+    bench.submit(job(1))
+    key = bench.run(1)
+    bench.happen(ev.Reported("n1", report(key, "ended", outcome="failed", at_fault="node")), ev.Collected(key))
+    assert bench.state.jobs[1].state is FAILED

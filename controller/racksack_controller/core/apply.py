@@ -14,7 +14,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.jobs import gang_apply
 from racksack_controller.core.jobs.dependencies import begin, finish, settle_all
 from racksack_controller.core.jobs.gang import attempts_of, is_over
-from racksack_controller.core.jobs.reports import is_of, outcome_of, take_report
+from racksack_controller.core.jobs.reports import fault_of, is_of, outcome_of, take_report
 from racksack_controller.core.jobs.requeue import (
     backoff_s,
     drain_ends,
@@ -338,7 +338,7 @@ def _collected(state: State, event: ev.Collected, now: float) -> None:
         return
     ending = attempt.ending
     reason = " ".join(part for part in (ending.reason if ending else "", event.note) if part)
-    at_fault = "node" if outcome_of(attempt) is JobState.LOST else "job"
+    at_fault = fault_of(state.jobs[attempt.job], attempt)
     end_attempt(state, attempt, outcome_of(attempt), reason, now, at_fault=at_fault)
 
 

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.jobs.gang import has_come
-from racksack_controller.core.jobs.reports import outcome_of
+from racksack_controller.core.jobs.reports import fault_of, outcome_of
 from racksack_controller.core.jobs.requeue import end_attempt
 from racksack_controller.core.jobs.retry_later import delay, effect_failed
 from racksack_controller.core.state import Attempt, State
@@ -39,7 +39,7 @@ def assembled(state: State, event: ev.Assembled, now: float) -> None:
     for rank in state.ranks(attempt):
         if rank.state is JobState.COLLECTING:
             reason = " ".join(filter(None, (rank.ending.reason if rank.ending else "", rank.note)))
-            at_fault = "node" if outcome_of(rank) is JobState.LOST else "job"
+            at_fault = fault_of(state.jobs[rank.job], rank)
             end_attempt(state, rank, outcome_of(rank), reason, now, at_fault=at_fault)
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from racksack_controller.core.jobs.gang import job_state
 from racksack_controller.core.jobs.requeue import end_attempt, end_others
 from racksack_controller.core.report import AttemptReport, ReportState
-from racksack_controller.core.state import Attempt, Ending, Orphan, State
+from racksack_controller.core.state import Attempt, Ending, Job, Orphan, State
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.units import format_memory
 
@@ -134,3 +134,13 @@ def _ending(attempt: Attempt, report: AttemptReport) -> Ending:
 def outcome_of(attempt: Attempt) -> JobState:
     """How an attempt's program ended; lost when its node has not said."""
     return attempt.ending.outcome if attempt.ending else JobState.LOST
+
+
+def fault_of(job: Job, attempt: Attempt) -> str:
+    """Whose fault an end is that a node reported: job, or node, and then the job runs elsewhere. A sweep deals itself
+    with a node on which its runners cannot be prepared.
+    """
+    outcome = outcome_of(attempt)
+    if outcome is JobState.PREPARE_FAILED and attempt.ending is not None and job.spec.runner_of is None:
+        return attempt.ending.at_fault
+    return "node" if outcome is JobState.LOST else "job"
