@@ -117,7 +117,7 @@ def test_a_worker_killed_from_outside(serve, project):
     sweep = Sweep(serve, project(f__py=code), function("f.py", "f"), grid(x=[0, 1, 2]), slots=1)
     sweep.feed(1, ranges=[[0, 3]])
     sweep.until(1)
-    wait_until((serve.home / "attempts/1.1/work/begun").exists)
+    wait_until((serve.home / "attempts" / "1.1" / "work" / "begun").exists)
     os.kill(sweep.results()[0]["value"], signal.SIGKILL)
     sweep.until(3)
     sweep.finish()
