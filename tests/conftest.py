@@ -26,15 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 LONG_ONES_FIRST = ("end_to_end/test_rack", "packaging/test_demo", "end_to_end", "rack", "sweeps", "web", "core")
 
 
-KNOWN_FAILURES = tuple(
-    line for line in Path(__file__).with_name("known_failures.txt").read_text().splitlines() if line and line[0] != "#"
-)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid in KNOWN_FAILURES or item.nodeid.partition("[")[0] in KNOWN_FAILURES:
-            item.add_marker(pytest.mark.xfail(run=False, reason="known failure: tests/known_failures.txt"))
     """Put the files that take long at the beginning."""
     here = Path(__file__).parent
 

@@ -292,9 +292,9 @@ def test_a_job_that_puts_other_things_where_its_logs_were(serve, project, tmp_pa
     assert report["dropped"] == ["the return folder itself: the job removed or replaced it"]
     assert sorted(listed(outside)) == ["error.txt", "pipe"]
     script = "#!/bin/sh\ncd $RACKSACK_RETURN_DIR; rm *.log; mkfifo stdout.log stderr.log error.txt\n"
-    script += "touch ../tmp/x; sleep 600\n"
+    script += "touch ../tmp/begun; sleep 600\n"
     serve.launch(order("2.1", serve.project(project(job__sh=script)), "job.sh"))
-    wait_until(lambda: (serve.home / "attempts/2.1/tmp/x").exists())
+    wait_until(lambda: (serve.home / "attempts/2.1/tmp/begun").exists())
     assert serve.call("tail", attempt="2.1", stream="stdout", offset=0, limit=9)["size"] == 0
     serve.call("stop", attempt="2.1", reason="cancelled", grace_s=0)
     assert serve.ended("2.1")["outcome"] == "cancelled"

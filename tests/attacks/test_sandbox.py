@@ -122,8 +122,10 @@ async def test_heavy_texts_of_one_user_delay_no_other(sandbox: Sandbox) -> None:
 
 
 async def test_who_stops_waiting_stops_the_computation(sandbox: Sandbox) -> None:
+    before = children()
     await read(sandbox, "ann")
-    processes = children()
+    processes = children() - before
+    assert processes
     task = asyncio.create_task(sandbox.compute("ann", "number", heavy(), cpu_s=60.0))
     await asyncio.sleep(0.2)
     task.cancel()

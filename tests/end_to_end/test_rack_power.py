@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.power_rig import CONTROLLER, IDLE_OFF_S, PowerRig, node
+from tests.end_to_end.power_rig import CONTROLLER, IDLE_OFF_S, SPOOL, PowerRig, node
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
 
@@ -151,9 +151,11 @@ def test_energy_is_known_of_nodes_and_jobs(rig: PowerRig) -> None:
 
 def test_no_password_is_seen_anywhere(rig: PowerRig) -> None:
     secret = rig.bmcs["r1"].password
-    page = rig.host.exec(["curl", "-s", "http://127.0.0.1:8470/nodes/r1"]).stdout
-    assert "redfish" in page
-    seen = page + rig.story() + json.dumps(rig.ask("nodes")) + json.dumps(rig.ask("status"))
+    strangers = rig.host.exec(["curl", "-s", "http://127.0.0.1:8470/nodes/r1"]).stdout
+    assert "r1" in strangers
+    operators = rig.host.exec(["curl", "-s", "--unix-socket", f"{SPOOL}/controller.sock", "http://x/nodes/r1"]).stdout
+    assert "redfish" in operators
+    seen = strangers + operators + rig.story() + json.dumps(rig.ask("nodes")) + json.dumps(rig.ask("status"))
     seen += "".join(path.read_text() for path in rig.rack.directory.glob("racksack-*.log"))
     seen += rig.host.exec(["ps", "-eo", "args"], user="root").stdout
     assert secret not in seen

@@ -47,6 +47,7 @@ def played(rig: PowerRig, example: str) -> dict[str, Any]:
     real = rig.rack.nodes_config()
     config["web"] = {"listen": "off"}
     config["operators"] = ["ann"]
+    config["group"] = "racksack"  # the rack's own
     nodes = {}
     for name, block in config["nodes"].items():
         server = CAST[example][name]

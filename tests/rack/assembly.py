@@ -74,8 +74,7 @@ class Rack:
     def _assemble(self) -> None:
         (self.directory / "processes").mkdir()
         # A number's earlier rack may have left its disks behind if the machine crashed.
-        if self.disks.exists():
-            shutil.rmtree(self.disks)
+        _remove_disks(self.disks)
         self.disks.mkdir(mode=0o755)
         identities.make_keys(self.directory, self.spec)
         network.build(self.number, self.spec)
@@ -195,8 +194,8 @@ def remove(number: int, identity: str | None = None) -> None:
         network.remove(number)
         for _, mounted in cgroup_hierarchies():
             remove_cgroups(mounted / cgroup_of_rack(number))
-        if description and Path(description["disks"]).exists():
-            shutil.rmtree(description["disks"])
+        if description:
+            _remove_disks(Path(description["disks"]))
         shutil.rmtree(directory)
 
 
@@ -257,3 +256,14 @@ def _is_dead(directory: Path) -> bool:
             return False
     owner = description["owner"]
     return owner is not None and not ProcessId(**owner).alive()
+
+
+def _remove_disks(disks: Path) -> None:
+    """Remove the servers' files. A test that was killed may have left a file system mounted among them."""
+    if not disks.exists():
+        return
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for place in reversed(mounted):  # what was mounted last goes first
+        if Path(place).is_relative_to(disks):
+            subprocess.run(["umount", place], check=True)
+    shutil.rmtree(disks)

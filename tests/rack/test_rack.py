@@ -436,6 +436,9 @@ def test_a_rack_whose_owner_was_killed_is_cleared_away() -> None:
             processes = Rack.load(number)["r1"].processes()
             assert len(processes) >= 2
             assert number not in remove_dead()
+            place = Rack.load(number).disks / "left"
+            place.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
         finally:
             owner.kill()
     assert all(process.alive() for process in processes)

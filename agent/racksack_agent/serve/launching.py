@@ -85,6 +85,7 @@ def admit(agent: Agent, order: object) -> bool:
         boot_id=agent.boot_id,
         uv=agent.uv(),
         base_env=base_env(),
+        disk_free_bytes=free_bytes(agent.home.root),
         launched_at_s=time.time(),
         launched_monotonic_s=time.monotonic(),
         launcher=processes.name_of(os.getpid()),
@@ -100,6 +101,12 @@ def admit(agent: Agent, order: object) -> bool:
             return False  # another was quicker
         raise
     return True
+
+
+def free_bytes(path: str) -> int:
+    """What this user may still write to the disk of a path. Raises OSError."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 def refuse_another(folder: AttemptFolder, order: Order) -> None:

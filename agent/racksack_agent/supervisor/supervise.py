@@ -43,7 +43,7 @@ _GO_LOOK_S = 1.0
 _WORTH_A_FLUSH_S = 5.0  # a shorter attempt whose record a power cut takes is simply run again
 _LAST_BYTES = 4096
 _ROOM_BYTES_MIN = 64 * 1024
-_OWN_SHARE_MAX = 0.5  # of the disk: above, an attempt that finds it full is itself the cause
+_OWN_SHARE_MAX = 0.5  # of what was free at its launch: above, an attempt that finds it full is itself the cause
 
 
 def run(folder: AttemptFolder, pane: Pane, scope: str) -> None:
@@ -186,7 +186,7 @@ class Supervisor:
         gathered = outputs.gather(folder, self.wanted())
         environment.keep_venv(folder, self.wanted().since_ns)
         judge_outputs(end, gathered, folder.out, order["max_output_bytes"], order["environment"]["notes"])
-        blame_the_disk(end, folder)
+        blame_the_disk(end, folder, order.get("disk_free_bytes", 0))
         ramdisk.remove(folder)
         ram_shared.leave(folder)
         panes.close(self.pane, folder)
@@ -245,16 +245,18 @@ def room_makers(folder: AttemptFolder) -> list[Callable[[], None]]:
     return [lambda: records.remove_file(folder.reserve), drop_work]
 
 
-def blame_the_disk(end: End, folder: AttemptFolder) -> None:
+def blame_the_disk(end: End, folder: AttemptFolder, free_bytes: int) -> None:
     """An attempt that failed while the node's disk was full is lost by the node's fault, and runs elsewhere; unless it
-    filled the disk itself.
+    filled the disk itself; `free_bytes` is what was free when it was launched.
     """
     if end.outcome != "failed" or not disk_is_full(folder.out):
         return
-    disk = os.statvfs(folder.path)
-    own_bytes, disk_bytes = allocated_bytes(folder.path), disk.f_blocks * disk.f_frsize
-    if own_bytes > disk_bytes * _OWN_SHARE_MAX:
-        end.reason += f"; it filled the node's disk ({job.gib(own_bytes)} of {job.gib(disk_bytes)} are its files)"
+    own_bytes = allocated_bytes(folder.path)
+    if own_bytes > free_bytes * _OWN_SHARE_MAX:
+        end.reason += (
+            f"; the node's disk is full, and it filled it: its files take {job.gib(own_bytes)}, and "
+            f"{job.gib(free_bytes)} were free when it was launched"
+        )
     else:
         end.reason += "; the node's disk is full"
         end.outcome, end.at_fault = "lost", "node"
