@@ -18,7 +18,7 @@ from racksack_agent import process_title
 from racksack_controller import surroundings
 from racksack_controller.config.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
 from racksack_controller.intake.spool import SpoolError, prepare
-from racksack_controller.memory import give_large_blocks_back
+from racksack_controller.memory import give_large_blocks_back, leave_out_of_collections
 from racksack_controller.nodes.settings import LocalSettings
 from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
@@ -141,4 +141,5 @@ def _run(config: Config, reread: Callable[[], Config] | None, idle_exit_s: float
 
 
 def _announce(address: str) -> None:
+    leave_out_of_collections()
     log.info("ready web=%s", address or "none")

@@ -1,4 +1,4 @@
-"""A whole controller in the test's own event loop, and how late that loop ever was."""
+"""A whole controller in the test's own event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from racksack_controller.app import App
@@ -83,36 +83,6 @@ def submitted(app: App, name: str) -> bool:
         lambda connection: connection.execute("SELECT 1 FROM jobs WHERE name = ?", (name,)).fetchall()
     )
     return bool(rows)
-
-
-class Lag:
-    """The longest that the event loop let something wait that was due, while the process had a processor to itself."""
-
-    def __init__(self) -> None:
-        self.worst_s = 0.0
-        self.worst_cpu_s = 0.0
-
-
-@contextlib.contextmanager
-def watchdog() -> Iterator[Lag]:
-    """Measure the lag of the running loop: by the clock, and by the processor time that its thread spent meanwhile.
-
-    The latter says what the loop did; the former also counts what other processes of a busy machine did.
-    """
-    lag = Lag()
-
-    async def watch() -> None:
-        while True:
-            due_s, cpu_s = time.monotonic() + 0.005, time.thread_time()
-            await asyncio.sleep(0.005)
-            lag.worst_s = max(lag.worst_s, time.monotonic() - due_s)
-            lag.worst_cpu_s = max(lag.worst_cpu_s, time.thread_time() - cpu_s)
-
-    task = asyncio.get_running_loop().create_task(watch())
-    try:
-        yield lag
-    finally:
-        task.cancel()
 
 
 def resident_bytes() -> int:

@@ -20,7 +20,8 @@ import msgspec
 
 from racksack_controller.app import App
 from racksack_controller.config.limits import Limits
-from tests.attacks.controllers import GOOD, config_of, drop, resident_bytes, running, submitted, until, upload, watchdog
+from tests.attacks.controllers import GOOD, config_of, drop, resident_bytes, running, submitted, until, upload
+from tests.lag import watched_loop
 
 EVE = 65534
 FILES = 20  # of the attacker, one after another
@@ -63,7 +64,7 @@ async def measured(name: str, text: str) -> None:
             upload(app.spool, "up1", "def f(**params):\n    return 1\n")
             upload(app.spool, "up2")
             before = resident_bytes()
-            with watchdog() as lag:
+            async with watched_loop() as lag:
                 files = 1 if "array" in text else FILES
                 for number in range(files) if text else ():
                     hand_over(drop(app.spool, f".eve{number}", text), app, f"eve{number}")
@@ -71,7 +72,7 @@ async def measured(name: str, text: str) -> None:
                 waited_s = await other_waits_s(app)
                 await asyncio.sleep(LOOK_S)
             grown = (resident_bytes() - before) / 2**20
-        late = f"{lag.worst_s * 1000:.0f} ms ({lag.worst_cpu_s * 1000:.0f})"
+        late = f"{lag.waited_s * 1000:.0f} ms ({lag.busy_s * 1000:.0f})"
         print(f"| {name} | {late} | {grown:+.0f} MiB | {waited_s:.2f} s |")
     finally:
         shutil.rmtree(root, ignore_errors=True)

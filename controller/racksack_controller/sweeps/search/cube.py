@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from racksack_controller.sweeps.search import column_expressions
-from racksack_controller.sweeps.search.grid import Mask, column_of, true_of
+from racksack_controller.sweeps.search.grid import Mask, column_of, present_in, true_of
 from racksack_jobspecs.sweep import expressions
 from racksack_jobspecs.sweep.spec import Axis, Domain, Params, SweepSpec, Value, without_absent
 
@@ -74,7 +74,7 @@ class Space:
         sizes = np.array([len(axis.values) for axis in self._spec.axes])
         places = np.minimum((cube * sizes).astype(np.int64), sizes - 1)
         try:
-            present = self._present(self._columns(cube), len(cube)) if self._only_if else {}
+            present = present_in(self._only_if, self._columns(cube), len(cube)) if self._only_if else {}
         except ValueError:
             rows = cube.tolist()
             had = [params_at(self._spec, row) for row in rows]
@@ -86,7 +86,7 @@ class Space:
 
     def _satisfied(self, where: expressions.Expression, cube: Cube) -> Mask:
         columns = self._columns(cube)
-        present = self._present(columns, len(cube))
+        present = present_in(self._only_if, columns, len(cube))
         speaks = np.ones(len(cube), dtype=bool)
         for name in where.names:
             if name in present:
@@ -106,14 +106,3 @@ class Space:
         if one.is_whole:
             return np.minimum((one.low + parts * (one.high - one.low + 1)).astype(np.int64), int(one.high))
         return np.minimum(one.low + parts * (one.high - one.low), one.high)
-
-    def _present(self, columns: dict[str, Column], count: int) -> dict[str, Mask]:
-        """By the name of a conditional parameter, which points have it. Conditions name parameters before their own."""
-        present: dict[str, Mask] = {}
-        for name, condition in self._only_if.items():
-            holds = true_of(column_expressions.evaluate(condition, columns), count)
-            for other in condition.names:
-                if other in present:
-                    holds &= present[other]
-            present[name] = holds
-        return present

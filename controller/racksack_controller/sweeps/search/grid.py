@@ -8,7 +8,7 @@ memory. A grid that falls into very many ranges is refused, since they are kept 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ class Grid:
     def mask(self, numbers: Any) -> Mask:  # noqa: ANN401
         """Which of these numbers are points. Raises ValueError with a sentence for an expression without a value."""
         columns = self._looked_up(numbers)
-        present = self._present(columns, len(numbers))
+        present = present_in(self._only_if, columns, len(numbers))
         mask = np.ones(len(numbers), dtype=bool)
         for at, axis in enumerate(self._axes):
             if axis.name in present:
@@ -141,7 +141,7 @@ class Grid:
 
     def present(self, numbers: Any) -> dict[str, Mask]:  # noqa: ANN401
         """By the name of a conditional parameter, which of these points have it. Raises ValueError as `mask` does."""
-        return self._present(self._looked_up(numbers) if self._only_if else {}, len(numbers))
+        return present_in(self._only_if, self._looked_up(numbers) if self._only_if else {}, len(numbers))
 
     def _looked_up(self, numbers: Any) -> dict[str, Any]:  # noqa: ANN401
         """The columns of the parameters that conditions name."""
@@ -150,16 +150,6 @@ class Grid:
             for at, axis in enumerate(self._axes)
             if axis.name in self._values
         }
-
-    def _present(self, columns: dict[str, Any], count: int) -> dict[str, Mask]:
-        present: dict[str, Mask] = {}
-        for name, condition in self._only_if.items():
-            holds = true_of(column_expressions.evaluate(condition, columns), count)
-            for other in condition.names:
-                if other in present:
-                    holds &= present[other]
-            present[name] = holds
-        return present
 
 
 def column_of(axis: Axis) -> Any:  # noqa: ANN401
@@ -170,6 +160,20 @@ def column_of(axis: Axis) -> Any:  # noqa: ANN401
     found = np.empty(len(axis.values), dtype=object)
     found[:] = axis.values
     return found
+
+
+def present_in(only_if: Mapping[str, expressions.Expression], columns: dict[str, Any], count: int) -> dict[str, Mask]:
+    """By the name of a conditional parameter, which of so many points have it. Conditions name parameters before their
+    own.
+    """
+    present: dict[str, Mask] = {}
+    for name, condition in only_if.items():
+        holds = true_of(column_expressions.evaluate(condition, columns), count)
+        for other in condition.names:
+            if other in present:
+                holds &= present[other]
+        present[name] = holds
+    return present
 
 
 def true_of(value: Any, count: int) -> Mask:  # noqa: ANN401
