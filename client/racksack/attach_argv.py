@@ -22,9 +22,7 @@ _TMUX = (("-S", None), ("-L", None), ("-f", "/dev/null"), ("-u", ""))
 def check(argv: Sequence[str]) -> None:
     """Raise RefusedError unless this is a known way into a terminal."""
     if not argv or not (_is_tmux(argv) or _is_screen(argv) or _is_shell(argv) or _is_ssh(argv)):
-        raise RefusedError(
-            f"the controller answers with a command that is no way into a terminal, so it is not run: {clean(argv)}"
-        )
+        raise RefusedError(f"the controller sent an attach command of an unknown form, which is not run: {clean(argv)}")
 
 
 def user_to_run_as(socket: Path) -> tuple[int, int] | None:
@@ -39,7 +37,7 @@ def user_to_run_as(socket: Path) -> tuple[int, int] | None:
     if info.st_uid == os.geteuid():
         return None
     if os.geteuid() != 0:
-        raise RefusedError("jobs can be attached to by the controller's own user, by root, or over ssh as that user")
+        raise RefusedError("to attach, be the controller's user or root, or connect over ssh as that user")
     return info.st_uid, info.st_gid
 
 

@@ -200,7 +200,8 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None = None) ->
             raise
         said = clean(f"{type(error).__name__}: {error}")
         return _ended(
-            f"this is a fault of racksack: {said}; RACKSACK_DEBUG=1 shows where, please report it", ExitCode.ERROR
+            f"internal error in racksack: {said}; please report it; RACKSACK_DEBUG=1 prints the traceback",
+            ExitCode.ERROR,
         )
 
 

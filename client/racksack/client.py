@@ -325,5 +325,5 @@ def _decode(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
         raise errors.RacksackError(
-            f"the controller's answer cannot be understood ({error}); is it another version?"
+            f"cannot understand the controller's answer ({error}); is it a different version?"
         ) from error

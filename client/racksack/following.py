@@ -75,7 +75,7 @@ def wait_for(
                 pending.remove(job_id)
         if pending and _left(deadline_s) <= 0:
             names = ", ".join(str(job_id) for job_id in pending[:10])
-            raise WaitTimeoutError(f"the time to wait is over; not ended yet: {names}")
+            raise WaitTimeoutError(f"timed out; not ended yet: {names}")
         if pending:
             time.sleep(min(_PAUSE_S, max(0.0, _left(deadline_s))))
     return [seen[job_id] for job_id in job_ids if job_id in seen and seen[job_id].is_final]

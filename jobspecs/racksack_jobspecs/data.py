@@ -25,7 +25,7 @@ _FIELDS = (
     Field(
         "name",
         Kind(matching(NAME, "is not a name of a data set; write letters, digits, dots, - and _"), {"type": "string"}),
-        "What it is called.",
+        "Its name.",
         "prices",
         is_required=True,
     ),
@@ -83,5 +83,5 @@ def parse(text: str) -> DataUse:
         raise ValueError(f"{shown(text)} is not a data set; write NAME, NAME@v3 or NAME:path/in/project")
     inner = match[3] or ""
     if inner.startswith("/") or ".." in inner.split("/"):
-        raise ValueError(f"{shown(inner)} leads out of the project; write a path inside it")
+        raise ValueError(f"{shown(inner)} points outside the project; write a path inside it")
     return DataUse(match[1], int(match[2]) if match[2] else None, path=inner)

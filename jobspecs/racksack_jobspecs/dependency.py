@@ -41,7 +41,9 @@ def parse_dependencies(text: str) -> tuple[Dependency, ...]:
     match = _PREFIX.match(word)
     condition, rest = (match[1].lower(), word[match.end() :].strip()) if match else ("ok", word)
     if _ANY_OF.search(rest):
-        raise ValueError(f"{_shown(word)} asks for any one of several jobs, which cannot be; name all, with commas")
+        raise ValueError(
+            f"{_shown(word)} asks for any one of several jobs, which is not supported; name all, with commas"
+        )
     parts = rest.split(":")
     if len(parts) > 1 and all(_names_one(part) for part in parts):
         return tuple(Dependency(_canonical(part), condition) for part in parts)

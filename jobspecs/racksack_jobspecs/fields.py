@@ -208,7 +208,7 @@ def _warn(node: Node, _path: str, _report: Report) -> Warn:
         raise ValueError(f"{shown(name)} is not a signal that can warn; write {either(WARN_SIGNALS)}")
     before_s = parse_duration(time)
     if before_s > WARN_S_MAX:
-        raise ValueError(f"{shown(time)} is a very early warning; write at most 1d")
+        raise ValueError(f"{shown(time)} is too early for a warning; write at most 1d")
     return Warn(before_s, name)
 
 
@@ -240,7 +240,7 @@ _SUBMISSION_KIND = Kind(
 )
 
 JOB_FIELDS = (
-    Field("name", LINE, "What lists and folders call the job.", "mlp-train", "the entrypoint's name"),
+    Field("name", LINE, "The job's name in lists and folders.", "mlp-train", "the entrypoint's name"),
     Field(
         "project",
         _PROJECT,
@@ -277,7 +277,7 @@ JOB_FIELDS = (
     Field(
         "outputs",
         list_of(GLOB),
-        "Files that come back beside everything in $RACKSACK_RETURN_DIR: patterns relative to the project.",
+        "Files to bring back besides everything in $RACKSACK_RETURN_DIR: patterns relative to the project.",
         '["models/*.pt"]',
         "none",
     ),
@@ -292,23 +292,22 @@ JOB_FIELDS = (
     Field(
         "max_output",
         MEMORY,
-        "More than this does not come back: small files come first, the rest stays on the node for a day.",
+        "Bring back at most this much: small files first; the rest stays on the node for a day.",
         "1G",
         "10G",
     ),
-    Field("retries", whole_of(0, 1000, "the number of retries"), "How often a failed job is tried again.", "2", "0"),
+    Field("retries", whole_of(0, 1000, "the number of retries"), "How often a failed job is retried.", "2", "0"),
     Field(
         "retry_on",
         list_of(one_of("exit", "oom", "timeout", "node"), splits_at_commas=True),
-        "Which ends count as worth a retry. A job whose node was lost is always queued again.",
+        "Which failures are retried. A job whose node was lost is always queued again.",
         "[oom]",
         "[exit, oom, timeout]",
     ),
     Field(
         "oom_factor",
         Kind(_oom_factor, {"type": "number", "minimum": 1, "maximum": OOM_FACTOR_MAX}),
-        "After oom it is tried again with so many times the memory, at most what a node has. Gives 3 retries if none"
-        " are named.",
+        "After oom, retry with this many times the memory, at most what a node has. Implies 3 retries unless set.",
         "1.5",
         "1",
     ),
@@ -352,7 +351,7 @@ JOB_FIELDS = (
                 "properties": {field.key: {**field.kind.schema, "description": field.doc} for field in SWEEP_FIELDS},
             },
         ),
-        "Many points of one function or program in place of one run; its keys stand below.",
+        "Many points of one function or program instead of a single run; its keys are below.",
         "{function: evaluate, params: {x: 1:10:1}}",
         "none",
     ),
@@ -363,7 +362,7 @@ JOB_FIELDS = (
         "[data/prices.bin]",
         "none",
     ),
-    Field("hold", FLAG, "Wait until it is released.", "true", "false"),
+    Field("hold", FLAG, "Hold it until `racksack release`.", "true", "false"),
     Field(
         "begin",
         Kind(_begin, {"type": ["string", "number"]}),
@@ -375,7 +374,7 @@ JOB_FIELDS = (
     Field(
         "deadline",
         Kind(_begin, {"type": ["string", "number"]}),
-        "It should have ended by this time, written as begin is. It moves the job ahead and promises nothing.",
+        "When it should have finished, written like begin. It moves the job ahead but guarantees nothing.",
         '"2026-08-02T08:00:00+02:00"',
         "none",
     ),
@@ -389,29 +388,28 @@ JOB_FIELDS = (
     Field(
         "preemptible",
         FLAG,
-        "It may be ended and queued again for a job of higher priority, where the rack's owner has switched that on.",
+        "It may be stopped and requeued for a job of higher priority, where the rack's owner allows it.",
         "true",
         "false",
     ),
     Field(
         "grace",
         DURATION,
-        "What it has to save its work and end once it is asked to; then it is killed. The controller sets a most.",
+        "Time to save its work after the signal to end; then it is killed. The controller sets a maximum.",
         "2m",
         "the controller's default, 10s",
     ),
     Field(
         "warn",
         Kind(_warn, {"type": ["string", "number"]}),
-        "Send this signal (USR1 if none is named) to the program so long before its time limit, and before it has to"
-        " make room.",
+        "Send this signal (USR1 if none is named) to the program this long before its time limit or its preemption.",
         '"120s:USR1"',
         "none",
     ),
     Field(
         "resubmit_on",
         list_of(whole_of(1, 255, "an exit code"), splits_at_commas=True),
-        'Exit codes that mean "I have saved, run me again": it is queued again, which counts as no retry.',
+        'Exit codes that mean "I have saved, run me again": it is requeued, which does not count as a retry.',
         "[85]",
         "none",
     ),

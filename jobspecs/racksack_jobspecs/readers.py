@@ -221,7 +221,7 @@ def _check_inside(text: str) -> None:
     if text.startswith(("/", "~")):
         raise ValueError(f"{shown(text)} is not inside the project; write the path relative to the project folder")
     if ".." in text.split("/"):
-        raise ValueError(f"{shown(text)} leads out of the project with ..; write a path that stays inside")
+        raise ValueError(f"{shown(text)} points outside the project with ..; write a path that stays inside")
 
 
 def whole_of(least: int, most: int, what: str) -> Kind:

@@ -241,7 +241,7 @@ def _at(event: Any, sentence: str) -> Problem:  # noqa: ANN401
 _REMEDIES = (
     (
         "mapping values are not allowed",
-        "no key: value pair can stand here; check the indentation, and put values with a colon in quotes",
+        "a key: value pair is not allowed here; check the indentation, and put values with a colon in quotes",
     ),
     ("cannot start any token", "a value cannot start with this character (a tab, @, ` or %); use spaces or quotes"),
     ("found unexpected end of stream", "a quote that opened is not closed; close it"),

@@ -224,7 +224,7 @@ def test_nodes_and_draining(cli: Cli, controller: StandIn) -> None:
     assert controller.posted[-1][1] == {"reason": "x", "now": False, "deadline_s": 7200.0, "then_off": True}
     for wrong in (["--deadline", "2"], ["--deadline", "2h", "--now"]):
         assert cli("racksack", "drain", "r1", "--reason", "x", *wrong).code == 2
-    assert cli("racksack", "undrain", "r1").out == "r1 takes jobs again\n"
+    assert cli("racksack", "undrain", "r1").out == "r1 accepts jobs again\n"
     assert cli("racksack", "why", "r1").out == "r1 is fine\n"
 
 

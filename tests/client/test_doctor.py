@@ -125,7 +125,7 @@ def test_a_controller_that_is_mute(cli: Cli, tmp_path: Path, monkeypatch: pytest
             other.connect_ex(str(tmp_path / "controller.sock"))
         ended = cli("racksack", "doctor", "--controller", str(tmp_path), "--json")
         assert ended.code == 1
-        assert "takes nobody in any more" in finding(ended, "connection")["sentence"]
+        assert "no longer accepts connections" in finding(ended, "connection")["sentence"]
         for other in others:
             other.close()
 
@@ -143,11 +143,11 @@ def test_a_controller_that_knows_no_doctor(cli: Cli, controller: StandIn) -> Non
     controller.refuse_next = (404, "GET /api/v1/controller: not found", 1)
     ended = cli("racksack", "doctor", "--json")
     assert ended.code == 1
-    assert "another version" in finding(ended, "connection")["sentence"]
+    assert "a different version" in finding(ended, "connection")["sentence"]
     controller.findings = [{"part": "nodes", "what": "r1", "verdict": "splendid", "sentence": "of a newer one"}]
     ended = cli("racksack", "doctor", "--json")
     assert names(ended, "failed") == [("controller", "all")]
-    assert "another version" in finding(ended, "all", "controller")["sentence"]
+    assert "a different version" in finding(ended, "all", "controller")["sentence"]
     assert names(ended, "not_looked_at") == NOT_ASKED[1:]
 
 
@@ -155,7 +155,7 @@ def test_an_answer_of_something_else(cli: Cli, controller: StandIn, monkeypatch:
     controller.garbage_next = b"welcome to my router"
     ended = cli("racksack", "doctor", "--json")
     assert ended.code == 1
-    assert "cannot be understood" in finding(ended, "connection")["sentence"]
+    assert "cannot understand" in finding(ended, "connection")["sentence"]
     monkeypatch.setattr(Client, "controller", lambda _self: {"version": "0.1.0"})
     assert "lacks its time" in finding(cli("racksack", "doctor", "--json"), "connection")["sentence"]
 

@@ -200,7 +200,7 @@ def test_energy_without_a_price_has_no_money(cli: Cli, controller: StandIn) -> N
 
 def test_energy_where_nothing_is_switched(cli: Cli, controller: StandIn) -> None:
     controller.energy = {}
-    assert "none has a power block" in cli("racksack", "energy").out
+    assert "no node has a power block" in cli("racksack", "energy").out
 
 
 def test_the_story_of_a_job_has_its_energy(cli: Cli, controller: StandIn) -> None:

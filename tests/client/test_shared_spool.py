@@ -171,7 +171,7 @@ def test_doctor_tells_who_is_not_in_the_group(shared: Shared) -> None:
     found = json.loads(shared.run(BOB, "racksack", "doctor", "--json", code=1, group="nogroup"))
     [failed] = [one for one in found if one["verdict"] == "failed"]
     assert failed["what"] == "connection"
-    assert "ask for membership in the group" in failed["sentence"]
+    assert "ask to be added to the spool's group" in failed["sentence"]
     assert "systemctl" not in failed["sentence"], "it runs"
 
 

@@ -352,7 +352,7 @@ def test_a_relay_that_dies_mid_answer_is_unreachable_not_a_hang(remote: StandIn)
         assert process is not None
         process.kill()
         process.wait()
-        with pytest.raises(UnreachableError, match="repeating it does no harm"):
+        with pytest.raises(UnreachableError, match="repeating it is safe"):
             client.act(number, "cancel")
         assert client.job(number).id == number, "the next request opens another connection"
 

@@ -96,8 +96,8 @@ def test_options_of_the_program_belong_behind_the_dashes(cli: Cli, controller: S
     ("entrypoint", "said"),
     [
         ("nothere.py", "there is no nothere.py in"),
-        ("../other.py", "leads out of the project"),
-        ("x/../../other.py", "leads out of the project"),
+        ("../other.py", "points outside the project"),
+        ("x/../../other.py", "points outside the project"),
         ("/etc/passwd", "entrypoint"),
         ("data", "is a folder"),
         ("venv/x.py", "is left out by a rule"),
@@ -129,8 +129,8 @@ def test_all_that_cannot_be_sent_is_named(cli: Cli, controller: StandIn, project
         bound.bind(str(project / "s"))
         ended = cli("submit", project, "main.py")
     assert ended.code == 1
-    assert "absolute leads out of the project (to /etc/passwd)" in ended.err
-    assert "data/up leads out of the project" in ended.err
+    assert "absolute points outside the project (to /etc/passwd)" in ended.err
+    assert "data/up points outside the project" in ended.err
     assert "pipe is a device, socket or pipe" in ended.err
     assert "inside" not in ended.err
     assert (

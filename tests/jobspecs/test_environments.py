@@ -155,7 +155,7 @@ def test_a_program_that_is_no_python_script(tmp_path: Path) -> None:
         ({"uv.lock": ""}, {"kind": "lock"}, "uv.lock needs the pyproject.toml"),
         ({}, {"kind": "requirements", "file": "gpu.txt"}, "the project has no gpu.txt"),
         ({"pyproject.toml": "[project\n"}, {}, "pyproject.toml is not TOML"),
-        ({"pyproject.toml": "[project\n"}, {"kind": "pyproject"}, "fix it there"),
+        ({"pyproject.toml": "[project\n"}, {"kind": "pyproject"}, "fix it"),
         ({"main.py": SCRIPT.replace("]", "")}, {}, "the script metadata of main.py is not TOML"),
         ({"main.py": SCRIPT + SCRIPT}, {}, "more than one block"),
         ({"Pipfile.lock": "{"}, {}, "Pipfile.lock is not JSON"),

@@ -111,7 +111,7 @@ def sneak(root: Path) -> None:
 def test_links_that_lead_out_are_refused(spool: Spool, upload: Path, kind: str) -> None:
     ESCAPES[kind](upload)
     sentence = refused(spool)
-    assert "leads out of the project" in sentence
+    assert "points outside the project" in sentence
     assert " x " in sentence or "/x " in sentence
 
 

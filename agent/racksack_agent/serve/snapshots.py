@@ -193,7 +193,7 @@ def unpack(tar: tarfile.TarFile, target: str) -> None:
 def _inside(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise RefusedError("bad_request", f"the archive holds {name!r}, which leads out of the project")
+        raise RefusedError("bad_request", f"the archive holds {name!r}, which points outside the project")
     return "/".join(parts)
 
 

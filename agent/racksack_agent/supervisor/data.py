@@ -46,7 +46,7 @@ def _place(work: str, path: str, link: str, name: str) -> None:
     place = os.path.join(work, path.rstrip("/"))
     os.makedirs(os.path.dirname(place), exist_ok=True)
     if not os.path.realpath(os.path.dirname(place)).startswith(os.path.realpath(work)):
-        raise PrepareError(f"data set {name} cannot be at {path}, which a link leads out of the project")
+        raise PrepareError(f"data set {name} cannot be at {path}, which a link points outside the project")
     if os.path.isdir(place) and not os.path.islink(place) and not os.listdir(place):
         os.rmdir(place)
     try:

@@ -56,7 +56,7 @@ def _collectable(work: str, path: str, gathered: Gathered) -> bool:
     """Whether a match may come; a reason against it is noted."""
     full, root = work + "/" + path, os.path.realpath(work)
     if not (os.path.realpath(os.path.dirname(full)) + "/").startswith(root + "/"):
-        gathered.drop(f"{path}: reached through a link that leads out of the project")
+        gathered.drop(f"{path}: reached through a link that points outside the project")
     elif os.path.islink(full) or os.path.isdir(full):
         return True
     elif not os.path.isfile(full):

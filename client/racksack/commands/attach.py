@@ -15,9 +15,9 @@ from racksack.text import clean, print_json, say
 
 @click.command("attach", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("job", metavar="ID", shell_complete=complete("job_ids"))
-@click.option("-r", "--read-only", is_flag=True, help="See it, without typing into it.")
-@click.option("--shell", is_flag=True, help="A shell in the job's folder, with its venv and GPUs.")
-@click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Of a job on several nodes: rank K. [0]")
+@click.option("-r", "--read-only", is_flag=True, help="Watch only; send no keystrokes.")
+@click.option("--shell", is_flag=True, help="Open a shell in the job's folder, with its venv and GPUs.")
+@click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Rank K of a job on several nodes. [0]")
 @json_option
 @controller_option
 def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: bool, controller: str | None) -> int:
@@ -27,7 +27,7 @@ def command(job: str, read_only: bool, shell: bool, rank: int | None, as_json: b
     with open_client(controller) as client:
         job_ids = client.resolve([job])
         if len(job_ids) != 1:
-            raise UsageError("attach enters one job; name one")
+            raise UsageError("attach takes one job")
         way = client.attach(job_ids[0], shell=shell, view=read_only, rank=rank)
         target = client.target
     attach_argv.check(way.argv)

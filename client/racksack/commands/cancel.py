@@ -19,15 +19,15 @@ ONE_BY_ONE_MAX = 20  # more jobs are cancelled in one request, and told in one l
 
 @click.command("cancel", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
-@click.option("-a", "--all", "everything", is_flag=True, help="All my jobs that wait or run.")
-@click.option("-n", "--name", "name", metavar="NAME", help="All my waiting or running jobs of this name.")
+@click.option("-a", "--all", "everything", is_flag=True, help="All your waiting and running jobs.")
+@click.option("-n", "--name", "name", metavar="NAME", help="Your waiting and running jobs of this name.")
 @click.option("-s", "--signal", "signal", metavar="SIGNAL", default="TERM", help="First signal: TERM, INT, ... [TERM]")
 @click.option("--grace", metavar="TIME", help="Time between the signal and the kill. [as the job asked for, or 10s]")
 @click.option("--force", is_flag=True, help="Kill at once.")
-@click.option("--no-results", is_flag=True, help="Discard what they wrote so far.")
-@click.option("--reason", metavar="TEXT", help="Kept with the job.")
+@click.option("--no-results", is_flag=True, help="Discard their partial results.")
+@click.option("--reason", metavar="TEXT", help="The reason, kept with the job.")
 @click.option("-w", "--wait", is_flag=True, help="Wait until they have ended.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before --all.")
+@click.option("-y", "--yes", is_flag=True, help="Skip the confirmation of --all.")
 @json_option
 @controller_option
 def command(
@@ -92,7 +92,7 @@ def _mine(client: Client, name: str | None, yes: bool) -> list[int]:
     jobs = [job for job in client.jobs(owner="me") if not job.is_final and name in (None, job.name)]
     if jobs and name is None and not yes:
         which = (
-            "your only job that waits or runs" if len(jobs) == 1 else f"all {len(jobs)} jobs of yours that wait or run"
+            "your only waiting or running job" if len(jobs) == 1 else f"all {len(jobs)} jobs of yours that wait or run"
         )
         click.confirm(f"Cancel {which}?", abort=True, err=True)
     return [job.id for job in jobs]

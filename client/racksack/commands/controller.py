@@ -45,7 +45,7 @@ def _become_controller(args: list[str]) -> None:
 @json_option
 @controller_option
 def status(as_json: bool, controller: str | None) -> int:
-    """Say whether the controller runs, and how it is."""
+    """Show whether the controller is running, and its health."""
     with open_client(controller) as client:
         if client.target.home is not None and not is_listening(client.target):
             say(f"no embedded controller is running in {client.target.home}; the next command that needs one starts it")
@@ -93,7 +93,7 @@ def reload(force: bool, as_json: bool, controller: str | None) -> int:
             if as_json or not sys.stdin.isatty():
                 raise
             say(clean(error))
-            if not click.confirm("Reload all the same, and lose what these jobs did so far?", err=True):
+            if not click.confirm("Reload anyway and lose the progress of these jobs?", err=True):
                 return error.exit_code
             answer = client.post("controller/reload", {"lose_jobs": True})
     if as_json:
@@ -127,10 +127,10 @@ def _changes(answer: Mapping[str, Any]) -> str:
 group = ControllerGroup(
     "controller",
     table={
-        "status": Lazy(f"{_HERE}:status", "Say whether the controller runs, and how it is."),
+        "status": Lazy(f"{_HERE}:status", "Show whether the controller is running, and its health."),
         "stop": Lazy(f"{_HERE}:stop", "Stop it; running jobs go on."),
-        "reload": Lazy(f"{_HERE}:reload", "Have it read its configuration again."),
+        "reload": Lazy(f"{_HERE}:reload", "Reload its configuration."),
     },
-    help="Ask, stop or reload the controller; with options, run one here: racksack controller --config racksack.yaml.",
+    help="Query, stop or reload the controller, or run one here: racksack controller --config racksack.yaml.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

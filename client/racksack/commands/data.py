@@ -26,7 +26,7 @@ group = LazyGroup(
         "where": Lazy(f"{_HOME}:where", "Show which nodes have it."),
         "pin": Lazy(f"{_HOME}:pin", "Protect a version from `data rm`."),
         "unpin": Lazy(f"{_HOME}:unpin", "No longer protect it."),
-        "verify": Lazy(f"{_HOME}:verify", "Read the controller's copy again and compare its digest."),
+        "verify": Lazy(f"{_HOME}:verify", "Verify the controller's copy against its digest."),
         "rm": Lazy(f"{_HOME}:remove", "Remove a version; its content goes once no job needs it."),
     },
     aliases={"ls": "list", "remove": "rm", "delete": "rm"},
@@ -68,7 +68,7 @@ def add(name: str, path: Path, as_json: bool, controller: str | None) -> int:
 
 
 @click.command("list", context_settings=_SETTINGS)
-@click.option("-a", "--all", "everybody", is_flag=True, help="Of all users (operators).")
+@click.option("-a", "--all", "everybody", is_flag=True, help="Those of all users (operators).")
 @json_option
 @controller_option
 def list_data(everybody: bool, as_json: bool, controller: str | None) -> int:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @click.command("drain", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("nodes", metavar="NODE...", shell_complete=complete("node_names"), nargs=-1, required=True)
-@click.option("--reason", metavar="TEXT", required=True, help="Why; everybody sees it.")
-@click.option("--deadline", metavar="TIME", help="Queue jobs again that are still there after this time: 2h, ...")
-@click.option("--now", is_flag=True, help="Queue its jobs again instead of waiting for them.")
-@click.option("--then-off", is_flag=True, help="Switch it off once its last job has left, where power may be switched.")
+@click.option("--reason", metavar="TEXT", required=True, help="The reason, shown to everyone.")
+@click.option("--deadline", metavar="TIME", help="Requeue jobs that still run after this time: 2h, ...")
+@click.option("--now", is_flag=True, help="Requeue its jobs now instead of waiting for them.")
+@click.option("--then-off", is_flag=True, help="Power it off once it is empty, if its power can be switched.")
 @json_option
 @controller_option
 def drain(
@@ -32,7 +32,7 @@ def drain(
 ) -> int:
     """Let a node finish its jobs and start no more, until it is resumed."""
     if now and deadline is not None:
-        raise click.UsageError("--now and --deadline contradict each other; use one of them")
+        raise click.UsageError("use either --now or --deadline")
     wish = {"reason": reason, "now": now, "deadline_s": option_s("--deadline", deadline), "then_off": then_off}
     with open_client(controller) as client:
         return for_each(nodes, lambda name: _drain(client, name, wish, as_json))
@@ -59,7 +59,7 @@ def _drain(client: Client, name: str, wish: dict[str, object], as_json: bool) ->
     jobs = ", ".join(map(str, node.jobs))
     waits = f"; waits for {'jobs' if len(node.jobs) > 1 else 'job'} {jobs}" if jobs and not wish["now"] else ""
     until = f", until {short_local(node.drain_deadline_at_s)} at most" if waits and node.drain_deadline_at_s else ""
-    off = "; it is to be switched off then" if node.then_off else ""
+    off = "; it will be powered off then" if node.then_off else ""
     click.echo(f"{clean(name)} is {clean(node.state)}{waits}{until}{off}")
 
 
@@ -70,4 +70,4 @@ def _resume(client: Client, name: str, as_json: bool) -> None:
 
         print_json(msgspec.to_builtins(client.node(name)))
     else:
-        click.echo(f"{clean(name)} takes jobs again")
+        click.echo(f"{clean(name)} accepts jobs again")

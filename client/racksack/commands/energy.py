@@ -38,7 +38,7 @@ def command(since: float, as_json: bool, controller: str | None) -> int:
 
 def _text(report: EnergyReport) -> str:
     if not report.nodes:
-        return "no node's energy was metered: none has a power block"
+        return "no energy was measured: no node has a power block"
     priced = report.price_per_kwh is not None
     total = report.total
     parts = [f"since {short_local(report.since_s)}", _node_table([*report.nodes, total], priced)]

@@ -21,17 +21,24 @@ if TYPE_CHECKING:
 
 @click.command("fetch", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
-@click.option("-o", "--output", "into", metavar="DIR", default="results", help="Where to; a folder per job. [results]")
-@click.option("--new", "only_new", is_flag=True, help="Finished and not yet fetched (the default).")
-@click.option("-a", "--all", "everything", is_flag=True, help="All finished jobs of mine, fetched or not.")
-@click.option("-w", "--watch", is_flag=True, help="Go on until none of my jobs waits or runs.")
-@click.option("--out", "left", metavar="GLOB", multiple=True, help="Also files that stayed on the job's node.")
+@click.option(
+    "-o",
+    "--output",
+    "into",
+    metavar="DIR",
+    default="results",
+    help="Into this folder, one subfolder per job. [results]",
+)
+@click.option("--new", "only_new", is_flag=True, help="Finished jobs that were not fetched yet (the default).")
+@click.option("-a", "--all", "everything", is_flag=True, help="All your finished jobs, fetched or not.")
+@click.option("-w", "--watch", is_flag=True, help="Keep fetching until none of your jobs waits or runs.")
+@click.option("--out", "left", metavar="GLOB", multiple=True, help="Also files left on the job's node.")
 @click.option("--include", metavar="PATTERN", multiple=True, help="Only these files.")
 @click.option("--only-logs", is_flag=True, help="Only the logs and result.json.")
 @click.option("--overwrite", is_flag=True, help="Replace local files that differ.")
-@click.option("--keep-both", is_flag=True, help="Keep local files that differ, and the job's beside them.")
-@click.option("--delete-after", is_flag=True, help="Delete the controller's copy once it is here.")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@click.option("--keep-both", is_flag=True, help="Keep local files that differ; save the job's beside them.")
+@click.option("--delete-after", is_flag=True, help="Delete the controller's copy once fetched.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @json_option
 @controller_option
 def command(
@@ -58,13 +65,13 @@ def command(
     from racksack.fetching import Wish
 
     if overwrite and keep_both:
-        raise click.UsageError("--overwrite and --keep-both exclude each other")
+        raise click.UsageError("use either --overwrite or --keep-both")
     if ids and (everything or only_new or watch):
         raise click.UsageError("name jobs, or use --new, --all or --watch, not both")
     existing = "overwrite" if overwrite else "both" if keep_both else "keep"
     wish = Wish(Path(into), include, only_logs, existing, delete_after)  # type: ignore[arg-type]
     if left and not ids:
-        raise click.UsageError("--out brings what stayed on the node of a job; name the job")
+        raise click.UsageError("--out fetches files left on a job's node; name the job")
     with open_client(controller) as client:
         if watch:
             return _watch(client, wish, quiet=quiet, as_json=as_json)

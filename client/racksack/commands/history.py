@@ -17,7 +17,7 @@ _COLUMNS = (
 
 
 @click.command("history", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--since", metavar="TIME", help="Ended in the last 2h, 7d, ...")
+@click.option("--since", metavar="TIME", help="Only jobs that ended in the last 2h, 7d, ...")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's; `me` for mine.")
 @click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), default=100, help="At most N jobs. [100]")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 @click.option("-f", "--follow", is_flag=True, help="Follow until the job ends; exit with its exit code.")
 @click.option("-n", "--tail", "tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only what was printed in the last 10m, 2h, ...")
-@click.option("-T", "--timestamps", is_flag=True, help="Each line begins with the time it was printed.")
+@click.option("-T", "--timestamps", is_flag=True, help="Prefix each line with the time it was printed.")
 @click.option("--stdout", "stream", flag_value="stdout", help="Only stdout.")
 @click.option("--stderr", "stream", flag_value="stderr", help="Only stderr.")
-@click.option("--env", "stream", flag_value="env", help="How the venv was created.")
+@click.option("--env", "stream", flag_value="env", help="Show how the venv was created.")
 @click.option(
     "--stage",
     type=click.Choice(["run", "env", "transfer"]),
-    help="run: what it printed; env: how the venv was made; transfer: how it came to its node and back.",
+    help="run: its output; env: the creation of the venv; transfer: the copying to and from the node.",
 )
-@click.option("--attempt", metavar="K", type=click.IntRange(min=1), help="An earlier attempt's.")
-@click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Of a job on several nodes: rank K. [0]")
-@click.option("--exit-code", is_flag=True, help="With -f: end with the program's own code.")
+@click.option("--attempt", metavar="K", type=click.IntRange(min=1), help="Of an earlier attempt.")
+@click.option("--rank", metavar="K", type=click.IntRange(min=0), help="Rank K of a job on several nodes. [0]")
+@click.option("--exit-code", is_flag=True, help="With -f: exit with the program's own exit code.")
 @controller_option
 def command(
     ids: tuple[str, ...],
@@ -58,9 +58,9 @@ def command(
 
     ago_s = option_s("--since", since)
     if follow and (attempt is not None or stage == "transfer"):
-        raise click.UsageError("-f shows what comes; --attempt and --stage transfer show what is there already")
+        raise click.UsageError("-f follows a running attempt; leave out --attempt and --stage transfer")
     if ago_s is not None and tail is not None:
-        raise click.UsageError("--since and --tail both say where to begin; use one of them")
+        raise click.UsageError("use either --since or --tail")
     stream = "env" if stage == "env" else stream
     streams = (stream,) if stream else ("stdout", "stderr")
     with open_client(controller) as client:
@@ -89,7 +89,7 @@ def _follow(client: Client, job_ids: list[int], streams: tuple[str, ...], how: S
 def _show(client: Client, job_id: int, streams: tuple[str, ...], how: Showing, several: bool) -> None:
     job = client.job(job_id)
     if JobState(job.state) in WAITING:
-        say(f"job {job_id} ({clean(job.name)}) is {job.state} and has printed nothing yet; -f waits for it")
+        say(f"job {job_id} ({clean(job.name)}) is {job.state} and has printed nothing yet; -f follows it")
         return
     if how.since_s is not None and job.is_final and (job.ended_at_s or 0.0) < how.since_s:
         say(f"job {job_id} ({clean(job.name)}) ended before that time")

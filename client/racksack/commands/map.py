@@ -50,18 +50,18 @@ class MapCommand(click.Command):
 
 @click.command("map", cls=MapCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("text", metavar="COMMAND")
-@click.option("-c", "--cpus", metavar="N", help="CPU cores of each. [1]")
-@click.option("--ram", "--mem", "ram", metavar="SIZE", help="Main memory of each. [1G]")
-@click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs of each.")
-@click.option("-t", "--time", "time_limit", metavar="TIME", help="The time limit of each.")
-@click.option("-j", "--jobs", "at_once", metavar="N", type=click.IntRange(1), help="So many at once, at most.")
+@click.option("-c", "--cpus", metavar="N", help="CPU cores per job. [1]")
+@click.option("--ram", "--mem", "ram", metavar="SIZE", help="Main memory per job. [1G]")
+@click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs per job.")
+@click.option("-t", "--time", "time_limit", metavar="TIME", help="The time limit of each job.")
+@click.option("-j", "--jobs", "at_once", metavar="N", type=click.IntRange(1), help="At most this many at once.")
 @click.option(
     "-a", "--arg-file", metavar="FILE", type=click.File("r"), help="Inputs from a file, one per line; - is stdin."
 )
-@click.option("--retries", metavar="N", help="Number of retries of each.")
-@shared.many("--out", "outputs", metavar="GLOB", help="Files that come back. [all new and changed ones that are small]")
+@click.option("--retries", metavar="N", help="Number of retries per job.")
+@shared.many("--out", "outputs", metavar="GLOB", help="Files to bring back. [small new and changed files]")
 @click.option("-J", "--name", metavar="NAME", help="Name of the job array. [map]")
-@click.option("--fetch", metavar="DIR", help="Wait, then bring all results to DIR.")
+@click.option("--fetch", metavar="DIR", help="Wait, then fetch all results into DIR.")
 @click.option("--wait", is_flag=True, help="Wait until all have ended.")
 @shared.NODE
 @shared.QUIET
@@ -100,7 +100,7 @@ def _inputs(given: list[str] | None, file: Any) -> list[str]:  # noqa: ANN401 - 
     if file is not None:
         words += [line for line in file.read().splitlines() if line]
     if not words:
-        raise UsageError("there are no inputs; write them behind :::, or give --arg-file")
+        raise UsageError("no inputs; list them after ::: or use --arg-file")
     if len(words) > INPUTS_MAX:
         raise UsageError(f"these are {len(words):,} inputs; a job array has at most {INPUTS_MAX:,}: split them")
     return words

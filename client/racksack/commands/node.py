@@ -11,9 +11,9 @@ group = LazyGroup(
             "racksack_controller.commands.node_add:command", "Show a node's key and add it to the configuration."
         ),
         "trust": Lazy(
-            "racksack_controller.commands.node_add:trust", "Store the new SSH key of a node that was installed anew."
+            "racksack_controller.commands.node_add:trust", "Store the new SSH host key of a reinstalled node."
         ),
-        "check": Lazy("racksack_controller.commands.node_check:command", "Try everything a node needs."),
+        "check": Lazy("racksack_controller.commands.node_check:command", "Check everything a node needs."),
         "list": Lazy("racksack.commands.nodes:command", "Show the nodes."),
     },
     help="Add, check and list nodes.",

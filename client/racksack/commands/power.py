@@ -23,21 +23,19 @@ group = LazyGroup(
     "power",
     table={
         "status": Lazy("racksack.commands.nodes:command", "Show the nodes with their power."),
-        "on": Lazy("racksack.commands.power:switch_on", "Switch nodes on."),
-        "off": Lazy("racksack.commands.power:switch_off", "Switch nodes off."),
-        "cycle": Lazy("racksack.commands.power:cycle", "Switch nodes off and on again."),
-        "hold": Lazy("racksack.commands.power:hold", "Keep nodes on or off, as they are."),
-        "release": Lazy("racksack.commands.power:release", "Let nodes be switched as the queue needs them."),
+        "on": Lazy("racksack.commands.power:switch_on", "Power nodes on."),
+        "off": Lazy("racksack.commands.power:switch_off", "Power nodes off."),
+        "cycle": Lazy("racksack.commands.power:cycle", "Power-cycle nodes."),
+        "hold": Lazy("racksack.commands.power:hold", "Hold nodes on or off, as they are."),
+        "release": Lazy("racksack.commands.power:release", "Return nodes to automatic power control."),
     },
-    help="Switch nodes on and off, or hold them as they are.",
+    help="Power nodes on and off, or hold them as they are.",
     context_settings=_SETTINGS,
 )
 
 _nodes = click.argument("nodes", metavar="NODE...", shell_complete=complete("node_names"), nargs=-1, required=True)
-_wait = click.option("--wait", is_flag=True, help="Wait until it is so, or has failed.")
-_force = click.option(
-    "--force", is_flag=True, help="Also when jobs run there, or on nodes behind it: they are queued again."
-)
+_wait = click.option("--wait", is_flag=True, help="Wait until it has succeeded or failed.")
+_force = click.option("--force", is_flag=True, help="Even if jobs run there or on nodes behind it; they are requeued.")
 
 
 @click.command("on", context_settings=_SETTINGS)
@@ -46,7 +44,7 @@ _force = click.option(
 @json_option
 @controller_option
 def switch_on(nodes: tuple[str, ...], wait: bool, as_json: bool, controller: str | None) -> int:
-    """Switch nodes on. They go off again when they were idle for long enough; `power hold` keeps them on."""
+    """Power nodes on. They go off again when they were idle for long enough; `power hold` keeps them on."""
     with open_client(controller) as client:
         return for_each(nodes, lambda name: _switch(client, name, "on", False, wait, as_json))
 
@@ -80,8 +78,8 @@ def cycle(nodes: tuple[str, ...], force: bool, wait: bool, as_json: bool, contro
 
 @click.command("hold", context_settings=_SETTINGS)
 @_nodes
-@duration_option("--for", "for_s", help="Only so long, such as 2h.")
-@click.option("--reason", metavar="TEXT", help="Why; everybody sees it.")
+@duration_option("--for", "for_s", help="For this long, such as 2h.")
+@click.option("--reason", metavar="TEXT", help="The reason, shown to everyone.")
 @json_option
 @controller_option
 def hold(nodes: tuple[str, ...], for_s: float | None, reason: str | None, as_json: bool, controller: str | None) -> int:
@@ -95,7 +93,7 @@ def hold(nodes: tuple[str, ...], for_s: float | None, reason: str | None, as_jso
 @json_option
 @controller_option
 def release(nodes: tuple[str, ...], as_json: bool, controller: str | None) -> int:
-    """Let nodes be switched as the queue needs them."""
+    """Return nodes to automatic power control."""
     with open_client(controller) as client:
         return for_each(nodes, lambda name: _tell(client.power(name, "release"), "is not held", as_json))
 
@@ -131,7 +129,7 @@ def _until(client: Client, name: str, act: str, before: NodeView) -> NodeView:
         node = client.node(name)
         power = node.power
         if power is None:
-            raise RacksackError(f"{clean(name)} has no power block any more")
+            raise RacksackError(f"{clean(name)} no longer has a power block")
         if power.failures > failures:
             raise RacksackError(f"{clean(name)} {clean(power.why)}")
         if not power.wish and power.phase not in ("booting", "stopping"):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @resource_options
 @shared.NODE
 @shared.EXCLUDE_NODE
-@shared.many("-e", "--env", metavar="NAME=VALUE", help="One more environment variable.")
+@shared.many("-e", "--env", metavar="NAME=VALUE", help="Set another environment variable.")
 @shared.PRIORITY
-@click.option("--edit", is_flag=True, help="Change its job file in $EDITOR first.")
+@click.option("--edit", is_flag=True, help="Edit its job file in $EDITOR first.")
 @json_option
 @controller_option
 def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | None, **options: Any) -> int:  # noqa: ANN401

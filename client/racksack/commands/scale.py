@@ -11,7 +11,7 @@ from racksack.text import clean, print_json, say
 
 @click.command("scale", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("servers", metavar="N|auto")
-@duration_option("--for", "for_s", help="For so long; without it until another `racksack scale`.")
+@duration_option("--for", "for_s", help="For this long. [until the next `racksack scale`]")
 @json_option
 @controller_option
 def command(servers: str, for_s: float | None, as_json: bool, controller: str | None) -> int:
@@ -27,9 +27,9 @@ def command(servers: str, for_s: float | None, as_json: bool, controller: str | 
         return 0
     names = ", ".join(clean(name) for name in answer["nodes"])
     if count is None:
-        click.echo("servers are on as the queue needs them")
+        click.echo("servers are powered on as the queue needs them")
     else:
         click.echo(f"{len(answer['nodes'])} of {count} servers: {names or 'none'}")
         if len(answer["nodes"]) < count:
-            say("there are no more that can be on: the others are drained, set aside, or cannot be switched on")
+            say("no more can be powered on: the others are drained, set aside, or cannot be switched on")
     return 0

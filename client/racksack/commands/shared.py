@@ -59,7 +59,7 @@ AFTER = many(
     "--dependency",
     "after",
     metavar="ID",
-    help="Start after it is done; afterany:ID, 15[3].",
+    help="Start after this job is done; afterany:ID, 15[3].",
 )
 PRIORITY = click.option("--priority", metavar="N", help="-1000 to 1000, higher goes first.")
 ENV_FILE = click.option("--env-file", metavar="FILE", help="NAME=VALUE lines.")
@@ -68,7 +68,7 @@ DISK = click.option("--disk", metavar="SIZE", help="Free disk space the node mus
 PYTHON = click.option("--python", metavar="VERSION", help="Python version of the venv.")
 REQUIREMENTS = click.option("--requirements", metavar="FILE", help="The requirements file, inside the project.")
 NO_VENV = click.option("--no-venv", is_flag=True, help="Do not create a venv.")
-NO_WAKE = click.option("--no-wake", is_flag=True, help="Do not power on a node for it.")
+NO_WAKE = click.option("--no-wake", is_flag=True, help="Do not power on a node for this.")
 DATA = many("--data", metavar="DATA", help="NAME, NAME@v3, ./FOLDER or NAME=FOLDER; :PATH puts it into the project.")
 EXCLUDE = many("--exclude", metavar="PATTERN", help="Do not send this (a .gitignore pattern).")
 INCLUDE = many("--include", metavar="PATTERN", help="Send this even if a rule excludes it.")

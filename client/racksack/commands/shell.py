@@ -28,7 +28,7 @@ exec "${SHELL:-/bin/bash}" -i
 @click.option("-c", "--cpus", metavar="N", help="CPU cores. [1]")
 @click.option("--ram", "--mem", "ram", metavar="SIZE", help="Main memory. [1G]")
 @click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs.")
-@click.option("-t", "--time", "time_limit", metavar="TIME", help="It ends after this time. [8h]")
+@click.option("-t", "--time", "time_limit", metavar="TIME", help="End the session after this time. [8h]")
 @click.option("-J", "--name", metavar="NAME", help="Name of the job. [shell]")
 @shared.NODE
 @shared.DATA
@@ -77,7 +77,7 @@ def _submit(
             copy_selected(select(Path(project).expanduser()), folder)
         script = folder / ENTRY
         if script.exists():
-            raise UsageError(f"{clean(project)} has a file {ENTRY}, whose place the session needs; rename it")
+            raise UsageError(f"{clean(project)} has a file {ENTRY}, a name that the session needs; rename it")
         script.write_text(SESSION)
         script.chmod(0o755)
         [job] = submit_spec(spec_of_options(values), folder, data=data, controller=client)
@@ -94,7 +94,7 @@ def _wait_for_start(client: Client, number: int) -> None:
         state = ""
         while (job := client.job(number, seen=state, wait_s=20 if state else 0)).state != JobState.RUNNING:
             if job.state in FINAL:
-                raise RacksackError(f"the session ended before it began: {clean(job.outcome_reason or job.state)}")
+                raise RacksackError(f"the session ended before it started: {clean(job.outcome_reason or job.state)}")
             if job.why and job.why != told:
                 told = job.why
                 say(clean(told))

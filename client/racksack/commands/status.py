@@ -26,9 +26,9 @@ _RIGHT = ("ID", "CPU", "RAM", "GPU", "RUN-TIME")
 
 @click.command("status", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="[ID]...", shell_complete=complete("job_ids"), nargs=-1)
-@click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too, however old.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Include all finished jobs, however old.")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's jobs; `me` for mine.")
-@click.option("-r", "--expand", is_flag=True, help="A line for each job of an array.")
+@click.option("-r", "--expand", is_flag=True, help="Show one line for each job of an array.")
 @click.option("--state", metavar="STATE,...", shell_complete=complete("states"), help="Only jobs in these states.")
 @watch_option
 @json_option

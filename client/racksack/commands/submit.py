@@ -21,10 +21,10 @@ resource_options = shared.together(  # what the job needs
     click.option(
         "-t", "--time", "--time-limit", "time_limit", metavar="TIME", callback=check_time, help="2h, 90m, 1-12:00:00."
     ),
-    click.option("-N", "--nodes", "--gang", "gang", metavar="N", help="On N nodes at once, a rank on each. [1]"),
+    click.option("-N", "--nodes", "--gang", "gang", metavar="N", help="Run on N nodes at once, one rank on each. [1]"),
     click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs, such as 2 or rtx3090:2."),
     shared.VRAM,
-    click.option("--gpu-share", metavar="PART", help="A part of one GPU, such as 0.5."),
+    click.option("--gpu-share", metavar="PART", help="A share of one GPU, such as 0.5."),
     shared.DISK,
 )
 
@@ -41,44 +41,46 @@ job_options = shared.together(  # what the job is and how it is run
     shared.NODE,
     shared.EXCLUDE_NODE,
     shared.many("-C", "--constraint", "--label", "labels", metavar="LABEL", help="A label the node must have."),
-    click.option("-p", "--partition", metavar="NAME", help="The set of nodes to run in."),
+    click.option("-p", "--partition", metavar="NAME", help="The partition (set of nodes) to run in."),
     click.option("--retries", metavar="N", help="Number of retries."),
     shared.many("--retry-on", metavar="WHAT", help="exit, oom, timeout, node."),
-    click.option("--oom-factor", metavar="F", help="After oom retry with F times the memory, such as 1.5."),
-    shared.many("--out", "outputs", metavar="GLOB", help="Files that come back, beside the return folder."),
-    click.option(
-        "--new-files", metavar="WHICH", help="New files of the folder that come back: small, all, none. [small]"
-    ),
-    click.option("--max-output", metavar="SIZE", help="Most output that is returned. [10G]"),
+    click.option("--oom-factor", metavar="F", help="After oom, retry with F times the memory, such as 1.5."),
+    shared.many("--out", "outputs", metavar="GLOB", help="Files to bring back, besides the return folder."),
+    click.option("--new-files", metavar="WHICH", help="New files to bring back: small, all, none. [small]"),
+    click.option("--max-output", metavar="SIZE", help="Bring back at most this much. [10G]"),
     shared.PYTHON,
     shared.REQUIREMENTS,
     shared.NO_VENV,
-    shared.many("--extra", metavar="NAME", help="Optional dependencies of the pyproject.toml."),
-    shared.many("--group", metavar="NAME", help="A dependency group of the pyproject.toml."),
+    shared.many("--extra", metavar="NAME", help="Install this extra of pyproject.toml."),
+    shared.many("--group", metavar="NAME", help="Install this dependency group of pyproject.toml."),
     shared.many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
-    click.option("--grace", metavar="TIME", help="What it has to save and end once it is asked to. [10s]"),
-    click.option("--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Send a signal this long before its end."),
-    shared.many("--resubmit-on", metavar="CODE", help="Exit code that asks for another run; no retry."),
-    click.option("--interactive", is_flag=True, help="It reads from the terminal that `attach` shows."),
-    click.option("--hold", is_flag=True, help="Wait until it is released."),
-    click.option("--deadline", metavar="WHEN", help="When it should have ended; written like --begin."),
-    click.option("--preemptible", is_flag=True, help="It may be ended and queued again for a more important job."),
+    click.option("--grace", metavar="TIME", help="Time between the signal to end and the kill. [10s]"),
+    click.option(
+        "--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Send a signal this long before it is stopped."
+    ),
+    shared.many("--resubmit-on", metavar="CODE", help="Exit code that means `run me again`; not a retry."),
+    click.option("--interactive", is_flag=True, help="Let it read from the terminal that `attach` shows."),
+    click.option("--hold", is_flag=True, help="Hold it until `racksack release`."),
+    click.option("--deadline", metavar="WHEN", help="When it should have finished; written like --begin."),
+    click.option("--preemptible", is_flag=True, help="It may be stopped and requeued for a more important job."),
     shared.NO_WAKE,
-    click.option("--submission-key", "submission", metavar="KEY", help="The same key twice is one job."),
+    click.option("--submission-key", "submission", metavar="KEY", help="Submit with the same key twice, get one job."),
 )
 
 client_options = shared.together(  # what this command does beside submitting
     shared.DATA,
     shared.EXCLUDE,
     shared.INCLUDE,
-    click.option("--wait", is_flag=True, help="Wait until it ends; the exit code says how."),
-    click.option("-f", "--follow", is_flag=True, help="Show what it prints until it ends."),
-    click.option("--fetch", metavar="DIR", help="Wait, then bring the results to DIR."),
-    click.option("--exit-code", is_flag=True, help="With --wait or --follow: end with the program's own code."),
-    click.option("--dry-run", "--test-only", is_flag=True, help="Print receipt and fitting nodes; send nothing."),
+    click.option("--wait", is_flag=True, help="Wait until it ends; exit with its outcome."),
+    click.option("-f", "--follow", is_flag=True, help="Follow its output until it ends."),
+    click.option("--fetch", metavar="DIR", help="Wait, then fetch the results into DIR."),
+    click.option("--exit-code", is_flag=True, help="With --wait or --follow: exit with the program's own exit code."),
+    click.option(
+        "--dry-run", "--test-only", is_flag=True, help="Print the receipt and the nodes it fits on; send nothing."
+    ),
     click.option("--parsable", is_flag=True, help="Print the id alone."),
     shared.QUIET,
-    click.option("-y", "--yes", is_flag=True, help="Accepted for scripts; it never asks."),
+    click.option("-y", "--yes", is_flag=True, help="Has no effect: submit never asks."),
 )
 
 
@@ -109,7 +111,7 @@ def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
     context = click.get_current_context()
     given = context.get_parameter_source("project") is click.core.ParameterSource.COMMANDLINE
     if not given and options["wrap"] is None and not context.meta["racksack.arguments"]:
-        raise click.UsageError("name what is to run: submit DIR ENTRY, submit run.sh, or submit DIR -- COMMAND")
+        raise click.UsageError("name what to run: submit DIR ENTRY, submit run.sh, or submit DIR -- COMMAND")
     wish: JobWish = submitting.wish_of(_with_entry_file(context, options), context.meta["racksack.arguments"])
     with open_client(controller) as client:
         return submitting.run(client, wish)

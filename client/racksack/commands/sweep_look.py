@@ -28,9 +28,9 @@ _RUN = click.option("--run", type=click.Choice(["main", "control"]), default="ma
 
 @click.command("status", context_settings=_HELP)
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("-a", "--all", "everything", is_flag=True, help="Those that are over too, however old.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Include finished sweeps, however old.")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's; `me` for mine.")
-@click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds.")
+@click.option("-w", "--watch", is_flag=True, help="Refresh every two seconds.")
 @json_option
 @controller_option
 def status(
@@ -81,7 +81,7 @@ def _one(client: Client, ids: Sequence[str], as_json: bool) -> str | None:
 @click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.option("-n", "count", metavar="N", type=click.IntRange(1, 100_000), default=10, help="So many. [10]")
 @click.option("--by", metavar="EXPR", help='A metric or an expression: "sharpe / (1 + drawdown)", "loss:min".')
-@click.option("--pareto", is_flag=True, help="Points that no other beats in all metrics.")
+@click.option("--pareto", is_flag=True, help="Only points that no other beats in every metric.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values.")
 @_RUN
 @json_option
@@ -98,7 +98,7 @@ def top(
 ) -> int:
     """Show the best points, also while the sweep runs; those of a control run stand beside them."""
     if pareto and by:
-        raise click.UsageError("--pareto looks at all metrics of the sweep and --by at one; give one of the two")
+        raise click.UsageError("use either --pareto or --by")
     import msgspec
 
     from racksack.sweep_client.text import ranking_columns, ranking_table
@@ -124,8 +124,8 @@ def top(
 @click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
 @click.argument("point", metavar="[POINT]", type=int, required=False)
 @click.option("--failed", is_flag=True, help="Points that failed (the default without a POINT).")
-@click.option("--waiting", is_flag=True, help="Only those that are tried again.")
-@click.option("-n", "limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--waiting", is_flag=True, help="Only those waiting to be retried.")
+@click.option("-n", "limit", metavar="N", type=click.IntRange(min=1), help="Show at most N.")
 @_RUN
 @json_option
 @controller_option
@@ -183,7 +183,7 @@ def importance(sweep: str, run: str, as_json: bool, controller: str | None) -> i
 
 @click.command("report", context_settings=_HELP)
 @click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
-@click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.html]")
+@click.option("-o", "--output", metavar="FILE", help="Output file; - for stdout. [sweep-ID.html]")
 @_RUN
 @controller_option
 def report(sweep: str, output: str | None, run: str, controller: str | None) -> int:
@@ -205,7 +205,7 @@ def report(sweep: str, output: str | None, run: str, controller: str | None) -> 
 
 @click.command("export", context_settings=_HELP)
 @click.argument("sweep", metavar="ID", shell_complete=complete("sweep_ids"))
-@click.option("-o", "--output", metavar="FILE", help="Where to; - for stdout. [sweep-ID.csv]")
+@click.option("-o", "--output", metavar="FILE", help="Output file; - for stdout. [sweep-ID.csv]")
 @click.option(
     "--format", "kind", type=click.Choice(["csv", "json", "jsonl", "parquet", "sqlite"]), help="[by FILE's ending]"
 )
@@ -227,7 +227,9 @@ def export(sweep: str, output: str | None, kind: str | None, run: str, controlle
 @click.command("compare", context_settings=_HELP)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("-n", "count", metavar="N", type=click.IntRange(1, 10_000), default=10, help="So many of A's best. [10]")
+@click.option(
+    "-n", "count", metavar="N", type=click.IntRange(1, 10_000), default=10, help="How many of A's best points. [10]"
+)
 @click.option("--by", metavar="EXPR", help="A metric or an expression.")
 @json_option
 @controller_option

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("usage", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("ids", metavar="JOB...", shell_complete=complete("job_ids"), nargs=-1)
-@click.option("--project", metavar="NAME", help="All runs of the jobs of this name, numbers in it aside.")
+@click.option("--project", metavar="NAME", help="All runs of jobs with this name, ignoring numbers in it.")
 @click.option(
     "--since", metavar="TIME", default="30d", show_default=True, help="Without JOB: ended in the last 2h, ..."
 )
@@ -70,7 +70,7 @@ def _lines(usage: JobUsage) -> Iterator[str]:
     where = f" on {clean(usage.node)}" if usage.node else ""
     code = "" if usage.exit_code is None else f", exit code {usage.exit_code}"
     yield f"Job {usage.job} ({clean(usage.name)}) of {clean(usage.owner)}: {clean(usage.state)}{where}{code}"
-    later = "known when it has ended"
+    later = "known once it has ended"
     if usage.cpu_s is None or not usage.wall_s:
         yield f"  CPU     {format_cpus(usage.cpus)} asked; {later}"
     else:

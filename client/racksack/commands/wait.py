@@ -12,7 +12,7 @@ from racksack.text import print_json, say
 @click.argument("ids", metavar="ID...", shell_complete=complete("job_ids"), nargs=-1, required=True)
 @click.option("--any", "any_of", is_flag=True, help="Until one of them has ended.")
 @click.option("--timeout", metavar="TIME", help="Give up after this time, with exit code 124.")
-@click.option("--exit-code", is_flag=True, help="End with the program's own code.")
+@click.option("--exit-code", is_flag=True, help="Exit with the program's own exit code.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 @json_option
 @controller_option

@@ -61,7 +61,7 @@ def sessions(as_json: bool, controller: str | None) -> int:
         print_json(found)
         return 0
     if not found:
-        say("you are signed in nowhere; `racksack web login` gives a link")
+        say("you are not signed in anywhere; `racksack web login` gives a link")
         return 0
     columns = ("SIGNED IN", "LAST USED", "ENDS", "BROWSER")
     rows = [[*(iso_local(float(str(one[key]))) for key in _TIMES), str(one["browser"])] for one in found]

@@ -41,7 +41,7 @@ def examine(option: str | None, nodes: Sequence[str]) -> Iterator[Finding]:
 
 def _not_reached(reason: str, *steps: str) -> Iterator[Finding]:
     yield from of_part("client", [not_looked_at(step, reason) for step in steps])
-    yield from _unasked(_ASKED_OF_CONTROLLER, "the controller cannot be asked")
+    yield from _unasked(_ASKED_OF_CONTROLLER, "cannot query the controller")
 
 
 def _unasked(parts: Sequence[str], reason: str) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def _no_answer(target: Target, error: RacksackError) -> Finding:
     if isinstance(error, NotAllowedError | NotInstalledError):
         return failed("connection", str(error))
     if not isinstance(error, UnreachableError):
-        return failed("connection", f"{error}; is the controller another version?")
+        return failed("connection", f"{error}; is the controller a different version?")
     if target.home is None:
         return failed("connection", f"{error}; {START_IT}")
     log = str(target.home / "controller.log")

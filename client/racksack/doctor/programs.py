@@ -37,14 +37,14 @@ def _look(name: str, argv: Sequence[str], pattern: re.Pattern[str], least: tuple
             argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=VERSION_S, check=False, errors="replace"
         )
     except subprocess.TimeoutExpired:
-        return failed(name, f"{path} did not tell its version within {VERSION_S:.0f} s; install {package} again")
+        return failed(name, f"{path} did not report its version within {VERSION_S:.0f} s; install {package} again")
     except OSError as error:
         return failed(name, f"{path} does not run ({error.strerror}); install {package} again")
     said = f"{done.stdout}\n{done.stderr}".strip()
     found = pattern.search(said)
     if found is None:
         first = said.splitlines()[0][:100] if said else f"nothing, and ended with code {done.returncode}"
-        return warning(name, f"{path} does not say which version it is: {first}; if it fails, install {package}")
+        return warning(name, f"{path} does not report its version: {first}; if it fails, install {package}")
     version = tuple(map(int, found.groups()))
     if version < least:
         return failed(name, f"{path} is version {_dotted(version)}; install {_dotted(least)} or newer")

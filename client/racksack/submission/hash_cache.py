@@ -104,5 +104,5 @@ def _read(found: Found, read: Callable[[], Entry]) -> Entry:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ProjectError(
-            f"{clean(os.fsdecode(found.path))} cannot be read: {reason}; it changed while it was looked at"
+            f"{clean(os.fsdecode(found.path))} cannot be read: {reason}; it changed while it was read"
         ) from error

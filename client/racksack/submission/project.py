@@ -125,7 +125,7 @@ def check_entrypoint(selection: Selection, entrypoint: str, include_hint: bool =
             raise ProjectError(f"the entrypoint {clean(entrypoint)} is a package; run it with `{command}`")
         raise ProjectError(f"the entrypoint {clean(entrypoint)} is a folder; name the file in it that is to run")
     if candidate.exists():
-        hint = f"; bring it back with --include '/{relative}'" if include_hint else ""
+        hint = f"; include it with --include '/{relative}'" if include_hint else ""
         raise ProjectError(f"the entrypoint {clean(entrypoint)} is left out by a rule for what to send{clean(hint)}")
     raise ProjectError(
         f"there is no {clean(entrypoint)} in {clean(root)}; name the file that is to run, relative to it"
@@ -208,7 +208,7 @@ class _Walk:
         landing = os.path.normpath(os.path.join(os.path.dirname(relative), target))
         if os.path.isabs(target) or landing == b".." or landing.startswith(b"../"):
             self.problems.append(
-                f"the link {_shown(relative)} leads out of the project (to {_shown(target)}); "
+                f"the link {_shown(relative)} points outside the project (to {_shown(target)}); "
                 "put what it points to into the project, or leave it out with --exclude"
             )
 

@@ -81,7 +81,9 @@ def warnings(selection: Selection) -> list[str]:
     if selection.files > FILES_WARNED:
         said.append(f"{selection.files} files; leave out what the job does not need in .racksackignore")
     if selection.size_bytes > BYTES_WARNED:
-        said.append(f"{format_memory(selection.size_bytes)}; data that stays the same is better kept on the nodes")
+        said.append(
+            f"{format_memory(selection.size_bytes)}; data that does not change is better sent once, with --data"
+        )
     return said
 
 

@@ -156,8 +156,8 @@ def hand_in(client: Client, spec: JobSpec) -> list[int]:
             upload.hand_in(client.target, file_name, text)
         except errors.UnreachableError as error:
             raise errors.TransferError(
-                f"{error}; it is not known whether the job arrived: repeat the command with "
-                f"--submission-key {spec.submission}, which hands it in only once"
+                f"{error}; the job may or may not have been accepted: repeat the command with "
+                f"--submission-key {spec.submission}, which never creates a second job"
             ) from error
     except OSError as error:
         raise errors.RacksackError(f"the job file cannot be written to {client.target}: {error.strerror}") from error

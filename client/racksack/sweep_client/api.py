@@ -65,11 +65,11 @@ class Sweep:
         return target
 
     def stop(self, reason: str = "") -> None:
-        """Compute no more until it is resumed."""
+        """Pause a sweep."""
         self.client.act_on_sweep(self.id, "stop", reason=reason)
 
     def resume(self, reason: str = "") -> None:
-        """Go on with what is missing."""
+        """Continue with the missing points."""
         self.client.act_on_sweep(self.id, "resume", reason=reason)
 
     def retry(self, reason: str = "") -> int:
@@ -77,7 +77,7 @@ class Sweep:
         return self.client.act_on_sweep(self.id, "retry", reason=reason).retried or 0
 
     def cancel(self, reason: str = "") -> None:
-        """End it; what was computed stays."""
+        """Stop a sweep; keep what was computed."""
         self.client.act_on_sweep(self.id, "cancel", reason=reason)
 
 

@@ -40,7 +40,7 @@ class SweepWish(Wish):
 def wish_of(options: Mapping[str, Any], arguments: Sequence[str]) -> SweepWish:
     """Read the options. Raises UsageError."""
     if options["trial"] and options["hold"]:
-        raise UsageError("--try begins at once and --hold does not; give one of the two")
+        raise UsageError("use either --try or --hold")
     entrypoint, function = wishes.split_target(options["entrypoint"]) if options["entrypoint"] else (None, None)
     jobs = wishes.jobs_text(Path(options["jobs"])) if options["jobs"] else None
     if entrypoint is None and jobs is not None and not is_job_file(Path(options["project"])):
@@ -138,12 +138,12 @@ def run(client: Client, wish: SweepWish) -> int:
 
 def _spec(wish: SweepWish) -> tuple[JobSpec, Path]:
     if wish.entrypoint is None and is_job_file(wish.project) and wish.values["sweep"]:
-        raise UsageError("with a job file, what the sweep is stands in it; leave out --param and the like")
+        raise UsageError("the job file defines the sweep; leave out --param and the like")
     return spec_of_command(
         wish.project,
         wish.entrypoint,
         wish.values,
-        f"name what is to run in {clean(wish.project)}: racksack sweep run DIR FILE.py:FUNCTION, or a job file",
+        f"name what to run in {clean(wish.project)}: racksack sweep run DIR FILE.py:FUNCTION, or a job file",
     )
 
 
@@ -162,7 +162,7 @@ def _dry_run(prepared: Prepared, plan: Plan, wish: SweepWish) -> int:
 
 def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
     if plan.sweep is None:
-        raise UsageError("this controller does not know sweeps; it is an older version")
+        raise UsageError("this controller does not support sweeps; it is an older version")
     text = plan_text(plan.sweep, "")
     for line in plan.advice if not wish.quiet else ():
         say(f"advice: {clean(line)}")

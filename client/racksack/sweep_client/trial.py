@@ -38,7 +38,7 @@ def tried(client: Client, number: int, spec: JobSpec, workers: int, *, yes: bool
             click.confirm("Go on?", abort=True, err=True)
             client.act_on_sweep(number, "resume")
     except (click.Abort, KeyboardInterrupt):
-        client.act_on_sweep(number, "cancel", reason="given up after its first points")
+        client.act_on_sweep(number, "cancel", reason="declined after its first points")
         say(f"sweep {number} is cancelled; what it computed is kept for the next one")
         raise
 

@@ -175,7 +175,7 @@ class _SocketHTTP(http.client.HTTPConnection):
 def open_local(target: Target) -> socket.socket:
     """Connect to the controller's socket on this machine. Raises UnreachableError with the reason."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # A controller that takes nobody in any more would let us wait for ever; with Python's timeout we would not wait.
+    # A controller that no longer accepts connections would let us wait for ever; Python's timeout would not wait.
     link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT_S), 0))
     try:
         _connect(link, target.socket)
@@ -214,7 +214,7 @@ def is_listening(target: Target) -> bool:
 
 def _no_answer(target: Target, method: str, said: str) -> errors.UnreachableError:
     """The connection ended without an answer. Everything that can be asked for may be asked for twice."""
-    unknown = "" if method == "GET" else "; whether it did what was asked is not known, repeating it does no harm"
+    unknown = "" if method == "GET" else "; the request may have taken effect; repeating it is safe"
     return errors.UnreachableError(f"the controller at {target} does not answer: {said}{unknown}")
 
 
@@ -223,9 +223,9 @@ def _no_socket(target: Target, number: int, sentence: str) -> errors.Unreachable
     if number in (errno.ENOENT, errno.ECONNREFUSED):
         reason = f"no controller is running there (nothing listens on {target.socket})"
     elif number == errno.EAGAIN:
-        reason = f"the controller takes nobody in any more at {target.socket}; it hangs, or is stopped"
+        reason = f"the controller no longer accepts connections at {target.socket}; it hangs, or is stopped"
     elif number in (errno.EACCES, errno.EPERM):
-        reason = f"you may not use {target.socket}; ask for membership in the group of the spool"
+        reason = f"you may not use {target.socket}; ask to be added to the spool's group"
         kind = errors.NotAllowedError
     else:
         reason = f"{target.socket}: {sentence}"

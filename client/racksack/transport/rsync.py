@@ -23,7 +23,7 @@ _FILES_SENT = re.compile(rb"Number of (?:regular )?files transferred: ([0-9,.]+)
 _BYTES_SENT = re.compile(rb"Total transferred file size: ([0-9,.]+)")
 _BYTES_MOVED = re.compile(rb"Total bytes (?:sent|received): ([0-9,.]+)")
 _REASONS = {
-    2: "a start file of the shell there prints something; let it do so only in an interactive shell",
+    2: "a shell start file there prints something, which breaks rsync; print only in interactive shells",
     10: "the connection broke",
     11: "a disk error or a full disk",
     12: "the connection broke",

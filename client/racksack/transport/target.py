@@ -128,7 +128,7 @@ def _configured(path: Path) -> str | None:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or set(content) - {"controller"}:
-        raise UsageError(f"{path}: the one key that can stand here is `controller: user@host`")
+        raise UsageError(f"{path}: the only key allowed here is `controller: user@host`")
     chosen = content.get("controller")
     if chosen is not None and not isinstance(chosen, str):
         raise UsageError(f"{path}: {chosen!r} does not name a controller; {_FORMS}")

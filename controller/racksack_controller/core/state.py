@@ -240,7 +240,7 @@ class State:
         self.journal.assign(self.power_traits, name, traits)
 
     def drop_power(self, name: str) -> None:
-        """A node has no power block any more: it is always on. Its record stays in the store."""
+        """A node no longer has a power block: it is always on. Its record stays in the store."""
         power = self.power.get(name)
         if power is not None:
             self.journal.note(partial(self._show_power, name, power))

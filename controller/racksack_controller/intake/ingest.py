@@ -193,7 +193,7 @@ def _check_link(root: Path, relative: bytes, faults: Faults) -> None:
     home = os.path.realpath(os.fsencode(root))
     is_inside = arrives == home or arrives.startswith(home + b"/")
     if target.startswith(b"/") or landing == b".." or landing.startswith(b"../") or not is_inside:
-        faults.add(f"the link {shown_path(relative)} leads out of the project (to {shown_path(target)})")
+        faults.add(f"the link {shown_path(relative)} points outside the project (to {shown_path(target)})")
 
 
 def check_spec(root: Path, spec: JobSpec) -> None:

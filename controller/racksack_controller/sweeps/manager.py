@@ -395,7 +395,7 @@ class Sweeps:
         self._wake.set()
 
     async def cancel(self, number: int, sentence: str) -> None:
-        """End it; what was computed stays. Raises SweepError, StoreError."""
+        """Stop a sweep; keep what was computed. Raises SweepError, StoreError."""
         await self._stepper.change(self._live(number), SweepState.CANCELLED, sentence, sentence)
         self._wake.set()
 

@@ -46,7 +46,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise FileError(f"{name} is not TOML: {error}; fix it there") from None
+        raise FileError(f"{name} is not TOML: {error}; fix it") from None
 
 
 def table(value: object) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def locked(project: Path, file: str) -> Listed:
     try:
         content = table(json.loads(read_text(project, file)))
     except (ValueError, RecursionError) as error:
-        raise FileError(f"{file} is not JSON: {error}; make it again with `pipenv lock`") from None
+        raise FileError(f"{file} is not JSON: {error}; regenerate it with `pipenv lock`") from None
     meta, packages = table(content.get("_meta")), table(content.get("default"))
     entries = {name: table(entry) for name, entry in packages.items()}
     with_hashes = bool(entries) and all(entry.get("hashes") for entry in entries.values())

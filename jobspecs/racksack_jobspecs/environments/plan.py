@@ -85,7 +85,7 @@ def _automatic(project: Path, entrypoint: str) -> Plan:
         passed_over += plan.notes
     notes = (*passed_over, *_not_named(project))
     if not entrypoint.endswith((".py", ".pyw")):
-        return Plan(kind="none", chosen="the entrypoint is no Python script", notes=notes)
+        return Plan(kind="none", chosen="the entrypoint is not a Python script", notes=notes)
     return Plan(kind="plain", chosen="no file of the project lists packages", notes=notes)
 
 

@@ -348,7 +348,7 @@ SWEEP_FIELDS = (
         "value:max",
     ),
     Field("point_timeout", DURATION, "The time limit of one point.", "120s", "none"),
-    Field("retries", whole_of(0, 100, "a number of retries"), "How often a failed point is tried again.", "2", "1"),
+    Field("retries", whole_of(0, 100, "a number of retries"), "How often a failed point is retried.", "2", "1"),
     Field("backoff", DURATION, "The wait before the first retry; each further one waits twice as long.", "10s", "2s"),
     Field(
         "max_fails",

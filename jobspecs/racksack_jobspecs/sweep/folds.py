@@ -32,7 +32,9 @@ def parse(text: str) -> tuple[Params, ...]:
             raise ValueError(f"kfold needs a number of folds from 2 to {FOLDS_MAX}, such as kfold:5")
         return tuple({"fold": fold, "folds": int(rest)} for fold in range(int(rest)))
     if kind != "walk-forward":
-        raise ValueError(f"{kind[:40]!r} is no kind of folds; write kfold:5 or walk-forward:from=...,to=...,train=...")
+        raise ValueError(
+            f"{kind[:40]!r} is not a kind of folds; write kfold:5 or walk-forward:from=...,to=...,train=..."
+        )
     return _walk(_settings(rest))
 
 

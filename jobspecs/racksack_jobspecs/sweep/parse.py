@@ -160,7 +160,7 @@ class _Checked:
             self._add(key, str(error) + ("" if key == "where" else "; a condition may name parameters before it"))
             return
         if not expression.names:
-            self._add(key, "names no parameter, so it says the same of all points; remove it")
+            self._add(key, "names no parameter, so it is the same for all points; remove it")
 
     def _names(self) -> None:
         fixed = self._values.get("fixed", {})
