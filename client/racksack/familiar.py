@@ -41,6 +41,7 @@ OPTIONS = {
     "--immediate": "jobs start as soon as there is room",
     "--delay": "write --begin +2h",
     "--follow-logs": "write -f",
+    "--resume": "write `racksack sweep resume ID` to continue a sweep that was stopped",
 }
 COMMANDS = {
     "squeue": "status",

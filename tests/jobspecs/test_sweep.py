@@ -91,7 +91,7 @@ def test_everything_of_a_sweep_is_read_and_written() -> None:
         "{function: f, params: {a: 0.5:1.5:0.25, m: [\"'007'\", it's, null, yes]}, where: [a < 1, m != 'x'], "
         "fixed: {data: p.csv, n: 3}, metric: [sharpe:max, 'max dd:min'], point_timeout: 120s, retries: 3, "
         "backoff: 10s, max_fails: 2.5%, chunk: {target: 60s, min: 5, max: 50}, max_runners: 3, "
-        "slots: 4, stuck_after: 5m, "
+        "slots: '4,r1=12', stuck_after: 5m, "
         'control: {top: 10, args: {data: q.csv}, env: {PERIOD: "2024"}}, notify: [telegram, mail]}',
         f"{HEAD}stage_in_ram: [prices.bin]\n",
     )
@@ -100,7 +100,28 @@ def test_everything_of_a_sweep_is_read_and_written() -> None:
     assert spec.where == "(a < 1) and (m != 'x')"
     assert spec.metrics == (Metric("sharpe", "max"), Metric("max dd", "min"))
     assert spec.fails_share_max == 0.025
+    assert (spec.slots, spec.slots_on) == (4, {"r1": 12})
     assert spec.ramdisk == ("prices.bin",)
+
+
+@pytest.mark.parametrize("written", ["'r1=2,r2=3'", "{r1: 2, r2: 3}"])
+def test_workers_of_some_nodes(written: str) -> None:
+    spec = sweep(f"{{params: {{a: 1:3}}, slots: {written}}}")
+    assert (spec.slots, spec.slots_on) == (None, {"r1": 2, "r2": 3})
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("'3,4'", "two numbers for all nodes"),
+        ("'r1=3,r1=4'", "two numbers for r1"),
+        ("'-x=3'", "-x is not a node's name"),
+        ("'r1=0'", "cannot be a number of workers"),
+        ("{r1: many}", "cannot be a number of workers"),
+    ],
+)
+def test_workers_that_are_none(written: str, sentence: str) -> None:
+    assert sentence in problems(f"{{params: {{a: 1:3}}, slots: {written}}}")
 
 
 def test_a_program_has_the_words_of_the_job() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.sweeps.ranges import Ranges
@@ -155,3 +156,20 @@ async def test_runners_hold_what_was_asked_for_and_go(rig: Rig) -> None:
     go.touch()
     await rig.ended(number)
     await rig.until(lambda: not rig.app.state.jobs, "it has gone")
+
+
+async def test_each_node_has_its_own_number_of_workers(tmp_path: Path) -> None:
+    """Both runners wait in their first points until all six workers of the two nodes have begun one."""
+    code = (
+        "import os, time\n"
+        f"GATE = {str(tmp_path / 'begun')!r}\n"
+        "os.makedirs(GATE, exist_ok=True)\n"
+        "def f(x):\n"
+        "    open(f'{GATE}/{os.getpid()}', 'w').close()\n"
+        "    while len(os.listdir(GATE)) < 6: time.sleep(0.01)\n"
+        "    return x\n"
+    )
+    async with running(tmp_path / "rack", r1=2, r2=2) as rack:
+        number = await rack.submit(code, over(60, slots=2, slots_on={"r2": 4}))
+        assert (await rack.ended(number)).done == 60
+        assert len(list((tmp_path / "begun").iterdir())) == 6

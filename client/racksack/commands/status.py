@@ -30,11 +30,13 @@ _RIGHT = ("ID", "CPU", "RAM", "GPU", "RUN-TIME")
 @click.option("-u", "--user", "owner", metavar="USER", help="Only this user's jobs; `me` for mine.")
 @click.option("-r", "--expand", is_flag=True, help="Show one line for each job of an array.")
 @click.option("--state", metavar="STATE,...", shell_complete=complete("states"), help="Only jobs in these states.")
+@click.option("--sweeps", is_flag=True, help="Show sweeps, as `racksack sweep status` does.")
 @watch_option
 @json_option
 @controller_option
 def command(
     ids: tuple[str, ...],
+    sweeps: bool,
     everything: bool,
     owner: str | None,
     state: str | None,
@@ -44,6 +46,14 @@ def command(
     controller: str | None,
 ) -> int:
     """Show the queue and the nodes; with ids, each job's whole story."""
+    if sweeps:
+        from racksack.commands import sweep_look
+
+        wanted = {"ids": ids, "everything": everything, "owner": owner, "watch": watch is not None}
+        shown: int = click.get_current_context().invoke(
+            sweep_look.status, **wanted, as_json=as_json, controller=controller
+        )
+        return shown
     with open_client(controller) as client:
         while True:
             code = _show(client, ids, everything, owner, state, as_json, clear=watch is not None, expand=expand)

@@ -86,7 +86,14 @@ running_options = shared.together(  # where and how it runs
     click.option("-G", "--gpus", metavar="[MODEL:]N", help="GPUs per runner; each worker gets one."),
     shared.VRAM,
     shared.DISK,
-    click.option("--slots", "--per-node", "slots", metavar="N", help="Workers per runner. [one per GPU or CPU]"),
+    click.option(
+        "--slots",
+        "--per-node",
+        "slots",
+        multiple=True,
+        metavar="[NODE=]N",
+        help="Workers per runner. [one per GPU or CPU]",
+    ),
     click.option(
         "--max-runners", "--max-parallel", "max_runners", metavar="N", help="At most this many runners at once."
     ),

@@ -100,7 +100,7 @@ class SweepOptions(TypedDict, total=False):
     max_fails: int | str
     chunk: int | str
     max_runners: int
-    slots: int
+    slots: int | str
     control: int | str
     control_args: Mapping[str, Scalar]
     control_env: Mapping[str, str]

@@ -90,7 +90,7 @@ def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | N
                 options["chunk"], options["chunk_target"], options["chunk_min"], options["chunk_max"]
             ),
             "max_runners": options["max_runners"],
-            "slots": options["slots"],
+            "slots": ",".join(options["slots"]) or None,
             "require": wishes.where_value(options["require"]),
             "folds": options["folds"],
             "repeat": options["repeat"],

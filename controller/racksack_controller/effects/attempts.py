@@ -36,7 +36,7 @@ log = logging.getLogger("racksack.edge")
 GO_WITHIN_S = 7200.0  # so long a prepared rank waits for the others of its gang
 COLLECT_BATCH = 200  # attempts whose folders are pulled by one request
 
-PlanOf = Callable[[Job], dict[str, object] | None]  # of the runner of a sweep; None: of any other job
+PlanOf = Callable[[Job, str], dict[str, object] | None]  # of the runner of a sweep on a node; None: of any other job
 EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, object]]]]
 """What jobs used that have just ended on a node, by job, as their result.json shows it."""
 
@@ -209,7 +209,7 @@ class AttemptEffects:
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
             data=tuple(DataOrder(one.name, one.digest, one.source, one.path) for one in job.data),
-            sweep=self._plan_of(job),
+            sweep=self._plan_of(job, attempt.node),
             submitted_at_s=job.submitted_at_s,
             grace_s=grace_of(job),
             warn_s=spec.warn_s or None,

@@ -112,9 +112,13 @@ class Active:
         """What is computed."""
         return self.sweep.sweep
 
+    def slots_on(self, node: str) -> int:
+        """Workers of one runner on a node."""
+        return slots_of(self.spec, self.sweep.spec.resources, node)
+
     @property
     def slots(self) -> int:
-        """Workers of one runner."""
+        """Workers of one runner on a node that nothing else is said of."""
         return slots_of(self.spec, self.sweep.spec.resources)
 
     @property
@@ -199,8 +203,10 @@ def _rungs(spec: SweepSpec) -> Rungs | None:
     return None if spec.stop is None else Rungs(spec.stop, is_max=spec.metrics[0].direction == "max")
 
 
-def slots_of(spec: SweepSpec, resources: ResourceRequest) -> int:
-    """Workers of one runner: as asked for, else one for each GPU, else one for each core."""
+def slots_of(spec: SweepSpec, resources: ResourceRequest, node: str = "") -> int:
+    """Workers of one runner: as asked for (on that node), else one for each GPU, else one for each core."""
+    if node in spec.slots_on:
+        return spec.slots_on[node]
     if spec.slots is not None:
         return spec.slots
     if resources.gpus is not None:

@@ -31,7 +31,7 @@ async def hand_out(active: Active, runners: Sequence[RunnerAttempt], store: Stor
     The caller holds the lock.
     """
     leases: list[Lease] = []
-    all_slots = active.slots * max(1, len(runners))
+    all_slots = sum(active.slots_on(runner.node) for runner in runners) or active.slots
     for turn in range(AHEAD):
         for runner in runners:
             if runner.finish or len(active.leases_of(runner.attempt)) > turn:
@@ -71,7 +71,7 @@ def _lease(active: Active, runner: RunnerAttempt, all_slots: int, now: float, *,
     if is_second and (has_suspects or not active.pending):
         return None  # suspects are alone with their runner
     age_s = now - progress.started_at_s if progress.started_at_s else 0.0
-    points, losses = _take(active, speed, all_slots, age_s)
+    points, losses = _take(active, runner.node, speed, all_slots, age_s)
     chunk = Chunk(
         number=progress.chunks + 1,
         run=progress.run,
@@ -87,12 +87,12 @@ def _lease(active: Active, runner: RunnerAttempt, all_slots: int, now: float, *,
     return lease
 
 
-def _take(active: Active, speed: float | None, all_slots: int, age_s: float) -> tuple[Ranges, int]:
+def _take(active: Active, node: str, speed: float | None, all_slots: int, age_s: float) -> tuple[Ranges, int]:
     if active.pending:
         size = sizes.chunk_points(
             active.spec.chunking,
             waiting=active.pending.size,
-            slots=active.slots,
+            slots=active.slots_on(node),
             speed=speed,
             all_slots=all_slots,
             age_s=age_s,
@@ -190,7 +190,7 @@ def to_share(active: Active) -> int:
     found = 0
     for lease in active.leases.values():
         if not lease.has_given_back and _left_s(active, lease) > SHARE_ABOVE_S:
-            found += lease.left.size - active.slots
+            found += lease.left.size - active.slots_on(lease.chunk.node)
     return found
 
 
@@ -198,9 +198,10 @@ def _left_s(active: Active, lease: Lease) -> float:
     """How long a chunk will still take; 0 when nobody knows, or when all of it has begun."""
     runner = active.runners.get(lease.chunk.attempt)
     speed = sizes.known_speed(active.progress.speeds, runner.names) if runner is not None else None
-    if speed is None or lease.left.size <= active.slots:
+    slots = active.slots_on(lease.chunk.node)
+    if speed is None or lease.left.size <= slots:
         return 0.0
-    return lease.left.size / (speed * active.slots)
+    return lease.left.size / (speed * slots)
 
 
 def free_of(active: Active, leases: Sequence[Lease], now: float, *, is_loss: bool) -> list[Failure]:

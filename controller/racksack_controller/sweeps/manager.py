@@ -291,16 +291,16 @@ class Sweeps:
         if runner is not None and not runner.is_drained:
             await self._follower.drain(active, runner)
 
-    def plan_of(self, job: Job) -> dict[str, object] | None:
-        """What the runner of this job is to do; None for an ordinary job. Raises StoreError."""
+    def plan_of(self, job: Job, node: str) -> dict[str, object] | None:
+        """What the runner of this job is to do on a node; None for an ordinary job. Raises StoreError."""
         number = job.spec.runner_of
         if number is None:
             return None
         active = self.active.get(number)
         if active is not None:
-            return runner_jobs.plan_of(active.sweep)
+            return runner_jobs.plan_of(active.sweep, node)
         found = self._store.look(lambda connection: ledger.sweep_by_id(connection, number))
-        return runner_jobs.plan_of(found[0]) if found is not None else None
+        return runner_jobs.plan_of(found[0], node) if found is not None else None
 
     def _give_up(self, active: Active, runner: RunnerAttempt, sentence: str) -> None:
         log.error("sweep=%s runner=%s %s", active.id, runner.attempt, sentence)

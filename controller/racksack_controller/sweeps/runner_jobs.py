@@ -54,8 +54,8 @@ def runner_spec(sweep: Sweep, exclude: Sequence[str] = (), only: str = "") -> Jo
     )
 
 
-def plan_of(sweep: Sweep) -> dict[str, object]:
-    """What a runner needs to know; see `racksack_agent.sweep_runner`."""
+def plan_of(sweep: Sweep, node: str) -> dict[str, object]:
+    """What a runner on a node needs to know; see `racksack_agent.sweep_runner`."""
     spec = sweep.sweep
     target = spec.target
     runs: list[dict[str, object]] = [{"env": {}, "fixed": {}}]
@@ -72,7 +72,7 @@ def plan_of(sweep: Sweep) -> dict[str, object]:
             "fixed": target.fixed,
         },
         "space": space_of(spec),
-        "slots": slots_of(spec, sweep.spec.resources),
+        "slots": slots_of(spec, sweep.spec.resources, node),
         "metric": spec.metrics[0].name if spec.metrics else "value",
         "point_timeout_s": spec.point_timeout_s,
         "runs": runs,

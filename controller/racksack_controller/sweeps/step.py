@@ -270,7 +270,7 @@ class Stepper:
         """A runner for whom nothing is left ends, so that others can have its place."""
         if active.waiting or active.to_draw or active.retries_before(now + runner_plan.SOON_S):
             return
-        if any(lease.may_give_back(active.slots) for lease in active.leases.values()):
+        if any(lease.may_give_back(active.slots_on(lease.chunk.node)) for lease in active.leases.values()):
             return  # it can be shared
         for runner in ready:
             if not active.leases_of(runner.attempt):

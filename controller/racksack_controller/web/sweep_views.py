@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from racksack_controller.core.sweeps.records import CONTROL, InRam, NodeBackoff, Progress, Sweep
@@ -32,7 +33,7 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
     settled = progress.done + progress.failed
     runners = list(active.runners.values()) if active is not None else []
     leased = sum(lease.left.size for lease in active.leases.values()) if active is not None else 0
-    slots = slots_of(spec, sweep.spec.resources)
+    slots = functools.partial(slots_of, spec, sweep.spec.resources)
     ready = [runner for runner in runners if is_ready(runner)]
     rate = pace or rate_points_s(progress, ready, slots)
     is_moving = progress.state is SweepState.RUNNING and rate > 0
@@ -63,7 +64,7 @@ def sweep_view(sweep: Sweep, progress: Progress, active: Active | None, now: flo
         "percent": 100.0 * settled / points if points else 100.0,
         "rate_points_s": rate if is_moving else None,
         "eta_s": max(0, points - settled) / rate if is_moving else None,
-        "workers": slots * len(ready),
+        "workers": sum(slots(runner.node) for runner in ready),
         "runners": len(runners),
         "chunks": progress.chunks,
         "nodes": _nodes(active, progress, slots, now) if active is not None else [],
@@ -86,16 +87,16 @@ def is_ready(runner: RunnerAttempt) -> bool:
     return runner.is_ready or runner.position > 0
 
 
-def rate_points_s(progress: Progress, ready: list[RunnerAttempt], slots: int) -> float:
-    """What the runners that are up compute in a second, by their measured speeds."""
+def rate_points_s(progress: Progress, ready: list[RunnerAttempt], slots: Callable[[str], int]) -> float:
+    """What the runners that are up compute in a second, by their measured speeds. `slots`: workers of one on a node."""
     found = 0.0
     for runner in ready:
         speed = next((progress.speeds[name] for name in runner.names if name in progress.speeds), 0.0)
-        found += speed * slots
+        found += speed * slots(runner.node)
     return found
 
 
-def _nodes(active: Active, progress: Progress, slots: int, now: float) -> list[View]:
+def _nodes(active: Active, progress: Progress, slots: Callable[[str], int], now: float) -> list[View]:
     """What each node does for a sweep, or why it does nothing."""
     names = (*progress.backoffs, *(active.preparing if active.uses_ram else ()))
     views: dict[str, View] = {name: _node_view(name) for name in names}
@@ -103,7 +104,7 @@ def _nodes(active: Active, progress: Progress, slots: int, now: float) -> list[V
         view = views.setdefault(runner.node, _node_view(runner.node))
         view["runners"] += 1
         if is_ready(runner):
-            view["workers"] += slots
+            view["workers"] += slots(runner.node)
             view["rate_points_s"] += rate_points_s(progress, [runner], slots)
         for lease in active.leases_of(runner.attempt):
             view["under_way"] += lease.left.size

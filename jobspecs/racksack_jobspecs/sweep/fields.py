@@ -10,6 +10,7 @@ from racksack_jobspecs.readers import (
     DURATION,
     ENV,
     LABEL,
+    NODE_NAME,
     Field,
     Kind,
     Report,
@@ -38,6 +39,8 @@ _PART = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,99})=)?(-?[0-9]{1,18}):(-?[0-9]
 _METRIC = re.compile(r"([^\s:,](?:[^:,]{0,98}[^\s:,])?)(?::(max|min))?")
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+_WORKERS = whole_of(1, 4096, "a number of workers")
+Slots = dict[str, int]  # workers of a runner by node, of all others under ""
 _VALUE_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
 
 
@@ -184,6 +187,23 @@ def _max_fails(node: Node, path: str, report: Report) -> int | float:
     if share > 1:
         raise ValueError(f"{match[0]} is more than all points; write at most 100%")
     return share
+
+
+def _slots(node: Node, path: str, report: Report) -> Slots:
+    """A number for all nodes, `NODE=N` for some, or both: 12,r1=4; or a mapping of nodes to numbers."""
+    if isinstance(node, Mapping):
+        pairs = [(key.text, value) for key, value in node.entries]
+    else:
+        words = [part.strip().rpartition("=") for part in word_of(node).split(",")]
+        pairs = [(name.strip(), Scalar(node.line, number, is_plain=True)) for name, _, number in words]
+    found: Slots = {}
+    for name, number in pairs:
+        if name and NODE_NAME.fullmatch(name) is None:
+            raise ValueError(f"{shown(name)} is not a node's name; write a number, or NODE=N such as r1=4")
+        if name in found:
+            raise ValueError(f"there are two numbers for {shown(name) if name else 'all nodes'}; keep one of them")
+        found[name] = _WORKERS.read(number, path, report)
+    return found
 
 
 def _fixed(node: Node, path: str, report: Report) -> Params:
@@ -367,9 +387,12 @@ SWEEP_FIELDS = (
     Field("max_runners", whole_of(1, 4096, "a number of runners"), "How many runners there are at most.", "4", "none"),
     Field(
         "slots",
-        whole_of(1, 4096, "a number of workers"),
-        "Workers of a runner.",
-        "12",
+        Kind(
+            _slots,
+            {"anyOf": [{"type": ["string", "integer"]}, {"type": "object", "additionalProperties": _WORKERS.schema}]},
+        ),
+        "Workers of a runner; `NODE=N` or a mapping gives some nodes another number.",
+        "12,r1=4",
         "one for each GPU, else for each CPU",
     ),
     Field("stuck_after", DURATION, "A runner that says nothing for so long is given up.", "10m", "10m"),

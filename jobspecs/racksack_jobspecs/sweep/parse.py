@@ -43,7 +43,6 @@ _PLAIN = {
     "backoff": "backoff_s",
     "chunk": "chunking",
     "max_runners": "runners_max",
-    "slots": "slots",
     "stuck_after": "stuck_after_s",
     "stop": "stop",
     "folds": "folds",
@@ -67,6 +66,7 @@ def read_sweep(node: Node, path: str, report: Report) -> SweepSpec:
         axes=tuple(one for one in found.params if isinstance(one, Axis)),
         domains=tuple(one for one in found.params if isinstance(one, Domain)),
         **_fails(values),
+        **_slots(values),
         **{field: values[key] for key, field in _PLAIN.items() if key in values},
     )
     return msgspec.structs.replace(sweep, axes=(*sweep.axes, *combined_axes(sweep)))
@@ -104,6 +104,12 @@ def _fails(values: Values) -> Values:
     if limit is None:
         return {}
     return {"fails_share_max": limit} if isinstance(limit, float) else {"fails_max": limit}
+
+
+def _slots(values: Values) -> Values:
+    by_node = dict(values.get("slots", {}))
+    everywhere = by_node.pop("", None)
+    return {"slots": everywhere, "slots_on": by_node}
 
 
 class _Checked:

@@ -134,6 +134,7 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     chunking: Chunking = Chunking()
     runners_max: int | None = None  # at once; None: as many as fit
     slots: int | None = None  # workers of a runner; None: one for each GPU, else for each core
+    slots_on: dict[str, int] = {}  # workers of a runner on these nodes, by name
     stuck_after_s: float = 600.0  # a runner that says nothing for so long is given up
     stop: Stopping | None = None
     folds: tuple[Params, ...] = ()  # each combination is computed on all of them; the arguments of each

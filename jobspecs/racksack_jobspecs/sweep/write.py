@@ -53,7 +53,7 @@ def _entries(sweep: SweepSpec) -> Iterable[tuple[str, str]]:
     yield "max_fails", _fails(sweep)
     yield "chunk", "" if sweep.chunking == Chunking() else _chunk(sweep.chunking)
     yield "max_runners", str(sweep.runners_max or "")
-    yield "slots", str(sweep.slots or "")
+    yield "slots", _slots(sweep)
     yield "stuck_after", "" if sweep.stuck_after_s == default.stuck_after_s else exact_duration(sweep.stuck_after_s)
     yield "stop", "" if sweep.stop is None else _stop(sweep.stop)
     yield "folds", _folds(sweep.folds) if sweep.folds else ""
@@ -62,6 +62,12 @@ def _entries(sweep: SweepSpec) -> Iterable[tuple[str, str]]:
     yield "require", _always_quoted(sweep.requires) if sweep.requires else ""
     yield "control", "" if sweep.control is None else _control(sweep.control)
     yield "notify", f"[{', '.join(map(quoted, sweep.notify))}]" if sweep.notify else ""
+
+
+def _slots(sweep: SweepSpec) -> str:
+    everywhere = [str(sweep.slots)] if sweep.slots is not None else []
+    words = [*everywhere, *(f"{node}={number}" for node, number in sweep.slots_on.items())]
+    return ",".join(words) if len(words) < 2 and everywhere else _always_quoted(",".join(words)) if words else ""
 
 
 def _mapping(entries: Iterable[tuple[str, str]]) -> str:
