@@ -266,8 +266,11 @@ class App:
             self._spawn(self._take(watcher, file))
 
     async def _take(self, watcher: Watcher, file: DroppedFile) -> None:
-        if not await self.intake.take(file):
-            watcher.again(file)
+        is_over = True
+        try:
+            is_over = await self.intake.take(file)
+        finally:
+            (watcher.settled if is_over else watcher.again)(file)
 
     def _known_programs(self) -> list[str]:
         return [program_key(key) for key in self.state.history.records]

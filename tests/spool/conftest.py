@@ -63,7 +63,9 @@ async def watching(spool: Spool, settle_s: float = 0.2, rescan_s: float = 60.0) 
     watch = Watch()
 
     async def run() -> None:
-        async for file in Watcher(spool, settle_s, rescan_s).files():
+        watcher = Watcher(spool, settle_s, rescan_s)
+        async for file in watcher.files():
+            watcher.settled(file)
             watch.at_s[file.path.name] = time.perf_counter()
             watch.files.append(parsed_here(file))
 

@@ -13,8 +13,8 @@ import pytest
 
 from racksack_controller.intake import watcher as module
 from racksack_controller.intake.drop import leases_work
+from racksack_controller.intake.names import Entry, in_turns
 from racksack_controller.intake.spool import discard, prepare
-from racksack_controller.intake.watcher import Entry, in_turns
 from racksack_jobspecs.layout import Spool
 from tests.spool.conftest import GOOD, PATIENCE_S, drop, needs_root, watching
 

@@ -3,18 +3,19 @@
 inotify (through watchdog) makes it quick, and a look through the whole folder every `rescan_s` makes it certain: events
 may be lost, and some file systems have none. A file that was renamed into place is complete; others must be still for
 `settle_s` and have no writer. Reading and parsing happen in a worker thread, a bounded batch at a time, and users take
-turns in a batch, so neither a bad file nor five thousand of them hold up the others.
+turns in a batch. Of each user so much is read until it is settled (see `names`), so neither a bad file nor a million of
+them hold up the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import os
 import time
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from itertools import zip_longest
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyObserver
 
 from racksack_controller.intake.drop import DroppedFile, Heard, Identity, NotYet, leases_work, look
+from racksack_controller.intake.names import Entry, Listing, Names, UnderWay
 from racksack_controller.intake.reject import finish_taken
 from racksack_jobspecs.layout import Spool
 
@@ -35,24 +37,22 @@ AGAIN_MOST_S = 3600.0
 _EVENTS: list[type[FileSystemEvent]] = [FileMovedEvent, FileCreatedEvent, FileClosedEvent]
 
 
-class Entry:
-    """What is known about a name that is to be looked at."""
-
-    __slots__ = ("before", "due_s", "heard", "uid")
-
-    def __init__(self, uid: int, due_s: float) -> None:
-        self.uid = uid
-        self.due_s = due_s
-        self.heard = Heard()
-        self.before: NotYet | None = None
-
-
 class Given(msgspec.Struct, frozen=True):
     """A file that was given out; if it is still there at `again_at_s` it is given out once more."""
 
     identity: Identity
+    given_at_s: float
     again_at_s: float
     delay_s: float
+
+
+class Later(enum.Enum):
+    """An entry that was not looked at, since enough of its user is under way."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
 
 
 class Watcher:
@@ -62,7 +62,9 @@ class Watcher:
         self._jobs = spool.jobs
         self._settle_s = settle_s
         self._rescan_s = rescan_s
-        self._entries: dict[str, Entry] = {}
+        self._names = Names()
+        self._under_way = UnderWay()
+        self._listing: asyncio.Task[tuple[float, dict[str, int]]] | None = None
         self._given: dict[str, Given] = {}
         self._news: deque[tuple[str, int, Heard]] = deque()
         self._wake = asyncio.Event()
@@ -91,23 +93,34 @@ class Watcher:
             while True:
                 self._wake.clear()
                 self._take_news()
-                if time.monotonic() >= rescan_at_s:
-                    await self._rescan()
-                    rescan_at_s = time.monotonic() + self._rescan_s
+                if self._listing is None and (time.monotonic() >= rescan_at_s or self._names.has_room_again()):
+                    self._listing = asyncio.create_task(asyncio.to_thread(_list, self._jobs))
+                    self._listing.add_done_callback(lambda _: self._wake.set())
+                if self._listing is not None and self._listing.done():
+                    self._note_listing(self._listing)
+                    self._listing, rescan_at_s = None, time.monotonic() + self._rescan_s
                 for file in await self._look_at_due():
                     yield file
                 await self._wait(rescan_at_s)
         finally:
+            if self._listing is not None:
+                self._listing.cancel()
+                self._listing = None
             if self._observer is not None:
                 await asyncio.to_thread(_stop, self._observer)
+
+    def settled(self, file: DroppedFile) -> None:
+        """A file that was given out is over and done with; another of its user may come."""
+        self._under_way.end(file)
+        self._wake.set()
 
     def again(self, file: DroppedFile) -> None:
         """A file that could not be taken for a passing reason, such as a full disk, is due once more."""
         given = self._given.get(file.path.name)
         if given is not None and given.identity == file.identity:
             del self._given[file.path.name]
-            self._entries.setdefault(file.path.name, Entry(file.owner_uid, time.monotonic()))
-            self._wake.set()
+            self._names.add(file.path.name, file.owner_uid, time.monotonic())
+        self.settled(file)
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> BaseObserver | None:
         """Start to hear of changes; without inotify the rescans must do."""
@@ -131,8 +144,9 @@ class Watcher:
         now = time.monotonic()
         while self._news:
             name, uid, heard = self._news.popleft()
-            entry = self._entries.setdefault(name, Entry(uid, now))
-            entry.uid = uid
+            entry = self._names.add(name, uid, now)
+            if entry is None:
+                continue  # a later look through the folder meets it
             entry.due_s = now
             # A rename brings another file, so it says nothing about the writers of the one before.
             created = heard.created or (entry.heard.created and not heard.renamed)
@@ -140,50 +154,60 @@ class Watcher:
             renamed = heard.renamed or (entry.heard.renamed and not heard.created and not heard.closed)
             entry.heard = Heard(renamed, created, closed)
 
-    async def _rescan(self) -> None:
+    def _note_listing(self, listing: asyncio.Task[tuple[float, dict[str, int]]]) -> None:
         """Add what no event told of, and forget what is gone."""
         try:
-            present = await asyncio.to_thread(_list, self._jobs)
+            began_s, present = listing.result()
         except OSError as error:
             log.error("%s cannot be listed (%s), tried again in %g s", self._jobs, error.strerror, self._rescan_s)
             return
         now = time.monotonic()
-        self._entries = {name: entry for name, entry in self._entries.items() if name in present}
-        self._given = {name: given for name, given in self._given.items() if name in present}
+        self._given = {
+            name: given for name, given in self._given.items() if name in present or given.given_at_s >= began_s
+        }
         for name, uid in present.items():
             if name not in self._given or self._given[name].again_at_s <= now:
-                self._entries.setdefault(name, Entry(uid, now))
+                self._names.add(name, uid, now)
 
     async def _look_at_due(self) -> list[DroppedFile]:
         """Look at one batch of the entries whose time has come."""
         now = time.monotonic()
-        due = [(name, entry) for name, entry in self._entries.items() if entry.due_s <= now]
-        if not due:
+        batch = self._names.due(now, BATCH, self._under_way.full())
+        if not batch:
             return []
-        batch = in_turns(due, BATCH)
-        found = await asyncio.to_thread(self._look_at, batch, now)
+        room = {entry.uid: self._under_way.room_bytes(entry.uid) for _, entry in batch}
+        found = await asyncio.to_thread(self._look_at, batch, room, now)
         return [
-            file for (name, entry), seen in zip(batch, found, strict=True) for file in self._note(name, entry, seen)
+            file for (name, entry), seen in zip(batch, found, strict=False) for file in self._note(name, entry, seen)
         ]
 
-    def _look_at(self, batch: list[tuple[str, Entry]], now_s: float) -> list[DroppedFile | NotYet | None]:
-        """Runs in a worker thread."""
+    def _look_at(
+        self, batch: list[tuple[str, Entry]], room: dict[int, int], now_s: float
+    ) -> list[DroppedFile | NotYet | Later | None]:
+        """Runs in a worker thread. Of each user `room` bytes are read, and what goes beyond is left for later."""
         wall_s, settle_s, leases = time.time(), self._settle_s, self._leases
-        return [
-            look(self._jobs / name, entry.heard, entry.before, settle_s, now_s, wall_s, leases) for name, entry in batch
-        ]
+        found: list[DroppedFile | NotYet | Later | None] = []
+        for name, entry in batch:
+            if room[entry.uid] <= 0:
+                found.append(LATER)
+                continue
+            seen = look(self._jobs / name, entry.heard, entry.before, settle_s, now_s, wall_s, leases)
+            if isinstance(seen, DroppedFile):
+                room[entry.uid] -= len(seen.text)
+            found.append(seen)
+        return found
 
-    def _note(self, name: str, entry: Entry, seen: DroppedFile | NotYet | None) -> list[DroppedFile]:
+    def _note(self, name: str, entry: Entry, seen: DroppedFile | NotYet | Later | None) -> list[DroppedFile]:
         """Remember what was seen; gives the file if it is to be given out."""
         now = time.monotonic()
         if seen is None:
-            del self._entries[name]
+            self._names.remove(name)
         elif isinstance(seen, NotYet):
             entry.before = seen
             left_s = seen.still_since_s + self._settle_s - now
             entry.due_s = now + (left_s if left_s > 0 else self._settle_s)
-        else:
-            del self._entries[name]
+        elif isinstance(seen, DroppedFile):
+            self._names.remove(name)
             return self._give(name, seen, now)
         return []
 
@@ -195,13 +219,15 @@ class Watcher:
             if now < given.again_at_s:
                 return []
             delay_s = min(given.delay_s * 2, AGAIN_MOST_S)
-        self._given[name] = Given(file.identity, now + delay_s, delay_s)
+        self._given[name] = Given(file.identity, now, now + delay_s, delay_s)
+        self._under_way.begin(file)
         return [file]
 
     async def _wait(self, rescan_at_s: float) -> None:
         """Until there is news or the next entry or rescan is due."""
-        until = min((entry.due_s for entry in self._entries.values()), default=rescan_at_s)
-        delay = min(until, rescan_at_s) - time.monotonic()
+        due_s = self._names.next_due_s(self._under_way.full())
+        until = rescan_at_s if self._listing is None else time.monotonic() + self._rescan_s
+        delay = (until if due_s is None else min(due_s, until)) - time.monotonic()
         if delay <= 0 or self._news:
             return
         try:
@@ -211,24 +237,14 @@ class Watcher:
             return
 
 
-def in_turns(due: Iterable[tuple[str, Entry]], count: int) -> list[tuple[str, Entry]]:
-    """The first `count` entries when users take turns, each user's in the order of their appearance."""
-    by_user: dict[int, list[tuple[str, Entry]]] = defaultdict(list)
-    for name, entry in due:
-        if len(by_user[entry.uid]) < count:
-            by_user[entry.uid].append((name, entry))
-    rounds = zip_longest(*by_user.values())
-    return [pair for turn in rounds for pair in turn if pair is not None][:count]
-
-
 def is_job_name(name: str) -> bool:
     """Whether a name in the folder is that of a job file."""
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")
 
 
-def _list(jobs: Path) -> dict[str, int]:
-    """The owner of each entry with the name of a job file, oldest first."""
-    found = []
+def _list(jobs: Path) -> tuple[float, dict[str, int]]:
+    """When it began, and the owner of each entry with the name of a job file, oldest first. Raises OSError."""
+    began_s, found = time.monotonic(), Listing()
     with os.scandir(jobs) as entries:
         for entry in entries:
             if is_job_name(entry.name):
@@ -236,8 +252,8 @@ def _list(jobs: Path) -> dict[str, int]:
                     info = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                found.append((info.st_ctime_ns, entry.name, info.st_uid))
-    return {name: uid for _, name, uid in sorted(found)}
+                found.add(info.st_uid, info.st_ctime_ns, entry.name)
+    return began_s, found.oldest()
 
 
 class _Handler(FileSystemEventHandler):

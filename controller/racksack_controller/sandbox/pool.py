@@ -19,6 +19,7 @@ log = logging.getLogger("racksack.sandbox")
 
 PROCESSES_MAX = 6
 WAITING_MAX = 2000  # computations of one user
+WAITING_BYTES_MAX = 32 * 1024**2  # of what they are about
 IDLE_S = 30.0
 
 
@@ -59,6 +60,8 @@ class Sandbox:
             raise BusyError("the controller is stopping")
         if len(waiting) >= WAITING_MAX:
             raise BusyError(f"{WAITING_MAX} others of yours wait already")
+        if waiting and sum(len(one.request.payload) for one in waiting) + len(payload) > WAITING_BYTES_MAX:
+            raise BusyError(f"{WAITING_BYTES_MAX >> 20} MiB of yours wait already")
         wanted = _Wanted(user, Request(operation, payload, cpu_s, memory_bytes))
         waiting.append(wanted)
         self._begin()
