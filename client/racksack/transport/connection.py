@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import http.client
 import os
+import select
 import socket
 import stat
 import struct
@@ -65,6 +66,8 @@ class Connection:
         """
         given = {key: value for key, value in (query or {}).items() if value is not None}
         address = _API + quote(path) + (f"?{urlencode(given)}" if given else "")
+        if self._http.sock is not None and _has_ended(self._http.sock):
+            self.close()
         tries_left = 2 if method == "GET" and self._http.sock is not None else 1
         while True:
             tries_left -= 1
@@ -170,6 +173,13 @@ class _SocketHTTP(http.client.HTTPConnection):
             self.connect()
         self.sock.settimeout(self.silence_s_max)
         super().send(data)
+
+
+def _has_ended(idle: socket.socket) -> bool:
+    """Whether the other end has closed a connection on which nothing is under way: then it is readable."""
+    poll = select.poll()
+    poll.register(idle, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def open_local(target: Target) -> socket.socket:

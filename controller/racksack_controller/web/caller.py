@@ -65,13 +65,19 @@ def caller_of(request: web.Request, operators: frozenset[str], tokens: Tokens, s
     """The caller of a request: who holds the other end of the socket; over TCP whose token or session it has."""
     peer: socket.socket | None = request.transport.get_extra_info("socket") if request.transport else None
     if peer is not None and peer.family == socket.AF_UNIX:
-        _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        uid = peer_uid(peer)
         return _known(user_name(uid), uid, operators, Way.SOCKET)
     if "Authorization" in request.headers:
         user = tokens.user_of(request.headers["Authorization"])
         return NOBODY if user is None else _known(*user, operators, Way.TOKEN)
     session = sessions.of(sessions.token_of(request))
     return NOBODY if session is None else _known(user_name(session.uid), session.uid, operators, Way.SESSION)
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """The user at the other end of a unix socket, as the kernel says."""
+    _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
 
 
 def _known(name: str, uid: int, operators: frozenset[str], way: Way) -> Caller:

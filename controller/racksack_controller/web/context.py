@@ -33,6 +33,7 @@ from racksack_controller.web.views import View, job_view
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ACTIVE, ExitCode
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 FIRST_CALL_S = 2.0  # a node that answers for the first time since the controller's start is waited for so long
 VIEWS_AT_ONCE = 50  # of a long list, without a pause for others
 WHY_FOR = 50  # waiting jobs whose reason is worked out for a list; the others are explained when asked for

@@ -11,7 +11,6 @@ import hmac
 import ipaddress
 import json
 import socket
-from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +18,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from racksack_controller.web.caller import Caller, Way
-from racksack_controller.web.context import CONTEXT
+from racksack_controller.web.connections import read_body
+from racksack_controller.web.context import CONTEXT, Handler
 from racksack_controller.web.signing_in import answer_link, is_link, proof_of
 from racksack_jobspecs.states import ExitCode
 
@@ -33,7 +33,6 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -64,6 +63,7 @@ def guard(names: Names) -> Middleware:
             problem = _why_not(request)
             if problem is not None:
                 return error_response(problem, 403, ExitCode.REFUSED)
+        await read_body(request)
         await _note_use(request)
         return await handler(request)
 

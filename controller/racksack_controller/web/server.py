@@ -30,8 +30,9 @@ from racksack_controller.web import (
     sweep_pages,
     sweep_report,
 )
-from racksack_controller.web.context import CONTEXT, Context
-from racksack_controller.web.doors import Handler, Names, add_security_headers, error_response, guard
+from racksack_controller.web.connections import BoundedRunner, watch_request
+from racksack_controller.web.context import CONTEXT, Context, Handler
+from racksack_controller.web.doors import Names, add_security_headers, error_response, guard
 from racksack_controller.web.rendering import problem_page
 from racksack_jobspecs.states import ExitCode
 
@@ -43,7 +44,7 @@ _CODES = {404: ExitCode.NOT_FOUND, 400: ExitCode.USAGE, 413: ExitCode.USAGE}
 
 def build_app(context: Context, names: Names) -> web.Application:
     """The application of either door."""
-    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_one_sentence, guard(names)])
+    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[watch_request, _one_sentence, guard(names)])
     app[CONTEXT] = context
     for module in (
         api_cancel,
@@ -95,7 +96,7 @@ def _failure(request: web.Request, sentence: str, status: int) -> web.Response:
 
 async def serve_unix(context: Context, path: Path, names: Names, *, group_access: bool) -> web.AppRunner:
     """Listen on a unix socket for clients. Raises OSError."""
-    runner = web.AppRunner(build_app(context, names), access_log=None, shutdown_timeout=1.0)
+    runner = BoundedRunner(build_app(context, names))
     await runner.setup()
     listener = _listen(path)
     path.chmod(0o660 if group_access else 0o600)
@@ -120,7 +121,7 @@ def _listen(path: Path) -> socket.socket:
 
 async def serve_tcp(context: Context, host: str, port: int, names: Names) -> web.AppRunner:
     """Listen for browsers. Raises OSError."""
-    runner = web.AppRunner(build_app(context, names), access_log=None, shutdown_timeout=1.0)
+    runner = BoundedRunner(build_app(context, names))
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     return runner
