@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_agent import process_title
-from racksack_controller import surroundings
+from racksack_controller import logs, surroundings
 from racksack_controller.config.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
 from racksack_controller.intake.spool import SpoolError, prepare
 from racksack_controller.memory import give_large_blocks_back, leave_out_of_collections
@@ -27,7 +27,6 @@ from racksack_jobspecs.states import ExitCode
 DEFAULT_CONFIG = Path("/etc/racksack/racksack.yaml")
 EMBEDDED_PORT = 8470
 EMBEDDED_IDLE_S = 6 * 3600.0
-LOG_BYTES_MAX = 5 * 1024**2
 
 log = logging.getLogger("racksack")
 
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             count = len(config.nodes)
             print(f"{options.config}: OK, {count} node{'' if count == 1 else 's'}: {', '.join(sorted(config.nodes))}")
             return ExitCode.OK
-        _set_up_logging(options.home / "controller.log" if options.embedded else None)
+        logs.set_up(options.home / "controller.log" if options.embedded else None)
         for note in notes:
             log.warning("%s", note)
         prepare(Spool(config.spool), config.group)
@@ -108,19 +107,6 @@ def _free_address() -> Listen:
         except OSError:
             return Listen("127.0.0.1", 0)
     return Listen("127.0.0.1", EMBEDDED_PORT)
-
-
-def _set_up_logging(path: Path | None) -> None:
-    """One line a decision, to a file (begun anew when it has grown) or to standard error (systemd adds the time)."""
-    handler: logging.Handler = logging.StreamHandler()
-    if path is not None:
-        if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_suffix(".log.1"))
-        handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
-    logging.getLogger("aiohttp").setLevel(logging.WARNING)
 
 
 def _run(config: Config, reread: Callable[[], Config] | None, idle_exit_s: float | None) -> int:
