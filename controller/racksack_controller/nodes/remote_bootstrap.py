@@ -4,7 +4,7 @@ Sent as text to whatever `python3` the node has, so it must be understood by Pyt
 too old) and import only the standard library. HOME and DIGEST are put in front by `bootstrap.py`.
 """
 
-# ruff: noqa: PTH103, PTH104, PTH111, PTH112, PTH118, PTH120, S202, UP031
+# ruff: noqa: PTH103, PTH104, PTH111, PTH112, PTH118, PTH119, PTH120, S202, UP031
 
 import json
 import os
@@ -40,23 +40,51 @@ def libc() -> str:
         return ""
 
 
+def is_whole(target: str) -> bool:
+    """Whether the folder holds the agent and nothing else: a power cut empties files, and a job may write here."""
+    import hashlib
+    import stat
+
+    whole, files = hashlib.sha256(), []
+    for folder, folders, names in os.walk(target):
+        if os.path.basename(folder) == "__pycache__":
+            folders[:] = []
+            names = [name for name in names if not name.endswith(".pyc")]
+        for name in names:
+            files.append(os.path.join(folder, name))
+    for path in sorted(files):
+        if not path.endswith(".py") or not stat.S_ISREG(os.lstat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            data = file.read()
+        whole.update(("%s\0%d\0" % (path[len(target) + 1 :], len(data))).encode() + data)
+    return whole.hexdigest()[:32] == DIGEST
+
+
 def take_in(target: str) -> None:
-    """Receive the agent and put it in place under its final name. Raises OSError."""
+    """Receive the agent and put it in place under its final name, also of a damaged one. Raises OSError."""
     import io
     import shutil
     import tarfile
 
     data = read_exactly(int(read_exactly(16)))
     beside = target + "." + str(os.getpid())
+    damaged = beside + ".damaged"
     os.makedirs(beside)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(beside)
     try:
         os.rename(beside, target)
+        return
     except OSError:
         if not os.path.isdir(target):
             raise
+    if is_whole(target):
         shutil.rmtree(beside)  # another controller was quicker
+        return
+    os.rename(target, damaged)
+    os.rename(beside, target)
+    shutil.rmtree(damaged, True)
 
 
 def main() -> None:
@@ -67,8 +95,8 @@ def main() -> None:
         return
     home = os.path.expanduser(HOME)
     target = os.path.join(home, "agents", DIGEST)
-    have = os.path.isdir(target)
     try:
+        have = is_whole(target)
         os.makedirs(home, 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         say(dict(facts, have=have, home=home))
