@@ -58,7 +58,7 @@ def is_whole(target: str) -> bool:
         with open(path, "rb") as file:
             data = file.read()
         whole.update(("%s\0%d\0" % (path[len(target) + 1 :], len(data))).encode() + data)
-    return whole.hexdigest()[:32] == DIGEST
+    return bool(whole.hexdigest()[:32] == DIGEST)
 
 
 def take_in(target: str) -> None:
