@@ -364,7 +364,7 @@ def test_a_full_disk_postpones_and_loses_nothing(small_disk: Path) -> None:
     (upload / "big").write_bytes(os.urandom(250_000))
     give(upload)
     with pytest.raises(
-        IngestPostponed, match=r"No space left on device.*free space in the spool, the job is taken then"
+        IngestPostponed, match=r"the controller's disk is nearly full.*free space in the spool, the job is taken then"
     ):
         examine(spool, spec_of(), NOBODY, is_shared=True)
     assert list(spool.snapshots.iterdir()) == []

@@ -97,7 +97,30 @@ def remove_tree(path: Path) -> None:
     if not stat.S_ISDIR(info.st_mode):
         path.unlink(missing_ok=True)
         return
-    for folder, _, _ in os.walk(path):
-        if not Path(folder).stat().st_mode & stat.S_IWUSR:
-            os.chmod(folder, 0o700)  # noqa: PTH101
+    _open_folder(path.parent, path.name)
+    for _, folders, _, descriptor in os.fwalk(path):
+        for name in folders:
+            _open_folder(descriptor, name)
     shutil.rmtree(path)
+
+
+def _open_folder(parent: int | Path, name: str) -> None:
+    """Let the controller into a folder of its own and change it.
+
+    The folder may be in an upload, whose owner may put a link in its place at any moment: it is opened first, without
+    following links, and what was opened is changed.
+    """
+    where = os.open(parent, os.O_PATH) if isinstance(parent, Path) else parent
+    try:
+        folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=where)
+    except OSError:
+        return  # it is no folder any more; whatever it is now is removed as that
+    finally:
+        if isinstance(parent, Path):
+            os.close(where)
+    try:
+        info = os.fstat(folder)
+        if info.st_uid == os.geteuid() and info.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(f"/proc/self/fd/{folder}", 0o700)  # noqa: PTH101 - a descriptor of O_PATH takes no fchmod
+    finally:
+        os.close(folder)

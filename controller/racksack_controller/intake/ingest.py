@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from racksack_controller import disk_room
 from racksack_controller.config.limits import DEFAULT_LIMITS, Limits
 from racksack_controller.intake.copy_untrusted import Faults, copy_tree, shown_path
 from racksack_controller.intake.garbage import GONE, collect_garbage, remove_tree, removing
@@ -104,13 +105,14 @@ def examine(
         except FileNotFoundError:
             return None
         _check_upload(upload, info, owner_uid, is_shared)
-        _check_size(upload, folder, limits)
+        size_bytes = _check_size(upload, folder, limits)
         if info.st_uid == os.geteuid() or not is_shared:
             return _examined(spool, spec, upload, folder, digest)
         copy = spool.snapshots / f".copy-{upload}"
         remove_tree(copy)
         try:
-            _copy(folder, copy, owner_uid)
+            with disk_room.hold(spool.snapshots, size_bytes):
+                _copy(folder, copy, owner_uid)
             return _examined(spool, spec, upload, copy, digest)
         except BaseException:
             remove_tree(copy)  # a full disk must not stay full of half a copy
@@ -137,8 +139,10 @@ def _check_upload(upload: str, info: os.stat_result, owner_uid: int, is_shared: 
         raise IngestError(f"the upload {upload} belongs to somebody else; send the project yourself")
 
 
-def _check_size(upload: str, folder: Path, limits: Limits) -> None:
-    """Look at sizes before anything is read: a hole costs its owner nothing, and reading it as much as data."""
+def _check_size(upload: str, folder: Path, limits: Limits) -> int:
+    """Look at sizes before anything is read: a hole costs its owner nothing, and reading it as much as data. The sum
+    in bytes.
+    """
     files = size_bytes = 0
     for inner, _, names in os.walk(folder):
         files += len(names)
@@ -152,6 +156,7 @@ def _check_size(upload: str, folder: Path, limits: Limits) -> None:
             raise IngestError(
                 f"the upload {upload} is larger than {most} (limits: upload); leave out what no job needs"
             )
+    return size_bytes
 
 
 def _copy(source: Path, target: Path, owner_uid: int) -> None:

@@ -13,6 +13,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from racksack_controller import disk_room
 from racksack_controller.nodes import copying, links, output_digest
 from racksack_controller.nodes.agent_answers import Ask, BringAnswer
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable, TransferFailed
@@ -88,7 +89,11 @@ class Collector:
         if not found.path.startswith(f"{self._home}/kept/"):
             raise TransferFailed(f"{self._name} named a folder that is not the agent's.", "failed")
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
-        await self._transport.pull(found.path, target, Announced(found.files, found.bytes))
+        try:
+            with disk_room.hold(target, found.bytes):
+                await self._transport.pull(found.path, target, Announced(found.files, found.bytes))
+        except OSError as error:
+            raise TransferFailed(f"what {attempt} left on {self._name} did not come: {error.strerror}") from error
         content = await asyncio.to_thread(links.settle, target)
         if (content.files, content.bytes) != (found.files, found.bytes):
             sentence = f"{content.files} of {found.files} files that {attempt} left on {self._name} arrived"
@@ -113,7 +118,8 @@ class Collector:
         try:
             await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
             announced = Announced(report.output_files, report.output_bytes)
-            await self._transport.pull(f"{self._home}/attempts/{attempt}/out", target, announced)
+            with disk_room.hold(target, report.output_bytes):
+                await self._transport.pull(f"{self._home}/attempts/{attempt}/out", target, announced)
         except TransferFailed as error:
             return _failure(str(error), "gone" if error.kind == "missing" else error.kind)
         except NodeError as error:
@@ -147,7 +153,9 @@ class Collector:
 def _unpack_one(archive: str, target: Path, report: AttemptReport) -> CollectReply:
     copying.clear(target)
     room = Room(report.output_files, report.output_bytes)
-    return _check(target, report, unpack(base64.b64decode(archive, validate=True), target, room))
+    with disk_room.hold(target, report.output_bytes):
+        notes = unpack(base64.b64decode(archive, validate=True), target, room)
+    return _check(target, report, notes)
 
 
 def _check(target: Path, report: AttemptReport, notes: Sequence[str]) -> CollectReply:
