@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 from racksack_controller.core.state import Changes
 
 T = TypeVar("T")
 
-STREAM_BACKLOG = 1000
+STREAM_BACKLOG = 1000  # steps
 SWEEP_NEWS_S = 1.0
 
 
@@ -20,18 +22,22 @@ class ChangeBus:
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
-        self._streams: set[asyncio.Queue[dict[str, object]]] = set()
+        self._streams: set[asyncio.Queue[bytes]] = set()
         self._sweeps: dict[int, tuple[float, str]] = {}  # when the page was told last, and of which state
 
     def publish(self, changes: Changes) -> None:
         """A listener of the loop."""
         self._next.set()
         self._next = asyncio.Event()
-        for queue in self._streams:
-            for line in _lines(changes):
-                if queue.full():
-                    break  # a reader that fell this far behind reads the whole status again
-                queue.put_nowait(line)
+        if self._streams:
+            self._send(_lines(changes))
+
+    def _send(self, lines: list[dict[str, object]]) -> None:
+        """The same bytes for all: with many readers, a text for each would take the loop's time."""
+        text = b"".join(b"data: %s\n\n" % msgspec.json.encode(line) for line in lines)
+        for queue in self._streams if text else ():
+            if not queue.full():  # a reader that fell this far behind reads the whole status again
+                queue.put_nowait(text)
 
     def sweep_changed(self, sweep: int, state: str) -> None:
         """A sweep has got further. Told once a second at most while its state is the same."""
@@ -41,9 +47,7 @@ class ChangeBus:
             return
         self._sweeps[sweep] = (now_s, state)
         self.nudge()
-        for queue in self._streams:
-            if not queue.full():
-                queue.put_nowait({"kind": "sweep", "id": sweep, "state": state})
+        self._send([{"kind": "sweep", "id": sweep, "state": state}])
 
     @property
     def has_readers(self) -> bool:
@@ -70,13 +74,13 @@ class ChangeBus:
             except TimeoutError:
                 continue
 
-    def open_stream(self) -> asyncio.Queue[dict[str, object]]:
-        """A queue of what changes from now on."""
-        queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(STREAM_BACKLOG)
+    def open_stream(self) -> asyncio.Queue[bytes]:
+        """A queue of what changes from now on, as server-sent events."""
+        queue: asyncio.Queue[bytes] = asyncio.Queue(STREAM_BACKLOG)
         self._streams.add(queue)
         return queue
 
-    def close_stream(self, queue: asyncio.Queue[dict[str, object]]) -> None:
+    def close_stream(self, queue: asyncio.Queue[bytes]) -> None:
         """Its reader has gone."""
         self._streams.discard(queue)
 

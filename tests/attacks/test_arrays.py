@@ -10,7 +10,7 @@ from racksack_controller.config.limits import Limits
 from racksack_controller.core.state import Job
 from racksack_controller.intake import adding
 from racksack_controller.intake.adding import Origin, accepted_jobs
-from racksack_controller.intake.drop import owner_name
+from racksack_controller.users import name_of
 from racksack_jobspecs.spec import ArraySpec
 from tests.attacks.controllers import GOOD, config_of, drop, refused, running, submitted, until, upload
 from tests.lag import watched_loop
@@ -18,7 +18,7 @@ from tests.lag import watched_loop
 SIZE = 100_000 if os.environ.get("RACKSACK_FULL_SIZE") == "1" else 6_000
 HELD = GOOD + "name: {name}\nhold: true\narray: 0-{last}\n"
 LAG_S = 0.05
-ME = owner_name(os.geteuid())
+ME = name_of(os.geteuid())
 
 
 def count(app: App, name: str) -> int:

@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import pwd
 import socket
+import threading
+import time
+import types
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,11 +15,14 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from racksack_controller import users
 from racksack_controller.config.config import Listen, Web
+from racksack_controller.news import STREAM_BACKLOG
 from racksack_controller.web import connections
 from racksack_controller.web.connections import BoundedRunner, read_body, watch_request
-from tests.attacks.controllers import config_of, running, until
+from tests.attacks.controllers import GOOD, config_of, drop, running, until, upload
 from tests.attacks.test_requests import ask
+from tests.lag import BUSY_S_MAX, watched_loop
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PATIENCE_S = 60
@@ -26,6 +33,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
+        self.now = self.most = 0  # how many lists are made at the same time
         self.ended = asyncio.Event()
         self.door: connections.Connections
         self.address: tuple[str, int] = ("", 0)
@@ -40,6 +48,17 @@ class Rig:
         finally:
             self.ended.set()
         return web.Response()
+
+    async def listing(self, _request: web.Request) -> web.Response:
+        """What the loop makes slice by slice."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+        finally:
+            self.now -= 1
+        return web.Response(text="a list")
 
     async def large(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -59,7 +78,7 @@ class Rig:
     async def running(self, limit: int) -> AsyncIterator["Rig"]:
         app = web.Application(middlewares=[watch_request])
         app.add_routes([web.get("/", self.quick), web.get("/slow", self.slow), web.get("/large", self.large)])
-        app.add_routes([web.post("/", self.change)])
+        app.add_routes([web.post("/", self.change), web.get("/listing", self.listing)])
         runner = BoundedRunner(app, limit)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -139,6 +158,61 @@ async def test_what_is_computed_for_a_reader_who_has_gone_ends() -> None:
         await asyncio.wait_for(rig.begun.wait(), PATIENCE_S)
         writer.close()
         await asyncio.wait_for(rig.ended.wait(), PATIENCE_S)
+
+
+async def test_lists_are_made_for_one_peer_a_few_at_a_time() -> None:
+    """Hundreds of requests for long lists would otherwise share the loop with everybody's."""
+    async with Rig().running(limit=100) as rig:
+        asked = [await rig.connect(b"GET /listing HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(40)]
+        gone = asked[10:15]
+        for _, writer in gone:  # some leave while they wait for their turn
+            writer.close()
+        assert {await answer(reader) for reader, _ in asked[:10] + asked[15:]} == {b"HTTP/1.1 200 OK"}
+        assert 1 < rig.most <= connections.ANSWERS_OF_ONE
+        for _, writer in asked:
+            writer.close()
+
+
+async def test_many_readers_of_the_events_cost_one_text(root: Path) -> None:
+    async with running(config_of(root)) as app:
+        streams = [app.news.open_stream() for _ in range(1000)]
+        drop(app.spool, "a", GOOD.format(project=upload(app.spool, "up1")) + "name: a\nhold: true\n")
+        texts = [await asyncio.wait_for(stream.get(), PATIENCE_S) for stream in streams]
+        assert b'"kind":"job"' in texts[0]
+        assert {id(text) for text in texts} == {id(texts[0])}
+        for stream in streams:
+            app.news.close_stream(stream)
+
+
+async def test_a_reader_of_events_that_falls_behind_is_kept_within_bounds(root: Path) -> None:
+    async with running(config_of(root)) as app:
+        stream = app.news.open_stream()
+        for number in range(STREAM_BACKLOG + 100):
+            app.news.sweep_changed(number, "running")
+        assert stream.qsize() == STREAM_BACKLOG
+        app.news.close_stream(stream)
+
+
+async def test_a_slow_directory_of_users_keeps_only_its_own_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are looked up in a thread before the loop asks for them, and again after some minutes."""
+    looked = []
+
+    def slow(uid: int) -> pwd.struct_passwd:
+        looked.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.3)
+        return pwd.struct_passwd((f"user{uid}-{len(looked)}", "x", uid, uid, "", "/", "/bin/sh"))
+
+    monkeypatch.setattr(users, "pwd", types.SimpleNamespace(getpwuid=slow))
+    monkeypatch.setattr(users, "_names", {})
+    async with watched_loop() as lag:
+        await users.learn(4242)
+        assert users.name_of(4242) == "user4242-1"
+        await users.learn(4242)
+        monkeypatch.setattr(users, "KEPT_S", -1.0)
+        await users.learn(4242)
+        assert users.name_of(4242) == "user4242-2"
+    assert looked == [False, False]
+    assert lag.busy_s < BUSY_S_MAX
 
 
 async def test_a_reader_that_stands_still_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

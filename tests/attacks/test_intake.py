@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from racksack_controller.intake import accept, projects
-from racksack_controller.intake.drop import owner_name
 from racksack_controller.intake.journal import Journal
+from racksack_controller.users import name_of
 from racksack_jobspecs.layout import Spool
 from tests.attacks.controllers import GOOD, config_of, drop, refused, running, submitted, until, upload
 
@@ -64,7 +64,7 @@ async def test_what_nobody_foresaw_in_one_file_sets_it_aside(
         assert type(error).__name__ in refused(app.spool, "odd")
         assert "a fault of racksack" in refused(app.spool, "odd")
         assert "Traceback" not in refused(app.spool, "odd")
-        outcome = await app.intake.outcome(owner_name(os.geteuid()), "k1", 30.0)
+        outcome = await app.intake.outcome(name_of(os.geteuid()), "k1", 30.0)
         assert outcome is not None
         assert type(error).__name__ in str(outcome["error"])
     assert not Journal(app.spool.journal).crashes("any")
@@ -107,7 +107,7 @@ async def test_a_part_that_fails_begins_again(root: Path, monkeypatch: pytest.Mo
 BOMB = """
 import os, sys
 from racksack_controller.intake import accept, projects
-from racksack_controller.intake.drop import owner_name
+from racksack_controller.users import name_of
 as_it_is = accept.settled
 def settled(spec, *rest):
     if spec.name == "bomb":

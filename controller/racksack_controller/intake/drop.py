@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pwd
 import signal
 import stat
-from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from racksack_controller import users
 from racksack_controller.intake.writable import others_may_write
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.spec import JobSpec
@@ -86,15 +85,6 @@ class NotYet(msgspec.Struct, frozen=True):
 def identity_of(info: os.stat_result) -> Identity:
     """The identity of a file."""
     return Identity(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-
-
-@lru_cache(maxsize=1024)
-def owner_name(uid: int) -> str:
-    """The name of a user, or the number where there is none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def look(
@@ -223,7 +213,7 @@ def _dropped(path: Path, info: os.stat_result, text: str, problems: tuple[Proble
         path=path,
         identity=identity,
         owner_uid=info.st_uid,
-        owner=owner_name(info.st_uid),
+        owner=users.learn_here(info.st_uid),
         submission=identity.key,
         text=text,
         problems=problems,

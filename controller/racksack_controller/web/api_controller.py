@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 
 import msgspec
@@ -243,11 +242,11 @@ async def events(request: web.Request) -> web.StreamResponse:
         while True:
             try:
                 async with asyncio.timeout(KEEPALIVE_S):
-                    line = await queue.get()
+                    news = await queue.get()
             except TimeoutError:
                 await response.write(b": still here\n\n")
                 continue
-            await response.write(f"data: {json.dumps(line)}\n\n".encode())
+            await response.write(news)
     except ConnectionError:
         return response  # the reader has gone; the stream ends with it
     finally:

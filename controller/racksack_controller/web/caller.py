@@ -12,7 +12,6 @@ import enum
 import json
 import math
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Coroutine, Mapping
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from racksack_controller import users
 from racksack_controller.core.state import Job
 from racksack_controller.web.sessions import Sessions
 from racksack_controller.web.tokens import Tokens
@@ -66,12 +66,12 @@ def caller_of(request: web.Request, operators: frozenset[str], tokens: Tokens, s
     peer: socket.socket | None = request.transport.get_extra_info("socket") if request.transport else None
     if peer is not None and peer.family == socket.AF_UNIX:
         uid = peer_uid(peer)
-        return _known(user_name(uid), uid, operators, Way.SOCKET)
+        return _known(users.name_of(uid), uid, operators, Way.SOCKET)
     if "Authorization" in request.headers:
         user = tokens.user_of(request.headers["Authorization"])
         return NOBODY if user is None else _known(*user, operators, Way.TOKEN)
     session = sessions.of(sessions.token_of(request))
-    return NOBODY if session is None else _known(user_name(session.uid), session.uid, operators, Way.SESSION)
+    return NOBODY if session is None else _known(users.name_of(session.uid), session.uid, operators, Way.SESSION)
 
 
 def peer_uid(peer: socket.socket) -> int:
@@ -82,14 +82,6 @@ def peer_uid(peer: socket.socket) -> int:
 
 def _known(name: str, uid: int, operators: frozenset[str], way: Way) -> Caller:
     return Caller(name, uid, uid in (0, os.geteuid()) or name in operators, way)
-
-
-def user_name(uid: int) -> str:
-    """The name of a user id, or the number as text where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 _STATUS = {

@@ -2,7 +2,8 @@
 
 Who connects and says nothing, says it a byte a minute, never reads the answer or leaves before it comes must cost
 nobody else anything: a slow request or a reader that stands still is cut off, what was computed for a reader who has
-gone ends, and above the limit whoever has most connections loses one, those without a request first.
+gone ends, and above the limit whoever has most connections loses one, those without a request first. Who asks for many
+lists at a time has a few of them made at once, and the others in turn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from racksack_controller import users
+from racksack_controller.turns import Turns
 from racksack_controller.web.caller import peer_uid
 from racksack_controller.web.context import Handler
 
@@ -23,6 +26,8 @@ HEAD_S = 10.0  # from a connection's first moment, or the first byte of a furthe
 BODY_S = 60.0  # for the body, of at most BODY_BYTES_MAX
 STALL_S = 60.0  # a reader that takes nothing for so long is cut off
 KEEPALIVE_S = 75.0  # between two requests
+ANSWERS_AT_ONCE = 16  # of lists and the like, which the event loop makes, a slice of each in turn
+ANSWERS_OF_ONE = 4  # of one peer
 LIMIT = 1000  # connections of one door, where the process may open four times as many files
 
 CONNECTIONS: web.AppKey[Connections] = web.AppKey("connections")
@@ -119,6 +124,7 @@ class Connections:
         self._limit = limit or default_limit()
         self._all: dict[_Protocol, Connection] = {}  # oldest first
         self._of: Counter[Hashable] = Counter()
+        self.turns = Turns(ANSWERS_AT_ONCE, ANSWERS_OF_ONE)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -186,12 +192,22 @@ async def watch_request(request: web.Request, handler: Handler) -> web.StreamRes
     connection = request.app[CONNECTIONS].of(request)
     if connection is None:
         raise ConnectionResetError("whoever asked has gone")
+    if isinstance(connection.peer, int):
+        await users.learn(connection.peer)
     only_reads = request.method in ("GET", "HEAD")
     connection.begin(asyncio.current_task() if only_reads else None)
     try:
-        return await handler(request)
+        if not only_reads or _waits(request):
+            return await handler(request)
+        async with request.app[CONNECTIONS].turns.of(str(connection.peer)):
+            return await handler(request)
     finally:
         connection.end()
+
+
+def _waits(request: web.Request) -> bool:
+    """Whether a request that changes nothing does little but wait: for news, or for the sandbox and the store."""
+    return "wait_s" in request.query or request.path.startswith(("/api/v1/events", "/api/v1/sweeps/", "/sweeps/"))
 
 
 async def read_body(request: web.Request) -> None:

@@ -6,7 +6,8 @@ import time
 
 from aiohttp import web
 
-from racksack_controller.web.caller import Caller, Way, body_of, forbidden, refusal, user_name
+from racksack_controller import users
+from racksack_controller.web.caller import Caller, Way, body_of, forbidden, refusal
 from racksack_controller.web.context import CONTEXT
 from racksack_controller.web.rendering import problem_page
 from racksack_controller.web.sessions import LONGEST_S, Session
@@ -116,7 +117,7 @@ async def logout(request: web.Request) -> web.Response:
 
 def _view(one: Session) -> View:
     return {
-        "user": user_name(one.uid),
+        "user": users.name_of(one.uid),
         "browser": one.browser,
         "signed_in_at_s": one.created_at_s,
         "seen_at_s": min(one.seen_at_s, time.time()),
