@@ -74,7 +74,7 @@ async def _post(channel: Channel, notice: dict[str, Any]) -> None:
 
 def _mail(channel: Channel, notice: dict[str, Any]) -> None:
     message = EmailMessage()
-    message["Subject"] = " ".join(f"racksack: {notice['sentence']}".split())[:200]  # a header has one line
+    message["Subject"] = f"racksack: {notice['sentence']}"[:200]
     message["From"] = channel.sender
     message["To"] = ", ".join(channel.email)
     message.set_content(f"{notice['sentence']}\n\n{json.dumps(notice, indent=2, ensure_ascii=False)}\n")
