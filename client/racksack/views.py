@@ -130,6 +130,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     cpus: Used = Used()
     ram_bytes: Used = Used()
     gpus: list[GpuView] = []
+    gpus_set_aside: list[GpuView] = []  # no job gets these
     jobs: list[int] = []
     max_jobs: int | None = None
     labels: list[str] = []
@@ -140,6 +141,14 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     load1: float | None = None
     disk_free_bytes: int | None = None
     power: PowerView | None = None  # None: it is always on
+
+    @property
+    def gpus_text(self) -> str:
+        """How many of its devices are in use, and of how many: `1/7`, or `1/7-1` with one that is set aside."""
+        if not self.gpus and not self.gpus_set_aside:
+            return "-"
+        busy = sum(gpu.job is not None for gpu in self.gpus)
+        return f"{busy}/{len(self.gpus)}" + (f"-{len(self.gpus_set_aside)}" if self.gpus_set_aside else "")
 
 
 class NodeEnergy(msgspec.Struct, frozen=True, kw_only=True):

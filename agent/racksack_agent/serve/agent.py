@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import shutil
-from typing import Iterator, Optional
+from typing import Iterator, List, Optional
 
 from racksack_agent import sessions
 from racksack_agent.boot import boot_id
@@ -15,6 +15,7 @@ from racksack_agent.serve import executable, limit_choice
 from racksack_agent.serve.attempts import Attempts
 from racksack_agent.serve.cores import Cores
 from racksack_agent.serve.fork_client import ForkServer
+from racksack_agent.serve.gpu_watch import GpuWatch
 from racksack_agent.serve.locking import locked
 from racksack_agent.serve.snapshots import Snapshots
 
@@ -31,11 +32,19 @@ class Agent:
         self.cores = Cores(home)
         self.forkserver = ForkServer(home)
         self._limit_kind = limit
+        self.gpus = GpuWatch(self._processes, self._held_gpus)
 
     @functools.cached_property
     def limit(self) -> limit_choice.LimitChoice:
         """How memory is limited on this node; found out when first needed."""
         return limit_choice.choose(self.home, self._limit_kind)
+
+    def _processes(self) -> List[int]:
+        return [pid for found in self.attempts.living_processes().values() for pid in found]
+
+    def _held_gpus(self) -> List[str]:
+        living = [one for one in self.attempts.reports() if one["state"] != "ended"]
+        return [uuid for one in living for uuid in one.get("gpu_uuids") or ()]
 
     def close(self) -> None:
         """When no attempt lives any more, take away what only they needed: the sessions' server and our cgroup.

@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import time
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder, Home
@@ -52,6 +52,17 @@ class Attempts:
         """The report of each."""
         found = (self.report(name) for name in self.names())
         return [report for report in found if report is not None]
+
+    def living_processes(self) -> Dict[str, List[int]]:
+        """The processes of each living attempt, by its name."""
+        parent_of = processes.parents()
+        found = {}
+        for report in self.reports():
+            if report["state"] != "ended" and report.get("node_pid"):
+                started = reaper.read_started(self._home.attempt(report["attempt"]))
+                root = started.reaper[0] if started and processes.is_alive(started.reaper) else report["node_pid"]
+                found[report["attempt"]] = processes.below(root, parent_of)
+        return found
 
     def report(self, name: str) -> Optional[Report]:
         """The latest report; None for a folder that is gone or not made ready yet. Raises OSError when a limit of this

@@ -14,7 +14,7 @@ from racksack_agent.serve import request_checks
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.logins import count_logins
 from racksack_agent.serve.request_checks import field
-from racksack_agent.supervisor import captured, reaper
+from racksack_agent.supervisor import captured
 
 _STREAMS = ("stdout", "stderr", "env", "times")
 _LIMIT_BYTES_MAX = 16 << 20
@@ -56,13 +56,7 @@ def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     del request
     memory = meminfo()
     space = os.statvfs(agent.home.root)
-    parent_of = processes.parents()
-    attempts = {}
-    for report in agent.attempts.reports():
-        if report["state"] != "ended" and report.get("node_pid"):
-            started = reaper.read_started(agent.home.attempt(report["attempt"]))
-            root = started.reaper[0] if started and processes.is_alive(started.reaper) else report["node_pid"]
-            attempts[report["attempt"]] = use_of(processes.below(root, parent_of))
+    attempts = {name: use_of(found) for name, found in agent.attempts.living_processes().items()}
     return {
         "load1": os.getloadavg()[0],
         "ram_used_bytes": memory["MemTotal"] - memory["MemAvailable"],
@@ -71,6 +65,7 @@ def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         "clock_s": time.time(),
         "uv": agent.uv() is not None,
         "attempts": attempts,
+        "gpus": agent.gpus.state(),
     }
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any, Dict
 
-from racksack_agent.serve import gpus, inspect
+from racksack_agent.serve import inspect
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.cores import allowed_cores
 
 
 def probe(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
-    """The Inventory; `problems` are sentences about GPUs that could not be asked. `disk_bytes` is what is free now."""
+    """The Inventory; see GpuWatch about the devices. `disk_bytes` is what is free now."""
     del request
     space = os.statvfs(agent.home.root)
-    found, problems = gpus.find()
+    seen = agent.gpus.state(fresh=True)
     return {
         "cpus": len(allowed_cores()),
         "ram_bytes": inspect.meminfo()["MemTotal"],
         "disk_bytes": space.f_bavail * space.f_frsize,
-        "gpus": found,
-        "problems": problems,
+        "gpus": seen["gpus"],
+        "set_aside": seen["set_aside"],
+        "problems": seen["problems"],
     }

@@ -72,7 +72,6 @@ def _row(node: NodeView) -> list[str]:
     from racksack.views import PowerView
     from racksack_jobspecs.units import format_memory
 
-    busy = sum(gpu.job is not None for gpu in node.gpus)
     jobs = str(len(node.jobs)) if node.max_jobs is None else f"{len(node.jobs)}/{node.max_jobs}"
     up_s = None if node.connected_at_s is None else max(0.0, time.time() - node.connected_at_s)
     power = node.power or PowerView(phase="always on")
@@ -82,7 +81,7 @@ def _row(node: NodeView) -> list[str]:
         power.phase.replace("_", " "),
         f"{node.cpus.used:g}/{node.cpus.total:g}",
         f"{format_memory(round(node.ram_bytes.used))}/{format_memory(round(node.ram_bytes.total))}",
-        f"{busy}/{len(node.gpus)}" if node.gpus else "-",
+        node.gpus_text,
         jobs,
         _watts(power),
         *(_duration(value_s) for value_s in (power.idle_for_s, power.off_in_s, power.last_boot_s)),

@@ -163,8 +163,7 @@ def node_strip(nodes: Sequence[NodeView]) -> str:
     lines = []
     width = max(len(clean(node.name)) for node in nodes)
     for node in nodes:
-        busy = sum(gpu.job is not None for gpu in node.gpus)
-        gpus = f"  GPU {busy}/{len(node.gpus)}" if node.gpus else ""
+        gpus = f"  GPU {node.gpus_text}" if node.gpus or node.gpus_set_aside else ""
         ram = f"{format_memory(round(node.ram_bytes.used))}/{format_memory(round(node.ram_bytes.total))}"
         state = paint(f"{clean(node.state).upper():<11}", state_colour(node.state))
         reason = "" if node.state == "up" else node.why or node.draining_reason  # how full it is stands there already

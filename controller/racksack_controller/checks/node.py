@@ -60,8 +60,14 @@ def _look_at(hello: Hello, inventory: Inventory, skew_s: float) -> list[Finding]
         _tool("uv", hello.uv, warning("uv", NO_UV)),
         clock("clock", skew_s, "the controller's"),
         ok("size", f"{inventory.cpus} CPUs, {format_memory(inventory.ram_bytes)}"),
-        ok("gpus", ", ".join(gpu.model for gpu in inventory.gpus) or "none"),
+        _gpus(inventory),
     ]
+
+
+def _gpus(inventory: Inventory) -> Finding:
+    found = ", ".join(gpu.model for gpu in inventory.gpus) or "none"
+    wrong = [*(gpu.sentence for gpu in inventory.set_aside), *inventory.problems]
+    return warning("gpus", "; ".join([found, *wrong])) if wrong else ok("gpus", found)
 
 
 def _tool(what: str, found: str | None, missing: Finding) -> Finding:

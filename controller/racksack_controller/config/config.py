@@ -30,7 +30,7 @@ from racksack_controller.power.settings import PowerSettings
 from racksack_jobspecs import yamlplain, yamltext
 from racksack_jobspecs.layout import DEFAULT_SPOOL
 from racksack_jobspecs.readers import Report, attempt, read_fields
-from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest
+from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest, SetAsideGpu
 from racksack_jobspecs.yamltext import Problem, YamlError
 
 CONFIG_BYTES_MAX = 4 * 1024**2
@@ -106,12 +106,29 @@ class NodeConfig(msgspec.Struct, frozen=True):
 
     def complete(self, probed: Inventory) -> Inventory:
         """What the node has: the configured figures, and the probed ones where none are configured."""
+        gpus, set_aside = self._devices(probed)
         return Inventory(
             cpus=probed.cpus if self.cpus is None else self.cpus,
             ram_bytes=probed.ram_bytes if self.ram_bytes is None else self.ram_bytes,
             disk_bytes=probed.disk_bytes if self.disk_bytes is None else self.disk_bytes,
-            gpus=probed.gpus if self.gpus is None else self.gpus,
+            gpus=gpus,
+            set_aside=set_aside,
+            problems=probed.problems,
         )
+
+    def _devices(self, probed: Inventory) -> tuple[tuple[Gpu, ...], tuple[SetAsideGpu, ...]]:
+        """Those that jobs may have, and those that are set aside: configured ones by their number at the tool."""
+        if self.gpus is None:
+            return probed.gpus, probed.set_aside
+        faults = {(one.vendor, one.index): one.fault for one in probed.set_aside}
+        good, bad = [], []
+        for gpu in self.gpus:
+            fault = faults.get((gpu.vendor, gpu.index))
+            if fault is None:
+                good.append(gpu)
+            else:
+                bad.append(SetAsideGpu(gpu.index, gpu.uuid, gpu.vendor, gpu.model, gpu.vram_bytes, gpu.unified, fault))
+        return tuple(good), tuple(bad)
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -209,6 +209,25 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
     _lose_the_missing(state, node.name, {report.attempt: report for report in event.reports}, now)
 
 
+def _gpus_seen(state: State, event: ev.GpusSeen, now: float) -> None:
+    """Other devices than before, or others set aside; jobs that hold one of those go on, and are told."""
+    node = state.nodes[event.node]
+    if node.inventory is None or not node.connected:
+        return
+    before = {gpu.uuid: gpu.fault for gpu in node.inventory.set_aside}
+    inventory = replace(node.inventory, gpus=event.gpus, set_aside=event.set_aside, problems=event.problems)
+    state.put_node(replace(node, inventory=inventory))
+    for gpu in event.set_aside:
+        if before.get(gpu.uuid) != gpu.fault:
+            state.tell(now, f"{gpu.sentence}; it is set aside", node=node.name)
+            for attempt in state.on_node(node.name):
+                if gpu.uuid in attempt.allocation.gpus:
+                    state.tell(now, f"{gpu.sentence}; this job holds it", job=attempt.job)
+    for well in event.gpus:
+        if well.uuid in before:
+            state.tell(now, f"GPU {well.index} ({well.model}) is used again", node=node.name)
+
+
 def _forget_what_was_sent(state: State, node: str) -> None:
     """A new connection may have lost what the old one was asked, so everything is asked again at once."""
     for attempt in state.attempts_on(node):
@@ -401,6 +420,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.NodeConfigured: _node_configured,
     ev.NodeRemoved: _node_removed,
     ev.NodeConnected: _node_connected,
+    ev.GpusSeen: _gpus_seen,
     ev.NodeDisconnected: _node_disconnected,
     ev.DrainRequested: _drain_requested,
     ev.ResumeRequested: _resume_requested,

@@ -6,7 +6,7 @@ import msgspec
 
 from racksack_controller.core.records import Allocation, Job, Node, Part, Past
 from racksack_controller.core.report import AttemptReport
-from racksack_jobspecs.resources import Inventory
+from racksack_jobspecs.resources import Gpu, Inventory, SetAsideGpu
 from racksack_jobspecs.states import JobState
 
 
@@ -109,6 +109,15 @@ class NodeConnected(Event, frozen=True):
     boot_id: str
     inventory: Inventory
     reports: tuple[AttemptReport, ...]
+
+
+class GpusSeen(Event, frozen=True):
+    """A look at a node's GPUs found others than before, or others set aside."""
+
+    node: str
+    gpus: tuple[Gpu, ...]  # those that jobs may have
+    set_aside: tuple[SetAsideGpu, ...]
+    problems: tuple[str, ...]
 
 
 class NodeDisconnected(Event, frozen=True):

@@ -214,8 +214,13 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gpus(self) -> tuple[Gpu, ...]:
-        """Its devices."""
+        """Its devices that jobs may have."""
         return self.inventory.gpus if self.inventory else ()
+
+    @property
+    def all_gpus(self) -> tuple[Gpu, ...]:
+        """Its devices, those that are set aside included."""
+        return (*self.inventory.gpus, *self.inventory.set_aside) if self.inventory else ()
 
 
 class Orphan(msgspec.Struct, frozen=True):

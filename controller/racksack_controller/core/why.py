@@ -31,9 +31,11 @@ from racksack_controller.core.rack.amounts import (
 from racksack_controller.core.rack.rack import Bools, Floats, Ints
 from racksack_controller.core.records import NOT_CONNECTED_YET
 from racksack_controller.core.state import Job, Node, State
-from racksack_jobspecs.resources import GpuRequest, ResourceRequest
+from racksack_jobspecs.resources import GpuRequest, ResourceRequest, SetAsideGpu
 from racksack_jobspecs.states import ACTIVE, JobState
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
+
+GPU_SENTENCES_MAX = 4
 
 
 def never(job: Job, nodes: Iterable[Node]) -> str | None:
@@ -79,7 +81,7 @@ def _too_large(wants: ResourceRequest, nodes: list[Node]) -> str:
     if wants.ram_bytes > largest_ram:
         return f"no node has {format_memory(wants.ram_bytes)} for jobs; the largest has {format_memory(largest_ram)}"
     if wants.gpus is not None:
-        most = max(len(matching_gpus(wants.gpus, node.gpus)) for node in nodes)
+        most = max(len(matching_gpus(wants.gpus, node.all_gpus)) for node in nodes)
         return f"no node has {_gpus_wanted(wants.gpus)}; the most that fit on one is {most}"
     return "no single node has this much CPU, memory and disk together"
 
@@ -123,6 +125,8 @@ def _why_queued(reading: Reading, job: Job) -> str:
         impossible = never(job, state.nodes.values())
         if impossible is not None:
             return f"never: {impossible}"
+        if set_aside := _needs_set_aside(state, job):
+            return set_aside
     ended = dict.fromkeys(attempt.job for attempt in making_room(state, job.id)) if policy.preempt else {}
     if ended:
         jobs = f"job {next(iter(ended))} is" if len(ended) == 1 else f"jobs {', '.join(map(str, ended))} are"
@@ -142,6 +146,20 @@ def _why_queued(reading: Reading, job: Job) -> str:
     short = _reserved_away(reading, rows) if len(rows) >= job_class.gang else _short_of(state, job_class, usable)
     sentence = f"{short}{_when(expect(reading, job, job_class), state, now)}"
     return f"{sentence}; {by_power}" if by_power else sentence
+
+
+def _needs_set_aside(state: State, job: Job) -> str:
+    """Which devices the job would need that are set aside; empty where nodes without such could hold it."""
+    wants = job.spec.resources.gpus
+    nodes = [node for node in state.nodes.values() if could_ever_hold(job, node)]
+    if wants is None or any(len(matching_gpus(wants, node.gpus)) >= math.ceil(wants.count) for node in nodes):
+        return ""
+    missing = [f"{node.name}: {gpu.sentence}; it is set aside" for node in nodes for gpu in _set_aside_of(node)]
+    return "; ".join(missing[:GPU_SENTENCES_MAX])
+
+
+def _set_aside_of(node: Node) -> tuple[SetAsideGpu, ...]:
+    return node.inventory.set_aside if node.inventory is not None else ()
 
 
 def _limit(job_class: JobClass, policy: Policy, running_in: int) -> str:
@@ -267,7 +285,15 @@ def why_node(state: State, node: Node, now: float) -> str:
         return f"drained: {node.drain.reason}" + (f"; {left} jobs still there{until}" if left else "") + off
     if node.cool_until_s > now:
         return f"takes no jobs for {format_duration(node.cool_until_s - now)} after {node.failures} failed starts"
-    return f"{_runs(len(state.on_node(node.name)))}{why_idle(state, node, now)}"
+    return f"{_runs(len(state.on_node(node.name)))}{why_idle(state, node, now)}{_of_gpus(node)}"
+
+
+def _of_gpus(node: Node) -> str:
+    """Devices that no job gets, and tools that could not tell."""
+    if node.inventory is None:
+        return ""
+    found = [*(f"{gpu.sentence}; it is set aside" for gpu in _set_aside_of(node)), *node.inventory.problems]
+    return "".join(f"; {one}" for one in found[:GPU_SENTENCES_MAX])
 
 
 def _runs(jobs: int) -> str:

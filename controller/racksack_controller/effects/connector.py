@@ -12,6 +12,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from racksack_controller.core import events as ev
 from racksack_controller.core.jobs.requeue import backoff_s
 from racksack_controller.core.power import events as pe
@@ -53,6 +55,7 @@ class Connector:
         self._answers = answers
         self._lost = asyncio.Event()
         self._lost_reason = ""
+        self._probed: Inventory | None = None  # as the node said it at the last connection
         self._said = ""  # why there is no connection, as the log has it
         self._retry_now = asyncio.Event()
         node.on_report = self._report
@@ -123,7 +126,8 @@ class Connector:
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             hello = await self._node.connect()
-            inventory = self._complete(await self._node.probe())
+            self._probed = await self._node.probe()
+            inventory = self._complete(self._probed)
             reports = await self._node.reports()
         self._said, self.hello = "", hello
         log.info("connected node=%s boot_id=%s", self._node.name, hello.boot_id)
@@ -143,9 +147,21 @@ class Connector:
     async def _take_stats(self) -> None:
         stats = await self._node.stats()
         self.stats, self.stats_at_s = stats, time.time()
+        self._compare_gpus(stats)
         power = self._loop.state.power.get(self._node.name)
         if power is not None and power.logins != stats.logins:
             self._loop.post(pe.LoginsSeen(self._node.name, stats.logins))
+
+    def _compare_gpus(self, stats: NodeStats) -> None:
+        """Tell the core when a look at the devices found something else than it knows. Raises ValueError."""
+        record = self._loop.state.nodes.get(self._node.name)
+        if stats.gpus is None or self._probed is None or record is None or record.inventory is None:
+            return
+        seen = stats.gpus
+        found = self._complete(replace(self._probed, gpus=seen.gpus, set_aside=seen.set_aside, problems=seen.problems))
+        known = record.inventory
+        if (found.gpus, found.set_aside, found.problems) != (known.gpus, known.set_aside, known.problems):
+            self._loop.post(ev.GpusSeen(record.name, found.gpus, found.set_aside, found.problems))
 
     async def _pause(self, delay_s: float) -> None:
         self._retry_now.clear()

@@ -15,9 +15,9 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from racksack_controller.core.report import AttemptReport
-from racksack_jobspecs.bounds import TIME_S_MAX, Bytes, Count, Name, TimeS, cut, measured
+from racksack_jobspecs.bounds import BYTES_MAX, TIME_S_MAX, Bytes, Count, Name, TimeS, cut, measured
 from racksack_jobspecs.environments.plan import Plan
-from racksack_jobspecs.resources import DISK_BYTES_MAX, Inventory
+from racksack_jobspecs.resources import DISK_BYTES_MAX, GPUS_MAX, Gpu, Inventory, SetAsideGpu
 
 ATTEMPTS_MAX = 20_000  # on one node
 
@@ -146,6 +146,31 @@ class AttemptStats(msgspec.Struct, frozen=True):
     cpu_s: TimeS
 
 
+class GpuUse(msgspec.Struct, frozen=True):
+    """What a device does now; None: its tool does not say."""
+
+    uuid: Name
+    use: float | None = None  # part of the time, 0 to 1
+    used_bytes: int | None = None
+    watts: float | None = None
+    celsius: float | None = None
+
+    def __post_init__(self) -> None:
+        """Absurd figures are unknown."""
+        bounds = {"use": (0, 1), "used_bytes": (0, BYTES_MAX), "watts": (0, 1e5), "celsius": (-100, 1000)}
+        for name, (low, high) in bounds.items():
+            force_setattr(self, name, measured(getattr(self, name), low, high))
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """The GPUs of a node as the agent's last look found them."""
+
+    gpus: Annotated[tuple[Gpu, ...], Meta(max_length=GPUS_MAX)] = ()  # those that jobs may have
+    set_aside: Annotated[tuple[SetAsideGpu, ...], Meta(max_length=GPUS_MAX)] = ()
+    problems: tuple[str, ...] = ()
+    use: Annotated[tuple[GpuUse, ...], Meta(max_length=GPUS_MAX)] = ()
+
+
 class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
     """What a node uses now."""
 
@@ -156,6 +181,7 @@ class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
     clock_s: float | None = None  # the node's own time when it answered
     uv: bool = True  # whether it has a uv that can be used
     attempts: Annotated[dict[Name, AttemptStats], Meta(max_length=ATTEMPTS_MAX)] = {}
+    gpus: Devices | None = None
 
     def __post_init__(self) -> None:
         """Clean what may honestly be strange: a clock that is far off, a file system that claims to be endless."""

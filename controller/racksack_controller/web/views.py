@@ -129,6 +129,10 @@ def node_view(node: Node, state: State, stats: NodeStats | None, now: float) -> 
             }
             for gpu in node.gpus
         ],
+        "gpus_set_aside": [
+            {"index": gpu.index, "uuid": gpu.uuid, "model": gpu.model, "fault": gpu.fault, "job": job_of.get(gpu.uuid)}
+            for gpu in (node.inventory.set_aside if node.inventory else ())
+        ],
         "jobs": sorted({attempt.job for attempt in state.on_node(node.name)}),
         "max_jobs": node.max_jobs,
         "labels": list(node.labels),

@@ -79,10 +79,12 @@ def allowed(job: Job, node: Node) -> bool:
 
 
 def could_ever_hold(job: Job, node: Node) -> bool:
-    """Whether the node could run the job (of a gang: one rank of it) if it were empty."""
+    """Whether the node could run the job (of a gang: one rank of it) if it were empty and all its devices were well."""
     if node.inventory is None or not allowed(job, node):
         return False
     wants = job.spec.resources
-    if any(need > have for need, have in zip(demand(wants), capacity(node), strict=True)):
+    has = list(capacity(node))
+    has[GPUS] = len(node.all_gpus) * MILLI
+    if any(need > have for need, have in zip(demand(wants), has, strict=True)):
         return False
-    return wants.gpus is None or len(matching_gpus(wants.gpus, node.gpus)) >= device_count(wants)
+    return wants.gpus is None or len(matching_gpus(wants.gpus, node.all_gpus)) >= device_count(wants)
