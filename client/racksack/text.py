@@ -234,3 +234,8 @@ def gpu_text(gpus: Any) -> str:  # noqa: ANN401 - a count, a request or the devi
         count = f"{gpus.get('count', 1):g}"
         return f"{gpus['model']}:{count}" if gpus.get("model") else count
     return f"{gpus:g}" if isinstance(gpus, int | float) else str(gpus)
+
+
+def show_screen(text: str, *, clear: bool) -> None:
+    """Print a page; with `clear` on an empty screen, when there is one."""
+    print(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text, flush=True)

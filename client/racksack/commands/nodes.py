@@ -45,7 +45,7 @@ def command(names: tuple[str, ...], watch: float | None, as_json: bool, controll
     """Show the nodes: their state and how full they are."""
     import msgspec
 
-    from racksack.commands.status import show_screen
+    from racksack.text import show_screen
 
     with open_client(controller) as client:
         while True:

@@ -14,7 +14,7 @@ import click
 from racksack.arrays import folded, group_label
 from racksack.cli import complete, controller_option, for_each, json_option, open_client, watch_option
 from racksack.ends import explained
-from racksack.text import clean, counted, gpu_text, paint, print_json, short_local, state_colour, table
+from racksack.text import clean, counted, gpu_text, paint, print_json, short_local, show_screen, state_colour, table
 
 if TYPE_CHECKING:
     from racksack.client import Client
@@ -107,11 +107,6 @@ def _completed(client: Client, jobs: Sequence[JobView]) -> list[JobView]:
     known = {job.id for job in jobs}
     others = [job for job in reversed(client.jobs()) if job.id not in known and not job.is_final]
     return [job for job in jobs if not job.is_final] + others + [job for job in jobs if job.is_final]
-
-
-def show_screen(text: str, *, clear: bool) -> None:
-    """Print a page; with `clear` on an empty screen, when there is one."""
-    click.echo(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text)
 
 
 def queue_table(jobs: Sequence[JobView], *, expand: bool = False, now_s: float | None = None) -> str:

@@ -37,7 +37,7 @@ def status(
     ids: tuple[str, ...], everything: bool, owner: str | None, watch: bool, as_json: bool, controller: str | None
 ) -> int:
     """Show sweeps; with ids, each whole: progress, speeds by node, chunks, and the best points so far."""
-    from racksack.commands.status import show_screen
+    from racksack.text import show_screen
 
     with open_client(controller) as client:
         while True:
