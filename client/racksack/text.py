@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+import click
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "dim": "2", "bold": "1"}
 _STATE_COLOURS = {
     "running": "green",
@@ -238,4 +240,4 @@ def gpu_text(gpus: Any) -> str:  # noqa: ANN401 - a count, a request or the devi
 
 def show_screen(text: str, *, clear: bool) -> None:
     """Print a page; with `clear` on an empty screen, when there is one."""
-    print(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text, flush=True)
+    click.echo(("\x1b[H\x1b[2J" if clear and sys.stdout.isatty() else "") + text)
