@@ -41,6 +41,8 @@ class SubmitOptions(TypedDict, total=False):
     max_output: str
     retries: int
     retry_on: Sequence[str]
+    no_retry_on: Sequence[str]
+    retry_delay: Duration
     oom_factor: float
     priority: int
     partition: str

@@ -11,6 +11,7 @@ import msgspec
 from racksack_jobspecs import data
 from racksack_jobspecs.array_field import ARRAY
 from racksack_jobspecs.dependency import parse_dependencies
+from racksack_jobspecs.failures import failures_of
 from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
@@ -296,13 +297,33 @@ JOB_FIELDS = (
         "1G",
         "10G",
     ),
-    Field("retries", whole_of(0, 1000, "the number of retries"), "How often a failed job is retried.", "2", "0"),
+    Field(
+        "retries",
+        whole_of(0, 1000, "the number of retries"),
+        "How often a failed job is retried; 3 where retry_on is given.",
+        "2",
+        "0",
+    ),
     Field(
         "retry_on",
-        list_of(one_of("exit", "oom", "timeout", "node"), splits_at_commas=True),
-        "Which failures are retried. A job whose node was lost is always queued again.",
-        "[oom]",
+        failures_of("exit", "oom", "timeout", "node"),
+        "Which failures are retried; exit:29 is one exit code. A job whose node was lost is always requeued.",
+        '["exit:29", oom]',
         "[exit, oom, timeout]",
+    ),
+    Field(
+        "no_retry_on",
+        failures_of("exit", "oom", "timeout"),
+        "Which of those are not retried after all.",
+        '"exit:2"',
+        "none",
+    ),
+    Field(
+        "retry_delay",
+        DURATION,
+        "The wait before the first retry; each further one waits twice as long, at most an hour.",
+        "5m",
+        "1s",
     ),
     Field(
         "oom_factor",

@@ -27,6 +27,8 @@ _TO_SPEC = {
     "max_output": "max_output_bytes",
     "retries": "retries",
     "retry_on": "retry_on",
+    "no_retry_on": "no_retry_on",
+    "retry_delay": "retry_delay_s",
     "oom_factor": "oom_factor",
     "partition": "partition",
     "priority": "priority",
@@ -48,7 +50,7 @@ _TO_SPEC = {
     "digest": "digest",
     "submission": "submission",
 }
-OOM_RETRIES = 3  # of a job that asks for more memory after oom and names no number
+RETRIES = 3  # of a job that says after what it is retried, and not how often
 _TO_RESOURCES = {"cpus": "cpus", "ram": "ram_bytes", "gpus": "gpus", "disk": "disk_bytes"}
 
 
@@ -139,12 +141,14 @@ def _nodes(values: dict[str, Any], lines: dict[str, int], report: Report) -> tup
 
 
 def _check_retries(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:
-    """`oom_factor` asks for retries after oom, so there have to be some."""
+    """`retry_on` and `oom_factor` ask for retries, so there have to be some."""
+    if "retry_on" in values:
+        values.setdefault("retries", RETRIES)
     if values.get("oom_factor", 1.0) == 1.0:
         return
     if "oom" not in values.get("retry_on", ("oom",)):
         report.add(lines["oom_factor"], "oom_factor", "has no use without oom in retry_on; add it there")
-    if values.setdefault("retries", OOM_RETRIES) == 0:
+    if values.setdefault("retries", RETRIES) == 0:
         report.add(lines["oom_factor"], "oom_factor", "has no use without retries; leave retries out, or write 3")
 
 

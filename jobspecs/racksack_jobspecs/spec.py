@@ -66,7 +66,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     new_files: str = "small"  # small | all | none: what of the working folder's new files comes back by itself
     max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES
     retries: int = 0
-    retry_on: tuple[str, ...] = ("exit", "oom", "timeout")  # what `retries` covers; a lost node is always retried
+    retry_on: tuple[str, ...] = ("exit", "oom", "timeout")  # what `retries` covers, `exit:29` being one exit code
+    no_retry_on: tuple[str, ...] = ()  # ... and what of that it does not
+    retry_delay_s: float = 1.0  # before the first retry; doubled each time
     priority: int = 0  # -1000..1000, higher first
     after: tuple[Dependency, ...] = ()
     oom_factor: float = 1.0  # after running out of memory it is tried again with so many times as much

@@ -39,7 +39,9 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "outputs", _list(spec.outputs)
     yield "new_files", "" if spec.new_files == default.new_files else spec.new_files
     yield "max_output", "" if spec.max_output_bytes == default.max_output_bytes else exact_memory(spec.max_output_bytes)
-    yield "retries", str(spec.retries or "")
+    yield "retries", str(spec.retries) if spec.retries or spec.retry_on != default.retry_on else ""
+    yield "no_retry_on", _list(spec.no_retry_on)
+    yield "retry_delay", "" if spec.retry_delay_s == default.retry_delay_s else exact_duration(spec.retry_delay_s)
     yield "retry_on", "" if spec.retry_on == default.retry_on else _list(spec.retry_on) or "[]"
     yield "oom_factor", number(spec.oom_factor) if spec.oom_factor != 1.0 else ""
     yield "partition", quoted(spec.partition) if spec.partition else ""

@@ -90,6 +90,37 @@ def test_which_outcomes_are_tried_again(outcome: str, retry_on: tuple[str, ...],
     assert bench.state.jobs[1].state is state
 
 
+@pytest.mark.parametrize(
+    ("retry_on", "no_retry_on", "end", "state"),
+    [
+        (("exit:29", "exit:31"), (), {"exit_code": 31}, JobState.QUEUED),
+        (("exit:29", "exit:31"), (), {"exit_code": 1}, JobState.FAILED),
+        (("exit",), ("exit:2",), {"exit_code": 2}, JobState.FAILED),
+        (("exit",), ("exit:2",), {"exit_code": 3}, JobState.QUEUED),
+        (("exit:137",), (), {"exit_code": None, "signal": 9}, JobState.QUEUED),
+        (("exit",), ("exit:137",), {"exit_code": None, "signal": 9}, JobState.FAILED),
+    ],
+)
+def test_which_exit_codes_are_retried(
+    retry_on: tuple[str, ...], no_retry_on: tuple[str, ...], end: dict[str, int | None], state: JobState
+) -> None:
+    bench = Bench(node())
+    bench.submit(job(1, retries=1, retry_on=retry_on, no_retry_on=no_retry_on))
+    key = bench.run(1)
+    bench.happen(ev.Reported("n1", report(key, "ended", outcome="failed", **end)), ev.Collected(key))
+    assert bench.state.jobs[1].state is state
+
+
+def test_the_first_retry_waits_as_long_as_the_job_says() -> None:
+    bench = Bench(node())
+    bench.submit(job(1, retries=9, retry_delay_s=1200.0))
+    for wait_s in (1200.0, 2400.0, 3600.0, 3600.0):
+        key = bench.run(1)
+        bench.happen(ev.Reported("n1", report(key, "ended", outcome="failed")), ev.Collected(key))
+        assert bench.state.jobs[1].not_before_s == bench.now + wait_s
+        bench.now += wait_s
+
+
 def test_retries_are_counted_and_spaced() -> None:
     bench = Bench(node())
     bench.submit(job(1, retries=2))

@@ -73,7 +73,10 @@ env = st.dictionaries(
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     nodes = draw(unique(names))
-    retries, retry_on = draw(st.integers(0, 1000)), draw(unique(st.sampled_from(["exit", "oom", "timeout", "node"])))
+    retries, retry_on = (
+        draw(st.integers(0, 1000)),
+        draw(unique(st.sampled_from(["exit:29", "exit", "oom", "timeout", "node"]))),
+    )
     factors = st.integers(1, 100).map(float) | st.just(1.5) if retries and "oom" in retry_on else st.just(1.0)
     warn_s = draw(st.just(0.0) | durations.filter(lambda value: value <= 86_400))
     return JobSpec(
@@ -89,6 +92,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         max_output_bytes=draw(sizes),
         retries=retries,
         retry_on=retry_on,
+        no_retry_on=draw(unique(st.sampled_from(["exit:2", "exit:137", "oom"]))),
+        retry_delay_s=draw(durations),
         oom_factor=draw(factors),
         partition=draw(st.just("") | names),
         priority=draw(st.integers(-1000, 1000)),

@@ -124,6 +124,7 @@ def test_aftercorr_is_for_arrays() -> None:
 def test_one_value_stands_for_a_list_of_one() -> None:
     spec = spec_of("node: r1\noutputs: ./out/*.csv\nargs: -v\nlabels: epyc, nvme\nretry_on: oom")
     assert (spec.nodes, spec.outputs, spec.args) == (("r1",), ("out/*.csv",), ("-v",))
+    assert spec.retries == 3
     assert (spec.labels, spec.retry_on) == (("epyc", "nvme"), ("oom",))
 
 
@@ -137,6 +138,29 @@ def test_times_with_a_zone() -> None:
     assert spec_of("begin: 1970-01-02T01:00:00+01:00").begin_at_s == 86400
     assert spec_of("begin: 1970-01-02 00:00:00Z").begin_at_s == 86400
     assert spec_of("begin: 12.5").begin_at_s == 12.5
+
+
+def test_exit_codes_that_are_retried() -> None:
+    spec = spec_of("retry_on: 'exit:29,31,oom'\nno_retry_on: exit:2\nretry_delay: 5m")
+    assert (spec.retry_on, spec.no_retry_on) == (("exit:29", "exit:31", "oom"), ("exit:2",))
+    assert (spec.retries, spec.retry_delay_s) == (3, 300.0)
+    assert spec_of("retry_on: [exit:7]\nretries: 0").retries == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("retry_on: 29", "29 is not a failure; write exit:29 for an exit code"),
+        ("retry_on: [oom, 29]", "29 is not a failure; write exit:29"),
+        ("retry_on: exit:300", "exit:300 is not the exit code of a failure; write a number from 1 to 255"),
+        ("retry_on: exit:0", "exit:0 is not the exit code of a failure"),
+        ("no_retry_on: crash", "crash is not a failure; write exit, oom, timeout or exit:CODE such as exit:29"),
+    ],
+)
+def test_failures_that_are_none(text: str, sentence: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        spec_of(text)
+    assert sentence in str(caught.value.problems[0])
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ _OPTION_OF_KEY = {
     "outputs": "--out",
     "max_output": "--max-output",
     "retry_on": "--retry-on",
+    "no_retry_on": "--no-retry-on",
+    "retry_delay": "--retry-delay",
     "stage_in_ram": "--ramdisk",
     "resubmit_on": "--resubmit-on",
     "no_wake": "--no-wake",

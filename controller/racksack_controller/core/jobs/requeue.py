@@ -15,6 +15,7 @@ from racksack_jobspecs.states import ACTIVE, JobState
 
 WARN_S_MAX = 600.0  # no warning holds up those for whom a job makes room for longer
 LOSSES_MAX = 5  # a job that has cost so many nodes is itself the likely cause
+RETRY_DELAY_S_MAX = 300.0  # where the job does not say how long to wait
 _SHORT_RUN_S = 60.0  # who asks to be run again so soon has a growing delay
 # After an environment could not be made for want of something that the node lacks: soon elsewhere, then as long as a
 # package index or a name server may be away. Others may be tried meanwhile.
@@ -124,10 +125,27 @@ def _job_after(job: Job, attempt: Attempt, outcome: JobState, now: float, at_fau
         ran_s = now - (attempt.started_at_s or now)
         delay = backoff_s(attempt.number, first_s=1.0, most_s=300.0) if ran_s < _SHORT_RUN_S else 0.0
         return replace(queued, not_before_s=now + delay)
-    if _RETRY_WORD.get(outcome) in job.spec.retry_on and job.retries_used < job.spec.retries:
-        delay = backoff_s(job.retries_used + 1, first_s=1.0, most_s=300.0)
+    if is_retried(job, attempt, outcome) and job.retries_used < job.spec.retries:
+        delay = backoff_s(job.retries_used + 1, first_s=job.spec.retry_delay_s, most_s=_retry_delay_most_s(job))
         return replace(queued, retries_used=job.retries_used + 1, not_before_s=now + delay)
     return None
+
+
+def is_retried(job: Job, attempt: Attempt, outcome: JobState) -> bool:
+    """Whether the job's retries cover this failure. A signal is exit code 128 and its number, as in a shell."""
+    word = _RETRY_WORD.get(outcome)
+    if word is None:
+        return False
+    words, ending = {word}, attempt.ending
+    if outcome is JobState.FAILED and ending is not None:
+        code = ending.exit_code if ending.exit_code is not None else 128 + (ending.signal or 0)
+        words.add(f"exit:{code}")
+    return bool(words & set(job.spec.retry_on)) and not words & set(job.spec.no_retry_on)
+
+
+def _retry_delay_most_s(job: Job) -> float:
+    """Delays grow to five minutes; to an hour where the first one was asked for."""
+    return RETRY_DELAY_S_MAX if job.spec.retry_delay_s == 1.0 else max(3600.0, job.spec.retry_delay_s)
 
 
 def has_saved(job: Job, attempt: Attempt, outcome: JobState) -> bool:
