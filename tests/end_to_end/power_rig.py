@@ -115,17 +115,6 @@ class PowerRig(Rig):
         finally:
             self.close()
 
-    def ask(self, call: str) -> Any:
-        """GET from the API, None when there is no answer."""
-        argv = ["curl", "-s", "--unix-socket", f"{SPOOL}/controller.sock", f"http://x/api/v1/{call}"]
-        done = self.host.exec(argv, check=False)
-        try:
-            answer = json.loads(done.stdout) if done.returncode == 0 else None
-        except ValueError:
-            return None
-        assert not (isinstance(answer, dict) and "error" in answer), f"{call}: {answer}\n{self.log()}"
-        return answer
-
     def cli(
         self, program: str, *argv: object, user: str = "ann", code: int | None = 0, timeout_s: float = 90.0
     ) -> subprocess.CompletedProcess[str]:

@@ -28,6 +28,7 @@ _MODULES: dict[Kind, str] = {
 }
 _PORTS: dict[Kind, int] = {"redfish": 443, "ipmi": 623, "ilo": 443}
 _RACK_PY = Path(__file__).with_name("rack.py")
+IS_ON = Path(__file__).with_name("is_on.sh")
 
 
 class Bmc:
@@ -88,9 +89,10 @@ class Bmc:
         argv = ["nsenter", f"--net={namespace}", "--", sys.executable, "-m", _MODULES[self.kind]]
         argv += ["--listen", self.server.bmc_address, "--port", str(_PORTS[self.kind])]
         argv += ["--user", self.user, "--password", self.password]
-        for option, verb in (("--on", "on"), ("--off", "off"), ("--soft-off", "soft"), ("--status", "is-on")):
+        for option, verb in (("--on", "on"), ("--off", "off"), ("--soft-off", "soft")):
             switch = [sys.executable, str(_RACK_PY), verb, self.server.name, "--rack", str(self.rack.number)]
-            argv += [option, shlex.join([*switch, *([] if verb == "is-on" else ["--reason", self.kind])])]
+            argv += [option, shlex.join([*switch, "--reason", self.kind])]
+        argv += ["--status", shlex.join([str(IS_ON), str(self.server.directory / "pid1.json")])]
         if self.kind != "ipmi":
             argv += ["--certificate", str(self.rack.directory / f"{self.server.name}-{self.kind}")]
         for name, value in self.faults.items():

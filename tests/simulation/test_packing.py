@@ -113,6 +113,13 @@ def test_a_perfect_packing_of_unequal_nodes_is_found() -> None:
     assert UNPLACED not in placed
 
 
+def test_more_than_there_is_room_for_is_not_searched_for() -> None:
+    """A search of so many steps would never end."""
+    items, free = np.full((5, 2), [4, 1]), np.full((2, 2), [8, 8])
+    placed = place_most(items, free, np.array([0, 0, 1, 1, UNPLACED]), random.Random(1), 10**15)
+    assert placed.tolist() == [0, 0, 1, 1, UNPLACED]
+
+
 def test_nobody_is_put_where_he_may_not_be() -> None:
     items = np.array([[6], [5], [5], [4]])
     free = np.array([[10], [10]])

@@ -11,6 +11,7 @@ is bounded by a number of steps, so that equal input gives equal output.
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +173,7 @@ class Ejection:
             if not self.allowed[item, node]:
                 continue
             on = np.flatnonzero(self.placed == node)
-            first, second = np.triu_indices(len(on), 1)
+            first, second = _pairs(len(on))
             first, second = on[first], on[second]
             room = self.left[node] + self.items[first] + self.items[second] - self.items[item]
             cost = np.where(np.all(room >= 0, axis=1), self._failures[first] + self._failures[second], np.inf)
@@ -204,10 +205,19 @@ class Ejection:
         self.placed[item] = node
 
 
+@lru_cache(maxsize=64)
+def _pairs(count: int) -> tuple[Ints, Ints]:
+    """The two items of each pair among so many, each pair once. Shared between calls: nobody writes into them."""
+    first, second = np.triu_indices(count, 1)
+    return first, second
+
+
 def place_most(
     items: Ints, free: Ints, placed: Ints, rng: random.Random, steps: int, allowed: Bools | None = None
 ) -> Ints:
     """Try to place what `placed` leaves out as well, moving what it places; `placed` itself when that fails."""
+    if np.any(items.sum(axis=0) > np.maximum(free, 0).sum(axis=0)):
+        return placed  # there is less than they need together, wherever they go
     search = Ejection(items, free, placed, rng, allowed)
     pool = [int(item) for item in np.flatnonzero(placed == UNPLACED)]
     return search.placed if search.place_all(pool, steps) else placed

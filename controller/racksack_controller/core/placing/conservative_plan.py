@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from racksack_controller.core.placing.backfill import Releases
 from racksack_controller.core.rack.amounts import GPUS
@@ -74,10 +75,10 @@ class Plan:
         exists = index < len(self.times) and self.times[index] == time_s
         if exists or (index < len(self.times) and len(self.times) >= TIMES_MAX):
             return index
-        self.times = np.insert(self.times, index, time_s)
-        self.free = np.insert(self.free, index, self.free[index - 1], axis=0)
-        self.open = np.insert(self.open, index, self.open[index - 1], axis=0)
-        self.device_free = np.insert(self.device_free, index, self.device_free[index - 1], axis=0)
+        self.times = np.concatenate((self.times[:index], [time_s], self.times[index:]))
+        self.free = _repeated(self.free, index - 1)
+        self.open = _repeated(self.open, index - 1)
+        self.device_free = _repeated(self.device_free, index - 1)
         return index
 
     def _lasting_devices(self, kind: GpuKind, until: Ints) -> Ints:
@@ -89,6 +90,11 @@ class Plan:
         if len(first):
             counts[:, self.devices.row[first]] = np.add.reduceat(lasting, first, axis=1, dtype=np.int64)
         return counts
+
+
+def _repeated(rows: NDArray[Any], index: int) -> NDArray[Any]:
+    """`rows` with the one at `index` twice."""
+    return np.concatenate((rows[: index + 1], rows[index:]))
 
 
 def _lasting(free: Bools, until: Ints) -> Bools:
