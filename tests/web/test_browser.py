@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -99,10 +102,68 @@ def test_a_log_is_shown_at_its_end_and_stays_where_its_reader_went(page: Page, t
     log = "document.querySelectorAll('pre.log')[1]"  # stderr, 300 lines
     assert tab.evaluate(f"{log}.scrollTop") > 1000
     assert tab.evaluate(f"{log}.scrollTop + {log}.clientHeight >= {log}.scrollHeight - 4")
-    tab.evaluate(f"{log}.scrollTop = 100; {log}.id = 'old'")
-    page.site.cli("racksack", "hold", page.waiting)  # news: the page fetches its content again
+    tab.evaluate(f"{log}.scrollTop = 100")
+    with tab.expect_response(lambda answer: "fragment=1" in answer.url, timeout=30_000):
+        page.site.cli("racksack", "hold", page.waiting)  # news: the page asks for its content again
+    page.site.cli("racksack", "release", page.waiting)
+    assert tab.evaluate(f"{log}.scrollTop") == 100
+
+
+def test_what_the_reader_selected_and_unfolded_survives_news(page: Page, tab: Tab) -> None:
+    tab.goto(page.address, wait_until="load")
+    row = f"document.getElementById('job-{page.waiting}')"
+    tab.evaluate(f"{row}.mark = 1; getSelection().selectAllChildren({row}.querySelector('.name'))")
+    selected = tab.evaluate("getSelection().toString()")
+    assert selected
+    page.site.cli("racksack", "hold", page.waiting)
     try:
-        tab.locator("#old").wait_for(state="detached", timeout=30_000)
+        tab.locator(f"#job-{page.waiting} .state.held").wait_for(timeout=15_000)
     finally:
         page.site.cli("racksack", "release", page.waiting)
-    assert tab.evaluate(f"{log}.scrollTop") == 100
+    assert tab.evaluate(f"{row}.mark") == 1, "the row was changed, not replaced"
+    assert tab.evaluate("getSelection().toString()") == selected
+
+
+def test_times_are_those_of_the_reader(page: Page, browser: Browser) -> None:
+    context = browser.new_context(timezone_id="Asia/Kathmandu")
+    tab = context.new_page()
+    tab.goto(f"{page.address}jobs/{page.failed}", wait_until="load")
+    one = tab.locator("dl.facts time[data-at]").first
+    at_s = float(one.get_attribute("data-at") or "")
+    there = datetime.fromtimestamp(at_s, ZoneInfo("Asia/Kathmandu"))
+    assert one.inner_text() == there.strftime("%Y-%m-%d %H:%M:%S")
+    context.close()
+
+
+def test_what_has_not_changed_is_not_sent_again(page: Page) -> None:
+    path = f"/jobs/{page.failed}?fragment=1"
+    status, headers, text = page.ask(path)
+    assert (status, "<main" in text) == (200, False)
+    assert page.ask(path, {"If-None-Match": headers["ETag"]})[0] == 304
+    assert page.ask(path, {"If-None-Match": '"0"'})[0] == 200
+
+
+def test_scripts_and_styles_are_kept_by_the_browser_under_their_version(page: Page) -> None:
+    found = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.ask("/")[2])
+    assert len(found) == 4
+    for path in found:
+        status, headers, _ = page.ask(path)
+        assert (status, "immutable" in headers["Cache-Control"]) == (200, True)
+        assert page.ask(path.partition("?")[0])[1]["Cache-Control"] == "no-cache"
+    assert page.ask("/static/idiomorph.LICENSE")[0] == 404
+    assert page.ask("/static/..%2fpages.py")[0] == 404
+
+
+def test_a_controller_that_does_not_answer_is_said_and_the_page_goes_on_by_itself(page: Page, browser: Browser) -> None:
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(page.address, wait_until="load")
+    tab.locator("#live.on").wait_for(timeout=15_000)
+    context.set_offline(True)
+    tab.evaluate("racksack.refresh()")
+    tab.locator("#lost").wait_for(timeout=30_000)
+    assert "does not answer" in tab.locator("#lost").inner_text()
+    assert tab.locator("article.node").count() == 1, "what was known stays"
+    context.set_offline(False)
+    tab.locator("#lost").wait_for(state="hidden", timeout=30_000)
+    context.close()

@@ -1,4 +1,4 @@
-"""The status page: whole pages for a browser without JavaScript, and their bodies alone for one that follows live.
+"""The status page: whole pages for a browser without JavaScript, and their bodies alone for one that follows.
 
 Everything is made on the server by jinja2 with autoescaping; what users named or printed is never markup.
 """
@@ -6,7 +6,6 @@ Everything is made on the server by jinja2 with autoescaping; what users named o
 from __future__ import annotations
 
 import time
-from importlib import resources
 from typing import Any
 
 from aiohttp import web
@@ -25,7 +24,6 @@ from racksack_controller.web.sweeps import as_jobs, find, sweeps_where
 
 LOG_TAIL_BYTES = 32 * 1024
 HISTORY_PAGE = 100
-STATIC = {"style.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 routes = web.RouteTableDef()
 
@@ -101,13 +99,3 @@ async def node(request: web.Request) -> web.Response:
         return show(request, "node", {"node": story, "chart": picture, "lines": lines[-200:]})
     except web.HTTPNotFound:
         return not_found(request, f"There is no node {request.match_info['name'][:40]}.")
-
-
-@routes.get("/static/{name}")
-async def static(request: web.Request) -> web.Response:
-    """The style sheet, the script and the icon."""
-    name = request.match_info["name"]
-    if name not in STATIC:
-        raise web.HTTPNotFound
-    text = resources.files("racksack_controller.web").joinpath("static", name).read_text()
-    return web.Response(text=text, content_type=STATIC[name], headers={"Cache-Control": "max-age=300"})

@@ -24,6 +24,7 @@ from racksack_controller.web import (
     api_power,
     api_sweeps,
     api_usage,
+    assets,
     metrics,
     pages,
     signing_in,
@@ -61,6 +62,7 @@ def build_app(context: Context, names: Names) -> web.Application:
         sweep_report,
         signing_in,
         metrics,
+        assets,
     ):
         app.add_routes(module.routes)
     app.on_response_prepare.append(add_security_headers)
