@@ -42,6 +42,7 @@ class SubmitOptions(TypedDict, total=False):
     retries: int
     retry_on: Sequence[str]
     no_retry_on: Sequence[str]
+    notify: Sequence[str]
     retry_delay: Duration
     oom_factor: float
     priority: int

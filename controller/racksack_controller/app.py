@@ -93,7 +93,7 @@ class App:
         self.node_env: dict[str, dict[str, str]] = {}
         self.connectors: dict[str, Connector] = {}
         ids = Ids(max(self.store.last_job_id(), highest_id(self.spool)))
-        self.notifier = Notifier(self.store, config.notify)
+        self.notifier = Notifier(self.store, self.state, config.notify)
         self.paces = Paces()
         self.sweeps = self._make_sweeps(ids)
         self.attempt_effects = AttemptEffects(
@@ -161,6 +161,7 @@ class App:
         self.loop.attach(self.attempt_effects, self.power.effects)
         self.loop.listen(self.news.publish)
         self.loop.listen(self._finish_returns)
+        self.loop.listen(self.notifier.changed)
         looping = asyncio.create_task(self.loop.run(), name="loop")
         try:
             address = await self._open(idle_exit_s)
@@ -223,7 +224,7 @@ class App:
         if listen is not None:
             self._runners.append(await serve_tcp(context, listen.host, listen.port, names))
             context.web_address = self.notifier.web_address = address_of(self._runners[-1])
-        await self.notifier.open()
+        await self.notifier.open(after_crash=self.lock.was_left)
         keeping = Housekeeping(
             self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop, self._known_programs
         )
@@ -297,7 +298,8 @@ class App:
         self.intake.partitions, self.intake.defaults = config.partitions, config.defaults
         self.intake.set_limits(config.limits)
         self.attempt_effects.keep = config.keep
-        self.notifier.channels, self.intake.channels = dict(config.notify), frozenset(config.notify)
+        self.notifier.use(config.notify)
+        self.intake.channels = frozenset(config.notify)
         self.loop.policy = config.scheduling
 
     def _is_gone(self, name: str) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 from racksack_jobspecs import data
 from racksack_jobspecs.array_field import ARRAY
+from racksack_jobspecs.channels import channel_of
 from racksack_jobspecs.dependency import parse_dependencies
 from racksack_jobspecs.failures import failures_of
 from racksack_jobspecs.readers import (
@@ -433,6 +434,13 @@ JOB_FIELDS = (
         'Exit codes that mean "I have saved, run me again": it is requeued, which does not count as a retry.',
         "[85]",
         "none",
+    ),
+    Field(
+        "notify",
+        list_of(Kind(channel_of, {"type": "string"}), splits_at_commas=True),
+        "Who is told of its end: names of `notify:` in racksack.yaml, or NAME:failed, NAME:done, NAME:cancelled.",
+        '["telegram:failed"]',
+        "those for all jobs",
     ),
     Field(
         "interactive",

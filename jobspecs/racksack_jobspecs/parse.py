@@ -46,6 +46,7 @@ _TO_SPEC = {
     "preemptible": "preemptible",
     "grace": "grace_s",
     "resubmit_on": "resubmit_on",
+    "notify": "notify",
     "interactive": "interactive",
     "digest": "digest",
     "submission": "submission",

@@ -88,6 +88,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     grace_s: float | None = None  # between the request to end and the kill; None: the controller's default
     warn_s: float = 0.0  # so long before its time is over it is told; 0: it is not
     warn_signal: str = "USR1"
+    notify: tuple[str, ...] = ()  # channels that are told of its end: `NAME`, or `NAME:failed`
     resubmit_on: tuple[int, ...] = ()  # exit codes that mean: run me again, I have saved
     interactive: bool = False  # its standard input is the terminal that `attach` shows
     submission: str = ""  # chosen by the writer of the file; the same one twice is one job

@@ -94,6 +94,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         retry_on=retry_on,
         no_retry_on=draw(unique(st.sampled_from(["exit:2", "exit:137", "oom"]))),
         retry_delay_s=draw(durations),
+        notify=tuple(draw(st.lists(st.sampled_from(["me", "bot:failed", "a-b.c:done"]), unique=True))),
         oom_factor=draw(factors),
         partition=draw(st.just("") | names),
         priority=draw(st.integers(-1000, 1000)),

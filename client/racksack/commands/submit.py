@@ -60,6 +60,7 @@ job_options = shared.together(  # what the job is and how it is run
     click.option(
         "--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Send a signal this long before it is stopped."
     ),
+    shared.many("--notify", metavar="NAME[:END]", help="Notify this entry of `notify:` in racksack.yaml at the end."),
     shared.many("--resubmit-on", metavar="CODE", help="Exit code that means `run me again`; not a retry."),
     click.option("--interactive", is_flag=True, help="Let it read from the terminal that `attach` shows."),
     click.option("--hold", is_flag=True, help="Hold it until `racksack release`."),

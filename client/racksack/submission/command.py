@@ -160,6 +160,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
     return job_values(options, arguments) | {
         **{key: options[key] for key in plain},
         "retry_on": ",".join(options["retry_on"]) or None,
+        "notify": ",".join(options["notify"]) or None,
         "no_retry_on": ",".join(options["no_retry_on"]) or None,
         "retry_delay": options["retry_delay"],
         "outputs": list(options["outputs"]) or None,

@@ -40,6 +40,7 @@ _OPTION_OF_KEY = {
     "max_output": "--max-output",
     "retry_on": "--retry-on",
     "no_retry_on": "--no-retry-on",
+    "notify": "--notify",
     "retry_delay": "--retry-delay",
     "stage_in_ram": "--ramdisk",
     "resubmit_on": "--resubmit-on",

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from racksack_controller.config.limits import LIMITS_FIELDS
-from racksack_controller.core.power_policy import Window
+from racksack_controller.config.windows import window_of
 from racksack_controller.nodes.settings import AGENT_HOME
 from racksack_jobspecs.readers import (
     CPUS,
@@ -41,7 +41,6 @@ from racksack_jobspecs.yamlplain import doubled_keys, plain
 from racksack_jobspecs.yamltext import Mapping, Node, Sequence
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,253}")
-_WINDOW = re.compile(r"((?:[01]?[0-9]|2[0-3]):[0-5][0-9])\s*-\s*((?:[01]?[0-9]|2[0-3]):[0-5][0-9])")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _KEY_TYPES = (
@@ -153,16 +152,6 @@ def listen_of(node: Node, _path: str, _report: Report) -> Listen:
         if host != "localhost":
             raise ValueError(f"{shown(host)} is not an address; write 127.0.0.1, an address or 0.0.0.0") from None
     return Listen(host, int(port))
-
-
-def _window(node: Node, _path: str, _report: Report) -> Window:
-    """`22:00-07:00`; an end before the begin is on the next day."""
-    word = word_of(node)
-    match = _WINDOW.fullmatch(word)
-    if match is None or match[1] == match[2]:
-        raise ValueError(f"{shown(word)} is not a time of day; write begin and end, such as 22:00-07:00")
-    begin_s, end_s = (int(at[:-3]) * 3600 + int(at[-2:]) * 60 for at in match.groups())
-    return Window(begin_s, end_s)
 
 
 def _price(node: Node, _path: str, _report: Report) -> float:
@@ -336,7 +325,7 @@ POWER_FIELDS = (
     Field("price_per_kwh", Kind(_price, {}), "What a kilowatt-hour costs, for the reports.", "0.30", "no money"),
     Field(
         "quiet",
-        list_of(Kind(_window, {})),
+        list_of(Kind(window_of, {})),
         "Times of cheap power: if any, jobs of low priority switch nodes on only in these.",
         '["22:00-07:00"]',
         "any time",
@@ -484,7 +473,7 @@ CONFIG_FIELDS = (
         "see below",
     ),
     Field(
-        "notify", Kind(_mapping, {}), "Who is told when a sweep ends; see below.", "{me: {email: [a@b.org]}}", "nobody"
+        "notify", Kind(_mapping, {}), "Who is told of what happened; see below.", "{me: {email: [a@b.org]}}", "nobody"
     ),
     Field(
         "data",

@@ -1,4 +1,4 @@
-"""The `notify` block of racksack.yaml: who is told when a sweep ends, by name."""
+"""The `notify` block of racksack.yaml: who is told of what, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from racksack_controller.config.named_blocks import named_blocks
+from racksack_controller.config.windows import window_of
+from racksack_controller.core.power_policy import DAY_S, Window, second_of_day
 from racksack_jobspecs.readers import (
+    FLAG,
     TEXT,
     Field,
     Kind,
@@ -100,6 +103,21 @@ NOTIFY_FIELDS = (
         "[done, failed]",
     ),
     Field("sweeps", one_of("all", "asked"), "Of all sweeps, or of those that name it.", "asked", "all"),
+    Field("jobs", one_of("all", "asked"), "Of all jobs, or of those that name it (`--notify`).", "all", "asked"),
+    Field(
+        "rack",
+        FLAG,
+        "Of nodes that are set aside or lost, GPUs that are set aside, and a controller started after a crash.",
+        "yes",
+        "no",
+    ),
+    Field(
+        "quiet",
+        list_of(Kind(window_of, {"type": "string"})),
+        "Nothing is sent in these hours; what happened then is sent as one notice at their end.",
+        '["22:00-07:00"]',
+        "none",
+    ),
 )
 
 
@@ -119,7 +137,17 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     password_file: Path | None = None
     command: tuple[str, ...] = ()
     when: tuple[str, ...] = ("done", "failed")
-    of_all: bool = True
+    of_all: bool = True  # sweeps
+    jobs: str = "asked"
+    rack: bool = False
+    quiet: tuple[Window, ...] = ()
+
+
+def quiet_until_s(channel: Channel, now_s: float) -> float | None:
+    """Until when nothing is to be sent, in Unix seconds; None outside of the channel's quiet hours."""
+    ends = [now_s + (window.end_s - second_of_day(now_s)) % DAY_S for window in channel.quiet]
+    is_quiet = any(window.holds(second_of_day(now_s)) for window in channel.quiet)
+    return min(ends) if is_quiet else None
 
 
 def channels_of(block: Block, report: Report) -> dict[str, Channel]:
@@ -163,4 +191,7 @@ def _channel(name: str, values: Mapping[str, Any]) -> Channel:
         command=values.get("command", ()),
         when=values.get("when", ("done", "failed")),
         of_all=values.get("sweeps", "all") == "all",
+        jobs=values.get("jobs", "asked"),
+        rack=values.get("rack", False),
+        quiet=values.get("quiet", ()),
     )

@@ -39,16 +39,17 @@ DEFAULT_POWER = PowerPolicy()
 
 def is_quiet(policy: PowerPolicy, now: float) -> bool:
     """Whether `now` lies in a quiet window."""
-    return any(window.holds(_second_of_day(policy, now)) for window in policy.quiet)
+    return any(window.holds(second_of_day(now, policy.zone)) for window in policy.quiet)
 
 
 def next_quiet_s(policy: PowerPolicy, now: float) -> float | None:
     """The Unix time at which the next quiet window begins, or None when there is none."""
-    second = _second_of_day(policy, now)
+    second = second_of_day(now, policy.zone)
     waits = [(window.begin_s - second) % DAY_S for window in policy.quiet]
     return now + min(waits) if waits else None
 
 
-def _second_of_day(policy: PowerPolicy, now: float) -> float:
-    local = datetime.fromtimestamp(now, policy.zone)
+def second_of_day(now: float, zone: tzinfo | None = None) -> float:
+    """Seconds since midnight, in a time zone (None: local time)."""
+    local = datetime.fromtimestamp(now, zone)
     return local.hour * 3600 + local.minute * 60 + local.second + local.microsecond / 1e6

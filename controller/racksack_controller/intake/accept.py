@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -49,7 +49,6 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.readers import shown
 from racksack_jobspecs.spec import JobSpec
-from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.yamltext import Problem
 
 log = logging.getLogger("racksack.intake")
@@ -282,15 +281,17 @@ class Intake:
 
     def _impossible(self, spec: JobSpec) -> str | None:
         """Why a job could never run here, or None."""
-        missing = self._lacks(spec.sweep) if spec.sweep is not None else None
+        missing = self._unknown_channel("notify", [word.partition(":")[0] for word in spec.notify])
+        if missing is None and spec.sweep is not None:
+            missing = self._unknown_channel("sweep.notify", spec.sweep.notify) or needs(spec.sweep)
         return missing or never(self._draft(spec), self._loop.state.nodes.values())
 
-    def _lacks(self, sweep: SweepSpec) -> str | None:
-        unknown = [name for name in sweep.notify if name not in self.channels]
-        if unknown:
-            known = ", ".join(sorted(self.channels)) or "none"
-            return f"sweep.notify names {unknown[0]}, and `notify` of racksack.yaml has {known}"
-        return needs(sweep)
+    def _unknown_channel(self, key: str, names: Sequence[str]) -> str | None:
+        unknown = [name for name in names if name not in self.channels]
+        if not unknown:
+            return None
+        known = ", ".join(sorted(self.channels)) or "none"
+        return f"{key} names {unknown[0]}, and `notify` of racksack.yaml has {known}"
 
     def _draft(self, spec: JobSpec, owner: str = "", now: float = 0.0) -> Job:
         return Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=now)

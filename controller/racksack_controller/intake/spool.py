@@ -45,6 +45,7 @@ class SpoolLock:
     def __init__(self, spool: Spool) -> None:
         """Take the lock. Raises SpoolBusyError when another controller has it, SpoolError when it cannot be had."""
         self._descriptors: list[int] = []
+        self._is_held = False
         try:
             self._file = self._open(spool.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             folder = self._open(spool.root, os.O_RDONLY | os.O_DIRECTORY)
@@ -53,6 +54,9 @@ class SpoolLock:
         except SpoolError:
             self.release()
             raise
+        self.was_left = os.fstat(self._file).st_size > 0
+        """Whether the last controller ended without releasing it: it crashed, was killed, or lost its power."""
+        self._is_held = True
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
@@ -77,6 +81,9 @@ class SpoolLock:
 
     def release(self) -> None:
         """Let another controller have the spool. The file stays: removing it could give the lock to two."""
+        if self._is_held:
+            os.ftruncate(self._file, 0)
+        self._is_held = False
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = []

@@ -1,156 +1,279 @@
-"""Tells each channel of each sweep that has ended: once, with tries at growing distances, never in anybody's way.
+"""Tells each channel what it wants to hear: ends of sweeps and jobs, and what befalls nodes and the controller.
 
-Which sweeps were told is stored, so a controller that is killed between the end and the telling tells after its
-restart. It may then tell twice, which is better than not at all.
+Notices go into the outbox in the store first and are sent from there, a task for each channel, so that a receiver that
+is down for days loses nothing and holds nobody up. What could not be sent is tried again at growing distances. A
+controller that is killed between sending and noting it sends twice: receivers can tell by the key.
+
+Many notices at once become one: what comes together within moments, and what has piled up in quiet hours or while a
+receiver was down.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from racksack_controller.config.notify import Channel
-from racksack_controller.core.sweeps.records import CONTROL, Progress, Sweep
+from racksack_controller.config.notify import Channel, quiet_until_s
+from racksack_controller.core.power_records import Phase
+from racksack_controller.core.state import Changes, Job, State
+from racksack_controller.core.sweeps.records import Progress, Sweep
+from racksack_controller.notify import notices, outbox
+from racksack_controller.notify.notices import Facts
 from racksack_controller.notify.ways import NotTold, tell
-from racksack_controller.store import Store, StoreError
+from racksack_controller.store import Store, StoreError, jobs_where
 from racksack_controller.sweeps.results import ledger, ranking
-from racksack_jobspecs.units import format_duration
+from racksack_jobspecs.states import FINAL, JobState
 
 log = logging.getLogger("racksack.notify")
 
-TRIES = 6
-FIRST_WAIT_S = 2.0  # then four times as long each time: about 45 minutes in all
+GATHER_S = 2.0  # so long others are waited for that come together with the first
+ALONE_MAX = 3  # more notices than this are sent as one
+BATCH = 500
+FIRST_WAIT_S = 2.0  # then four times as long each time
+WAIT_S_MAX = 1800.0
 AT_ONCE = 8
-WAITING_MAX = 1000
-OLDEST_S = 86400.0  # of what is told after a restart
+OLDEST_S = 86400.0  # of ends that are told after a restart
+OLDEST_MAX = 10_000
+PRUNE_EVERY_S = 3600.0
+
+Wanted = tuple[str, Facts]  # a channel and what it is to be told
 
 
 class Notifier:
-    """The telling of ends."""
+    """The telling of what happened."""
 
-    def __init__(self, store: Store, channels: Mapping[str, Channel], web_address: str = "") -> None:
-        self._store = store
+    def __init__(self, store: Store, state: State, channels: Mapping[str, Channel]) -> None:
+        self._store, self._state = store, state
         self.channels = dict(channels)
-        self.web_address = web_address
-        self.first_wait_s = FIRST_WAIT_S
+        self.web_address = ""
+        self.first_wait_s, self.gather_s = FIRST_WAIT_S, GATHER_S
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._news: dict[str, asyncio.Event] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+        self._set_aside: set[str] = set()  # nodes
+        self._gpus_set_aside: dict[str, frozenset[str]] = {}  # by node
+        self._lost: dict[str, float] = {}  # by node: since when it does not answer
 
-    async def open(self) -> None:
+    # Life
+
+    async def open(self, *, after_crash: bool = False) -> None:
         """Go on with what was not told before the controller ended. Raises StoreError."""
         since = time.time() - OLDEST_S
+        self._see_nodes(self._state)
         for sweep, progress in await self._store.read(lambda connection: _untold(connection, since)):
-            self.ended(sweep, progress)
+            await self._sweep_ended(sweep, progress)
+        ended = await self._store.read(lambda connection: _ended_jobs(connection, since))
+        wanted = [pair for job in ended for pair in self._of_job(job)]
+        if after_crash:
+            wanted += self._of_rack(notices.of_crash(time.time()))
+        if wanted:
+            await self._add(wanted)
+        self.use(self.channels)
 
-    def ended(self, sweep: Sweep, progress: Progress) -> None:
-        """A sweep has ended. Returns at once."""
-        if sweep.id in self._under_way:
-            return
-        if len(self._under_way) >= WAITING_MAX:
-            log.error("sweep=%s nobody is told of its end: %s others wait to be told", sweep.id, WAITING_MAX)
-            return
-        task = asyncio.create_task(self._tell_all(sweep, progress), name=f"notify {sweep.id}")
-        self._under_way[sweep.id] = task
-        task.add_done_callback(lambda _: self._under_way.pop(sweep.id, None))
+    def use(self, channels: Mapping[str, Channel]) -> None:
+        """These are the channels from now on; each has a task that sends."""
+        self.channels = dict(channels)
+        for name in list(self._senders):
+            if name not in self.channels:
+                self._senders.pop(name).cancel()
+        for name in self.channels:
+            self._news.setdefault(name, asyncio.Event()).set()
+            if name not in self._senders:
+                self._senders[name] = asyncio.create_task(self._send_all(name), name=f"notify {name}")
 
     async def close(self) -> None:
         """Stop; what was not told is told after the next start."""
-        tasks = list(self._under_way.values())
+        tasks = [*self._senders.values(), *self._writing]
+        self._senders.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def chosen(self, sweep: Sweep, progress: Progress) -> list[Channel]:
-        """Who is to be told of this end."""
-        named = sweep.sweep.notify
-        channels = [self.channels[name] for name in named if name in self.channels]
-        if not named:
-            channels = [channel for channel in self.channels.values() if channel.of_all]
-        return [channel for channel in channels if str(progress.state) in channel.when]
+    # What happened
 
-    async def _tell_all(self, sweep: Sweep, progress: Progress) -> None:
-        channels = self.chosen(sweep, progress)
+    def ended(self, sweep: Sweep, progress: Progress) -> None:
+        """A sweep has ended. Returns at once."""
+        self._spawn(self._sweep_ended(sweep, progress))
+
+    def changed(self, changes: Changes) -> None:
+        """A step was saved. Returns at once."""
+        if not self.channels:
+            return
+        wanted = [pair for job in changes.jobs if job.state in FINAL for pair in self._of_job(job)]
+        wanted += [pair for facts in self._of_nodes(changes) for pair in self._of_rack(facts)]
+        if wanted:
+            self._spawn(self._add(wanted))
+
+    def _of_job(self, job: Job) -> list[Wanted]:
+        if job.spec.runner_of is not None:
+            return []
+        end = notices.end_of(job)
+        names = [name for name, ends in _asked(job.spec.notify) if name in self.channels and end in (ends or _ALL)]
+        if not job.spec.notify:
+            names = [name for name, channel in self.channels.items() if channel.jobs == "all" and end in channel.when]
+        facts = notices.of_job(job, self.web_address) if names else {}
+        return [(name, facts) for name in dict.fromkeys(names)]
+
+    def _of_rack(self, facts: Facts) -> list[Wanted]:
+        return [(name, facts) for name, channel in self.channels.items() if channel.rack]
+
+    def _of_nodes(self, changes: Changes) -> Iterable[Facts]:
+        now = time.time()
+        for power in changes.power:
+            node = self._state.nodes.get(power.node)
+            is_new = power.phase is Phase.SET_ASIDE and power.node not in self._set_aside
+            if is_new and node is not None:
+                yield notices.of_node(node, "set_aside", f"set aside: {power.why}", now, self.web_address)
+        for attempt in changes.attempts:
+            node = self._state.nodes.get(attempt.node)
+            if attempt.state is not JobState.LOST or node is None or node.connected:
+                continue
+            if self._lost.get(node.name) != node.connection_since_s:
+                self._lost[node.name] = node.connection_since_s
+                sentence = f"lost: {node.connection_reason}; its jobs run elsewhere"
+                yield notices.of_node(node, "lost", sentence, now, self.web_address)
+        for node in changes.nodes:
+            known = self._gpus_set_aside.get(node.name, frozenset())
+            for gpu in node.inventory.set_aside if node.inventory is not None else ():
+                if gpu.uuid not in known:
+                    yield notices.of_node(node, "gpu", f"{gpu.sentence}; it is set aside", now, self.web_address)
+        self._see_nodes(self._state)
+
+    def _see_nodes(self, state: State) -> None:
+        """Know what is set aside now, so that only what is new is told."""
+        self._set_aside = {name for name, power in state.power.items() if power.phase is Phase.SET_ASIDE}
+        self._gpus_set_aside = {
+            name: frozenset(gpu.uuid for gpu in node.inventory.set_aside)
+            for name, node in state.nodes.items()
+            if node.inventory is not None
+        }
+
+    async def _sweep_ended(self, sweep: Sweep, progress: Progress) -> None:
+        """Put its end into the outbox, and note that it is there, in one transaction."""
+        names = self.chosen(sweep, progress)
+        facts: Facts = {}
+        if names:
+            best = await self._store.read(lambda connection: _best(connection, sweep, progress))
+            facts = notices.of_sweep(sweep, progress, best, self.web_address)
+
+        def save(connection: sqlite3.Connection) -> None:
+            outbox.add(connection, [(name, facts) for name in names], time.time())
+            connection.execute("UPDATE sweeps SET told = 1 WHERE id = ?", (sweep.id,))
+
+        await self._store.write(save)
+        self._wake(names)
+
+    def chosen(self, sweep: Sweep, progress: Progress) -> list[str]:
+        """The channels that are to be told of the end of a sweep."""
+        named = [name for name in sweep.sweep.notify if name in self.channels]
+        if not sweep.sweep.notify:
+            named = [name for name, channel in self.channels.items() if channel.of_all]
+        return [name for name in named if str(progress.state) in self.channels[name].when]
+
+    async def _add(self, wanted: Sequence[Wanted]) -> None:
+        await self._store.write(lambda connection: outbox.add(connection, wanted, time.time()))
+        self._wake(name for name, _ in wanted)
+
+    def _wake(self, names: Iterable[str]) -> None:
+        for name in set(names):
+            if name in self._news:
+                self._news[name].set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._written(work))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _written(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            if channels:
-                best = await self._store.read(lambda connection: _best(connection, sweep, progress))
-                notice = notice_of(sweep, progress, best, self.web_address)
-                await asyncio.gather(*(self._tell(channel, notice) for channel in channels))
-            await self._store.write(lambda connection: _save_told(connection, sweep.id))
-        except StoreError as error:
-            log.error("sweep=%s its end is told after the next start: %s", sweep.id, error)
+            await work
+        except StoreError as error:  # ends are looked for again at the next start
+            log.error("nobody is told before the next start: %s", error)
 
-    async def _tell(self, channel: Channel, notice: dict[str, Any]) -> None:
-        for number in range(TRIES):
-            try:
-                async with self._gate:
-                    await tell(channel, notice)
-            except NotTold as error:
-                is_last = error.is_final or number == TRIES - 1
-                log.warning(
-                    "sweep=%s channel=%s %s%s", notice["sweep"], channel.name, error,
-                    "; given up" if is_last else "; tried again",
-                )  # fmt: skip
-                if is_last:
-                    return
-                await asyncio.sleep(self.first_wait_s * 4**number)
+    # Sending
+
+    async def _send_all(self, name: str) -> None:
+        """Send what one channel does not have, for ever."""
+        failures, pruned_s = 0, time.monotonic()
+        while True:
+            if failures:
+                await asyncio.sleep(min(WAIT_S_MAX, self.first_wait_s * 4.0 ** (failures - 1)))
             else:
-                log.info("sweep=%s channel=%s told", notice["sweep"], channel.name)
-                return
+                await self._waited(name)
+            try:
+                await self._until_loud(name)
+                failures = 0 if await self._send(name) else failures + 1
+                if time.monotonic() - pruned_s > PRUNE_EVERY_S:
+                    pruned_s = time.monotonic()
+                    await self._store.write(lambda connection: outbox.prune(connection, self.channels, time.time()))
+            except StoreError as error:
+                log.error("channel=%s the outbox cannot be used: %s; trying again", name, error)
+                failures += 1
+
+    async def _waited(self, name: str) -> None:
+        """Until there is something new, and what comes with it has come."""
+        news = self._news[name]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PRUNE_EVERY_S):
+                await news.wait()
+                await asyncio.sleep(self.gather_s)
+        news.clear()
+
+    async def _until_loud(self, name: str) -> None:
+        """Until the channel's quiet hours are over."""
+        while (until_s := quiet_until_s(self.channels[name], time.time())) is not None:
+            await asyncio.sleep(max(1.0, min(60.0, until_s - time.time())))
+
+    async def _send(self, name: str) -> bool:
+        """Send everything that is pending; whether it worked. Raises StoreError."""
+        while waiting := await self._store.read(lambda connection: outbox.pending(connection, name, BATCH)):
+            if len(waiting) > ALONE_MAX:
+                parts = [(notices.digest([one.facts for one in waiting]), [one.number for one in waiting])]
+            else:
+                parts = [(one.facts, [one.number]) for one in waiting]
+            for facts, numbers in parts:
+                if not await self._told(name, facts):
+                    return False
+                await self._store.write(partial(outbox.settle, numbers=numbers, now_s=time.time()))
+        return True
+
+    async def _told(self, name: str, facts: Facts) -> bool:
+        """Whether a notice is settled: sent, or refused for good."""
+        try:
+            async with self._gate:
+                await tell(self.channels[name], facts)
+        except NotTold as error:
+            log.warning(
+                "channel=%s %s: %s%s", name, facts["key"], error, "; given up" if error.is_final else "; tried again"
+            )
+            return error.is_final
+        log.info("channel=%s %s: told", name, facts["key"])
+        return True
 
 
-def notice_of(sweep: Sweep, progress: Progress, best: dict[str, Any] | None, web_address: str) -> dict[str, Any]:
-    """What is told: one sentence, and the facts."""
-    took_s = (
-        progress.ended_at_s - progress.started_at_s
-        if progress.ended_at_s and progress.started_at_s is not None
-        else None
-    )
-    return {
-        "event": "sweep",
-        "sentence": _sentence(sweep, progress, best, took_s),
-        "sweep": sweep.id,
-        "name": sweep.spec.name,
-        "owner": sweep.owner,
-        "state": str(progress.state),
-        "reason": progress.reason,
-        "points": progress.points,
-        "done": progress.done,
-        "failed": progress.failed,
-        "run": "control" if progress.run == CONTROL else "main",
-        "took_s": took_s,
-        "metric": sweep.sweep.metrics[0].name,
-        "best": best,
-        "url": f"{web_address}sweeps/{sweep.id}" if web_address else None,
-    }
+_ALL = ("done", "failed", "cancelled")
 
 
-def _sentence(sweep: Sweep, progress: Progress, best: dict[str, Any] | None, took_s: float | None) -> str:
-    took = f" in {format_duration(took_s)}" if took_s is not None else ""
-    failed = f", {progress.failed:,} failed" if progress.failed else ""
-    reason = f": {progress.reason}" if progress.reason else ""
-    points = f"{progress.done:,} of {progress.points:,} points"
-    if progress.run == CONTROL:
-        points = f"all {sweep.points_total:,} points, control run {points}"
-    text = f"sweep {sweep.id} ({sweep.spec.name}) {progress.state}{took}: {points}"
-    if best is not None:
-        params = ", ".join(f"{name}={value}" for name, value in best["params"].items())
-        failed += f"; best {sweep.sweep.metrics[0].name} {best['value']:.6g} at {params}"
-    # On one line and without control characters, whatever parameters hold.
-    return "".join(char if char.isprintable() else " " for char in f"{text}{failed}{reason}")[:1000]
+def _asked(words: Sequence[str]) -> list[tuple[str, str]]:
+    """`NAME` or `NAME:failed` -> (name, end); the end is empty for all of them."""
+    return [(name, end) for name, _, end in (word.partition(":") for word in words)]
 
 
-def _best(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> dict[str, Any] | None:
+def _best(connection: sqlite3.Connection, sweep: Sweep, progress: Progress) -> Facts | None:
     rows = ranking.rank(connection, sweep, progress, count=1).rows
     return rows[0] if rows else None
 
 
 def _untold(connection: sqlite3.Connection, since_s: float) -> list[tuple[Sweep, Progress]]:
-    return ledger.sweeps_where(connection, "told = 0 AND ended_at_s >= ?", (since_s,), WAITING_MAX)[::-1]
+    return ledger.sweeps_where(connection, "told = 0 AND ended_at_s >= ?", (since_s,), OLDEST_MAX)[::-1]
 
 
-def _save_told(connection: sqlite3.Connection, number: int) -> None:
-    connection.execute("UPDATE sweeps SET told = 1 WHERE id = ?", (number,))
+def _ended_jobs(connection: sqlite3.Connection, since_s: float) -> list[Job]:
+    return jobs_where(connection, "ended_at_s >= ?", (since_s,), OLDEST_MAX, newest="ended_at_s")[::-1]

@@ -17,6 +17,7 @@ from racksack_controller.config.notify import Channel
 from racksack_controller.power.secret import Secret, SecretError
 
 LIMIT_S = 30.0
+TELEGRAM_CHARS_MAX = 4000
 
 
 class NotTold(Exception):  # noqa: N818 - reads as what happened
@@ -28,7 +29,7 @@ class NotTold(Exception):  # noqa: N818 - reads as what happened
 
 
 async def tell(channel: Channel, notice: dict[str, Any]) -> None:
-    """Tell by one channel: `sentence` and the facts of the sweep. Raises NotTold."""
+    """Tell by one channel: `sentence` and the facts. Raises NotTold."""
     try:
         async with asyncio.timeout(LIMIT_S + 5.0):
             if channel.webhook is not None:
@@ -46,7 +47,8 @@ async def tell(channel: Channel, notice: dict[str, Any]) -> None:
 def body_of(channel: Channel, notice: dict[str, Any]) -> dict[str, Any]:
     """What a POST holds."""
     if channel.format == "telegram":
-        return {"chat_id": channel.chat, "text": notice["sentence"], "disable_web_page_preview": True}
+        text = notice["sentence"][:TELEGRAM_CHARS_MAX]
+        return {"chat_id": channel.chat, "text": text, "disable_web_page_preview": True}
     return {"text": notice["sentence"]} if channel.format == "text" else notice
 
 
@@ -74,7 +76,7 @@ async def _post(channel: Channel, notice: dict[str, Any]) -> None:
 
 def _mail(channel: Channel, notice: dict[str, Any]) -> None:
     message = EmailMessage()
-    message["Subject"] = f"racksack: {notice['sentence']}"[:200]
+    message["Subject"] = f"racksack: {notice['sentence'].splitlines()[0]}"[:200]
     message["From"] = channel.sender
     message["To"] = ", ".join(channel.email)
     message.set_content(f"{notice['sentence']}\n\n{json.dumps(notice, indent=2, ensure_ascii=False)}\n")
@@ -113,7 +115,10 @@ async def _run(channel: Channel, notice: dict[str, Any]) -> None:
 
 
 async def _run_with(channel: Channel, notice: dict[str, Any], facts: IO[bytes]) -> None:
-    env = {**os.environ, "RACKSACK_SENTENCE": str(notice["sentence"]), "RACKSACK_SWEEP": str(notice["sweep"])}
+    env = {**os.environ, "RACKSACK_SENTENCE": str(notice["sentence"]), "RACKSACK_EVENT": str(notice["event"])}
+    for name in ("sweep", "job", "node"):
+        if notice.get(name) is not None:
+            env[f"RACKSACK_{name.upper()}"] = str(notice[name])
     try:
         process = await asyncio.create_subprocess_exec(
             *channel.command,
