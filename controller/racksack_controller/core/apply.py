@@ -96,7 +96,19 @@ def _release_requested(state: State, event: ev.ReleaseRequested, now: float) -> 
     job = state.jobs.get(event.job)
     if job is not None and job.state is JobState.HELD:
         state.put_job(replace(job, state=JobState.QUEUED, reason=""))
-        state.tell(now, "released", job=job.id)
+        state.tell(now, _by("released", event.by), job=job.id)
+
+
+def _priority_requested(state: State, event: ev.PriorityRequested, now: float) -> None:
+    job = state.jobs.get(event.job)
+    if job is not None and job.state in WAITING and job.spec.priority != event.priority:
+        state.put_job(replace(job, spec=replace(job.spec, priority=event.priority)))
+        sentence = f"its priority is {event.priority} instead of {job.spec.priority}"
+        state.tell(now, _by(sentence, event.by), job=job.id)
+
+
+def _by(sentence: str, who: str) -> str:
+    return f"{sentence} by {who}" if who else sentence
 
 
 def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None:
@@ -114,7 +126,7 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
     if old.array_id is not None and old.array_id not in state.arrays:
         state.put_array(old.array_id, ArrayProgress(0, dict(event.broken)))
     state.put_job(job)
-    state.tell(now, "queued again by its owner", job=old.id)
+    state.tell(now, f"queued again by {event.by}", job=old.id)
 
 
 def _dependency_ended(state: State, event: ev.DependencyEnded, now: float) -> None:
@@ -279,7 +291,7 @@ def end_drains(state: State, now: float) -> None:
 def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:
     node = state.nodes[event.node]
     state.put_node(replace(node, drain=None, failures=0, cool_until_s=0.0))
-    state.tell(now, "resumed", node=node.name)
+    state.tell(now, _by("resumed", event.by), node=node.name)
 
 
 def _launched(state: State, event: ev.Launched, now: float) -> None:
@@ -413,6 +425,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.Signalled: _signalled,
     ev.HoldRequested: _hold_requested,
     ev.ReleaseRequested: _release_requested,
+    ev.PriorityRequested: _priority_requested,
     ev.RetryRequested: _retry_requested,
     ev.DependencyEnded: _dependency_ended,
     ev.Placed: _placed,

@@ -53,6 +53,15 @@ class ReleaseRequested(Event, frozen=True):
     """A held job may start."""
 
     job: int
+    by: str = ""  # who released it
+
+
+class PriorityRequested(Event, frozen=True):
+    """A job that waits is to have another priority."""
+
+    job: int
+    priority: int
+    by: str
 
 
 class RetryRequested(Event, frozen=True):
@@ -62,6 +71,7 @@ class RetryRequested(Event, frozen=True):
     record: Job | None = None
     past: tuple[Past, ...] = ()
     broken: dict[int, JobState] = {}  # other elements of its array that ended otherwise than done
+    by: str = "its owner"
 
 
 class DependencyEnded(Event, frozen=True):
@@ -141,6 +151,7 @@ class ResumeRequested(Event, frozen=True):
     """A drained node may take jobs again."""
 
     node: str
+    by: str = ""  # who wants it
 
 
 class Launched(Event, frozen=True):

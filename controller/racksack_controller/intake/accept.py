@@ -240,6 +240,21 @@ class Intake:
             raise JobFileError([Problem(0, "submission", "is that of a job which is not a sweep")])
         return int(str(known["sweep"]))
 
+    async def take_job(self, text: str, owner: str, owner_uid: int) -> list[int]:
+        """Take a job that came over HTTP as a job file's text; the ids of its jobs. Raises as `take_sweep`."""
+        spec = await self._reader.spec(owner, text)
+        if spec.sweep is not None:
+            raise JobFileError([Problem(0, "sweep", "stands in a job file that is to be one of a job")])
+        key = _key(owner, spec.submission or f"http-{uuid.uuid4().hex}")
+        async with self._submissions.alone_with(key), self._turns.of(owner):
+            spec = self._settled_spec(spec, owner)
+            self._refuse_impossible(spec)
+            self._refuse_beyond_limits(spec, owner, key)
+            waits = await self._dependencies.resolve(spec, owner)
+            content = await self._content(spec, owner, owner_uid)
+            origin = Origin(owner, content.digest, content.data, waits)
+            return await self._adding.add(replace(spec, submission=key), origin)
+
     def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
         """With what it leaves to the configuration; JobFileError when that does not allow it."""
         try:

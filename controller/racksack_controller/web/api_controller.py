@@ -162,8 +162,8 @@ async def drain(request: web.Request) -> web.Response:
 async def resume(request: web.Request) -> web.Response:
     """Let a drained node take jobs again."""
     context, found = request.app[CONTEXT], node_of(request)
-    operator(request)
-    await context.loop.submit(ev.ResumeRequested(found.name))
+    caller = operator(request)
+    await context.loop.submit(ev.ResumeRequested(found.name, caller))
     return web.json_response(view_of(context, found.name, context.caller(request)))
 
 

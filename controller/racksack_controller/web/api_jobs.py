@@ -208,10 +208,10 @@ async def hold(request: web.Request) -> web.Response:
 async def release(request: web.Request) -> web.Response:
     """Let a held job start."""
     context = request.app[CONTEXT]
-    job, _caller = await context.owned_job(request)
+    job, caller = await context.owned_job(request)
     if job.state is not JobState.HELD:
         raise refusal(f"job {job.id} is {job.state}, not held", ExitCode.REFUSED)
-    await context.loop.submit(ev.ReleaseRequested(job.id))
+    await context.loop.submit(ev.ReleaseRequested(job.id, caller.name))
     return await _answer(context, request, job.id)
 
 
@@ -220,12 +220,12 @@ async def release(request: web.Request) -> web.Response:
 async def retry(request: web.Request) -> web.Response:
     """Run a finished job again, as a new attempt."""
     context = request.app[CONTEXT]
-    job, _caller = await context.owned_job(request)
+    job, caller = await context.owned_job(request)
     if job.state not in FINAL:
         raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
     try:
         await context.intake.keep_project(job)
-        await context.loop.submit(ev.RetryRequested(job.id))
+        await context.loop.submit(ev.RetryRequested(job.id, by=caller.name))
     except (ev.RefusedError, IngestError) as error:
         raise refusal(str(error), ExitCode.REFUSED) from None
     return await _answer(context, request, job.id)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 TYPES = {
     "style.css": "text/css",
+    "acting.js": "text/javascript",
     "live.js": "text/javascript",
     "idiomorph.js": "text/javascript",
     "icon.svg": "image/svg+xml",

@@ -18,6 +18,7 @@ from racksack_controller.web.api_logs import Which, read_log
 from racksack_controller.web.api_power import DAY_S, energy_view, power_lines
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_controller.web.energy_chart import chart
+from racksack_controller.web.power_objections import objections
 from racksack_controller.web.rendering import not_found, show
 from racksack_controller.web.sweep_jobs import NO_RUNNERS, merged
 from racksack_controller.web.sweeps import as_jobs, find, sweeps_where
@@ -96,6 +97,8 @@ async def node(request: web.Request) -> web.Response:
         slices = await context.store.read(lambda connection: slices_since(connection, since))
         picture = chart({name: rows for name, rows in slices.items() if name == story["name"]}, since, time.time())
         lines = await power_lines(context, since, story["name"], context.caller(request))
-        return show(request, "node", {"node": story, "chart": picture, "lines": lines[-200:]})
+        against = objections(context.state, story["name"], time.time())
+        values = {"node": story, "chart": picture, "lines": lines[-200:], "objections": against}
+        return show(request, "node", values)
     except web.HTTPNotFound:
         return not_found(request, f"There is no node {request.match_info['name'][:40]}.")

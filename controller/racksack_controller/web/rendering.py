@@ -17,7 +17,7 @@ from markupsafe import Markup
 from racksack_controller.web import assets
 from racksack_controller.web.api_controller import controller_view
 from racksack_controller.web.context import CONTEXT
-from racksack_jobspecs.units import format_duration, format_memory
+from racksack_jobspecs.units import exact_duration, format_duration, format_memory
 
 _HEADINGS = {403: "Not signed in", 404: "Not found"}
 
@@ -86,6 +86,7 @@ _pages = jinja2.Environment(
 )
 _pages.filters["memory"] = lambda size: format_memory(int(size))
 _pages.filters["duration"] = _duration
+_pages.filters["exact_duration"] = exact_duration
 _pages.filters["moment"] = _moment
 _pages.filters["moment_text"] = _moment_text
 _pages.filters["since"] = _since
@@ -103,7 +104,7 @@ def show(request: web.Request, name: str, values: dict[str, Any], status: int = 
     context = request.app[CONTEXT]
     known = {
         "controller": controller_view(context),
-        "caller": context.caller(request),
+        "viewer": context.caller(request),
         "fragment": str(request.rel_url.update_query(fragment="1")) if status == 200 else "",
     }
     if request.query.get("fragment") != "1" or status != 200:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from racksack_controller.store import StoreError
 from racksack_controller.web import (
+    api_act,
     api_cancel,
     api_controller,
     api_data,
@@ -48,6 +49,7 @@ def build_app(context: Context, names: Names) -> web.Application:
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[watch_request, _one_sentence, guard(names)])
     app[CONTEXT] = context
     for module in (
+        api_act,
         api_cancel,
         api_jobs,
         api_sweeps,

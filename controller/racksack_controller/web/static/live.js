@@ -65,6 +65,7 @@
     const ends = logs().filter(isAtEnd);
     Idiomorph.morph(content, [...fresh.childNodes], { morphStyle: "innerHTML", ignoreActiveValue: true, callbacks });
     ends.forEach(toEnd);
+    document.dispatchEvent(new Event("racksack:changed"));
   }
 
   // A log is shown at its end, and stays there as it grows, unless its reader went up.
@@ -122,6 +123,7 @@
     };
   }
 
+  document.documentElement.classList.add("js");
   window.racksack = { refresh, now, duration, moment };
   localise(document);
   logs().forEach(toEnd);
