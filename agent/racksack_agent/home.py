@@ -161,6 +161,21 @@ class AttemptFolder:
         return self.path + "/data"
 
     @property
+    def checkpoints(self) -> str:
+        """What the program saved to go on from; see `supervisor.checkpoints.kept`."""
+        return self.path + "/checkpoints"
+
+    @property
+    def checkpoint_marks(self) -> str:
+        """A file for each mark of the program that its checkpoint is complete, until it is heeded."""
+        return self.path + "/marks"
+
+    @property
+    def helpers(self) -> str:
+        """Programs for the job, see `supervisor.checkpoints.helper`."""
+        return self.path + "/helpers"
+
+    @property
     def work(self) -> str:
         """The job's writable copy of the project."""
         return self.path + "/work"

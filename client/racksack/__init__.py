@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from racksack.executor.executor import Future as Future
     from racksack.job_objects import Job as Job
     from racksack.job_objects import JobArray as JobArray
+    from racksack.marking import checkpoint as checkpoint
     from racksack.reporting import Stop as Stop
     from racksack.reporting import report as report
     from racksack.sweep_client.api import Sweep as Sweep
@@ -64,6 +65,7 @@ _HOMES = {
     ),
     "racksack.executor.calls": ("RemoteError",),
     "racksack.executor.executor": ("Executor", "Future"),
+    "racksack.marking": ("checkpoint",),
     "racksack.reporting": ("Stop", "report"),
     "racksack.sweep_client.api": ("Sweep", "find_sweep", "sweep", "sweeps"),
     "racksack.views": ("FailedPoint", "JobDetails", "JobView", "NodeView", "RankedPoint", "SweepView"),

@@ -61,6 +61,8 @@ class SubmitOptions(TypedDict, total=False):
     grace: Duration
     warn: str
     resubmit_on: Sequence[int]
+    checkpoint: str | Sequence[str]
+    checkpoint_every: Duration
     interactive: bool
     submission: str
     include: Sequence[str]

@@ -91,9 +91,12 @@ class Job:
         """End the job. A job that has ended stays as it is."""
         self.client.act(self.id, "cancel", reason=reason)
 
-    def retry(self) -> None:
-        """Run a finished job again, as it was. Raises RefusedError for one that has not ended."""
-        self.client.act(self.id, "retry")
+    def retry(self, *, from_checkpoint: bool = False) -> None:
+        """Run a finished job again, as it was; it begins anew, or goes on from its newest checkpoint.
+
+        Raises RefusedError for one that has not ended, or has no checkpoint to go on from.
+        """
+        self.client.act(self.id, "retry", from_checkpoint=from_checkpoint or None)
 
     def hold(self) -> None:
         """Keep a waiting job from starting."""

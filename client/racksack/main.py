@@ -22,6 +22,8 @@ COMMANDS = {
     "hold": Lazy("racksack.commands.act:hold", "Hold waiting jobs.", _JOBS),
     "release": Lazy("racksack.commands.act:release", "Release held jobs.", _JOBS),
     "retry": Lazy("racksack.commands.retry:command", "Run finished jobs again.", _JOBS),
+    "checkpoints": Lazy("racksack.commands.checkpoints:command", "Show what jobs saved to go on from.", _JOBS),
+    "checkpoint": Lazy("racksack.commands.checkpoints:mark", "In a job: what it saved is complete now.", _JOBS),
     "shell": Lazy("racksack.commands.shell:command", "Work on a node: a job with a terminal.", _JOBS),
     "map": Lazy("racksack.commands.map:command", "Run one command for many files, as GNU parallel does.", _JOBS),
     "attach": Lazy("racksack.commands.attach:command", "Attach to a running job's terminal.", _JOBS),

@@ -108,7 +108,10 @@ class Housekeeping:
     async def _remove_jobs(self, ids: list[int]) -> None:
         """The copy of results that were fetched goes with its job: nobody could ask for it any more."""
         if ids:
-            await asyncio.to_thread(_remove_trees, [self._spool.returned(number) for number in ids])
+            doomed = [
+                path for number in ids for path in (self._spool.returned(number), self._spool.checkpoints / str(number))
+            ]
+            await asyncio.to_thread(_remove_trees, doomed)
             await self._store.write(lambda connection: remove_jobs(connection, ids))
             await asyncio.sleep(PAUSE_S)
 

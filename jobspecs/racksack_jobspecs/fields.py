@@ -6,12 +6,11 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from racksack_jobspecs import data
 from racksack_jobspecs.array_field import ARRAY
 from racksack_jobspecs.channels import channel_of
 from racksack_jobspecs.dependency import parse_dependencies
+from racksack_jobspecs.endings import checkpoint_every_of, warn_of
 from racksack_jobspecs.failures import failures_of
 from racksack_jobspecs.readers import (
     CPUS,
@@ -28,7 +27,6 @@ from racksack_jobspecs.readers import (
     Field,
     Kind,
     Report,
-    either,
     list_of,
     matching,
     number_of,
@@ -43,7 +41,6 @@ from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import Dependency, Environment
 from racksack_jobspecs.sweep.fields import SWEEP_FIELDS
 from racksack_jobspecs.sweep.parse import read_sweep
-from racksack_jobspecs.units import parse_duration
 from racksack_jobspecs.yamltext import Mapping, Node, Scalar
 
 GPUS_MAX = 1024
@@ -56,11 +53,8 @@ _SNAPSHOT = re.compile(r"snapshot:[0-9a-f]{64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
-_SLURM_SIGNAL = re.compile(r"(?:[BR]{1,2}:)?(?:SIG)?([A-Za-z][A-Za-z0-9]*)@([0-9]{1,5})")
 _EXTRA_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _SHARE_STEPS = 1000
-WARN_SIGNALS = ("USR1", "USR2", "TERM", "INT", "HUP", "QUIT", "CONT")
-WARN_S_MAX = 86_400.0
 
 
 def _project(node: Node, _path: str, _report: Report) -> str:
@@ -187,31 +181,6 @@ def _checked_begin(begin_at_s: float, word: str) -> float:
     if not 0 <= begin_at_s <= BEGIN_AT_S_MAX:
         raise ValueError(f"{shown(word)} is outside the years 1970 to 9999; write a later or earlier time")
     return begin_at_s
-
-
-class Warn(msgspec.Struct, frozen=True):
-    """A warning before the end."""
-
-    before_s: float
-    signal: str
-
-
-def _warn(node: Node, _path: str, _report: Report) -> Warn:
-    """`120s`, `120s:USR1`, or as in Slurm `USR1@120` (seconds) and `B:USR1@120`."""
-    word = word_of(node)
-    slurm = _SLURM_SIGNAL.fullmatch(word)
-    time, name = (f"{slurm[2]}s", slurm[1]) if slurm else (word, "")
-    if not slurm and not word.rpartition(":")[2][:1].isdigit():
-        time, _, name = word.rpartition(":")
-    if not time:
-        raise ValueError(f"{shown(word)} does not say how long before the end; write one such as 120s:USR1")
-    name = (name or "USR1").upper().removeprefix("SIG")
-    if name not in WARN_SIGNALS:
-        raise ValueError(f"{shown(name)} is not a signal that can warn; write {either(WARN_SIGNALS)}")
-    before_s = parse_duration(time)
-    if before_s > WARN_S_MAX:
-        raise ValueError(f"{shown(time)} is too early for a warning; write at most 1d")
-    return Warn(before_s, name)
 
 
 def _oom_factor(node: Node, _path: str, _report: Report) -> float:
@@ -423,7 +392,7 @@ JOB_FIELDS = (
     ),
     Field(
         "warn",
-        Kind(_warn, {"type": ["string", "number"]}),
+        Kind(warn_of, {"type": ["string", "number"]}),
         "Send this signal (USR1 if none is named) to the program this long before its time limit or its preemption.",
         '"120s:USR1"',
         "none",
@@ -441,6 +410,21 @@ JOB_FIELDS = (
         "Who is told of its end: names of `notify:` in racksack.yaml, or NAME:failed, NAME:done, NAME:cancelled.",
         '["telegram:failed"]',
         "those for all jobs",
+    ),
+    Field(
+        "checkpoint",
+        list_of(GLOB),
+        "What it saves to go on from later: a folder or patterns. It is kept while the job runs, and the next attempt"
+        " finds it in its place.",
+        "ckpt",
+        "none",
+    ),
+    Field(
+        "checkpoint_every",
+        Kind(checkpoint_every_of, DURATION.schema),
+        "How often the checkpoint is brought to the controller.",
+        "5m",
+        "10m",
     ),
     Field(
         "interactive",
@@ -491,6 +475,9 @@ FAMILIAR_KEYS = {
     "id": "submission",
     "signal": "warn",
     "kill_wait": "grace",
+    "checkpoints": "checkpoint",
+    "checkpoint_dir": "checkpoint",
+    "checkpoint_interval": "checkpoint_every",
     "stdin": "interactive",
     "tty": "interactive",
 }

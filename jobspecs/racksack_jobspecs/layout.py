@@ -43,6 +43,11 @@ class Spool(msgspec.Struct, frozen=True):
         return self.root / "returns"
 
     @property
+    def checkpoints(self) -> Path:
+        """A folder per job that saves: a folder per checkpoint, by its digest."""
+        return self.root / "checkpoints"
+
+    @property
     def database(self) -> Path:
         """The store."""
         return self.root / "racksack.db"
@@ -61,6 +66,10 @@ class Spool(msgspec.Struct, frozen=True):
     def journal(self) -> Path:
         """Which job files the controller was working on."""
         return self.root / "intake.journal"
+
+    def checkpoint(self, job_id: int, digest: str) -> Path:
+        """One checkpoint of one job."""
+        return self.checkpoints / str(job_id) / digest
 
     def returned(self, job_id: int) -> Path:
         """The return folder of one job."""

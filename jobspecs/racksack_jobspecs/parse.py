@@ -47,6 +47,8 @@ _TO_SPEC = {
     "grace": "grace_s",
     "resubmit_on": "resubmit_on",
     "notify": "notify",
+    "checkpoint": "checkpoint",
+    "checkpoint_every": "checkpoint_every_s",
     "interactive": "interactive",
     "digest": "digest",
     "submission": "submission",
@@ -82,6 +84,7 @@ def parse_job(text: str | bytes) -> JobSpec:
     _check_sweep(values, lines, report)
     _check_after(values, lines, report)
     _check_retries(values, lines, report)
+    _check_checkpoint(values, lines, report)
     if report.problems:
         raise JobFileError(report.sorted(), values.get("submission", ""))
     return _spec(values, nodes, environment)
@@ -151,6 +154,12 @@ def _check_retries(values: dict[str, Any], lines: dict[str, int], report: Report
         report.add(lines["oom_factor"], "oom_factor", "has no use without oom in retry_on; add it there")
     if values.setdefault("retries", RETRIES) == 0:
         report.add(lines["oom_factor"], "oom_factor", "has no use without retries; leave retries out, or write 3")
+
+
+def _check_checkpoint(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:
+    """Checkpoints are of one program's run."""
+    if "checkpoint" in values and "sweep" in values:
+        report.add(lines["checkpoint"], "checkpoint", "stands beside sweep, whose points start anew; remove it")
 
 
 def _check_after(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:

@@ -13,6 +13,7 @@ from racksack_jobspecs.sweep.spec import SweepSpec
 
 DEFAULT_TIME_LIMIT_S: float | None = None  # the controller's `defaults: time_limit` decides
 DEFAULT_MAX_OUTPUT_BYTES = 10 * 1024**3
+CHECKPOINT_EVERY_S = 600.0
 
 
 class Environment(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +91,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     warn_signal: str = "USR1"
     notify: tuple[str, ...] = ()  # channels that are told of its end: `NAME`, or `NAME:failed`
     resubmit_on: tuple[int, ...] = ()  # exit codes that mean: run me again, I have saved
+    checkpoint: tuple[str, ...] = ()  # what it saves to go on from: folders and patterns of its working directory
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S  # how often that is brought to the controller
     interactive: bool = False  # its standard input is the terminal that `attach` shows
     submission: str = ""  # chosen by the writer of the file; the same one twice is one job
     sweep: SweepSpec | None = None  # many points of one function or program, in place of the entrypoint's one run

@@ -63,6 +63,9 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "warn", quoted(f"{exact_duration(spec.warn_s)}:{spec.warn_signal}") if spec.warn_s else ""
     yield "notify", _list(spec.notify)
     yield "resubmit_on", _list(map(str, spec.resubmit_on))
+    yield "checkpoint", _list(spec.checkpoint)
+    every_s = spec.checkpoint_every_s
+    yield "checkpoint_every", "" if every_s == default.checkpoint_every_s else exact_duration(every_s)
     yield "interactive", "true" if spec.interactive else ""
     yield "submission", quoted(spec.submission) if spec.submission else ""
 

@@ -4,7 +4,7 @@ import re
 
 from hypothesis import strategies as st
 
-from racksack_jobspecs.fields import WARN_SIGNALS
+from racksack_jobspecs.endings import WARN_SIGNALS
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.spec import ArraySpec, Dependency, Environment, JobSpec
 
@@ -78,6 +78,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         draw(unique(st.sampled_from(["exit:29", "exit", "oom", "timeout", "node"]))),
     )
     factors = st.integers(1, 100).map(float) | st.just(1.5) if retries and "oom" in retry_on else st.just(1.0)
+    checkpoint = draw(unique(paths))
     warn_s = draw(st.just(0.0) | durations.filter(lambda value: value <= 86_400))
     return JobSpec(
         name=draw(lines),
@@ -115,6 +116,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         warn_signal=draw(st.sampled_from(WARN_SIGNALS)) if warn_s else "USR1",
         resubmit_on=tuple(draw(st.lists(st.integers(1, 255), max_size=3, unique=True))),
         interactive=draw(st.booleans()),
+        checkpoint=checkpoint,
+        checkpoint_every_s=draw(st.floats(1, 86_400).map(lambda value: round(value, 3))) if checkpoint else 600.0,
         digest=draw(st.just("") | st.from_regex(r"[0-9a-f]{64}", fullmatch=True)),
         new_files=draw(st.sampled_from(["small", "all", "none"])),
         submission=draw(st.just("") | st.from_regex(r"[A-Za-z0-9._:-]{1,40}", fullmatch=True)),

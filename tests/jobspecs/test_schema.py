@@ -98,6 +98,7 @@ def test_every_part_of_a_spec_has_a_key() -> None:
         "nodes": {"node", "nodes"},
         "environment": {"environment", "python", "requirements"},
         "grace_s": {"grace"},
+        "checkpoint_every_s": {"checkpoint_every"},
         "retry_delay_s": {"retry_delay"},
         "warn_s": {"warn"},
         "warn_signal": set(),

@@ -8,9 +8,11 @@ import os
 import tarfile
 from typing import Any, Dict, Optional
 
+from racksack_agent.problems import RefusedError
 from racksack_agent.serve import request_checks
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.request_checks import field
+from racksack_agent.supervisor.checkpoints import kept
 
 
 def fetch(agent: Agent, request: Dict[str, Any]) -> Dict[str, Optional[str]]:
@@ -22,6 +24,18 @@ def fetch(agent: Agent, request: Dict[str, Any]) -> Dict[str, Optional[str]]:
         if os.path.isdir(out):
             found[name] = _packed(out, limit_bytes)
     return found
+
+
+def checkpoint(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
+    """The newest checkpoint of an attempt, which stays until the next is asked for: `{path, number, digest, files,
+    bytes}`. Raises RefusedError when there is none, OSError.
+    """
+    folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
+    record = kept.pin(folder)
+    if record is None:
+        raise RefusedError("gone", f"no checkpoint of {folder.name} is on this node")
+    found = {name: record[name] for name in ("number", "digest", "files", "bytes", "taken_at_s")}
+    return {"path": kept.path_of(folder, record["number"]), **found}
 
 
 def _packed(out: str, limit_bytes: int) -> Optional[str]:

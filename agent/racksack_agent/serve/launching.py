@@ -79,6 +79,9 @@ def admit(agent: Agent, order: object) -> bool:
     for data in checked["data"]:
         if data["digest"] and not agent.snapshots.is_ready(data["digest"]):
             raise RefusedError("no_snapshot", f"data set {data['name']} ({data['digest'][:12]}) is not on this node")
+    earlier = checked["checkpoint"]["digest"] if checked["checkpoint"] else ""
+    if earlier and not agent.snapshots.is_ready(earlier):
+        raise RefusedError("no_snapshot", f"the checkpoint {earlier[:12]} is not on this node")
     checked.update(
         cpu_ids=agent.cores.choose(name, checked["cpus"]),
         limit=agent.limit.of(name),
@@ -206,6 +209,7 @@ def check(order: object) -> Order:
         "go_within_s": field(order, "go_within_s", number, None),
         "array_index": field(order, "array_index", int, None),
         "sweep": field(order, "sweep", dict, None),
+        "checkpoint": checkpoint(order),
     }
     texts = [checked["name"], checked["node"], checked["entrypoint"], *checked["args"], *checked["stage_in_ram"]]
     if any("\0" in text for text in texts) or not checked["entrypoint"]:
@@ -233,6 +237,23 @@ def data_set(one: object) -> Dict[str, str]:
     if found["digest"]:
         request_checks.digest(found["digest"])
     return found
+
+
+def checkpoint(order: Order) -> Dict[str, Any] | None:
+    """What the program saves, and what it goes on from (`digest`); None for a job that saves nothing. Raises
+    RefusedError.
+    """
+    given = field(order, "checkpoint", dict, None)
+    if given is None:
+        return None
+    digest = field(given, "digest", str, "")
+    return {
+        "paths": request_checks.names(given, "paths"),
+        "every_s": max(0.1, float(field(given, "every_s", (int, float), 600.0))),
+        "digest": request_checks.digest(digest) if digest else "",
+        "resubmit_on": [code for code in field(given, "resubmit_on", list, []) if isinstance(code, int)],
+        "saves": field(given, "saves", bool, True),
+    }
 
 
 def new_files(order: Order) -> str:

@@ -73,6 +73,7 @@ _OPS: Dict[str, tuple[str, Op]] = {
     "signal": ("launch", removing.signal),
     "reports": ("quick", reports),
     "fetch": ("slow", fetching.fetch),
+    "checkpoint": ("slow", fetching.checkpoint),
     "remove": ("slow", removing.remove),
     "bring": ("slow", kept.bring),
     "brought": ("slow", kept.brought),

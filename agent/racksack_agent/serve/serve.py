@@ -175,8 +175,8 @@ class Server:
             if report is None:
                 self._told.pop(name, None)
                 self._told_bytes.pop(name, None)
-            elif self._told.get(name) != report["state"]:
-                self._told[name] = report["state"]
+            elif self._told.get(name) != (report["state"], report.get("checkpoint")):
+                self._told[name] = (report["state"], report.get("checkpoint"))
                 lines.append(json.dumps({"report": report}).encode() + b"\n")
         if lines:
             self.output.send_lines(b"".join(lines))

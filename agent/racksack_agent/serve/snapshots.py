@@ -160,8 +160,10 @@ class Snapshots:
             folder = self._home.attempt(name)
             if not os.path.exists(folder.exit):
                 launch = records.read(folder.launch) or {}
-                data = launch.get("data")
+                data, earlier = launch.get("data"), launch.get("checkpoint")
                 found.add(str(launch.get("digest")))
+                if isinstance(earlier, dict):
+                    found.add(str(earlier.get("digest")))
                 found.update(str(one.get("digest")) for one in data or () if isinstance(one, dict))
         return found
 

@@ -10,6 +10,7 @@ from typing import Any, Dict
 from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.supervisor import limits, shared_memory, signals
+from racksack_agent.supervisor.checkpoints.keeper import Keeper
 from racksack_agent.supervisor.end import End, StopRequest
 from racksack_agent.supervisor.ending import Ending, Step, leftovers, steps_of
 from racksack_agent.supervisor.log_times import LogTimes
@@ -45,6 +46,7 @@ class Running:
         self.cpu_s = 0.0
         self.stuck: list[int] = []
         self.times: LogTimes | None = None
+        self.keeper: Keeper | None = None  # of its checkpoints
         self.shared_memory: set[str] = set()  # what it had in /dev/shm when it was ended
 
 
@@ -74,6 +76,8 @@ def watch(running: Running, stop: StopRequest) -> End:
         consider(running, stop, now_s)
         if running.times:
             running.times.look(now_s)
+        if running.keeper:
+            running.keeper.look()
         if running.ending and not step(running, running.ending, now_s):
             break
         stop.wait(min(tick_s, next_change_s(running) - now_s))
@@ -150,6 +154,8 @@ def begin(running: Running, ending: Ending) -> None:
     """Remember an end and its steps, also for a supervisor that may have to go on with it."""
     running.ending = ending
     if ending.end:
+        if running.keeper:
+            running.keeper.end_begins()
         running.shared_memory |= shared_memory.used_by(running.tree.processes())
         note(running, outcome=ending.end.outcome, reason=ending.end.reason, kill_at_s=ending.kill_at_s)
 
@@ -158,6 +164,8 @@ def warn(running: Running) -> None:
     """Tell the program that its time is nearly over."""
     running.warned = True
     note(running)
+    if running.keeper:
+        running.keeper.hurry()
     running.tree.signal_program(signals.number_of(running.order["warn_signal"]))
 
 

@@ -10,6 +10,7 @@ from racksack_agent import records, verified
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.problems import NodeAtFaultError, PrepareError
 from racksack_agent.supervisor import copying, data, environment, ram_shared, ramdisk, sweep_plan, variables
+from racksack_agent.supervisor.checkpoints import resuming
 from racksack_agent.supervisor.end import StopRequest
 
 Order = Dict[str, Any]
@@ -43,6 +44,7 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
     check_contents(folder.home, order)
     copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
     data.provide(folder, order["data"])
+    resuming.provide(folder, order, stop)
     os.chdir(folder.work)  # all programs of the attempt start here
     entry = entry_path(folder.work, order["entrypoint"])
     ram_folder, shared = None, None
@@ -53,6 +55,7 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
         ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
     made = environment.make(folder, order, stop)
     env = variables.job_variables(order, folder.path, made.venv, ram_folder)
+    env.update(resuming.variables(folder, order, env))
     if order["sweep"] is not None:
         in_ram = shared.told() if shared is not None else None
         return Prepared(sweep_plan.prepare(folder, order, made.python, in_ram), env)
@@ -63,7 +66,8 @@ def check_contents(home: Home, order: Order) -> None:
     """Whether what the attempt uses is what it was when it came: a job may have written into it, somebody may have
     removed it. Damaged content is removed, and so brought again. Raises NodeAtFaultError, OSError.
     """
-    for digest in (order["digest"], *(one["digest"] for one in order["data"])):
+    earlier = (order.get("checkpoint") or {}).get("digest", "")
+    for digest in (order["digest"], *(one["digest"] for one in order["data"]), earlier):
         path = f"{home.snapshots}/{digest}"
         if not digest or verified.is_whole(path, digest):
             continue

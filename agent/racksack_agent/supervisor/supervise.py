@@ -29,6 +29,7 @@ from racksack_agent.supervisor import (
     reaper,
     signals,
 )
+from racksack_agent.supervisor.checkpoints.keeper import Keeper, Processes, Saved
 from racksack_agent.supervisor.end import End, StopRequest
 from racksack_agent.supervisor.output_report import Gathered
 from racksack_agent.supervisor.panes import Pane
@@ -142,7 +143,7 @@ class Supervisor:
         with open(self.folder.takeovers, "ab") as file:
             file.write(b".")
         earlier = records.read(self.folder.state) or {}
-        self.report.update({name: earlier[name] for name in ("prepare_s",) if name in earlier})
+        self.report.update({name: earlier[name] for name in ("prepare_s", "checkpoint") if name in earlier})
         return self.follow(started, took_over=True)
 
     def follow(self, started: reaper.Started, took_over: bool) -> End:
@@ -151,9 +152,25 @@ class Supervisor:
         self.report.update(state="running", started_at_s=started.started_at_s)
         publish(self.folder, self.report)
         running = job.follow(self.folder, self.order, started, took_over)
+        keeper = running.keeper = self.keeper_of(running, started)
         end = job.watch(running, self.stop)
+        if keeper is not None:
+            keeper.close(end)
         self.report.update(ram_peak_bytes=running.ram_peak_bytes, cpu_s=round(running.cpu_s, 3))
         return end
+
+    def keeper_of(self, running: job.Running, started: reaper.Started) -> Keeper | None:
+        """What takes checkpoints, if the job asked for that; of a gang rank 0 alone saves."""
+        wanted = self.order.get("checkpoint")
+        if wanted is None or not wanted["saves"]:
+            return None
+
+        def tell(saved: Saved) -> None:
+            self.report["checkpoint"] = saved
+            publish(self.folder, self.report)
+
+        program = Processes(running.tree.processes, lambda: processes.is_alive(started.main))
+        return Keeper(self.folder, self.order, program, tell)
 
     def wait_for_go(self, within_s: float) -> End | None:
         """Say that all is prepared, and start only when told to. An end, if it comes to that instead."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("-a", "--all", "everything", is_flag=True, help="All your finished jobs, fetched or not.")
 @click.option("-w", "--watch", is_flag=True, help="Keep fetching until none of your jobs waits or runs.")
 @click.option("--out", "left", metavar="GLOB", multiple=True, help="Also files left on the job's node.")
+@click.option("--checkpoint", is_flag=True, help="The newest checkpoint of the jobs, also of running ones.")
 @click.option("--include", metavar="PATTERN", multiple=True, help="Only these files.")
 @click.option("--only-logs", is_flag=True, help="Only the logs and result.json.")
 @click.option("--overwrite", is_flag=True, help="Replace local files that differ.")
@@ -48,6 +49,7 @@ def command(
     everything: bool,
     watch: bool,
     left: tuple[str, ...],
+    checkpoint: bool,
     include: tuple[str, ...],
     only_logs: bool,
     overwrite: bool,
@@ -72,7 +74,13 @@ def command(
     wish = Wish(Path(into), include, only_logs, existing, delete_after)  # type: ignore[arg-type]
     if left and not ids:
         raise click.UsageError("--out fetches files left on a job's node; name the job")
+    if checkpoint and not ids:
+        raise click.UsageError("--checkpoint brings the checkpoint of a job; name the job")
     with open_client(controller) as client:
+        if checkpoint:
+            from racksack.checkpoint_fetch import fetch_checkpoints
+
+            return fetch_checkpoints(client, client.resolve(ids), Path(into), quiet=quiet, as_json=as_json)
         if watch:
             return _watch(client, wish, quiet=quiet, as_json=as_json)
         jobs = _chosen(client, ids) if ids else _finished(client, everything)

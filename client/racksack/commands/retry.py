@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 @shared.EXCLUDE_NODE
 @shared.many("-e", "--env", metavar="NAME=VALUE", help="Set another environment variable.")
 @shared.PRIORITY
+@click.option("--from-checkpoint", is_flag=True, help="Go on from its newest checkpoint; else it begins anew.")
 @click.option("--edit", is_flag=True, help="Edit its job file in $EDITOR first.")
 @json_option
 @controller_option
-def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | None, **options: Any) -> int:  # noqa: ANN401
+def command(
+    ids: tuple[str, ...],
+    edit: bool,
+    from_checkpoint: bool,
+    as_json: bool,
+    controller: str | None,
+    **options: Any,  # noqa: ANN401
+) -> int:
     """Run finished jobs again, with the same project and arguments.
 
     With anything changed it is a new job of the same content, and the old one stays as it is.
@@ -40,13 +48,15 @@ def command(ids: tuple[str, ...], edit: bool, as_json: bool, controller: str | N
     changes["exclude"] = ",".join(options["exclude_node"]) or None
     given = {key: value for key, value in changes.items() if value is not None}
     env = environment(options["env"], None)
+    if from_checkpoint and (given or env or edit):
+        raise click.UsageError("--from-checkpoint runs the job as it was; leave out what changes it")
     with open_client(controller) as client:
 
         def again(job_id: int) -> None:
             if given or env or edit:
                 _tell(job_id, _changed(client, job_id, given, env, edit), as_json)
             else:
-                client.act(job_id, "retry")
+                client.act(job_id, "retry", from_checkpoint=from_checkpoint or None)
                 _tell(job_id, None, as_json)
 
         return for_each(sorted(client.resolve(ids)), again)  # what others wait for has the lower id

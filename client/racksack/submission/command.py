@@ -156,6 +156,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         "grace",
         "warn",
         "new_files",
+        "checkpoint_every",
     )
     return job_values(options, arguments) | {
         **{key: options[key] for key in plain},
@@ -165,6 +166,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         "retry_delay": options["retry_delay"],
         "outputs": list(options["outputs"]) or None,
         "resubmit_on": ",".join(options["resubmit_on"]) or None,
+        "checkpoint": list(options["checkpoint"]) or None,
         "interactive": True if options["interactive"] else None,
         "preemptible": True if options["preemptible"] else None,
         "deadline": options["deadline"],

@@ -44,6 +44,7 @@ _OPTION_OF_KEY = {
     "retry_delay": "--retry-delay",
     "stage_in_ram": "--ramdisk",
     "resubmit_on": "--resubmit-on",
+    "checkpoint_every": "--checkpoint-every",
     "no_wake": "--no-wake",
     "environment": "--no-venv",
     "submission": "--submission-key",

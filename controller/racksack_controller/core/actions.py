@@ -37,6 +37,10 @@ class Collect(AttemptAction, frozen=True):
     """Pull the return folder. Ends in Collected or CollectFailed."""
 
 
+class BringCheckpoint(AttemptAction, frozen=True):
+    """Pull the newest checkpoint of an attempt. Ends in CheckpointBrought or CheckpointFailed."""
+
+
 class Go(AttemptAction, frozen=True):
     """Let a prepared rank start its program, now that all others are prepared too. Ends in GoSent or GoFailed."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.jobs import gang_apply
+from racksack_controller.core.jobs import checkpoints, gang_apply
 from racksack_controller.core.jobs.dependencies import begin, finish, settle_all
 from racksack_controller.core.jobs.gang import attempts_of, is_over
 from racksack_controller.core.jobs.reports import fault_of, is_of, outcome_of, take_report
@@ -120,6 +120,8 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
     fresh = replace(
         old, state=JobState.QUEUED, reason="", ended_at_s=None, retries_used=0, losses=0, preemptions=0, avoid=()
     )
+    if not event.from_checkpoint:
+        fresh = replace(fresh, checkpoints=())
     job = begin(state, replace(fresh, not_before_s=0.0, fetched=False, waits_for=(), unsatisfiable=False), event.past)
     if job.state in FINAL:
         raise ev.RefusedError(f"job {old.id} would not run: {job.reason}; retry that one too, in the same command")
@@ -444,6 +446,9 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.GoFailed: gang_apply.go_failed,
     ev.Assembled: gang_apply.assembled,
     ev.AssembleFailed: gang_apply.assemble_failed,
+    ev.CheckpointBrought: checkpoints.brought,
+    ev.CheckpointFailed: checkpoints.failed,
+    ev.CheckpointDamaged: checkpoints.damaged,
     ev.StopSent: _stop_sent,
     ev.StopFailed: _stop_failed,
     ev.Collected: _collected,

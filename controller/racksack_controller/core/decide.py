@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from racksack_controller.core.actions import (
     Action,
     Assemble,
+    BringCheckpoint,
     Collect,
     Go,
     Remove,
@@ -19,6 +20,7 @@ from racksack_controller.core.actions import (
     SwitchOff,
     SwitchOn,
 )
+from racksack_controller.core.jobs.checkpoints import to_bring
 from racksack_controller.core.jobs.gang import has_come, is_over, may_start
 from racksack_controller.core.jobs.requeue import drain_ends
 from racksack_controller.core.power_records import Phase, boot_limit_s
@@ -28,7 +30,8 @@ from racksack_jobspecs.states import FINAL, JobState
 
 def decide(state: State, now: float) -> list[Action]:
     """Everything that is to be under way at `now`."""
-    return [*_about_attempts(state, now), *_about_orphans(state, now), *_about_power(state, now)]
+    bring = [BringCheckpoint(attempt.node, attempt.key) for attempt in to_bring(state, now)]
+    return [*_about_attempts(state, now), *bring, *_about_orphans(state, now), *_about_power(state, now)]
 
 
 def _about_attempts(state: State, now: float) -> Iterator[Action]:
@@ -98,6 +101,7 @@ def _about_power(state: State, now: float) -> Iterator[Action]:
 def next_wake_s(state: State, now: float, lost_after_s: float) -> float | None:
     """The earliest Unix time after `now` at which time alone changes what is to be done, or None."""
     times = [state.attempts[key].retry_at_s for key in state.open]
+    times += [pull.not_before_s for key in state.open if (pull := state.attempts[key].pull).is_due]
     times += [orphan.retry_at_s for orphan in state.orphans.values()]
     times += state.rack.cool_until[state.rack.cool_until > now].tolist()
     times += [state.nodes[name].connection_since_s + lost_after_s for name in state.silent if state.on_node(name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from racksack_controller.core.records import Allocation, Job, Node, Part, Past
+from racksack_controller.core.records import Allocation, Checkpoint, Job, Node, Part, Past
 from racksack_controller.core.report import AttemptReport
 from racksack_jobspecs.resources import Gpu, Inventory, SetAsideGpu
 from racksack_jobspecs.states import JobState
@@ -70,6 +70,7 @@ class RetryRequested(Event, frozen=True):
     job: int
     record: Job | None = None
     past: tuple[Past, ...] = ()
+    from_checkpoint: bool = False  # it goes on from its newest checkpoint; else it begins anew
     broken: dict[int, JobState] = {}  # other elements of its array that ended otherwise than done
     by: str = "its owner"
 
@@ -210,6 +211,27 @@ class Collected(Event, frozen=True):
 
     attempt: str
     note: str = ""
+
+
+class CheckpointBrought(Event, frozen=True):
+    """A checkpoint of an attempt is complete on the controller."""
+
+    attempt: str
+    checkpoint: Checkpoint
+
+
+class CheckpointFailed(Event, frozen=True):
+    """The checkpoint of an attempt could not be brought now."""
+
+    attempt: str
+    sentence: str
+
+
+class CheckpointDamaged(Event, frozen=True):
+    """The controller's copy of a checkpoint is not what it should be, and was removed; an earlier one may do."""
+
+    job: int
+    digest: str
 
 
 class Assembled(Event, frozen=True):

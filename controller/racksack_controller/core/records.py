@@ -68,6 +68,33 @@ class Ending(msgspec.Struct, frozen=True):
     at_fault: str = "job"  # job | node
 
 
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a program has saved: content by its digest, on a node or on the controller."""
+
+    number: int  # of its attempt, from 1
+    digest: str
+    files: int
+    bytes: int
+    taken_at_s: float
+    attempt: int  # which took it
+
+
+class Pull(msgspec.Struct, frozen=True):
+    """How far bringing the checkpoints of an attempt to the controller is."""
+
+    newest: Checkpoint | None = None  # on the node
+    brought: int = 0  # the number of the last one that is on the controller
+    not_before_s: float = 0.0
+    failures: int = 0  # in a row
+    problem: str = ""  # why the node could not take one
+    is_told: bool = False  # its owner was told of a problem
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the node has one that the controller has not."""
+        return self.newest is not None and self.newest.number > self.brought
+
+
 def attempt_key(job: int, number: int, rank: int = 0) -> str:
     """`42.1`, and `42.1@3` for rank 3 of a gang: how nodes, logs and folders name an attempt or a rank of it."""
     return f"{job}.{number}@{rank}" if rank else f"{job}.{number}"
@@ -102,6 +129,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     collected: bool = False  # of a rank: its folder has arrived and waits for those of the others
     note: str = ""  # of a rank: what was left out when it was collected
     at_fault: str = "job"  # of a rank that is over: whose fault that was
+    pull: Pull = Pull()  # of its checkpoints
 
     @property
     def key(self) -> str:
@@ -165,6 +193,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""  # of the final state, or of being held
     ended_at_s: float | None = None
     fetched: bool = False
+    checkpoints: tuple[Checkpoint, ...] = ()  # on the controller, the newest last: what its next attempt goes on from
 
     @property
     def attempt_key(self) -> str:

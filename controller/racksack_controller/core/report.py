@@ -43,6 +43,25 @@ class LeftFile(msgspec.Struct, frozen=True):
     why: str = "new"  # max_output: it did not fit | new: it is new in the working folder, and not small
 
 
+class SavedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest checkpoint of an attempt on its node; number 0: none yet. `problem`: why the last try took none."""
+
+    number: Count
+    digest: Digest = ""
+    files: Count = 0
+    bytes: Bytes = 0
+    taken_at_s: float = 0.0
+    hurries: bool = False  # the program was warned: it is to be brought at once
+    problem: str = ""
+
+    def __post_init__(self) -> None:
+        """Clean what is measured or shown. Raises ValueError for a checkpoint without a digest."""
+        if self.number and not self.digest:
+            raise ValueError("a checkpoint has no digest")
+        force_setattr(self, "taken_at_s", measured(self.taken_at_s, 0, TIME_S_MAX) or 0.0)
+        force_setattr(self, "problem", cut(self.problem))
+
+
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one attempt on its node. Times are Unix seconds on the node's clock; None: not known."""
 
@@ -71,6 +90,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     left_bytes: Bytes = 0
     left_for_s: float | None = None
     at_fault: Literal["job", "node"] = "job"  # of a prepare_failed: whether another node may do better
+    checkpoint: SavedReport | None = None
 
     def __post_init__(self) -> None:
         """Clean what is measured or shown. Raises ValueError for an outcome that is none."""

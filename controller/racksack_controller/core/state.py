@@ -27,6 +27,7 @@ from racksack_controller.core.rack.rack import Rack
 from racksack_controller.core.records import NOT_CONNECTED_YET, attempt_key
 from racksack_controller.core.records import Allocation as Allocation
 from racksack_controller.core.records import Attempt as Attempt
+from racksack_controller.core.records import Checkpoint as Checkpoint
 from racksack_controller.core.records import Drain as Drain
 from racksack_controller.core.records import Ending as Ending
 from racksack_controller.core.records import Job as Job
@@ -420,6 +421,7 @@ class State:
             unsent_start = attempt.state is JobState.STAGING and not attempt.launched
             unsent_go = attempt.state is JobState.PREPARING and attempt.prepared and not attempt.go_sent
             asks = unsent_stop or unsent_start or unsent_go or attempt.state is JobState.COLLECTING
+            asks = asks or attempt.pull.is_due
         if asks:
             self.open[attempt.key] = None
         else:

@@ -16,9 +16,20 @@ from pathlib import Path
 from racksack_controller import returns
 from racksack_controller.config.config import Keep
 from racksack_controller.core import events as ev
-from racksack_controller.core.actions import Assemble, AttemptAction, Collect, Go, Remove, Start, StopAttempt
+from racksack_controller.core.actions import (
+    Assemble,
+    AttemptAction,
+    BringCheckpoint,
+    Collect,
+    Go,
+    Remove,
+    Start,
+    StopAttempt,
+)
 from racksack_controller.core.jobs.requeue import grace_of
 from racksack_controller.core.state import Attempt, Job
+from racksack_controller.effects.checkpoints import Checkpoints, checkpoint_order
+from racksack_controller.effects.content import Content
 from racksack_controller.effects.job_env import job_env
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreachable, TransferFailed
@@ -28,8 +39,8 @@ from racksack_controller.store import StoreError
 from racksack_jobspecs import durable
 from racksack_jobspecs.environments.plan import Plan, PlanError, plan_of
 from racksack_jobspecs.layout import Spool
-from racksack_jobspecs.snapshot import digest_of, manifest_of
 from racksack_jobspecs.spec import Environment, JobSpec
+from racksack_jobspecs.states import JobState
 
 log = logging.getLogger("racksack.edge")
 
@@ -60,6 +71,7 @@ class AttemptEffects:
         self._nodes = nodes
         self._node_env = node_env
         self._energy_of = energy_of
+        self._checkpoints = Checkpoints(spool)
         self._tasks: set[asyncio.Task[None]] = set()
         self.placed: set[str] = set()  # attempts whose return folder is in place and whose job has not ended yet
         self.keep = Keep()
@@ -89,7 +101,18 @@ class AttemptEffects:
     def _digest(self, action: AttemptAction) -> str:
         """Names the content that an attempt needs: those of one content are started together."""
         job = self._loop.state.jobs.get(self._loop.state.attempts[action.attempt].job)
-        return " ".join((job.snapshot, *(one.digest for one in job.data))) if job else ""
+        return " ".join(self._contents(job)) if job else ""
+
+    def _contents(self, job: Job) -> dict[str, Content]:
+        """All content that an attempt needs on its node, by digest; not data that lies there."""
+        snapshots = self._spool.snapshots
+        contents = {job.snapshot: Content("project snapshot", snapshots / job.snapshot)}
+        for one in job.data:
+            contents[one.digest] = Content(f"data set {one.name}", snapshots / one.digest)
+        for saved in job.checkpoints[-1:]:
+            contents[saved.digest] = Content("checkpoint", self._spool.checkpoint(job.id, saved.digest), of=job.id)
+        contents.pop("", None)
+        return contents
 
     async def _carry_out(self, kind: type[AttemptAction], node_name: str, group: Sequence[AttemptAction]) -> None:
         node = self._nodes.get(node_name)
@@ -104,6 +127,8 @@ class AttemptEffects:
                 await self._go(node, group)
             elif kind is Collect:
                 await self._collect(node, group)
+            elif kind is BringCheckpoint:
+                await self._bring_checkpoints(node, group)
             elif kind is Remove:
                 await self._remove(node, group)
             else:
@@ -127,36 +152,47 @@ class AttemptEffects:
         if not wanted:
             return
         job = wanted[0][0]
-        contents = {job.snapshot: "project snapshot"} | {one.digest: f"data set {one.name}" for one in job.data}
-        contents.pop("", None)  # data that lies on the node
-        for digest, what in contents.items():
-            if not (self._spool.snapshots / digest).is_dir():
-                self._start_failed(group, "job", f"the {what} {digest[:12]} is missing from the spool")
+        contents = self._contents(job)
+        for digest, content in contents.items():
+            if not content.path.is_dir():
+                self._content_lost(group, digest, content, "missing from the spool")
                 return
         try:
-            for digest in contents:
-                await node.stage(digest, self._spool.snapshots / digest)
+            for digest, content in contents.items():
+                await node.stage(digest, content.path)
         except TransferFailed as error:
             self._start_failed(group, "controller" if error.kind == "unreachable" else "node", str(error))
             return
         except AgentError as error:
-            for digest, what in contents.items():
-                if error.kind == DIFFERS and not await asyncio.to_thread(_is_whole, self._spool.snapshots, digest):
-                    sentence = f"the spool's copy of the {what} {digest[:12]} is damaged; submit it anew"
-                    self._start_failed(group, "job", sentence)
+            for digest, content in contents.items():
+                if error.kind == DIFFERS and not await asyncio.to_thread(content.is_whole, digest):
+                    self._content_lost(group, digest, content, "damaged")
                     return
             self._start_failed(group, "node", str(error))
             return
         source = self._spool.snapshots / job.snapshot
         plans = await asyncio.to_thread(lambda: [environment_of(source, one.spec) for one, _ in wanted])
         orders = [self._order(one, attempt, plan) for (one, attempt), plan in zip(wanted, plans, strict=True)]
-        for reply in await self._launch(node, list(contents), orders):
+        for reply in await self._launch(node, contents, orders):
             if reply.ok:
                 self._loop.post(ev.Launched(reply.attempt))
             else:
                 self._loop.post(ev.StartFailed(reply.attempt, "node", reply.error or "it was refused"))
 
-    async def _launch(self, node: Node, digests: Sequence[str], orders: Sequence[LaunchOrder]) -> list[LaunchReply]:
+    def _content_lost(self, group: Sequence[AttemptAction], digest: str, content: Content, what: str) -> None:
+        """The controller's copy is no good. Without a checkpoint a job goes on from the one before, or begins anew."""
+        if content.of is not None:
+            self._loop.post(ev.CheckpointDamaged(content.of, digest))
+            self._start_failed(group, "controller", f"its checkpoint {digest[:12]} is {what}")
+        elif what == "damaged":
+            sentence = f"the spool's copy of the {content.what} {digest[:12]} is damaged; submit it anew"
+            self._start_failed(group, "job", sentence)
+        else:
+            self._start_failed(group, "job", f"the {content.what} {digest[:12]} is {what}")
+
+    async def _launch(
+        self, node: Node, contents: Mapping[str, Content], orders: Sequence[LaunchOrder]
+    ) -> list[LaunchReply]:
         """Launch; once more with the content sent again where the node lacks it: a job or a person may have removed
         what was there.
         """
@@ -165,8 +201,8 @@ class AttemptEffects:
         if not lacking:
             return replies
         try:
-            for digest in digests:
-                await node.stage(digest, self._spool.snapshots / digest)
+            for digest, content in contents.items():
+                await node.stage(digest, content.path)
         except (TransferFailed, AgentError) as error:
             log.warning("content that %s lacks could not be sent again: %s", node.name, error)
             return replies
@@ -209,6 +245,7 @@ class AttemptEffects:
             max_output_bytes=spec.max_output_bytes,
             stage_in_ram=spec.stage_in_ram,
             data=tuple(DataOrder(one.name, one.digest, one.source, one.path) for one in job.data),
+            checkpoint=checkpoint_order(job, attempt),
             sweep=self._plan_of(job, attempt.node),
             submitted_at_s=job.submitted_at_s,
             grace_s=grace_of(job),
@@ -232,6 +269,8 @@ class AttemptEffects:
         for job, attempt in wanted.values():
             if job.spec.runner_of is not None:
                 await self._before_collect(attempt)
+        for key in await self._bring_last(node, list(wanted.values()), notes):
+            del wanted[key]
         folders = await asyncio.to_thread(self._folders, list(wanted.values()))
         for key, (_, attempt) in wanted.items():
             if attempt.stop is not None and attempt.stop.discard:
@@ -240,7 +279,7 @@ class AttemptEffects:
         if folders:
             for key, reply in (await node.collect(folders)).items():
                 if reply.ok:
-                    notes[key] = "; ".join(reply.notes)
+                    notes[key] = "; ".join(filter(None, (notes[key], *reply.notes)))
                 else:
                     del wanted[key]
                     log.warning("failed action=Collect:%s reason=%s", key, reply.error)
@@ -257,6 +296,29 @@ class AttemptEffects:
             else:
                 self.placed.add(key)
                 self._loop.post(ev.Collected(key, notes[key]))
+
+    async def _bring_last(self, node: Node, pairs: Sequence[tuple[Job, Attempt]], notes: dict[str, str]) -> list[str]:
+        """Bring the last checkpoints of attempts that have not ended well, before anything of them is removed; gives
+        those that are to be tried again later.
+        """
+        postponed = []
+        for job, attempt in pairs:
+            is_unwanted = attempt.stop is not None and attempt.stop.discard
+            if is_unwanted or (attempt.ending is not None and attempt.ending.outcome is JobState.DONE):
+                continue
+            event, note, again = await self._checkpoints.bring_last(node, job, attempt)
+            if event is not None:
+                self._loop.post(event)
+            if again:
+                postponed.append(attempt.key)
+                log.warning("failed action=Collect:%s reason=%s", attempt.key, note)
+                self._loop.post(ev.CollectFailed(attempt.key, note))
+            notes[attempt.key] = note
+        return postponed
+
+    async def _bring_checkpoints(self, node: Node, group: Sequence[AttemptAction]) -> None:
+        for job, attempt in filter(None, map(self._job_of, group)):
+            self._loop.post(await self._checkpoints.bring(node, job, attempt))
 
     def _folders(self, pairs: Sequence[tuple[Job, Attempt]]) -> dict[str, Path]:
         """Folders for those attempts that were not received before; runs in a thread."""
@@ -328,21 +390,6 @@ class AttemptEffects:
                 self._loop.post(ev.StopSent(action.node, action.attempt))
 
 
-def _is_whole(snapshots: Path, digest: str) -> bool:
-    """Whether kept content is what its digest says; else it is renamed away, so that nobody gets it again.
-
-    Runs in a thread.
-    """
-    source = snapshots / digest
-    try:
-        if digest_of(manifest_of(source)) == digest:
-            return True
-        source.rename(source.with_name(f".gone-{digest}"))
-    except (OSError, ValueError) as error:
-        log.warning("snapshot=%s cannot be read: %s", digest[:12], error)
-    return False
-
-
 def environment_of(snapshot: Path, spec: JobSpec) -> Plan:
     """What the venv of a job is made of; a plan that cannot be carried out says why when it is tried."""
     return _planned(snapshot, spec.entrypoint, spec.environment)
@@ -366,6 +413,8 @@ def _failure(action: AttemptAction, sentence: str) -> ev.Event:
         return ev.AssembleFailed(action.attempt, sentence)
     if isinstance(action, Collect):
         return ev.CollectFailed(action.attempt, sentence)
+    if isinstance(action, BringCheckpoint):
+        return ev.CheckpointFailed(action.attempt, sentence)
     if isinstance(action, Remove):
         return ev.RemoveFailed(action.node, action.attempt, sentence)
     return ev.StopFailed(action.node, action.attempt, sentence)

@@ -49,6 +49,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.readers import shown
 from racksack_jobspecs.spec import JobSpec
+from racksack_jobspecs.states import JobState
 from racksack_jobspecs.yamltext import Problem
 
 log = logging.getLogger("racksack.intake")
@@ -386,6 +387,8 @@ class Intake:
             raise RefusedError(f"job {job.id} is being run again; its results are not complete")
         if delete:
             await self._removing.run(remove_tree, self._spool.returned(job.id))
+            if job.state is JobState.DONE:  # else it may go on from there
+                await self._removing.run(remove_tree, self._spool.checkpoints / str(job.id))
 
 
 def _discard_all(files: list[DroppedFile]) -> None:

@@ -104,6 +104,7 @@ def prepare(spool: Spool, group: str | None = None) -> None:
             (spool.snapshots, passage),
             (spool.projects, _OWN),
             (spool.returns, passage),
+            (spool.checkpoints, passage),
         ):
             _make_folder(folder, mode, gid)
         _make_private(spool.database)
@@ -162,7 +163,7 @@ def _make_private(database: Path) -> None:
 def _set_acls(spool: Spool) -> None:
     """What appears in the drop folders is open to its creator and to the controller, whoever creates it and how."""
     entries = f"d:u::rwx,d:u:{os.geteuid()}:rwx,d:g::---,d:m::rwx,d:o::---"
-    _setfacl("-b", "-k", "--", str(spool.root), str(spool.returns), str(spool.snapshots))
+    _setfacl("-b", "-k", "--", str(spool.root), str(spool.returns), str(spool.checkpoints), str(spool.snapshots))
     _setfacl("-m", entries, "--", str(spool.incoming), str(spool.jobs))
     _setfacl("-b", "-k", "--", str(spool.rejected))
 

@@ -84,6 +84,17 @@ class BringAnswer(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
+class CheckpointAnswer(msgspec.Struct, frozen=True):
+    """The newest checkpoint of an attempt, and where it is on the node."""
+
+    path: PathText
+    number: Annotated[int, Meta(ge=1)]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    files: Count
+    bytes: Bytes
+    taken_at_s: float
+
+
 class PieceAnswer(msgspec.Struct, frozen=True):
     """A piece of a log, or of what a sweep's runner wrote."""
 

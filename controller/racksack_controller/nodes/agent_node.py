@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from racksack_controller.core.report import ReportState
-from racksack_controller.nodes import bootstrap
+from racksack_controller.nodes import bootstrap, checkpoint_pull
 from racksack_controller.nodes.agent_answers import (
     REPORTS_BYTES_MAX,
     RESULTS_BYTES_MAX,
@@ -36,6 +36,7 @@ from racksack_controller.nodes.node import (
     LaunchReply,
     NodeStats,
     Piece,
+    PulledCheckpoint,
 )
 from racksack_controller.nodes.staging import Stager
 from racksack_controller.nodes.transport import Transport
@@ -68,6 +69,7 @@ class AgentNode:
         self._link: Link | None = None
         self._stager: Stager | None = None
         self._collector: Collector | None = None
+        self._home: str | None = None  # the agent's, while it is connected
         self._uv: asyncio.Task[bool] | None = None
         self._ground: bootstrap.Ground | None = None
         self._is_slow = False  # results are compressed on the way
@@ -102,6 +104,7 @@ class AgentNode:
         hello = said.hello(await self._read(said.reports))
         self._judge(hello)
         self._stager = Stager(self.name, transport, hello.home, self._ask)
+        self._home = hello.home
         self._collector = Collector(self.name, transport, hello.home, self._ask)
         self._ground = ground
         if hello.uv is None:
@@ -126,7 +129,7 @@ class AgentNode:
             await self._stager.close()
         if self._link is not None:
             await self._link.close()
-        self._link = self._stager = self._collector = self._uv = None
+        self._link = self._stager = self._collector = self._uv = self._home = None
         await self._transport.close()
 
     async def _ask(
@@ -208,7 +211,8 @@ class AgentNode:
             raise NodeUnusable(f"The agent on {self.name} answered a launch of other attempts than it was asked for.")
         for order, reply in zip(orders, replies, strict=True):
             if not reply.ok and self._stager is not None:
-                for digest in (order.digest, *(one.digest for one in order.data)):
+                earlier = order.checkpoint.digest if order.checkpoint is not None else ""
+                for digest in (order.digest, *(one.digest for one in order.data), earlier):
                     self._stager.forget(digest)
         return replies
 
@@ -246,6 +250,12 @@ class AgentNode:
             await self._collector.pull_left(attempt, found, target)
         await self._tell("brought", {"attempt": attempt}, REMOVE_TIMEOUT_S)
         return BroughtLeft(found.files, found.bytes, tuple(cut(one) for one in found.missing[:BROUGHT_NOTES_MAX]))
+
+    async def pull_checkpoint(self, attempt: str, target: Path, alike: Sequence[Path] = ()) -> PulledCheckpoint:
+        """See Node."""
+        if self._home is None:
+            raise NodeUnreachable(f"{self.name} is not connected.")
+        return await checkpoint_pull.pull(self.name, self._transport, self._home, self._ask, attempt, target, alike)
 
     async def remove(self, attempts: Sequence[str]) -> None:
         """See Node."""

@@ -52,7 +52,7 @@ class LocalTransport:
         """Link or copy; there is nothing to resume or to compare, so it begins anew."""
         await self._copy(source, Path(remote), f"Copying {source.name[:20]} to {self._name}")
 
-    async def pull(self, remote: str, target: Path, announced: Announced) -> None:
+    async def pull(self, remote: str, target: Path, announced: Announced, alike: Sequence[Path] = ()) -> None:
         """Link or copy; nothing arrives that this machine has not already."""
         await self._copy(Path(remote), target, f"Fetching {remote} from {self._name}", munge=True)
 

@@ -39,6 +39,26 @@ class DataOrder(msgspec.Struct, frozen=True):
     path: str = ""  # in the project
 
 
+class CheckpointOrder(msgspec.Struct, frozen=True):
+    """What an attempt saves, and what it goes on from."""
+
+    paths: tuple[str, ...]
+    every_s: float
+    digest: str = ""  # content on the node that is put in its place first; "": it begins anew
+    resubmit_on: tuple[int, ...] = ()  # exit codes that say that it has saved
+    saves: bool = True  # of a gang rank 0 alone
+
+
+class PulledCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint that has come from a node."""
+
+    number: int
+    digest: str
+    files: int
+    bytes: int
+    taken_at_s: float
+
+
 class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a node needs to run one attempt."""
 
@@ -70,6 +90,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     new_files: str = "small"
     keep_left_s: float = 86400.0
     keep_left_bytes: int = 20 * 1024**3
+    checkpoint: CheckpointOrder | None = None
     go_within_s: float | None = None  # once prepared it waits for the go, at most so long; None: it starts at once
 
     def __repr__(self) -> str:
@@ -241,6 +262,13 @@ class Node(Protocol):
         Raises AgentError when nothing of it is there any more, TransferFailed.
         """
 
+    async def pull_checkpoint(self, attempt: str, target: Path, alike: Sequence[Path] = ()) -> PulledCheckpoint:
+        """Pull the newest checkpoint of an attempt into the folder `target`; what an earlier try brought may be there.
+
+        alike: folders that may hold the same files already; these are linked. What came has the digest that is
+        returned. Raises AgentError when the node has none, TransferFailed, NodeError.
+        """
+
     async def remove(self, attempts: Sequence[str]) -> None:
         """Remove attempts from the node. Raises AgentError for one that still runs."""
 
@@ -281,4 +309,5 @@ __all__ = [
     "Node",
     "NodeStats",
     "Piece",
+    "PulledCheckpoint",
 ]

@@ -36,7 +36,9 @@ async def push(rsh: str, name: str, source: Path, remote: str, alike: Sequence[s
     _judge(done, name, f"Copying {source.name[:20]} to {name}", there=True)
 
 
-async def pull(rsh: str, name: str, remote: str, target: Path, announced: Announced) -> None:
+async def pull(
+    rsh: str, name: str, remote: str, target: Path, announced: Announced, alike: Sequence[Path] = ()
+) -> None:
     """Make the folder `target` like the folder `remote` on the node. Raises as `push`.
 
     It is ended when much more arrives than was announced: a node must not fill the controller's disk or memory.
@@ -44,9 +46,9 @@ async def pull(rsh: str, name: str, remote: str, target: Path, announced: Announ
     source = ALIAS.encode() + b":" + _folder(os.fsencode(remote), True)
     largest = f"--max-size={max(1, announced.bytes)}"
     most = 2 * announced.bytes + MARGIN_BYTES_EACH * announced.files + MARGIN_BYTES
-    done = await _run(
-        name, rsh, ["--munge-links", largest, "--", source, _folder(os.fsencode(target), True)], bytes_max=most
-    )
+    linked = [f"--link-dest={folder}" for folder in alike]
+    there = _folder(os.fsencode(target), True)
+    done = await _run(name, rsh, ["--munge-links", largest, *linked, "--", source, there], bytes_max=most)
     _judge(done, name, f"Fetching {remote} from {name}", there=False)
 
 

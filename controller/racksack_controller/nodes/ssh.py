@@ -85,10 +85,10 @@ class SshTransport:
         async with self._slots:
             await rsync.push(self._bulk().rsh, self._name, source, remote, alike, verify)
 
-    async def pull(self, remote: str, target: Path, announced: Announced) -> None:
+    async def pull(self, remote: str, target: Path, announced: Announced, alike: Sequence[Path] = ()) -> None:
         """See Transport."""
         async with self._slots:
-            await rsync.pull(self._bulk().rsh, self._name, remote, target, announced)
+            await rsync.pull(self._bulk().rsh, self._name, remote, target, announced, alike)
 
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """See Transport."""

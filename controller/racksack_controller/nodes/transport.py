@@ -62,8 +62,10 @@ class Transport(Protocol):
         alike: folders there that may hold the same files already. verify: compare content, not only sizes and times.
         """
 
-    async def pull(self, remote: str, target: Path, announced: Announced) -> None:
+    async def pull(self, remote: str, target: Path, announced: Announced, alike: Sequence[Path] = ()) -> None:
         """Make the folder `target` like the folder `remote`; resumes. Raises TransferFailed, NodeUnusable.
+
+        alike: folders here that may hold the same files (by size and time) already; these are linked.
 
         It ends (TransferFailed) when clearly more arrives than was announced.
 

@@ -218,14 +218,17 @@ async def release(request: web.Request) -> web.Response:
 @routes.post("/api/v1/jobs/{id}/retry")
 @sweep_jobs.for_sweep(sweep_jobs.retry)
 async def retry(request: web.Request) -> web.Response:
-    """Run a finished job again, as a new attempt."""
+    """Run a finished job again, as a new attempt; with `from_checkpoint` it goes on from what it saved."""
     context = request.app[CONTEXT]
     job, caller = await context.owned_job(request)
     if job.state not in FINAL:
         raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
+    from_checkpoint = (await body_of(request)).get("from_checkpoint") is True
+    if from_checkpoint and not job.checkpoints:
+        raise refusal(f"job {job.id} has no checkpoint; without --from-checkpoint it begins anew", ExitCode.REFUSED)
     try:
         await context.intake.keep_project(job)
-        await context.loop.submit(ev.RetryRequested(job.id, by=caller.name))
+        await context.loop.submit(ev.RetryRequested(job.id, from_checkpoint=from_checkpoint, by=caller.name))
     except (ev.RefusedError, IngestError) as error:
         raise refusal(str(error), ExitCode.REFUSED) from None
     return await _answer(context, request, job.id)

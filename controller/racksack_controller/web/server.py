@@ -17,6 +17,7 @@ from racksack_controller.store import StoreError
 from racksack_controller.web import (
     api_act,
     api_cancel,
+    api_checkpoints,
     api_controller,
     api_data,
     api_doctor,
@@ -57,6 +58,7 @@ def build_app(context: Context, names: Names) -> web.Application:
         api_power,
         api_usage,
         api_controller,
+        api_checkpoints,
         api_data,
         api_doctor,
         pages,

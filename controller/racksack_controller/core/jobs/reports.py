@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from racksack_controller.core.jobs.checkpoints import take_saved
 from racksack_controller.core.jobs.gang import job_state
 from racksack_controller.core.jobs.requeue import end_attempt, end_others
 from racksack_controller.core.report import AttemptReport, ReportState
@@ -19,6 +20,7 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
     if attempt is None or not is_ours or attempt.state in FINAL:
         _take_orphan(state, node, report, ended_here=is_ours)
         return
+    attempt = take_saved(state, attempt, report, now)
     if report.state is ReportState.UNREADABLE:
         _give_up_unreadable(state, attempt, report, now)
         return

@@ -1,7 +1,8 @@
 """Preemption, off by default: jobs that allow it make room for the first waiting job, if that has a higher priority.
 
 A job is ended only if it said that it may be (`preemptible`), its priority is lower, and ending it and others on the
-same nodes makes room there at once. Of the nodes on which that would do, those are chosen on which least work is lost.
+same nodes makes room there at once. Of the nodes on which that would do, those are chosen on which least work is lost:
+CPU time since the last checkpoint of each, or since its start.
 
 It cannot go round in circles: a job only ever makes room for higher priority, for one waiting job at a time, not for
 one that starts within a minute anyway, and at most `PREEMPTIONS_MAX` times; after that it runs to its end. The place is
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from racksack_controller.core.events import Preempted
+from racksack_controller.core.jobs.checkpoints import saved_at_s
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.placing.backfill import Reservation
 from racksack_controller.core.placing.expect import could_hold
@@ -41,8 +43,10 @@ def preemptions(state: State, now: float, policy: Policy, reservation: Reservati
         return []
     job_class = class_of(job)
     rows = np.flatnonzero(could_hold(state.rack, job_class) & state.rack.usable & (state.rack.cool_until <= now))
-    choices = [(row, found) for row in rows.tolist() if (found := _victims(state, row, job, job_class)) is not None]
-    choices.sort(key=lambda choice: sum(_lost_cpu_s(one, now) for one in choice[1]))
+    choices = [
+        (row, found) for row in rows.tolist() if (found := _victims(state, row, job, job_class, now)) is not None
+    ]
+    choices.sort(key=lambda choice: sum(_lost_cpu_s(state, one, now) for one in choice[1]))
     if len(choices) < job_class.gang:
         return []
     victims = dict.fromkeys(victim.job for _, found in choices[: job_class.gang] for victim in found)
@@ -72,13 +76,18 @@ def _first_waiting(state: State, now: float, policy: Policy, reservation: Reserv
     return None
 
 
-def _victims(state: State, row: int, job: Job, job_class: JobClass) -> list[Attempt] | None:
-    """Whose end makes room for one rank on a node, the lowest priority and the youngest first; None: nobody's does."""
+def _victims(state: State, row: int, job: Job, job_class: JobClass, now: float) -> list[Attempt] | None:
+    """Whose end makes room for one rank on a node: the lowest priority first, of one priority who loses the least work;
+    None: nobody's does.
+    """
     place = _Place(state, row)
     if place.holds(job_class):
         return []
     victims: list[Attempt] = []
-    order = sorted(_endable(state, row, job), key=lambda one: (state.jobs[one.job].spec.priority, -one.placed_at_s))
+    order = sorted(
+        _endable(state, row, job),
+        key=lambda one: (state.jobs[one.job].spec.priority, _lost_cpu_s(state, one, now), -one.placed_at_s),
+    )
     for attempt in order:
         place.give_back(attempt.allocation)
         victims.append(attempt)
@@ -132,6 +141,7 @@ def _endable(state: State, row: int, job: Job) -> Iterator[Attempt]:
             yield attempt
 
 
-def _lost_cpu_s(attempt: Attempt, now: float) -> float:
-    """The work that is lost with an attempt, of a gang with all of its ranks."""
-    return attempt.allocation.cpus * attempt.ranks * (now - (attempt.started_at_s or now))
+def _lost_cpu_s(state: State, attempt: Attempt, now: float) -> float:
+    """The work since its last checkpoint, or its start, that is lost with an attempt, of a gang with all its ranks."""
+    since_s = saved_at_s(state, attempt)
+    return 0.0 if since_s is None else attempt.allocation.cpus * attempt.ranks * max(0.0, now - since_s)

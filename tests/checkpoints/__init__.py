@@ -1,0 +1,1 @@
+"""Work that is saved: real programs that count, killed at random moments."""
