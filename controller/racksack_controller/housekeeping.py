@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from racksack_controller import accepted
 from racksack_controller.config.config import Keep
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import collect_garbage
@@ -27,7 +28,7 @@ from racksack_controller.pruning import (
     runners_of,
     young_arrays,
 )
-from racksack_controller.store import Store, StoreError, forget_snapshots, snapshots_in_use
+from racksack_controller.store import Store, StoreError, forget_snapshots, snapshots_in_use, unfinished_ids
 from racksack_jobspecs.layout import Spool
 
 log = logging.getLogger("racksack.housekeeping")
@@ -75,6 +76,7 @@ class Housekeeping:
         try:
             await self._remove_unused()
             await self._prune()
+            await self._remove_notes()
         except StoreError as error:
             log.error("%s; the next round tries again", error)
 
@@ -100,6 +102,14 @@ class Housekeeping:
         await self._store.write(lambda connection: forget_programs(connection, programs))
         if jobs or gone or lines:
             log.info("removed from the store jobs=%d sweeps=%d lines=%d", jobs, len(gone), lines)
+
+    async def _remove_notes(self) -> None:
+        """What was accepted and has ended since needs no note in projects/ any more."""
+        highest, unfinished = await self._store.read(unfinished_ids)
+        try:
+            await asyncio.to_thread(accepted.remove_ended, self._spool, unfinished, highest)
+        except OSError as error:
+            log.error("notes of ended jobs could not be removed, the next round tries again: %s", error)
 
     def _removable(self, found: list[OldJob]) -> list[int]:
         """Those whose results nobody could still want. Runs in a thread."""

@@ -7,11 +7,12 @@ connections of their own, so that they never wait for a write.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -30,9 +31,11 @@ from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.states import SweepState
 
 T = TypeVar("T")
+log = logging.getLogger("racksack.store")
 NO_RUNNERS = "submission NOT GLOB 'sweep-[0-9]*-[0-9]*'"
 """A condition on jobs: keys of users' submissions begin with their owner and a colon, those of runners with this."""
 _MAPPED_BYTES = 1 << 30
+IDENTITY = "spool.id"  # the file beside the store
 READERS = 4  # queries that run at the same time
 READ_S = 20.0  # a query that takes longer is interrupted
 PROGRESS_STEPS = 100_000  # of SQLite's virtual machine between two looks at the clock
@@ -74,6 +77,26 @@ def open_database(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise StoreError(f"the store {path} cannot be used: {error}; see docs/operating.md, 'The store'") from error
     return connection
+
+
+def read_identity(database: Path) -> str:
+    """The id of a spool as it stands beside its store, which may be lost; empty where there is none."""
+    try:
+        text = database.with_name(IDENTITY).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if text.isalnum() and len(text) <= 64 else ""
+
+
+def write_identity(database: Path, spool_id: str) -> None:
+    """Note the id beside the store. Without it a store that is built again takes another one."""
+    path = database.with_name(IDENTITY)
+    beside = path.with_name(f".{IDENTITY}.new")
+    try:
+        beside.write_text(spool_id + "\n")
+        beside.replace(path)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror)
 
 
 def open_snapshot(path: Path) -> sqlite3.Connection:
@@ -144,28 +167,37 @@ class Store:
     def _spool_id(self) -> str:
         """A name for this spool, so that two controllers never take each other's attempts on a node for orphans."""
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'spool_id'").fetchone()
+        noted = read_identity(self.path)
+        found = str(row[0]) if row is not None else noted or uuid.uuid4().hex[:12]
         if row is None:
-            row = (uuid.uuid4().hex[:12],)
-            self._writer.execute("INSERT INTO meta VALUES ('spool_id', ?)", row)
-        return str(row[0])
+            self._writer.execute("INSERT INTO meta VALUES ('spool_id', ?)", (found,))
+        if found != noted:
+            write_identity(self.path, found)
+        return found
 
     def load(self) -> State:
         """Everything that is not over, as the state to go on from."""
         state = State()
-        rows = self._writer.execute("SELECT record FROM jobs WHERE ended_at_s IS NULL ORDER BY id")
-        attempts = self._writer.execute("SELECT record FROM attempts WHERE live = 1 ORDER BY job, number, rank")
-        nodes = self._writer.execute("SELECT record FROM nodes ORDER BY name")
         state.epoch = secrets.token_hex(4)
         state.load(
-            (_decode_job(row[0]) for row in rows),
-            (_decode_attempt(row[0]) for row in attempts),
-            (_decode_node(row[0]) for row in nodes),
-            (_decode_usage(row[0]) for row in self._writer.execute("SELECT record FROM usage")),
-            (_decode_history(row[0]) for row in self._writer.execute("SELECT record FROM history")),
-            (_decode_power(row[0]) for row in self._writer.execute("SELECT record FROM power ORDER BY node")),
+            self._records(_decode_job, "jobs WHERE ended_at_s IS NULL ORDER BY id"),
+            self._records(_decode_attempt, "attempts WHERE live = 1 ORDER BY job, number, rank"),
+            self._records(_decode_node, "nodes ORDER BY name"),
+            self._records(_decode_usage, "usage"),
+            self._records(_decode_history, "history"),
+            self._records(_decode_power, "power ORDER BY node"),
             broken_of_live_arrays(self._writer),
         )
         return state
+
+    def _records(self, decode: Callable[[bytes], T], rows: str) -> Iterator[T]:
+        """The records of a table. One that cannot be read is left where it is and out of the state, and said."""
+        for (record,) in self._writer.execute(f"SELECT record FROM {rows}"):  # noqa: S608 - all of it is ours
+            try:
+                yield decode(record)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                table = rows.partition(" ")[0]
+                log.error("a record of the table %s is damaged and left out (%s); see `racksack fsck`", table, error)
 
     def last_job_id(self) -> int:
         """The highest id ever given to a job or a sweep, 0 for a new store."""
@@ -431,6 +463,12 @@ def forget_snapshots(connection: sqlite3.Connection, digests: Iterable[str]) -> 
     values = [(digest,) for digest in digests]
     connection.executemany("DELETE FROM snapshot_owners WHERE digest = ?", values)
     connection.executemany("DELETE FROM uploads WHERE digest = ?", values)
+
+
+def unfinished_ids(connection: sqlite3.Connection) -> tuple[int, list[int]]:
+    """The highest id so far, and the ids of jobs and sweeps that have not ended."""
+    sql = "SELECT id FROM jobs WHERE ended_at_s IS NULL UNION SELECT id FROM sweeps WHERE ended_at_s IS NULL"
+    return last_id(connection), [int(row[0]) for row in connection.execute(sql)]
 
 
 def unfetched_before(connection: sqlite3.Connection, number: int, limit: int) -> list[Job]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from racksack_controller import accepted
 from racksack_controller.config.config import Defaults
 from racksack_controller.config.limits import Limits
 from racksack_controller.config.partitions import Partition
@@ -23,6 +24,7 @@ from racksack_controller.core.events import RefusedError
 from racksack_controller.core.rack.amounts import could_ever_hold
 from racksack_controller.core.records import DataMount
 from racksack_controller.core.state import Job
+from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.core.why import never, why_job
 from racksack_controller.intake.adding import Adding, Origin, Waits, accepted_jobs, count_accepted
 from racksack_controller.intake.data_sets import DataSets
@@ -41,7 +43,7 @@ from racksack_controller.news import ChangeBus
 from racksack_controller.store import Store, StoreError, save_fetched
 from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
-from racksack_controller.sweeps.results.ledger import sweep_of_submission
+from racksack_controller.sweeps.results.ledger import sweep_by_id, sweep_of_submission
 from racksack_controller.sweeps.search.optuna_search import needs
 from racksack_controller.threads import Threads
 from racksack_controller.turns import KeyedLocks, Turns
@@ -215,10 +217,18 @@ class Intake:
             raise JobFileError(error.problems, spec.submission) from None
         if not points:
             raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
-        return {
-            "sweep": await self.sweeps.accept(spec, owner, content.digest, waits.all, points, content.data),
-            "jobs": [],
-        }
+        number = await self.sweeps.accept(spec, owner, content.digest, waits.all, points, content.data)
+        await asyncio.to_thread(self._note_sweep, number, points)
+        return {"sweep": number, "jobs": []}
+
+    def _note_sweep(self, number: int, points: Ranges) -> None:
+        """Have it in the spool too, in case the store is lost. Without that it runs all the same."""
+        found = self._store.look(lambda connection: sweep_by_id(connection, number))
+        try:
+            if found is not None:
+                accepted.note_sweep(self._spool, found[0], points.pairs())
+        except OSError as error:
+            log.warning("sweep=%s is not noted in projects/: %s", number, error)
 
     async def take_sweep(self, text: str, owner: str, owner_uid: int) -> int:
         """Take a sweep that came over HTTP as a job file's text; its id. The same submission twice is one sweep.

@@ -16,6 +16,7 @@ from itertools import islice
 
 import msgspec
 
+from racksack_controller import accepted
 from racksack_controller.core import events as ev
 from racksack_controller.core.records import DataMount, Wait
 from racksack_controller.core.state import Job
@@ -120,14 +121,16 @@ class Adding:
     async def _save(self, jobs: Sequence[Job]) -> None:
         # Of an array the first job's link is enough: all of it has one content.
         linked = [(job.id, job.snapshot) for job in jobs if job.array_id in (None, job.id)]
-        if linked:
-            await self._threads.run(_link, self._spool, linked)
+        await self._threads.run(_note, self._spool, linked, jobs)
         await self._loop.submit_all([ev.JobAccepted(job) for job in jobs])
 
 
-def _link(spool: Spool, jobs: Sequence[tuple[int, str]]) -> None:
-    """A link from the id to the content, for people who look. Runs in a thread."""
-    for number, snapshot in jobs:
+def _note(spool: Spool, linked: Sequence[tuple[int, str]], jobs: Sequence[Job]) -> None:
+    """What stands in projects/ of new jobs: what was accepted, in case the store is lost, and for people who look a
+    link from the id to the content. Runs in a thread.
+    """
+    accepted.note_jobs(spool, jobs)
+    for number, snapshot in linked:
         link = spool.projects / str(number)
         link.unlink(missing_ok=True)  # left by a crash before this id was saved
         link.symlink_to(os.path.relpath(spool.snapshots / snapshot, spool.projects))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from racksack_controller import accepted
 from racksack_jobspecs.layout import Spool
 
 ID_DIGITS = 12
@@ -23,4 +24,4 @@ def highest_id(spool: Spool) -> int:
     """The highest id that left anything in the spool: a restored or new store must not give it out again."""
     names = [path.name.partition(".")[0] for folder in (spool.returns, spool.projects) for path in folder.iterdir()]
     ids = [int(name) for name in names if name.isascii() and name.isdecimal() and len(name) <= ID_DIGITS]
-    return max(ids, default=0)
+    return max([*ids, *(note.last for note in accepted.notes(spool))], default=0)

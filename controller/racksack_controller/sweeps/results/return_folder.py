@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from racksack_controller.core.sweeps.records import CONTROL, MAIN, Progress, Sweep
-from racksack_controller.returns import let_owner_read
+from racksack_controller.returns import let_owner_read, move_aside
 from racksack_controller.store import open_snapshot
 from racksack_controller.sweeps.results import ranking
 from racksack_controller.sweeps.results.export import Export
@@ -46,10 +46,23 @@ def write_folder(spool: Spool, sweep: Sweep, progress: Progress) -> None:
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary(sweep, progress))) + b"\n")
     let_owner_read(folder, sweep.owner)
     final = spool.returned(sweep.id)
+    if final.exists() and not is_of_sweep(final, sweep):
+        move_aside(spool, sweep.id)
     if final.exists():  # it was revived
         shutil.rmtree(final)
     folder.rename(final)
     durable.sync_file_system(spool.returns)
+
+
+def is_of_sweep(folder: Path, sweep: Sweep) -> bool:
+    """Whether a return folder is of this very sweep, and not of what had the same number in another store."""
+    try:
+        said = msgspec.json.decode((folder / "summary.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return False
+    if not isinstance(said, dict) or said.get("sweep") != sweep.id:
+        return False
+    return bool(said.get("key", sweep.key) == sweep.key)  # older folders have no key
 
 
 def summary(sweep: Sweep, progress: Progress) -> dict[str, object]:
