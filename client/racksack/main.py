@@ -41,6 +41,13 @@ COMMANDS = {
     "controller": Lazy("racksack.commands.controller:group", "Run, query, stop or reload the controller.", _OPERATING),
     "reload": Lazy("racksack.commands.controller:reload", "Reload the controller's configuration.", _OPERATING),
     "doctor": Lazy("racksack.commands.doctor:command", "Diagnose problems between you and your jobs.", _OPERATING),
+    "backup": Lazy(
+        "racksack_controller.commands.backup:backup",
+        "Back up a controller (on its machine).",
+        _OPERATING,
+    ),
+    "restore": Lazy("racksack_controller.commands.backup:restore", "Restore a backup (on its machine).", _OPERATING),
+    "fsck": Lazy("racksack_controller.commands.fsck:command", "Check and repair a controller's spool.", _OPERATING),
     "config": Lazy("racksack.commands.config:group", "Check a controller's configuration.", _OPERATING),
     "simulate": Lazy(
         "racksack_controller.simulate.main:main",

@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib.metadata import version
 
-import msgspec
 from aiohttp import web
 
 from racksack_controller import returns
@@ -40,7 +39,7 @@ from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
-from racksack_controller.nodes.settings import NodeSettings, SshSettings
+from racksack_controller.nodes.settings import NodeSettings, SshSettings, at_home_of
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, program_key, unfetched_before
@@ -318,7 +317,7 @@ class App:
             address=wanted.address or _address_of(wanted.reach),
         )
         await self.loop.submit(ev.NodeConfigured(record))
-        node = make_node(name, _own_home(wanted.reach, self.store.spool_id))
+        node = make_node(name, at_home_of(wanted.reach, self.store.spool_id))
         node.on_results = partial(self.sweeps.results_grew, name)
         connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach))
         self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
@@ -437,10 +436,3 @@ def _known_inventory(wanted: NodeConfig) -> Inventory | None:
 def _address_of(settings: NodeSettings) -> str:
     """By what name other nodes are likely to reach this one."""
     return settings.host if isinstance(settings, SshSettings) else socket.gethostname()
-
-
-def _own_home(settings: NodeSettings, spool_id: str) -> NodeSettings:
-    """A folder per spool on the node, so that two controllers never take each other's attempts for orphans."""
-    if isinstance(settings, SshSettings):
-        return msgspec.structs.replace(settings, home=f"{settings.home}/{spool_id}")
-    return settings

@@ -121,5 +121,11 @@ def last_id(connection: sqlite3.Connection) -> int:
     return int(connection.execute(sql).fetchone()[0])
 
 
+def raise_last_id(connection: sqlite3.Connection, least: int) -> None:
+    """Give out no id up to `least` any more."""
+    last = max(last_id(connection), least)
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (str(last),))
+
+
 def _note_last_id(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?)", (str(last_id(connection)),))

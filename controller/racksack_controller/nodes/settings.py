@@ -37,3 +37,10 @@ class LocalSettings(msgspec.Struct, frozen=True):
 
 
 NodeSettings = SshSettings | LocalSettings
+
+
+def at_home_of(settings: NodeSettings, spool_id: str) -> NodeSettings:
+    """A folder per spool on the node, so that two controllers never take each other's attempts for orphans."""
+    if isinstance(settings, SshSettings):
+        return msgspec.structs.replace(settings, home=f"{settings.home}/{spool_id}")
+    return settings
