@@ -136,7 +136,7 @@ def test_everything_wrong_is_named_at_once_and_long_lists_end(spool: Spool, uplo
     sentence = refused(spool)
     assert sentence.startswith("the project cannot be taken: ")
     assert sentence.endswith("; and 22 more. Mend or leave these out, and send it again")
-    assert "link0 leads out" in sentence.replace("the link ", "")
+    assert "link0 points outside" in sentence.replace("the link ", "")
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.txt", b"new\nline", b"<script>", "ünï.txt".encode(), b" $(reboot)"])
@@ -297,7 +297,7 @@ def test_a_refused_copy_leaves_nothing(shared: Spool) -> None:
     make_project(upload)
     (upload / "x").symlink_to("/etc/passwd")
     give(upload)
-    assert "leads out" in refused(shared, is_shared=True, uid=NOBODY)
+    assert "points outside" in refused(shared, is_shared=True, uid=NOBODY)
     assert list(shared.snapshots.iterdir()) == []
     assert (upload / "main.py").exists()
 
