@@ -51,6 +51,7 @@ class SubmitOptions(TypedDict, total=False):
     labels: Sequence[str]
     nodes: Sequence[str]
     exclude_nodes: Sequence[str]
+    shared: Sequence[str]
     stage_in_ram: Sequence[str]
     gang: int
     begin: Moment

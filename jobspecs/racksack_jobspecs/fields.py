@@ -347,6 +347,13 @@ JOB_FIELDS = (
         "none",
     ),
     Field(
+        "shared",
+        list_of(GLOB),
+        "Files and folders of the project that are not copied for each job, but linked, read-only.",
+        '["data", "models/*.bin"]',
+        "none",
+    ),
+    Field(
         "stage_in_ram",
         list_of(PATH),
         "Paths of the project that are copied to RAM on the node.",

@@ -37,6 +37,7 @@ _TO_SPEC = {
     "exclude": "exclude",
     "array": "array",
     "data": "data",
+    "shared": "shared",
     "stage_in_ram": "stage_in_ram",
     "hold": "hold",
     "begin": "begin_at_s",
@@ -85,6 +86,7 @@ def parse_job(text: str | bytes) -> JobSpec:
     _check_after(values, lines, report)
     _check_retries(values, lines, report)
     _check_checkpoint(values, lines, report)
+    _check_shared(values, lines, report)
     if report.problems:
         raise JobFileError(report.sorted(), values.get("submission", ""))
     return _spec(values, nodes, environment)
@@ -160,6 +162,15 @@ def _check_checkpoint(values: dict[str, Any], lines: dict[str, int], report: Rep
     """Checkpoints are of one program's run."""
     if "checkpoint" in values and "sweep" in values:
         report.add(lines["checkpoint"], "checkpoint", "stands beside sweep, whose points start anew; remove it")
+
+
+def _check_shared(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:
+    """What is copied to RAM is no link, and what the program saves can be written."""
+    shared = {path.rstrip("/") for path in values.get("shared", ())}
+    for key in ("stage_in_ram", "checkpoint"):
+        both = [path for path in values.get(key, ()) if path.rstrip("/") in shared]
+        if both:
+            report.add(lines["shared"], "shared", f"{both[0]} stands in {key}, too; remove it from one of the two")
 
 
 def _check_after(values: dict[str, Any], lines: dict[str, int], report: Report) -> None:

@@ -79,6 +79,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     exclude: tuple[str, ...] = ()  # none of these nodes
     array: ArraySpec | None = None
     data: tuple[DataUse, ...] = ()
+    shared: tuple[str, ...] = ()  # paths and patterns of the project that all its jobs on a node share, read-only
     stage_in_ram: tuple[str, ...] = ()  # paths of the project that are copied to RAM on the node
     hold: bool = False
     begin_at_s: float | None = None  # Unix time before which it does not start

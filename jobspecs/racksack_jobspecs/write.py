@@ -52,6 +52,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "exclude", _list(spec.exclude)
     yield "array", "" if spec.array is None else _array(spec.array)
     yield "data", f"[{', '.join(map(_data, spec.data))}]" if spec.data else ""
+    yield "shared", _list(spec.shared)
     yield "stage_in_ram", _list(spec.stage_in_ram)
     yield "hold", "true" if spec.hold else ""
     yield "begin", "" if spec.begin_at_s is None else _moment(spec.begin_at_s)

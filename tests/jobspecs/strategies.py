@@ -78,7 +78,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         draw(unique(st.sampled_from(["exit:29", "exit", "oom", "timeout", "node"]))),
     )
     factors = st.integers(1, 100).map(float) | st.just(1.5) if retries and "oom" in retry_on else st.just(1.0)
-    checkpoint = draw(unique(paths))
+    checkpoint, in_ram = draw(unique(paths)), draw(unique(paths))
+    no_links = {path.rstrip("/") for path in (*checkpoint, *in_ram)}
     warn_s = draw(st.just(0.0) | durations.filter(lambda value: value <= 86_400))
     return JobSpec(
         name=draw(lines),
@@ -104,7 +105,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         nodes=nodes,
         exclude=tuple(name for name in draw(unique(names)) if name not in nodes),
         array=draw(arrays),
-        stage_in_ram=draw(unique(paths)),
+        shared=tuple(path for path in draw(unique(paths)) if path.rstrip("/") not in no_links),
+        stage_in_ram=in_ram,
         hold=draw(st.booleans()),
         begin_at_s=draw(st.none() | moments),
         no_wake=draw(st.booleans()),

@@ -197,6 +197,7 @@ def check(order: object) -> Order:
         "outputs": request_checks.names(order, "outputs") if "outputs" in order else [],
         "max_output_bytes": int(field(order, "max_output_bytes", number, 10 << 30)),
         "data": [data_set(one) for one in field(order, "data", list, [])],
+        "shared": request_checks.names(order, "shared") if "shared" in order else [],
         "stage_in_ram": request_checks.names(order, "stage_in_ram") if "stage_in_ram" in order else [],
         "submitted_at_s": float(field(order, "submitted_at_s", number, 0)),
         "grace_s": float(field(order, "grace_s", number, 10)),

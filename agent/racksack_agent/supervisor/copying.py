@@ -7,7 +7,7 @@ can (btrfs, XFS) and copies inside the kernel on the others.
 from __future__ import annotations
 
 import os
-from typing import List, Tuple
+from typing import Collection, List, Tuple
 
 from racksack_agent.supervisor.end import StopRequest
 
@@ -16,8 +16,11 @@ _STEP_BYTES = 64 * 1024 * 1024
 _COPIERS_MAX = min(4, os.cpu_count() or 1)
 
 
-def copy_tree(source: str, target: str, stop: StopRequest) -> None:
-    """Copy files, links and folders, writable. Raises OSError, and PrepareError when a stop comes meanwhile."""
+def copy_tree(source: str, target: str, stop: StopRequest, linked: Collection[str] = ()) -> None:
+    """Copy files, links and folders, writable; of what is `linked` (paths below `source`) make links.
+
+    Raises OSError, and PrepareError when a stop comes meanwhile.
+    """
     os.makedirs(target, exist_ok=True)
     folders = [(source, target)]
     large: List[Tuple[str, str]] = []
@@ -27,7 +30,9 @@ def copy_tree(source: str, target: str, stop: StopRequest) -> None:
         with os.scandir(here) as entries:
             for entry in entries:
                 path = there + "/" + entry.name
-                if entry.is_symlink():
+                if linked and entry.path[len(source) + 1 :] in linked:
+                    os.symlink(entry.path, path)
+                elif entry.is_symlink():
                     os.symlink(os.readlink(entry.path), path)
                 elif entry.is_dir():
                     os.mkdir(path)

@@ -19,12 +19,14 @@ _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 1, 32, 4096, 16384, 1 <<
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
-def provide(folder: AttemptFolder, wanted: Sequence[Dict[str, Any]]) -> None:
-    """Make $RACKSACK_DATA_DIR, with a link for each data set, and the links in the project. Raises PrepareError."""
-    if not wanted:
+def provide(folder: AttemptFolder, wanted: Sequence[Dict[str, Any]], shared: Sequence[str] = ()) -> None:
+    """Make $RACKSACK_DATA_DIR, with a link for each data set, and the links in the project. `shared` is other content
+    that jobs link to. Raises PrepareError.
+    """
+    if not wanted and not shared:
         return
     os.makedirs(folder.data, exist_ok=True)
-    contents = []
+    contents = list(shared)
     for one in wanted:
         target = one["source"] or f"{folder.home.snapshots}/{one['digest']}"
         if not os.path.isdir(target):
@@ -58,15 +60,19 @@ def _place(work: str, path: str, link: str, name: str) -> None:
 
 def protect(content: str) -> None:
     """Take the permission to write from everything; done once, which the content's own folder tells."""
-    if not os.stat(content).st_mode & _WRITABLE:
-        return
+    if os.stat(content).st_mode & _WRITABLE:
+        take_write_permission(content)
+
+
+def take_write_permission(content: str) -> None:
+    """From a folder and all below it; from itself last: it says that all of it is done."""
     for where, folders, files in os.walk(content):
         for name in (*files, *folders):
             path = os.path.join(where, name)
             mode = os.lstat(path).st_mode
             if not stat.S_ISLNK(mode) and mode & _WRITABLE:
                 os.chmod(path, stat.S_IMODE(mode) & ~_WRITABLE)
-    os.chmod(content, 0o555)  # noqa: S103 - last: it says that all of it is done
+    os.chmod(content, 0o555)  # noqa: S103 - last
 
 
 def mount_read_only(contents: Sequence[str]) -> None:

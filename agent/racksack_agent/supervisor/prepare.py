@@ -9,7 +9,7 @@ from typing import Any, Dict
 from racksack_agent import records, verified
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import copying, data, environment, ram_shared, ramdisk, sweep_plan, variables
+from racksack_agent.supervisor import copying, data, environment, ram_shared, ramdisk, shared, sweep_plan, variables
 from racksack_agent.supervisor.checkpoints import resuming
 from racksack_agent.supervisor.end import StopRequest
 
@@ -42,22 +42,25 @@ def prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
 
 def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared:
     check_contents(folder.home, order)
-    copying.copy_tree(folder.home.snapshots + "/" + order["digest"], folder.work, stop)
-    data.provide(folder, order["data"])
+    snapshot = folder.home.snapshots + "/" + order["digest"]
+    linked = shared.paths_of(snapshot, order.get("shared", ()), order["entrypoint"])
+    copying.copy_tree(snapshot, folder.work, stop, linked)
+    shared.protect(snapshot, linked)
+    data.provide(folder, order["data"], [snapshot] if linked else [])
     resuming.provide(folder, order, stop)
     os.chdir(folder.work)  # all programs of the attempt start here
     entry = entry_path(folder.work, order["entrypoint"])
-    ram_folder, shared = None, None
+    ram_folder, ram = None, None
     if order["stage_in_ram"] and order["sweep"] is not None:
-        shared = ram_shared.stage(folder, order["stage_in_ram"], stop)
-        ram_folder = shared.folder
+        ram = ram_shared.stage(folder, order["stage_in_ram"], stop)
+        ram_folder = ram.folder
     elif order["stage_in_ram"]:
         ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
     made = environment.make(folder, order, stop)
     env = variables.job_variables(order, folder.path, made.venv, ram_folder)
     env.update(resuming.variables(folder, order, env))
     if order["sweep"] is not None:
-        in_ram = shared.told() if shared is not None else None
+        in_ram = ram.told() if ram is not None else None
         return Prepared(sweep_plan.prepare(folder, order, made.python, in_ram), env)
     return Prepared([*command(entry, order["entrypoint"], made.python), *order["args"]], env)
 

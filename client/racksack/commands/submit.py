@@ -55,6 +55,7 @@ job_options = shared.together(  # what the job is and how it is run
     shared.NO_VENV,
     shared.many("--extra", metavar="NAME", help="Install this extra of pyproject.toml."),
     shared.many("--group", metavar="NAME", help="Install this dependency group of pyproject.toml."),
+    shared.many("--shared", metavar="PATH", help="Link this part of the project, read-only, in place of a copy."),
     shared.many("--ramdisk", metavar="PATH", help="Copy this part of the project to RAM on the node."),
     click.option("--grace", metavar="TIME", help="Time between the signal to end and the kill. [10s]"),
     click.option(

@@ -166,6 +166,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         "retry_delay": options["retry_delay"],
         "outputs": list(options["outputs"]) or None,
         "resubmit_on": ",".join(options["resubmit_on"]) or None,
+        "shared": list(options["shared"]) or None,
         "checkpoint": list(options["checkpoint"]) or None,
         "interactive": True if options["interactive"] else None,
         "preemptible": True if options["preemptible"] else None,

@@ -47,6 +47,7 @@ class Selection:
     root: Path
     entries: tuple[Found, ...]
     left_out: dict[Rule, int]  # entries (a folder counts once) by the rule that left them out
+    shared: tuple[Found, ...] = ()  # of the entries: files that jobs do not copy
     secrets: tuple[bytes, ...] = ()  # entries that were left out since they are likely to be secrets
 
     @property
@@ -58,6 +59,11 @@ class Selection:
     def size_bytes(self) -> int:
         """Bytes of all files."""
         return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes of the files that each job copies on its node."""
+        return self.size_bytes - sum(entry.size_bytes for entry in self.shared)
 
     def largest(self, count: int = 10) -> list[Found]:
         """The largest files, largest first."""
@@ -74,7 +80,7 @@ def select(root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ())
     entries = tuple(sorted(walk.run(), key=lambda entry: entry.path))
     if walk.problems:
         raise ProjectError(_sentence(root, walk.problems))
-    return Selection(root.resolve(), entries, dict(walk.left_out), tuple(sorted(walk.secrets)))
+    return Selection(root.resolve(), entries, dict(walk.left_out), secrets=tuple(sorted(walk.secrets)))
 
 
 def select_data(path: Path) -> Selection:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
+from racksack.submission import sharing
 from racksack.submission.project import BYTES_WARNED, FILES_WARNED, Selection
 from racksack.text import clean
 from racksack_jobspecs.environments.plan import Plan as EnvironmentPlan
@@ -22,6 +24,7 @@ def facts(selection: Selection) -> dict[str, Any]:
         "files": selection.files,
         "size_bytes": selection.size_bytes,
         "largest": [{"path": _path(entry.path), "size_bytes": entry.size_bytes} for entry in selection.largest()],
+        "copied_bytes": selection.copied_bytes,
         "left_out": [
             {"pattern": rule.pattern, "source": rule.source, "entries": count}
             for rule, count in selection.left_out.items()
@@ -38,6 +41,9 @@ def lines(selection: Selection) -> list[str]:
         told += [
             f"    {format_memory(entry.size_bytes):>6}  {clean(_path(entry.path))}" for entry in selection.largest()
         ]
+    if selection.shared:
+        size = format_memory(sum(entry.size_bytes for entry in selection.shared))
+        told.append(f"  shared, read-only: {count_of(len(selection.shared))}, {size}")
     if selection.left_out:
         parts = [f"{clean(rule)} x{count}" for rule, count in selection.left_out.items()]
         told.append("  left out: " + ", ".join(parts))
@@ -80,9 +86,11 @@ def warnings(selection: Selection) -> list[str]:
         said.append(clean(f"left out as likely secrets: {names}{more}; send one with --include '/{first}'"))
     if selection.files > FILES_WARNED:
         said.append(f"{selection.files} files; leave out what the job does not need in .racksackignore")
-    if selection.size_bytes > BYTES_WARNED:
+    if selection.copied_bytes > BYTES_WARNED:
+        size, largest = format_memory(selection.copied_bytes), shlex.quote(clean(sharing.advice(selection)))
         said.append(
-            f"{format_memory(selection.size_bytes)}; data that does not change is better sent once, with --data"
+            f"each job copies {size} on its node; --shared {largest} links that read-only instead, and --data sends "
+            "data once that does not change"
         )
     return said
 

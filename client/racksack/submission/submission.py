@@ -17,7 +17,7 @@ import msgspec
 from racksack import errors
 from racksack.client import Client
 from racksack.submission import data as data_sets
-from racksack.submission import hash_cache, upload
+from racksack.submission import hash_cache, sharing, upload
 from racksack.submission.data import LocalData
 from racksack.submission.forms import check_runnable
 from racksack.submission.project import Selection, check_entrypoint, select
@@ -81,6 +81,7 @@ def prepare(
     if spec.sweep is None:
         check_runnable(selection, entrypoint)
     environment = environment_of(selection, entrypoint, spec)
+    selection, shared = sharing.marked(selection, spec.shared)
     on_selected(selection)
     known = hash_cache.recall(selection.root)
     digest = hash_cache.digest(selection, known, progress.on_read if progress else lambda size: None)
@@ -89,7 +90,7 @@ def prepare(
     uses = (*spec.data, *known_data, *(one.use for one in local))
     key = spec.submission or f"s-{secrets.token_hex(12)}"
     whole = msgspec.structs.replace(
-        spec, project=f"snapshot:{digest}", entrypoint=entrypoint, submission=key, data=uses
+        spec, project=f"snapshot:{digest}", entrypoint=entrypoint, submission=key, data=uses, shared=shared
     )
     return Prepared(whole, selection, known, digest, environment, tuple(local))
 

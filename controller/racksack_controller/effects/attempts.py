@@ -243,6 +243,7 @@ class AttemptEffects:
             environment=environment,
             outputs=spec.outputs,
             max_output_bytes=spec.max_output_bytes,
+            shared=spec.shared,
             stage_in_ram=spec.stage_in_ram,
             data=tuple(DataOrder(one.name, one.digest, one.source, one.path) for one in job.data),
             checkpoint=checkpoint_order(job, attempt),

@@ -79,6 +79,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     environment: Plan = Plan(kind="plain")
     outputs: tuple[str, ...] = ()
     max_output_bytes: int = 10 * 1024**3
+    shared: tuple[str, ...] = ()  # paths and patterns of the project that are linked, not copied
     stage_in_ram: tuple[str, ...] = ()
     data: tuple[DataOrder, ...] = ()
     sweep: dict[str, object] | None = None  # of a sweep's runner: its plan
