@@ -16,7 +16,17 @@ import msgspec
 
 from racksack_agent import process_title
 from racksack_controller import logs, surroundings
-from racksack_controller.config.config import Config, ConfigError, Defaults, Listen, NodeConfig, Watch, Web, load_config
+from racksack_controller.config.config import (
+    DEFAULT_CONFIG,
+    Config,
+    ConfigError,
+    Defaults,
+    Listen,
+    NodeConfig,
+    Watch,
+    Web,
+    load_config,
+)
 from racksack_controller.intake.spool import SpoolError, prepare
 from racksack_controller.memory import give_large_blocks_back, leave_out_of_collections
 from racksack_controller.nodes.settings import LocalSettings
@@ -24,7 +34,6 @@ from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ExitCode
 
-DEFAULT_CONFIG = Path("/etc/racksack/racksack.yaml")
 EMBEDDED_PORT = 8470
 EMBEDDED_IDLE_S = 6 * 3600.0
 

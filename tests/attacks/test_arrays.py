@@ -14,8 +14,9 @@ from racksack_controller.users import name_of
 from racksack_jobspecs.spec import ArraySpec
 from tests.attacks.controllers import GOOD, config_of, drop, refused, running, submitted, until, upload
 from tests.lag import watched_loop
+from tests.sizes import sized
 
-SIZE = 100_000 if os.environ.get("RACKSACK_FULL_SIZE") == "1" else 6_000
+SIZE = sized(6_000, 100_000)
 HELD = GOOD + "name: {name}\nhold: true\narray: 0-{last}\n"
 LAG_S = 0.05
 ME = name_of(os.geteuid())

@@ -59,10 +59,12 @@ def model_for(name: str, worth: float | None, idle_off_s: float | None) -> Power
     return PowerModel(**{**fields, "policy": policy, "idle_off_s": idle_off_s})
 
 
-def replay(traces: Path, name: str, power: PowerModel | None) -> tuple[list[Outcome], PowerUse | None]:
-    """One run; without `power` always on."""
+def replay(
+    traces: Path, name: str, power: PowerModel | None, jobs: int | None = None
+) -> tuple[list[Outcome], PowerUse | None]:
+    """One run, of the first `jobs` if that is given; without `power` always on."""
     trace, machines, limit = CASES[name]
-    run = Replay(read(traces / trace)[:limit], machines, DEFAULT, power=power)
+    run = Replay(read(traces / trace)[:limit][:jobs], machines, DEFAULT, power=power)
     return run.run(), run.power_use()
 
 

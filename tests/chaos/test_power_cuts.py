@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.chaos import disk, power_cuts
 from tests.rack.probe import missing
+from tests.sizes import FULL
 
-FULL = bool(os.environ.get("RACKSACK_FULL_SIZE"))
 pytestmark = [pytest.mark.rack, pytest.mark.timeout(3600 if FULL else 300)]
 
 

@@ -9,13 +9,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.sizes import sized
 
 from racksack.result_folder import MARK
 from racksack.submission import receipt
 from racksack.submission.ignore import Rule, Rules
 from racksack.submission.project import select
 
-SETS = 400 if os.environ.get("RACKSACK_FULL_SIZE") == "1" else 40
+SETS = sized(40, 400)
 NAMES = ["a", "b", "src", "data", "x.py", "y.txt", ".h", "a b", "build", "[z]", "B", "\u00fc"]
 PIECES = ["*", "**", "?", "a", "b", "src", "data", "*.py", "y.*", "[ab]", "[!a]*", "[a-", "\\a", "build", "[[:alpha:]]"]
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

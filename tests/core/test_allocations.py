@@ -19,6 +19,7 @@ from racksack_controller.core.rack.allocations import (
 )
 from tests.core.builders import job, report, request
 from tests.core.power_bench import PowerBench
+from tests.sizes import sized
 
 DEFAULT_LIMIT_S = 7 * 86400.0
 NEED = (1, 1, 0, 0, 1)
@@ -59,7 +60,7 @@ TIMES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=sized(100, 1000))
 @given(st.lists(TIMES, min_size=1, max_size=6), st.floats(0.0, 3e7), st.booleans())
 def test_ends_are_those_of_plain_arithmetic(times: list[Times], now: float, predict: bool) -> None:
     rack = Allocations()
@@ -73,7 +74,7 @@ def test_ends_are_those_of_plain_arithmetic(times: list[Times], now: float, pred
     assert np.all(until > now), "an answer is good for a while"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=sized(100, 1000))
 @given(TIMES, st.floats(0.0, 2e6), st.booleans())
 def test_an_answer_holds_until_it_says(times: Times, now: float, predict: bool) -> None:
     rack = Allocations()

@@ -22,6 +22,7 @@ from racksack_controller.core.records import Drain
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
+from tests.sizes import sized
 
 CONSERVATIVE = Policy(backfill=Backfill.CONSERVATIVE, predict=False)
 FCFS = Policy(backfill=Backfill.NONE)
@@ -107,7 +108,7 @@ def test_a_device_of_another_kind_is_not_kept_free(policy: Policy) -> None:
     assert bench.place(policy) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=sized(40, 400))
 @given(st.data())
 def test_the_plan_finds_the_moment_that_a_plain_search_finds(data: st.DataObject) -> None:
     bench = Bench(node("n1"), node("n2", inventory=inventory(16, devices=gpus(3))))
@@ -228,7 +229,7 @@ def start(bench: Bench, ends: dict[str, float]) -> None:
         ends[key] = bench.now + (bench.state.jobs[placed.job].spec.time_limit_s or 0.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=sized(40, 400))
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(10, 1000)), min_size=2, max_size=12), st.integers(1, 3))
 def test_another_node_never_delays_the_first_job_that_waits(jobs: list[tuple[int, int]], nodes: int) -> None:
     def expected(count: int) -> float:

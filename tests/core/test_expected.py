@@ -15,6 +15,7 @@ from racksack_controller.core.why import why_job
 from racksack_jobspecs.spec import ArraySpec
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, job, node, report, request
+from tests.sizes import sized
 
 DAY_S = 86400.0
 
@@ -107,7 +108,7 @@ def test_only_those_who_compete_for_the_same_nodes_are_ahead() -> None:
     assert told(bench, 10) == "n2 is short of CPU (0 free, 4 needed)", "nor do jobs that want other nodes"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=sized(40, 400))
 @given(
     st.lists(st.tuples(st.integers(1, 8), st.integers(10, 1000), st.integers(1, 2)), min_size=3, max_size=12),
     st.sampled_from([TEXTBOOK_EASY, Policy(backfill=Backfill.CONSERVATIVE, predict=False), Policy(patience_s=0.0)]),

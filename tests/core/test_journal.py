@@ -21,6 +21,7 @@ from racksack_controller.core.rack.amounts import SLOTS
 from racksack_controller.core.state import State
 from tests.core.builders import Bench, inventory, job, node, report
 from tests.core.test_machine import Rack
+from tests.sizes import sized
 
 
 class FaultError(Exception):
@@ -155,7 +156,7 @@ class FailingRack(Rack):
 
 TestFailingRack = FailingRack.TestCase
 TestFailingRack.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sized(20, 200), stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

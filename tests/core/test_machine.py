@@ -23,6 +23,7 @@ from racksack_controller.simulate import invariants
 from racksack_jobspecs.states import FINAL
 from tests.core import builders
 from tests.core.world import Server, World
+from tests.sizes import sized
 
 NAMES = ("a", "b", "c")
 LOST_AFTER_S = 300.0
@@ -275,5 +276,5 @@ def _inventory(name: str) -> builders.Inventory:
 
 TestRack = Rack.TestCase
 TestRack.settings = settings(
-    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sized(60, 1000), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

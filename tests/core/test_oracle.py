@@ -21,6 +21,7 @@ from racksack_controller.simulate import invariants
 from racksack_jobspecs.spec import ArraySpec
 from tests.core.builders import Bench, job, node, report, request
 from tests.core.power_bench import PowerBench
+from tests.sizes import sized
 
 JOBS = st.lists(
     st.tuples(
@@ -31,7 +32,7 @@ JOBS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=sized(60, 600))
 @given(JOBS, st.sampled_from([None, 1, 2]), st.sampled_from([{}, {"p": 1}, {"p": 2, "q": 1}]), st.integers(0, 2))
 def test_limits_hold_back_those_who_are_at_them_and_nobody_else(
     jobs: list[tuple[str, str, int | None, int]], per_owner: int | None, partitions: dict[str, int], rounds: int
@@ -71,7 +72,7 @@ def _nobody_waits_without_reason(bench: Bench, policy: Policy) -> None:
 RELEASE = st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(1.0, 100.0))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=sized(100, 1000))
 @given(st.lists(st.integers(0, 8), min_size=4, max_size=4), st.lists(RELEASE, max_size=12), st.integers(1, 9))
 def test_first_moments_are_those_of_a_plain_loop(
     free: list[int], releases: list[tuple[int, int, float]], need: int
@@ -96,7 +97,7 @@ def test_first_moments_are_those_of_a_plain_loop(
 PART = st.tuples(st.integers(0, 2), st.integers(1, 1000), st.floats(1.0, 100.0))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=sized(100, 1000))
 @given(st.lists(PART, max_size=8), st.integers(1, 1000))
 def test_devices_are_ready_when_a_plain_loop_says(parts: list[tuple[int, int, float]], milli: int) -> None:
     free = [1000 - sum(given for device, given, _ in parts if device == index) for index in range(3)]
@@ -118,7 +119,7 @@ def test_shares_of_a_device_are_counted_one_by_one() -> None:
     assert found.tolist() == [20.0]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=sized(50, 500))
 @given(
     st.lists(st.tuples(st.integers(1, 8), st.integers(10, 1000), st.booleans()), min_size=1, max_size=6),
     st.integers(1, 8),

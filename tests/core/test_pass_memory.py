@@ -19,6 +19,7 @@ from racksack_controller.simulate.invariants import check
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
+from tests.sizes import sized
 
 POLICIES = {
     "default": DEFAULT,
@@ -151,7 +152,7 @@ GPUS = [None] * 5 + [GpuRequest(1), GpuRequest(0.5), GpuRequest(2), GpuRequest(1
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(sized(1, 10)))
 def test_an_event_is_decided_as_a_pass_from_scratch_would(policy: Policy, seed: int) -> None:
     history = History(seed)
     for _ in range(420):

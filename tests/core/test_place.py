@@ -16,6 +16,7 @@ from racksack_controller.simulate import invariants
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec
 from tests.core.builders import GIB, Bench, gpus, inventory, job, node, request
+from tests.sizes import sized
 
 GREEDY = Policy(backfill=Backfill.GREEDY)
 
@@ -73,7 +74,7 @@ def room_for(state: State, one: Job) -> list[str]:
     return found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=sized(60, 1000))
 @given(racks(), queues())
 def test_never_over_committed_and_nothing_that_fits_is_left(nodes: list[Node], jobs: list[Job]) -> None:
     bench = filled(nodes, jobs)
@@ -85,7 +86,7 @@ def test_never_over_committed_and_nothing_that_fits_is_left(nodes: list[Node], j
     assert bench.place(GREEDY) == []
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=sized(60, 1000))
 @given(racks(), queues())
 def test_placements_come_in_queue_order_and_none_is_passed_over(nodes: list[Node], jobs: list[Job]) -> None:
     bench = filled(nodes, jobs)
@@ -99,7 +100,7 @@ def test_placements_come_in_queue_order_and_none_is_passed_over(nodes: list[Node
             assert room_for(bench.state, one) == [], f"job {one.id} was passed over"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=sized(30, 300))
 @given(racks(), queues())
 def test_renaming_jobs_and_nodes_changes_nothing(nodes: list[Node], jobs: list[Job]) -> None:
     renamed = [replace(one, owner="zoe", spec=replace(one.spec, name="x")) for one in jobs]

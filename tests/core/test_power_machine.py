@@ -20,6 +20,7 @@ from racksack_controller.simulate import invariants
 from racksack_jobspecs.states import JobState
 from tests.core.builders import job, report, request
 from tests.core.power_bench import PowerBench, traits
+from tests.sizes import sized
 
 NAMES = ("node1", "node10", "node2")  # one name begins with another
 SIZES = dict(zip(NAMES, (4, 8, 4), strict=True))
@@ -214,7 +215,7 @@ class SwitchingBehindAJumpHost(Switching):
 
 TestSwitching = Switching.TestCase
 TestSwitching.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=sized(20, 200), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestSwitchingBehindAJumpHost = SwitchingBehindAJumpHost.TestCase
 TestSwitchingBehindAJumpHost.settings = TestSwitching.settings

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from racksack_controller.core.placing.bin_packing import Ints
 from racksack_controller.core.power.cheapest_set import Bin, cheapest, holds
+from tests.sizes import sized
 
 
 def packs(items: list[tuple[int, int]], bins: list[Bin]) -> bool:
@@ -42,7 +43,7 @@ def problems(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[Bin]]:
     return items, bins
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=sized(40, 400), deadline=None)
 @given(problems())
 def test_no_set_is_cheaper(problem: tuple[list[tuple[int, int]], list[Bin]]) -> None:
     items, bins = problem

@@ -12,6 +12,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.policy import Policy
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, gpus, inventory, job, node, report, request
+from tests.sizes import sized
 
 LIMIT_S = 400.0
 LARGE = {
@@ -24,7 +25,7 @@ LARGE = {
 
 @pytest.mark.parametrize("kind", LARGE)
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=sized(6, 60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_large_job_starts_by_its_reservation(kind: str, seed: int) -> None:
     """At the latest when what ran as it came has ended: nothing that comes later may hold what it needs by then."""
     rng = random.Random(seed)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tests.end_to_end.power_rig import CONTROLLER, PowerRig, node
 from tests.rack.fixtures import BuildRack
+from tests.sizes import FULL
 
-FULL = bool(os.environ.get("RACKSACK_FULL_SIZE"))
 SLOW_S = 30.0 if FULL else 1.5  # for each answer of r1's BMC
 
 SIZE = {"cpus": 2, "ram": "2G"}

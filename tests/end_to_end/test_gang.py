@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections import Counter
@@ -14,10 +13,10 @@ import pytest
 
 from tests.end_to_end import projects
 from tests.end_to_end.site import Site, until
+from tests.sizes import FULL
 
 MakeSite = Callable[..., Site]
 RANKS = 3
-FULL = os.environ.get("RACKSACK_FULL_SIZE")
 KILLS = 12 if FULL else 3
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.end_to_end import projects
 from tests.end_to_end.site import CONFIG, Site, is_alive, started_at, until
+from tests.sizes import sized
 
 MakeSite = Callable[..., Site]
 
@@ -190,7 +191,7 @@ def test_at_random(make_site: MakeSite, seed: int) -> None:
     project = projects.make(site.work / "p", projects.TRACED)
     first = site.submit(project, "--", "0")
     digest = site.wait_for(first, "done")["snapshot"]
-    count, kills = 40, int(os.environ.get("RACKSACK_KILLS", "12"))
+    count, kills = sized(20, 40), int(os.environ.get("RACKSACK_KILLS", sized("6", "12")))
     dropped = 0
     for _ in range(kills):
         for _ in range(count // kills + 1):

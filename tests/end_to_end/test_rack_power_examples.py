@@ -5,7 +5,6 @@ Without RACKSACK_FULL_SIZE only the one behind a jump host: the drivers of the o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tests.end_to_end.power_rig import CONTROLLER, USUAL, PowerRig, node
 from tests.end_to_end.rig import SPOOL
 from tests.rack import ServerSpec
 from tests.rack.fixtures import BuildRack
+from tests.sizes import FULL
 
 pytestmark = [pytest.mark.rack, pytest.mark.timeout(300)]
 
@@ -79,7 +79,7 @@ def real_driver(rig: PowerRig, example: str, server: str, driver: dict[str, Any]
     return {kind: {**settings, **rig.bmc(server, kind, **({"watts": 0.0} if kind == "ilo" else {}))[kind]}}
 
 
-@pytest.mark.parametrize("example", CAST if os.environ.get("RACKSACK_FULL_SIZE") else ["behind-a-jump-host"])
+@pytest.mark.parametrize("example", CAST if FULL else ["behind-a-jump-host"])
 def test_an_example_switches_its_servers_on_for_jobs_and_off_after_them(rig: PowerRig, example: str) -> None:
     rig.began_s = max([event.time_s for event in rig.rack.events()], default=0.0) + 1e-6
     rig.install(played(rig, example))

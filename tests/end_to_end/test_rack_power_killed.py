@@ -6,7 +6,6 @@ must be, none loses its power while a job runs on it, and all are off in the end
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,12 +13,13 @@ import pytest
 from tests.end_to_end.power_rig import CONTROLLER, PowerRig, node
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
+from tests.sizes import FULL
 
 pytestmark = [
     pytest.mark.rack,
     pytest.mark.timeout(300),
     pytest.mark.skipif(
-        not os.environ.get("RACKSACK_FULL_SIZE"),
+        not FULL,
         reason="test_rack_power_faults.py kills the controller once; RACKSACK_FULL_SIZE=1 does in every state",
     ),
 ]

@@ -42,11 +42,14 @@ def begin(rig: Rig, points: int) -> int:
     rig.laptop.exec(["sh", "-c", f"head -c {3 << 20} /dev/zero > {PROJECT}/data"], user="ann")
     wanted = ("--param", f"x=1:{points}:1", "--cpus", "2", "--ram", "256M", "--no-venv", "--ramdisk", "data", "--yes")
     rig.cli("racksack", "sweep", "run", PROJECT, "f.py:f", *wanted)
-    return int(status(rig)[0]["id"])
+    return int(json.loads(rig.cli("racksack", "sweep", "status", "--json").stdout)[0]["id"])
 
 
-def status(rig: Rig, *argv: object) -> Any:
-    return json.loads(rig.cli("racksack", "sweep", "status", *argv, "--json").stdout)
+def status(rig: Rig, number: int) -> Any:
+    """A sweep. The API is asked: a command on the laptop is a login for every look."""
+    found = rig.ask(f"sweeps/{number}")
+    assert found is not None, rig.log()
+    return found
 
 
 def reasons(rig: Rig, number: int) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import subprocess
 import sys
 import sysconfig
@@ -23,8 +22,8 @@ import pytest
 from tests.end_to_end.rig import SERVERS, SIZES, SPOOL, Rig, running
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
+from tests.sizes import FULL
 
-FULL = os.environ.get("RACKSACK_FULL_SIZE")
 SIDE = 256 if FULL else 32
 POINTS = SIDE * SIDE
 TIMEOUT_S = 3000 if FULL else 240
@@ -88,11 +87,22 @@ def drop(rig: Rig) -> None:
     rig.host.exec(["sh", "-c", f"cat > {beside} && mv {beside} {SPOOL}/jobs/sweep.yaml"], user="ann", stdin=JOB)
 
 
-def progress(rig: Rig) -> dict[str, Any]:
-    """The sweep's progress, as the store has it; empty before there is one."""
-    done = rig.host.exec([sys.executable, "-c", PROGRESS, f"{SPOOL}/racksack.db"], user="racksack", check=False)
-    found = json.loads(done.stdout) if done.returncode == 0 else []
-    return found[0] if found else {}
+def view(rig: Rig) -> dict[str, Any]:
+    """The sweep; empty before there is one, and while no controller answers."""
+    found = rig.ask("sweeps")
+    return (rig.ask(f"sweeps/{found[0]['id']}") if found else None) or {}
+
+
+def has_in_memory(rig: Rig, name: str) -> bool:
+    """Whether a node's runner has said that it has the data in memory."""
+    return any(one["node"] == name and one["ram"] and one["ram"]["checksum"] for one in view(rig).get("nodes", ()))
+
+
+def stored_progress(rig: Rig) -> dict[str, Any]:
+    """The sweep's progress, as the store has it."""
+    done = rig.host.exec([sys.executable, "-c", PROGRESS, f"{SPOOL}/racksack.db"], user="racksack")
+    found: dict[str, Any] = json.loads(done.stdout)[0]
+    return found
 
 
 def is_memory_empty(rig: Rig, name: str) -> bool:
@@ -101,9 +111,9 @@ def is_memory_empty(rig: Rig, name: str) -> bool:
 
 def reached(rig: Rig, done: int) -> None:
     try:
-        until(lambda: progress(rig).get("done", 0) >= done, f"{done} points are done", TIMEOUT_S)
+        until(lambda: view(rig).get("done", 0) >= done, f"{done} points are done", TIMEOUT_S)
     except AssertionError as error:
-        raise AssertionError(f"{error}\n{progress(rig)}\n{rig.log()}") from None
+        raise AssertionError(f"{error}\n{view(rig)}\n{rig.log()}") from None
 
 
 def plain() -> list[tuple[int, float]]:
@@ -117,7 +127,7 @@ def plain() -> list[tuple[int, float]]:
 def test_a_backtest_survives_a_power_cut_and_a_dead_controller(rig: Rig) -> None:
     drop(rig)
     reached(rig, POINTS // 10)
-    until(lambda: "r2" in progress(rig)["in_ram"], "r2 has the data in memory")
+    until(lambda: has_in_memory(rig, "r2"), "r2 has the data in memory")
     assert rig.rack["r2"].power_cut()
     reached(rig, POINTS // 4)
     rig.kill()
@@ -126,8 +136,8 @@ def test_a_backtest_survives_a_power_cut_and_a_dead_controller(rig: Rig) -> None
     assert is_memory_empty(rig, "r2")
     rig.start()
     until(lambda: rig.rack["r2"].exec(IN_MEMORY, check=False).stdout, "r2 has the data in memory again")
-    until(lambda: progress(rig).get("state") not in (None, "running"), "the sweep is over", TIMEOUT_S)
-    end = progress(rig)
+    until(lambda: view(rig).get("state") not in (None, "running"), "the sweep is over", TIMEOUT_S)
+    end = stored_progress(rig)
     assert (end["state"], end["done"], end["failed"]) == ("done", POINTS, 0), rig.log()
     assert len({one["checksum"] for one in end["in_ram"].values()}) == 1, "the same data on all servers"
     for name in SIZES:

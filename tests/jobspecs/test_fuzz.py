@@ -12,6 +12,7 @@ from racksack_jobspecs.parse import JobFileError, parse_job
 from racksack_jobspecs.readers import PROBLEMS_MAX
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.write import job_file, quoted
+from tests.sizes import sized
 
 SEEDS = [
     path.read_bytes()
@@ -63,7 +64,7 @@ def outcome(text: str | bytes) -> JobSpec | JobFileError:
 
 def test_damaged_files() -> None:
     chance = random.Random(20260801)
-    for _ in range(3000):
+    for _ in range(sized(1000, 20_000)):
         text = bytearray(chance.choice(SEEDS))
         for _ in range(chance.randrange(1, 6)):
             at = chance.randrange(len(text) + 1)
@@ -82,7 +83,7 @@ def test_any_text(text: str) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([field.key for field in JOB_FIELDS]), st.text(max_size=40), max_size=8))
-@settings(max_examples=300)
+@settings(max_examples=sized(100, 2000))
 def test_any_values_under_the_right_keys(values: dict[str, str]) -> None:
     spec = outcome("".join(f"{key}: {quoted(value)}\n" for key, value in values.items() if value.isprintable()))
     if isinstance(spec, JobSpec):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 import random
 import tarfile
 from collections.abc import Iterator
@@ -23,9 +22,10 @@ from racksack_controller.core.placing.bin_packing import (
     least_nodes,
     place_most,
 )
+from tests.sizes import sized
 
 STEPS = 6000
-EACH = 1 if os.environ.get("RACKSACK_FULL_SIZE") else 5  # of the recorded instances, every fifth
+EACH = sized(5, 1)  # of the recorded instances, every fifth
 
 
 def check(items: Ints, free: Ints, placed: Ints) -> None:

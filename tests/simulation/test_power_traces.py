@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,12 @@ from racksack_controller.simulate.metrics import measure
 from racksack_controller.simulate.oracle import oracle_node_hours, whole_jobs_cpu_hours
 from racksack_controller.simulate.power import PowerUse
 from tests.bench.power_replay import CASES, model_for, replay, sizes_of
+from tests.sizes import FULL, sized
 
-full_size = pytest.mark.skipif(not os.environ.get("RACKSACK_FULL_SIZE"), reason="RACKSACK_FULL_SIZE=1 runs it")
+full_size = pytest.mark.skipif(not FULL, reason="RACKSACK_FULL_SIZE=1 runs it")
 pytestmark = [pytest.mark.traces, pytest.mark.timeout(900)]
 
+JOBS = sized(600, None)  # of each workload, from its beginning; None: all
 GOAL = 1.10  # of the oracle's node-hours, and of the mean wait of a rack that is always on
 
 
@@ -24,8 +25,8 @@ class Both:
 
     def __init__(self, traces: Path, name: str) -> None:
         self.machines = CASES[name][1]
-        always, _ = replay(traces, name, None)
-        self.outcomes, use = replay(traces, name, model_for(name, None, None))
+        always, _ = replay(traces, name, None, JOBS)
+        self.outcomes, use = replay(traces, name, model_for(name, None, None), JOBS)
         assert use is not None
         self.use: PowerUse = use
         self.always = measure(always, self.machines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +14,7 @@ from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.spec import Environment
 from racksack_jobspecs.sweep.expressions import leaves_in
 from racksack_jobspecs.sweep.spec import params_of, point_numbers
+from tests import sizes
 from tests.sweeps.rig import Rig
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "backtest"
@@ -32,7 +32,7 @@ def example() -> ModuleType:
 
 
 async def test_the_ranking_is_that_of_a_plain_run(rig: Rig) -> None:
-    is_full = bool(os.environ.get("RACKSACK_FULL_SIZE"))
+    is_full = sizes.FULL
     fast, slow = FULL if is_full else SMALL
     where = "" if is_full else ", where: fast < slow"
     job = parse_job(

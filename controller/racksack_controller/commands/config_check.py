@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from racksack_controller.config.config import ConfigError, load_config
+from racksack_controller.config.config import DEFAULT_CONFIG, ConfigError, load_config
 from racksack_controller.config.soundness import warnings
-from racksack_controller.main import DEFAULT_CONFIG
 from racksack_jobspecs.states import ExitCode
 
 

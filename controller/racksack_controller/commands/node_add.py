@@ -13,9 +13,8 @@ from pathlib import Path
 import click
 import yaml
 
-from racksack_controller.config.config import Config, ConfigError
+from racksack_controller.config.config import DEFAULT_CONFIG, Config, ConfigError
 from racksack_controller.config.edit import EditError, parsed, with_host_key, with_node
-from racksack_controller.main import DEFAULT_CONFIG
 from racksack_controller.nodes import host_keys
 from racksack_controller.nodes.errors import NodeError
 from racksack_controller.nodes.settings import SshSettings

@@ -11,8 +11,7 @@ import msgspec
 
 from racksack_controller.checks.node import check_node
 from racksack_controller.commands.rehearse import RefusedError, RehearsalError, rehearse
-from racksack_controller.config.config import ConfigError, load_config
-from racksack_controller.main import DEFAULT_CONFIG
+from racksack_controller.config.config import DEFAULT_CONFIG, ConfigError, load_config
 from racksack_jobspecs.findings import failed, has_failed
 from racksack_jobspecs.states import ExitCode
 

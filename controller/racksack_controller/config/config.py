@@ -34,6 +34,7 @@ from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest, SetAsid
 from racksack_jobspecs.yamltext import Problem, YamlError
 
 CONFIG_BYTES_MAX = 4 * 1024**2
+DEFAULT_CONFIG = Path("/etc/racksack/racksack.yaml")  # where a controller reads its configuration
 
 
 class ConfigError(ValueError):
