@@ -1,5 +1,6 @@
 """`python3 racksack_agent serve --home DIR` answers the controller; `... forkserver` forks the supervisors of attempts;
-`... shell FOLDER` is a shell in one; `... sweep FOLDER` runs the points of a sweep.
+`... batch FOLDER NAME` is a supervisor that Slurm started; `... shell FOLDER` is a shell in an attempt; `... sweep
+FOLDER` runs the points of a sweep.
 """
 
 import sys
@@ -9,6 +10,8 @@ if not __package__:  # started by its path: the package is found beside this fol
 
 if sys.argv[1:2] == ["forkserver"]:
     from racksack_agent.supervisor.forkserver import main
+elif sys.argv[1:2] == ["batch"]:
+    from racksack_agent.supervisor.batch import main
 elif sys.argv[1:2] == ["sweep"]:
     from racksack_agent.sweep_runner.runner import main
 elif sys.argv[1:2] == ["shell"]:

@@ -110,14 +110,16 @@ def tell(run_folder: str, attempt: str) -> None:
     """Write the attempt's name into the pipe of each living `serve`.
 
     A full pipe is passed over: its reader looks at all attempts every second anyway. A pipe without a reader belongs to
-    a `serve` that ended; it is removed (pipes appear in the folder only once they are read).
+    a `serve` that ended; it is removed (pipes appear in the folder only once they are read), unless it is of another
+    machine that shares the folder.
     """
+    ours = pipe_suffix()
     for name in _listed(run_folder):
         path = run_folder + "/" + name
         try:
             pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as problem:
-            if problem.errno == errno.ENXIO:
+            if problem.errno == errno.ENXIO and ("@" not in name or name.endswith(ours)):
                 remove_file(path)
             continue
         try:
@@ -127,6 +129,11 @@ def tell(run_folder: str, attempt: str) -> None:
                 raise
         finally:
             os.close(pipe)
+
+
+def pipe_suffix() -> str:
+    """How the names of the pipes of this machine end."""
+    return f"@{os.uname().nodename}.pipe"
 
 
 def _listed(folder: str) -> list[str]:

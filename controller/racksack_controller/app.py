@@ -39,7 +39,7 @@ from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
-from racksack_controller.nodes.settings import NodeSettings, SshSettings, at_home_of
+from racksack_controller.nodes.settings import NodeSettings, SlurmSettings, SshSettings, at_home_of
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, program_key, unfetched_before
@@ -90,6 +90,7 @@ class App:
         self.news = ChangeBus()
         self.nodes: dict[str, Node] = {}
         self.node_env: dict[str, dict[str, str]] = {}
+        self.slurm_of: dict[str, SlurmSettings] = {}
         self.connectors: dict[str, Connector] = {}
         ids = Ids(max(self.store.last_job_id(), highest_id(self.spool)))
         self.notifier = Notifier(self.store, self.state, config.notify)
@@ -100,6 +101,7 @@ class App:
             self.spool,
             self.nodes,
             self.node_env,
+            self.slurm_of,
             self._energy_of,
             plan_of=self.sweeps.plan_of,
             before_collect=self.sweeps.before_collect,
@@ -315,13 +317,16 @@ class App:
             partitions=wanted.partitions,
             labels=wanted.labels,
             address=wanted.address or _address_of(wanted.reach),
+            overflow=wanted.overflow,
         )
         await self.loop.submit(ev.NodeConfigured(record))
-        node = make_node(name, at_home_of(wanted.reach, self.store.spool_id))
+        node = make_node(name, at_home_of(wanted.reach, self.store.spool_id), wanted.slurm)
         node.on_results = partial(self.sweeps.results_grew, name)
         connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach))
         self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
         self.node_env[name] = wanted.env
+        if wanted.slurm is not None:
+            self.slurm_of[name] = wanted.slurm
         await self.power.add(name, config.nodes, connector)
         self._node_tasks[name] = asyncio.create_task(connector.run(), name=f"node {name}")
 
@@ -332,6 +337,7 @@ class App:
         await asyncio.gather(task, return_exceptions=True)
         await self.nodes.pop(name).close()
         del self.connectors[name], self._configured[name], self.node_env[name]
+        self.slurm_of.pop(name, None)
         self.loop.post(ev.NodeDisconnected(name, "its configuration changed"))
 
     def _finish_returns(self, changes: core_state.Changes) -> None:

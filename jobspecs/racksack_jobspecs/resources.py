@@ -69,6 +69,9 @@ class Inventory(msgspec.Struct, frozen=True):
     gpus: Annotated[tuple[Gpu, ...], Meta(max_length=GPUS_MAX)] = ()  # those that jobs may have
     set_aside: Annotated[tuple[SetAsideGpu, ...], Meta(max_length=GPUS_MAX)] = ()
     problems: tuple[str, ...] = ()  # sentences of the tools that tell of GPUs
+    job_cpus: Annotated[int, Meta(ge=0, le=CPUS_MAX)] = 0  # of a cluster: the most that one job can have; 0: all
+    job_ram_bytes: Bytes = 0
+    job_gpus: Annotated[int, Meta(ge=0, le=GPUS_MAX)] = 0
 
     def __post_init__(self) -> None:
         """Some network file systems claim more than fits into 64 bits, so the disk is cut to what we can add up.

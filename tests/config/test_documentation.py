@@ -7,25 +7,30 @@ from typing import Any
 import pytest
 
 from racksack_controller.config import fields as config_fields
+from racksack_controller.config import node_fields
 from racksack_controller.config.config import parse_config
 from racksack_controller.config.data import DATA_FIELDS
 from racksack_controller.config.fields import (
     CONFIG_FIELDS,
     DEFAULTS_FIELDS,
-    GPU_FIELDS,
     KEEP_FIELDS,
     LIMITS_FIELDS,
-    LOCAL_FIELDS,
-    NODE_FIELDS,
     POWER_FIELDS,
-    RESERVE_FIELDS,
     SCHEDULING_FIELDS,
-    SSH_FIELDS,
     WATCH_FIELDS,
     WEB_FIELDS,
 )
+from racksack_controller.config.node_fields import (
+    GPU_FIELDS,
+    LOCAL_FIELDS,
+    NODE_FIELDS,
+    RESERVE_FIELDS,
+    SLURM_FIELDS,
+    SSH_FIELDS,
+)
 from racksack_controller.config.notify import NOTIFY_FIELDS
 from racksack_controller.config.partitions import PARTITION_FIELDS
+from racksack_controller.config.slurm_fields import SLURM_PARTITION_FIELDS
 from racksack_jobspecs.schema import field_table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -38,20 +43,31 @@ TABLES = {
     "KEEP_FIELDS": KEEP_FIELDS,
     "LIMITS_FIELDS": LIMITS_FIELDS,
     "POWER_FIELDS": POWER_FIELDS,
+}
+OF_NODES = {
     "NODE_FIELDS": NODE_FIELDS,
     "SSH_FIELDS": SSH_FIELDS,
     "LOCAL_FIELDS": LOCAL_FIELDS,
     "RESERVE_FIELDS": RESERVE_FIELDS,
     "GPU_FIELDS": GPU_FIELDS,
+    "SLURM_FIELDS": SLURM_FIELDS,
 }
-OTHERS = {"DATA_FIELDS": DATA_FIELDS, "PARTITION_FIELDS": PARTITION_FIELDS, "NOTIFY_FIELDS": NOTIFY_FIELDS}
+OTHERS = {
+    "SLURM_PARTITION_FIELDS": SLURM_PARTITION_FIELDS,
+    "DATA_FIELDS": DATA_FIELDS,
+    "PARTITION_FIELDS": PARTITION_FIELDS,
+    "NOTIFY_FIELDS": NOTIFY_FIELDS,
+}
+EVERY = {**TABLES, **OF_NODES, **OTHERS}
 
 
 def test_all_tables_are_looked_at() -> None:
     assert {name for name in vars(config_fields) if name.endswith("_FIELDS")} == set(TABLES)
+    own = {name for name in vars(node_fields) if name.endswith("_FIELDS")} - {"SLURM_OWN_FIELDS"}
+    assert own == set(OF_NODES)
 
 
-@pytest.mark.parametrize("fields", [*TABLES.values(), *OTHERS.values()], ids=[*TABLES, *OTHERS])
+@pytest.mark.parametrize("fields", [*EVERY.values()], ids=[*EVERY])
 def test_the_page_has_the_table(fields: Any) -> None:
     assert field_table(fields) in PAGE, f"docs/configuration.md should hold this table:\n{field_table(fields)}"
 

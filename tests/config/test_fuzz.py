@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from racksack_controller.config.config import Config, ConfigError, parse_config
-from racksack_controller.config.fields import CONFIG_FIELDS, NODE_FIELDS
+from racksack_controller.config.fields import CONFIG_FIELDS
+from racksack_controller.config.node_fields import NODE_FIELDS
 from racksack_jobspecs.write import quoted
 from tests.jobspecs.test_fuzz import TOKENS
 

@@ -17,21 +17,27 @@ from racksack_agent.serve.cores import Cores
 from racksack_agent.serve.fork_client import ForkServer
 from racksack_agent.serve.gpu_watch import GpuWatch
 from racksack_agent.serve.locking import locked
+from racksack_agent.serve.slurm.attempts import BOOT_ID
+from racksack_agent.serve.slurm.side import SlurmSide
 from racksack_agent.serve.snapshots import Snapshots
 
 
 class Agent:
     """The parts that the operations work with."""
 
-    def __init__(self, home: Home, session: Optional[str], limit: Optional[str]) -> None:
+    def __init__(
+        self, home: Home, session: Optional[str], limit: Optional[str], slurm: Optional[SlurmSide] = None
+    ) -> None:
+        """`slurm`: attempts are batch jobs of its cluster, and do not run on this machine."""
         self.home = home
-        self.boot_id = boot_id()
-        self.sessions = sessions.open_sessions(home, session)
-        self.attempts = Attempts(home, self.boot_id, self.sessions)
+        self.slurm = slurm
+        self.boot_id = BOOT_ID if slurm else boot_id()
+        self.sessions = None if slurm else sessions.open_sessions(home, session)
+        self.attempts = slurm.attempts if slurm else Attempts(home, self.boot_id, self.sessions)
         self.snapshots = Snapshots(home, self.boot_id)
         self.cores = Cores(home)
         self.forkserver = ForkServer(home)
-        self._limit_kind = limit
+        self._limit_kind = "watch" if slurm else limit
         self.gpus = GpuWatch(self._processes, self._held_gpus)
 
     @functools.cached_property

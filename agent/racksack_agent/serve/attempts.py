@@ -28,6 +28,7 @@ Report = Dict[str, Any]
 
 _START_S = 20.0  # how long a session may take to start its supervisor
 _KILL_S = 5.0
+_END_S = 2.0
 _TAKEOVERS_MAX = 100  # a job that ends its supervisors as fast as they come is not to run beyond its limits for ever
 _FORK_S = 1.0  # the fork server of a dead `serve` starts what it has read
 
@@ -209,6 +210,16 @@ class Attempts:
         if pid:
             processes.wake(pid)
             processes.send([pid], signals.STOP)
+
+    def has_let_go(self, folder: AttemptFolder) -> bool:
+        """Whether nobody holds the lock; between exit.json and its end a supervisor needs a moment."""
+        give_up_s = time.monotonic() + _END_S
+        while time.monotonic() < give_up_s:
+            with held(folder) as ours:
+                if ours:
+                    return True
+            time.sleep(0.005)
+        return False
 
     def forget(self, name: str) -> None:
         """The folder was removed."""

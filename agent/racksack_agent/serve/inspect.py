@@ -65,7 +65,7 @@ def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         "clock_s": time.time(),
         "uv": agent.uv() is not None,
         "attempts": attempts,
-        "gpus": agent.gpus.state(),
+        "gpus": None if agent.slurm else agent.gpus.state(),
     }
 
 
@@ -94,6 +94,9 @@ def attach(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     """
     folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
     report = agent.attempts.report(folder.name)
+    if agent.slurm is not None and report is not None and agent.slurm.has_begun(folder):
+        argv = agent.slurm.shell(folder, agent_command("shell", folder.path))
+        return {"session": argv, "view": [], "shell": argv}
     if report is None or report["state"] == "ended" or agent.sessions is None:
         raise RefusedError("no_attempt", f"{folder.name} does not run on this node")
     return {

@@ -72,7 +72,7 @@ def admit(agent: Agent, order: object) -> bool:
         refuse_another(folder, checked)
         return False
     records.remove_file(folder.path)  # no folder of ours, but in the way of one
-    if agent.sessions is None:
+    if agent.sessions is None and agent.slurm is None:
         raise RefusedError("no_session", "this node has neither tmux nor screen")
     if not agent.snapshots.is_ready(checked["digest"]):
         raise RefusedError("no_snapshot", f"the content {checked['digest'][:12]} is not on this node")
@@ -82,8 +82,10 @@ def admit(agent: Agent, order: object) -> bool:
     earlier = checked["checkpoint"]["digest"] if checked["checkpoint"] else ""
     if earlier and not agent.snapshots.is_ready(earlier):
         raise RefusedError("no_snapshot", f"the checkpoint {earlier[:12]} is not on this node")
+    if agent.slurm is not None:
+        agent.slurm.submitter.complete(checked)
     checked.update(
-        cpu_ids=agent.cores.choose(name, checked["cpus"]),
+        cpu_ids=[] if agent.slurm else agent.cores.choose(name, checked["cpus"]),
         limit=agent.limit.of(name),
         boot_id=agent.boot_id,
         uv=agent.uv(),
@@ -137,11 +139,13 @@ def start(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
     """Start a session and a supervisor for each; an attempt for which that fails is taken back."""
     for name, sentence in start_each(agent, admitted).items():
         shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
-        admitted[name].update(ok=False, kind="session", error=sentence)
+        admitted[name].update(ok=False, kind="slurm" if agent.slurm else "session", error=sentence)
 
 
 def start_each(agent: Agent, names: Collection[str]) -> Dict[str, str]:
     """Start a session and a supervisor for each; a sentence for each that could not be started."""
+    if agent.slurm is not None:
+        return agent.slurm.submitter.start(names)
     if not names or agent.sessions is None:
         return {}
     panes, problems = agent.sessions.start([agent.home.attempt(name) for name in names])
@@ -211,11 +215,26 @@ def check(order: object) -> Order:
         "array_index": field(order, "array_index", int, None),
         "sweep": field(order, "sweep", dict, None),
         "checkpoint": checkpoint(order),
+        "slurm": slurm(field(order, "slurm", dict, None) or {}),
     }
     texts = [checked["name"], checked["node"], checked["entrypoint"], *checked["args"], *checked["stage_in_ram"]]
     if any("\0" in text for text in texts) or not checked["entrypoint"]:
         raise RefusedError("bad_request", "a name, an argument or the entrypoint is empty or holds a NUL character")
     return checked
+
+
+def slurm(given: Dict[str, Any]) -> Dict[str, Any]:
+    """How the attempt is to be submitted, where that is done. Raises RefusedError."""
+    words = {name: field(given, name, str, "") for name in ("account", "partition", "qos", "constraint", "gpu")}
+    options = request_checks.names(given, "options") if "options" in given else []
+    if any("\0" in text for text in (*words.values(), *options)):
+        raise RefusedError("bad_request", "a setting of slurm holds a NUL character")
+    return {
+        **words,
+        "options": options,
+        "walltime_s": float(field(given, "walltime_s", (int, float), 3600.0)),
+        "exclusive": field(given, "exclusive", bool, False),
+    }
 
 
 def variables(order: Order, name: str) -> Dict[str, str]:

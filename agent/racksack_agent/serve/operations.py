@@ -8,13 +8,14 @@ import os
 import platform
 import shutil
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from racksack_agent.command_line import PACKAGE
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import fetching, inspect, kept, launching, probe, removing, sweeping
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.request_checks import field, names
+from racksack_agent.serve.slurm import cluster
 
 Request = Dict[str, Any]
 Op = Callable[[Agent, Request], Any]
@@ -29,13 +30,28 @@ def hello(agent: Agent, request: Request) -> Dict[str, Any]:
         "hostname": platform.node(),
         "python": platform.python_version(),
         "home": agent.home.root,
-        "session": agent.sessions.kind if agent.sessions else None,
+        "session": session_kind(agent),
         "uv": agent.uv(),
         "rsync": shutil.which("rsync"),
         "clock_s": time.time(),
         "limit": agent.limit.kind,
         "reports": agent.attempts.reports(),
     }
+
+
+def session_kind(agent: Agent) -> Optional[str]:
+    """What attempts run in: tmux, screen, slurm; None where there is none of them."""
+    if agent.slurm is not None:
+        return "slurm"
+    return agent.sessions.kind if agent.sessions else None
+
+
+def slurm(agent: Agent, request: Request) -> Dict[str, Any]:
+    """What is to be known of the cluster. Raises RefusedError where there is none."""
+    del request
+    if agent.slurm is None:
+        raise RefusedError("no_slurm", "this agent does not serve a Slurm cluster")
+    return {**cluster.facts(agent.slurm.commands), "canary": agent.slurm.canary()}
 
 
 def reports(agent: Agent, request: Request) -> Any:  # noqa: ANN401
@@ -64,6 +80,7 @@ def adopt(agent: Agent, request: Request) -> Dict[str, Any]:
 _OPS: Dict[str, tuple[str, Op]] = {
     "hello": ("quick", hello),
     "probe": ("slow", probe.probe),
+    "slurm": ("slow", slurm),
     "has": ("slow", has),
     "put": ("slow", put),
     "adopt": ("slow", adopt),

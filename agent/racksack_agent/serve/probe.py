@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 from typing import Any, Dict
 
+from racksack_agent.problems import RefusedError
 from racksack_agent.serve import inspect
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.cores import allowed_cores
+from racksack_agent.serve.slurm.commands import SlurmError
 
 
 def probe(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     """The Inventory; see GpuWatch about the devices. `disk_bytes` is what is free now."""
     del request
     space = os.statvfs(agent.home.root)
+    if agent.slurm is not None:
+        try:
+            return agent.slurm.inventory(space.f_bavail * space.f_frsize)
+        except SlurmError as problem:
+            raise RefusedError("slurm", f"Slurm does not say what it has: {problem}") from problem
     seen = agent.gpus.state(fresh=True)
     return {
         "cpus": len(allowed_cores()),

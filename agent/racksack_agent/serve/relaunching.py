@@ -22,6 +22,9 @@ from racksack_agent.supervisor.panes import Pane
 
 def relaunch(agent: Agent, names: List[str]) -> None:
     """Start a session and a supervisor for those that still have none. What cannot be started is lost by and by."""
+    if agent.slurm is not None:
+        agent.slurm.submitter.again(names)
+        return
     if agent.sessions is None:
         return
     again: List[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any, Dict, List
 
 from racksack_agent import records
@@ -11,12 +10,11 @@ from racksack_agent.home import AttemptFolder
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import attempt_records, kept, request_checks, unfinished
 from racksack_agent.serve.agent import Agent
-from racksack_agent.serve.attempts import clean, held
+from racksack_agent.serve.attempts import clean
 from racksack_agent.serve.request_checks import field
 from racksack_agent.supervisor import reaper, signals, tree
 
 _REASONS = ("cancelled", "timeout", "fenced")
-_END_S = 2.0
 
 
 def stop(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -44,6 +42,8 @@ def signal(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     request.
     """
     folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
+    if agent.slurm is not None:
+        raise RefusedError("no_signal", f"{folder.name} is a batch job of Slurm, which takes no signals from here")
     number = signals.number_of(request_checks.signal_name(request, "signal", "USR1"))
     started = reaper.read_started(folder)
     if started is None or not tree.signal_program(started, number):
@@ -83,7 +83,7 @@ def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
     """Remove one; False if it is running. It is renamed first, so that half of one is never seen."""
     launch = attempt_records.launch_of(folder)
     agent.attempts.settle(folder.name)
-    if not os.path.exists(folder.exit) or not supervisor_ended(folder):
+    if not os.path.exists(folder.exit) or not agent.attempts.has_let_go(folder):
         return False
     if launch:
         kept.keep(folder, launch)
@@ -92,19 +92,8 @@ def remove_one(agent: Agent, folder: AttemptFolder) -> bool:
         os.rename(folder.path, trash.path)
     except FileNotFoundError:  # another was quicker
         return True
-    if launch:
+    if launch and agent.slurm is None:
         clean(folder, launch)
     unfinished.remove_tree(trash.path)
     agent.attempts.forget(folder.name)
     return True
-
-
-def supervisor_ended(folder: AttemptFolder) -> bool:
-    """Whether nobody holds the lock; between exit.json and its end a supervisor needs a moment."""
-    give_up_s = time.monotonic() + _END_S
-    while time.monotonic() < give_up_s:
-        with held(folder) as ours:
-            if ours:
-                return True
-        time.sleep(0.005)
-    return False

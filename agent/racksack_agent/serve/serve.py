@@ -24,9 +24,11 @@ from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished, upkeep
 from racksack_agent.serve.agent import Agent
+from racksack_agent.serve.slurm.side import SlurmSide
 from racksack_agent.supervisor import ram_shared, venv_reuse
 
 _RESCAN_S = 1.0
+_RESCAN_SHARED_S = 0.3  # of a home where no pipe brings news: supervisors are on other machines
 _PRUNE_S = 60.0
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
@@ -102,10 +104,13 @@ class Server:
         """Serve until the input ends; workers that are at it are not waited for. Raises AgentRemovedError."""
         news = upkeep.NewsPipe(self.agent.home)
         self._repair(news)
+        if self.agent.slurm is not None:
+            self.agent.slurm.queue.start()
         self._clear_memory()
         self._clear_halves()
         try:
-            next_scan_s = time.monotonic() + _RESCAN_S
+            every_s = _RESCAN_S if self.agent.slurm is None else _RESCAN_SHARED_S
+            next_scan_s = time.monotonic() + every_s
             while not self.requests.ended and not self.output.broken:
                 timeout_s = max(0.0, next_scan_s - time.monotonic())
                 ready, _, _ = select.select([self.requests.file, *news.files()], [], [], timeout_s)
@@ -117,7 +122,7 @@ class Server:
                 if time.monotonic() >= next_scan_s:
                     self._repair(news)
                     self._look()
-                    next_scan_s = time.monotonic() + _RESCAN_S
+                    next_scan_s = time.monotonic() + every_s
         finally:
             news.close()
 
@@ -175,8 +180,8 @@ class Server:
             if report is None:
                 self._told.pop(name, None)
                 self._told_bytes.pop(name, None)
-            elif self._told.get(name) != (report["state"], report.get("checkpoint")):
-                self._told[name] = (report["state"], report.get("checkpoint"))
+            elif self._told.get(name) != (news := (report["state"], waiting_reason(report), report.get("checkpoint"))):
+                self._told[name] = news
                 lines.append(json.dumps({"report": report}).encode() + b"\n")
         if lines:
             self.output.send_lines(b"".join(lines))
@@ -229,6 +234,11 @@ class Server:
         self.output.send(reply)
 
 
+def waiting_reason(report: Dict[str, Any]) -> str:
+    """What an attempt that has not begun waits for: news, as a change of state is."""
+    return str(report.get("reason", "")) if report["state"] == "preparing" else ""
+
+
 def prune_kept(home: Home) -> None:
     """Remove outputs and venvs that were kept long enough. What cannot go takes space, and the log is told."""
     for prune in (kept.prune, venv_reuse.prune):
@@ -248,17 +258,19 @@ def clear_halves(home: Home, names: Collection[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`--home DIR [--session tmux|screen]`."""
+    """`--home DIR [--session tmux|screen | --slurm JSON]`."""
     parser = argparse.ArgumentParser("racksack_agent serve")
     parser.add_argument("--home", default="~/.racksack")
     parser.add_argument("--session", choices=("tmux", "screen"), help="instead of tmux if there is one, else screen")
     parser.add_argument("--limit", choices=("cgroup1", "scope", "watch"), help="how memory is limited; else found out")
+    parser.add_argument("--slurm", help="attempts are batch jobs of the cluster whose login node this is; JSON")
     options = parser.parse_args(arguments)
     home = Home(options.home)
     process_title.set_title(f"racksack-agent serve --home {home.root}")
     try:
         home.make()
-        agent = Agent(home, options.session, options.limit)
+        slurm = SlurmSide(home, options.slurm) if options.slurm is not None else None
+        agent = Agent(home, options.session, options.limit, slurm)
     except OSError as problem:
         sys.exit(f"the agent's home {home.root} cannot be used: {problem}")
     try:

@@ -12,6 +12,7 @@ from typing import List, Optional
 
 from racksack_agent.command_line import PACKAGE
 from racksack_agent.home import Home
+from racksack_agent.records import pipe_suffix
 
 
 class AgentRemovedError(Exception):
@@ -53,7 +54,7 @@ class NewsPipe:
         if self._file is not None and os.path.lexists(self._path):
             return
         self.close()
-        path = f"{self._folder}/{os.getpid()}-{time.time_ns()}.pipe"
+        path = f"{self._folder}/{os.getpid()}-{time.time_ns()}{pipe_suffix()}"
         beside = path + ".new"
         os.mkfifo(beside, 0o600)
         try:

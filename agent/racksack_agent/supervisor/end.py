@@ -15,9 +15,12 @@ _SENTENCES = {
     "cancelled": "it was cancelled",
     "timeout": "it was stopped at its time limit",
     "fenced": "a newer attempt took its place",
+    "scheduler": "Slurm ended it",
 }
 _DOWN = "the node is going down, or the attempt's supervisor was ended from outside"
 DEFAULT_GRACE_S = 10.0
+SCHEDULER_GRACE_S = 10.0  # Slurm kills 30 s after it has asked (KillWait); outputs are gathered in the rest
+LOOK_S = 2.0  # how often stop.json is looked for where no signal may announce it
 
 
 class End:
@@ -45,8 +48,11 @@ class StopRequest:
     its signal ends a preparation, but not a program, which has the same signal and its own time to obey it.
     """
 
-    def __init__(self, path: str, echo: Echo) -> None:
+    def __init__(self, path: str, echo: Echo, *, under_scheduler: bool = False) -> None:
+        """`under_scheduler`: SIGTERM is a scheduler's request to end, and news of stop.json may not reach us."""
         self.path = path
+        self._under_scheduler = under_scheduler
+        self._next_look_s = 0.0
         self._echo = echo
         self.reason: str | None = None
         self.grace_s = DEFAULT_GRACE_S
@@ -64,7 +70,7 @@ class StopRequest:
     @property
     def outcome(self) -> str:
         """The outcome of an attempt that ended because of this request."""
-        return "timeout" if self.reason == "timeout" else "cancelled"
+        return {"timeout": "timeout", "scheduler": "lost"}.get(self.reason or "", "cancelled")
 
     @property
     def sentence(self) -> str:
@@ -96,6 +102,9 @@ class StopRequest:
         number = signals.take(timeout_s)
         if timeout_s and number is None:
             self._echo.copy()
+        if self._under_scheduler and time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + LOOK_S
+            self.read()
         while number is not None:
             self._heed(number)
             number = None if number == signals.CHILD else signals.take(0)
@@ -136,3 +145,5 @@ class StopRequest:
             self._interrupted = True
         elif number == signals.DOWN:
             self._down_at_s = time.monotonic()
+            if self._under_scheduler and not self.requested:
+                self.reason, self.grace_s, self._is_new = "scheduler", SCHEDULER_GRACE_S, True

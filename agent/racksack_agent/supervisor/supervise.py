@@ -86,14 +86,14 @@ def take_lock(folder: AttemptFolder) -> int | None:
 class Supervisor:
     """One attempt from its first step to its record."""
 
-    def __init__(self, folder: AttemptFolder, order: Order, pane: Pane) -> None:
+    def __init__(self, folder: AttemptFolder, order: Order, pane: Pane, *, under_scheduler: bool = False) -> None:
         self.folder = folder
         self.order = order
         self.pane = pane
         self.report = first_report(order)
         self.began_s: float | None = None  # of the program, by the machine's monotonic clock
         self.echo = Echo(folder.out, panes.open_terminal(pane, os.O_WRONLY | os.O_NONBLOCK))
-        self.stop = StopRequest(folder.stop, self.echo)
+        self.stop = StopRequest(folder.stop, self.echo, under_scheduler=under_scheduler)
 
     def supervise(self) -> None:
         """All of it."""
@@ -214,6 +214,8 @@ class Supervisor:
         report["output_digest"] = secure_outputs(folder, end, flush=is_long)
         report.update(outcome=end.outcome, reason=end.reason)
         report.update(exit_code=end.exit_code, signal=end.signal, at_fault=end.at_fault)
+        if end.outcome == "lost" and self.stop.reason == "scheduler":
+            report["by_scheduler"] = True  # `serve` asks it why
         report.update(gathered.facts(), left_for_s=order["keep_left_s"] if gathered.left_files else None)
         records.replace_at_last(folder.exit, records.encode(report), room_makers(folder), sync=is_long)
         records.remove_file(folder.reserve)

@@ -22,6 +22,7 @@ _THREADS = (
     "PYTHON_CPU_COUNT",
 )
 _KEPT = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR")
+_DEVICES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -31,6 +32,7 @@ def job_variables(order: Order, folder: str, venv: str | None, ram_folder: str |
     threads = str(max(1, int(order["cpus"])))
     variables.update((name, threads) for name in _THREADS)
     variables["PYTHONUNBUFFERED"] = "1"
+    variables.update(of_scheduler(order))
     variables["UV_LINK_MODE"] = "copy"  # what a job installs itself shares no file with uv's cache either
     variables.update(order["node_env"])
     variables.update(order["env"])
@@ -40,8 +42,21 @@ def job_variables(order: Order, folder: str, venv: str | None, ram_folder: str |
     variables.update(own_variables(order, folder))
     if ram_folder:
         variables["RACKSACK_RAM_DIR"] = ram_folder
-    mask_gpus(variables, order["gpus"])
+    if not is_scheduled(order):
+        mask_gpus(variables, order["gpus"])
     return variables
+
+
+def is_scheduled(order: Order) -> bool:
+    """Whether the attempt is a batch job of a scheduler, which gives out devices itself."""
+    return "job_name" in (order.get("slurm") or {})
+
+
+def of_scheduler(order: Order) -> dict[str, str]:
+    """What the scheduler tells its batch job: about itself (MPI reads it), and which devices it has."""
+    if not is_scheduled(order):
+        return {}
+    return {name: value for name, value in os.environ.items() if name.startswith("SLURM") or name in _DEVICES}
 
 
 def base_variables(given: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from racksack_controller.checks.cluster import look_at_cluster
 from racksack_controller.checks.power import check_power
 from racksack_controller.config.config import Config, NodeConfig
 from racksack_controller.nodes import make_node
@@ -37,7 +38,7 @@ def _not_now(finding: Finding) -> Finding:
 
 async def _reach(config: NodeConfig) -> list[Finding]:
     """Everything found out about a node over one connection."""
-    node = make_node(config.name, config.reach)
+    node = make_node(config.name, config.reach, config.slurm)
     started = time.monotonic()
     try:
         hello = await node.connect()
@@ -45,6 +46,8 @@ async def _reach(config: NodeConfig) -> list[Finding]:
         skew_s = hello.clock_s - time.time()
         inventory = config.complete(await node.probe())
         findings = [ok("reach", f"connected and agent started in {took:.2f} s")]
+        if config.slurm is not None:
+            findings += look_at_cluster(config.slurm, await node.slurm())
         return findings + _look_at(hello, inventory, skew_s) + await _look_at_disk(node)
     except NodeError as error:
         return [failed("reach", str(error))]

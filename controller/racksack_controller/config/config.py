@@ -14,18 +14,21 @@ from typing import Any
 import msgspec
 
 from racksack_controller.config.data import DataOnNodes, data_of
-from racksack_controller.config.fields import CONFIG_FIELDS, NODE_FIELDS, NOWHERE, Listen
+from racksack_controller.config.fields import CONFIG_FIELDS, NOWHERE, Listen
 from racksack_controller.config.jumps import resolve_ssh
 from racksack_controller.config.limits import Limits, limits_of
 from racksack_controller.config.named_blocks import named_blocks
 from racksack_controller.config.node_checks import check_nodes
+from racksack_controller.config.node_fields import NODE_FIELDS
 from racksack_controller.config.notify import Channel, channels_of
 from racksack_controller.config.partitions import Partition, partitions_of
 from racksack_controller.config.power import parse_power
 from racksack_controller.config.power_nodes import check_power
+from racksack_controller.config.slurm import JOBS_DEFAULT, hoisted, of_cluster, slurm_of, with_own_partitions
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.power_policy import PowerPolicy
-from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SshSettings
+from racksack_controller.core.records import Overflow
+from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SlurmSettings, SshSettings
 from racksack_controller.power.settings import PowerSettings
 from racksack_jobspecs import yamlplain, yamltext
 from racksack_jobspecs.layout import DEFAULT_SPOOL
@@ -99,14 +102,25 @@ class NodeConfig(msgspec.Struct, frozen=True):
     disk_bytes: int | None = None
     gpus: tuple[Gpu, ...] | None = None
     power: PowerSettings | None = None  # None: it is always on
+    slurm: SlurmSettings | None = None  # of a cluster: `reach` leads to its login node
+    cost: float = 1.0  # of a cluster; see core/placing/overflow
 
     @property
     def kind(self) -> str:
-        """How it is reached: ssh | local."""
+        """How it is reached, or what it is: ssh | local | slurm."""
+        if self.slurm is not None:
+            return "slurm"
         return "ssh" if isinstance(self.reach, SshSettings) else "local"
+
+    @property
+    def overflow(self) -> Overflow | None:
+        """On what terms jobs go to a cluster; None for a server."""
+        return None if self.slurm is None else Overflow(self.cost, self.slurm.longest_s)
 
     def complete(self, probed: Inventory) -> Inventory:
         """What the node has: the configured figures, and the probed ones where none are configured."""
+        if self.slurm is not None:
+            probed = of_cluster(self.slurm, probed)
         gpus, set_aside = self._devices(probed)
         return Inventory(
             cpus=probed.cpus if self.cpus is None else self.cpus,
@@ -115,6 +129,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
             gpus=gpus,
             set_aside=set_aside,
             problems=probed.problems,
+            job_cpus=probed.job_cpus,
+            job_ram_bytes=probed.job_ram_bytes,
+            job_gpus=probed.job_gpus,
         )
 
     def _devices(self, probed: Inventory) -> tuple[tuple[Gpu, ...], tuple[SetAsideGpu, ...]]:
@@ -181,6 +198,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
     partitions: dict[str, Partition] = {}
     if "partitions" in values:
         partitions = partitions_of(values["partitions"], {name: node.labels for name, node in nodes.items()}, report)
+    partitions = with_own_partitions(partitions, [name for name, node in nodes.items() if node.slurm is not None])
     data = data_of(values["data"], nodes, report) if "data" in values else {}
     if report.problems:
         raise ConfigError(path, report.sorted())
@@ -251,7 +269,7 @@ def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Rep
     """All nodes; the jumps between them are looked at when all are read."""
     read: dict[str, tuple[int, dict[str, Any]]] = {}
     for one in named_blocks(block, "nodes", "a node's name", NODE_FIELDS, report):
-        read[one.name] = (one.line, one.values)
+        read[one.name] = (one.line, hoisted(one, report))
         _check_reach(one.line, one.path, one.node, report)
     if not block.entries:
         report.add(block.line, "nodes", "names no node; add one, such as here: {local: {}}")
@@ -272,11 +290,12 @@ def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Rep
 def _check_reach(line: int, where: str, node: yamltext.Node, report: Report) -> None:
     if not isinstance(node, yamltext.Mapping):
         return  # said already
-    ways = [key.text for key, _ in node.entries if key.text in ("ssh", "local")]
+    given = {key.text for key, _ in node.entries}
+    ways = [way for way in ("ssh", "local", "slurm") if way in given]
     if not ways:
         report.add(line, where, "does not say how to reach the node; add ssh: {host: ..., user: ...} or local: {}")
-    elif len(set(ways)) > 1:
-        report.add(line, where, "has both ssh and local; keep one of them")
+    elif len(ways) > 1:
+        report.add(line, where, f"has both {' and '.join(ways)}; keep one of them")
 
 
 def _check_homes(read: Mapping[str, tuple[int, dict[str, Any]]], report: Report) -> None:
@@ -327,7 +346,7 @@ def _node(name: str, values: dict[str, Any], reach: NodeSettings, power: PowerSe
         reserve=ResourceRequest(
             cpus=reserve.get("cpus", 0.0), ram_bytes=reserve.get("ram", 0), disk_bytes=reserve.get("disk", 0)
         ),
-        max_jobs=values.get("max_jobs"),
+        max_jobs=values["slurm"].get("max_jobs", JOBS_DEFAULT) if "slurm" in values else values.get("max_jobs"),
         labels=values.get("labels", ()),
         address=values.get("address"),
         env=values.get("env", {}),
@@ -336,6 +355,8 @@ def _node(name: str, values: dict[str, Any], reach: NodeSettings, power: PowerSe
         disk_bytes=values.get("disk"),
         gpus=_gpus(values["gpus"]) if "gpus" in values else None,
         power=power,
+        slurm=slurm_of(values["slurm"]) if "slurm" in values else None,
+        cost=values.get("cost", 1.0),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import math
 import re
@@ -14,14 +12,9 @@ import msgspec
 
 from racksack_controller.config.limits import LIMITS_FIELDS
 from racksack_controller.config.windows import window_of
-from racksack_controller.nodes.settings import AGENT_HOME
 from racksack_jobspecs.readers import (
-    CPUS,
     DURATION,
-    ENV,
     FLAG,
-    LABEL,
-    LINE,
     MEMORY,
     Field,
     Kind,
@@ -31,41 +24,17 @@ from racksack_jobspecs.readers import (
     number_of,
     one_of,
     read_fields,
-    sequence_of,
     shown,
     whole_of,
     word_of,
 )
 from racksack_jobspecs.units import parse_duration
 from racksack_jobspecs.yamlplain import doubled_keys, plain
-from racksack_jobspecs.yamltext import Mapping, Node, Sequence
+from racksack_jobspecs.yamltext import Mapping, Node
 
 _HOST = re.compile(r"[A-Za-z0-9_.:%][A-Za-z0-9_.:%-]{0,253}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
-_KEY_TYPES = (
-    "ssh-ed25519",
-    "ssh-rsa",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ssh-ed25519@openssh.com",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-)
-_VENDOR_WORDS = {
-    "nvidia": re.compile(
-        r"nvidia|geforce|quadro|tesla|titan|\brtx|\bgtx|\b[ahbvlpt](4|10|16|30|40|100|200|800)s?\b", re.IGNORECASE
-    ),
-    "amd": re.compile(r"\bamd\b|radeon|instinct|vega|navi|\brx\b|\brx[ -]?[0-9]{3,4}|\bmi[0-9]{2,3}", re.IGNORECASE),
-}
-
-
-class JumpName(msgspec.Struct, frozen=True):
-    """A jump that names another node; whether there is one is seen when all nodes are read."""
-
-    line: int
-    path: str
-    name: str
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -92,32 +61,9 @@ def folder_of(node: Node, _path: str, _report: Report) -> Path:
     return path
 
 
-def _home(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    if not word.startswith(("/", "~/")) or not word.isprintable() or ".." in word.split("/"):
-        raise ValueError(f"{shown(word)} is not a folder of the node; write a path that begins with / or ~/")
-    return word
-
-
 HOST = Kind(matching(_HOST, "is not a host; write its name or address, such as 10.10.254.106"), {})
 USER = Kind(matching(_USER, "is not a user's name; write the name to log in with, such as racksack"), {})
 GROUP = Kind(matching(_GROUP, "is not a group's name; write the group that may submit, such as racksack"), {})
-
-
-def _host_key(node: Node, _path: str, _report: Report) -> str:
-    """`type base64`, as in known_hosts and in a .pub file; a comment behind it is dropped."""
-    parts = word_of(node).split()
-    remedy = 'write "ssh-ed25519 AAAA...", as `racksack node add` shows it'
-    if len(parts) < 2 or parts[0] not in _KEY_TYPES:
-        raise ValueError(f"{shown(word_of(node))} is not a host key; {remedy}")
-    try:
-        blob = base64.b64decode(parts[1], validate=True)
-    except binascii.Error:
-        raise ValueError(f"the key after {parts[0]} is cut or damaged; {remedy}") from None
-    name = parts[0].encode()
-    if not blob.startswith(len(name).to_bytes(4, "big") + name) or len(blob) <= 4 + len(name):
-        raise ValueError(f"the key after {parts[0]} is not a key of that type; {remedy}")
-    return f"{parts[0]} {parts[1]}"
 
 
 def _shares(node: Node, path: str, report: Report) -> dict[str, float]:
@@ -172,7 +118,7 @@ def _idle_off(node: Node, path: str, report: Report) -> float:
     return -1.0 if word_of(node).lower() == "auto" else _limit(node, path, report)
 
 
-def _raw(node: Node, path: str, report: Report) -> Mapping:
+def raw_of(node: Node, path: str, report: Report) -> Mapping:
     """A block that another part reads."""
     if not isinstance(node, Mapping):
         raise ValueError("this must be a mapping; write key: value lines below it")
@@ -186,7 +132,7 @@ def _mapping(node: Node, _path: str, _report: Report) -> Mapping:
     return node
 
 
-def _fields(fields: tuple[Field, ...], familiar: dict[str, str] | None = None) -> Kind:
+def fields_of(fields: tuple[Field, ...], familiar: dict[str, str] | None = None) -> Kind:
     """A mapping with these keys."""
 
     def read(node: Node, path: str, report: Report) -> dict[str, Any]:
@@ -197,33 +143,8 @@ def _fields(fields: tuple[Field, ...], familiar: dict[str, str] | None = None) -
     return Kind(read, {})
 
 
-def _jump(node: Node, path: str, report: Report) -> JumpName | dict[str, Any]:
-    if isinstance(node, Mapping):
-        return read_fields(node, path, SSH_FIELDS, report)
-    return JumpName(node.line, path, word_of(node))
-
-
-def _vendor(model: str) -> str | None:
-    return next((vendor for vendor, words in _VENDOR_WORDS.items() if words.search(model)), None)
-
-
-def _gpu(node: Node, path: str, report: Report) -> dict[str, Any]:
-    values = read_fields(node, path, GPU_FIELDS, report, {"name": "model", "memory": "vram"})
-    if "model" in values and "vendor" not in values:
-        values["vendor"] = _vendor(values["model"])
-        if values["vendor"] is None:
-            raise ValueError(f"it is not clear who makes {shown(values['model'])}; add vendor: nvidia or vendor: amd")
-    return values
-
-
-def _no_single(node: Node, path: str, report: Report) -> tuple[dict[str, Any], ...]:
-    if not isinstance(node, Sequence):
-        raise ValueError("this must be a list; write gpus: [{model: ..., vram: ..., count: ...}], or [] for none")
-    found: tuple[dict[str, Any], ...] = sequence_of(Kind(_gpu, {})).read(node, path, report)
-    return found
-
-
-def _time(default: str, key: str, doc: str, example: str) -> Field:
+def time_of(default: str, key: str, doc: str, example: str) -> Field:
+    """A key whose value is a duration."""
     return Field(key, DURATION, doc, example, default)
 
 
@@ -259,21 +180,21 @@ DEFAULTS_FIELDS = (
         "10m",
         "auto",
     ),
-    _time("10m", "lost_after", "A node silent for this long loses its jobs to other nodes.", "10m"),
-    _time("10s", "grace", "What a job has to end once it is asked to, before it is killed.", "10s"),
-    _time("10m", "max_grace", "The most that a job may ask for with `grace`.", "10m"),
+    time_of("10m", "lost_after", "A node silent for this long loses its jobs to other nodes.", "10m"),
+    time_of("10s", "grace", "What a job has to end once it is asked to, before it is killed.", "10s"),
+    time_of("10m", "max_grace", "The most that a job may ask for with `grace`.", "10m"),
 )
 KEEP_FIELDS = (
-    _time("2d", "uploads", "Uploads that no job file ever named are removed after this time.", "2d"),
-    _time("14d", "snapshots", "Project content that no unfinished job uses is removed after this time.", "14d"),
-    _time("30d", "rejected", "Refused job files are removed after this time.", "30d"),
-    _time("180d", "jobs", "Finished jobs and sweeps leave the store so long after their end, once fetched.", "180d"),
-    _time("1d", "left", "Outputs that did not come back stay on their node so long, to be asked for.", "1d"),
+    time_of("2d", "uploads", "Uploads that no job file ever named are removed after this time.", "2d"),
+    time_of("14d", "snapshots", "Project content that no unfinished job uses is removed after this time.", "14d"),
+    time_of("30d", "rejected", "Refused job files are removed after this time.", "30d"),
+    time_of("180d", "jobs", "Finished jobs and sweeps leave the store so long after their end, once fetched.", "180d"),
+    time_of("1d", "left", "Outputs that did not come back stay on their node so long, to be asked for.", "1d"),
     Field("left_size", MEMORY, "They take at most so much of each node's disk; the oldest go first.", "20G", "20G"),
 )
 WATCH_FIELDS = (
-    _time("1s", "settle", "How long a file that was not renamed into place must be still before it is read.", "1s"),
-    _time("10s", "rescan", "How often the jobs folder is looked through even when nothing is heard of it.", "10s"),
+    time_of("1s", "settle", "How long a file that was not renamed into place must be still before it is read.", "1s"),
+    time_of("10s", "rescan", "How often the jobs folder is looked through even when nothing is heard of it.", "10s"),
 )
 SCHEDULING_FIELDS = (
     Field(
@@ -338,93 +259,6 @@ POWER_FIELDS = (
         "0",
     ),
 )
-RESERVE_FIELDS = (
-    Field("cpus", CPUS, "CPU cores that jobs do not get.", "1", "0"),
-    Field("ram", MEMORY, "Memory that jobs do not get.", "2G", "0"),
-    Field("disk", MEMORY, "Disk space that jobs do not get.", "10G", "0"),
-)
-GPU_FIELDS = (
-    Field("model", LINE, "The device's name.", "RX 6600", is_required=True),
-    Field("vram", MEMORY, "Memory of each device.", "8G", is_required=True),
-    Field("count", whole_of(1, 64, "the number of devices"), "How many of them.", "8", "1"),
-    Field("vendor", one_of("nvidia", "amd"), "Who makes it, where the name does not tell.", "amd", "from the name"),
-)
-SSH_FIELDS = (
-    Field("host", HOST, "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True),
-    Field("user", USER, "The user to log in as.", "racksack", is_required=True),
-    Field("port", whole_of(1, 65535, "the port"), "The port of sshd.", "22", "22"),
-    Field("identity", Kind(folder_of, {}), "The private key.", "/etc/racksack/id_ed25519", "the usual keys in ~/.ssh"),
-    Field(
-        "host_key",
-        Kind(_host_key, {}),
-        "The key that the host must show; `racksack node trust` stores it. No other key is accepted.",
-        '"ssh-ed25519 AAAA..."',
-        "none is accepted",
-    ),
-    Field(
-        "jump",
-        Kind(_jump, {}),
-        "The node to go through, or a mapping of these same keys for a host that is not a node.",
-        "r1",
-        "none",
-    ),
-    Field("home", Kind(_home, {}), "The agent's folder on the node.", "/scratch/racksack", AGENT_HOME),
-    Field("python", LINE, "The Python (3.9 or newer) that runs the agent.", "/usr/bin/python3.11", "python3"),
-    _time("15s", "connect_timeout", "How long opening a connection may take.", "60s"),
-    _time(
-        "10s",
-        "keepalive",
-        "How often a silent node is asked for a sign; three without an answer end the connection.",
-        "5s",
-    ),
-)
-LOCAL_FIELDS = (
-    Field("home", Kind(folder_of, {}), "The agent's folder.", "/scratch/racksack", "SPOOL/node"),
-    Field(
-        "shared",
-        FLAG,
-        "With `group`: all who may submit are trusted with all that the controller may do, since their jobs run as it.",
-        "yes",
-        "no",
-    ),
-)
-NODE_FIELDS = (
-    Field(
-        "ssh",
-        _fields(SSH_FIELDS, {"hostname": "host", "proxyjump": "jump", "key": "identity"}),
-        "A server behind sshd.",
-        "{host: 10.10.254.106, user: racksack}",
-    ),
-    Field("local", _fields(LOCAL_FIELDS), "The controller's own machine.", "{}", may_be_empty=True),
-    Field("reserve", _fields(RESERVE_FIELDS), "What jobs do not get.", "{cpus: 1, ram: 2G}", "nothing"),
-    Field(
-        "address",
-        HOST,
-        "By what name or address the other nodes reach it, for jobs on several nodes at once.",
-        "10.20.0.6",
-        "its ssh host; of the controller's own machine: its host name",
-    ),
-    Field("max_jobs", whole_of(1, 100_000, "the number of jobs"), "How many jobs it runs at once.", "12", "no limit"),
-    Field("labels", list_of(LABEL, splits_at_commas=True), "Words that jobs can ask for.", "[epyc]", "none"),
-    Field("env", ENV, "Environment variables of every job there.", '{HSA_OVERRIDE_GFX_VERSION: "10.3.0"}', "none"),
-    Field("cpus", whole_of(1, 65536, "the number of cores"), "Use this in place of what is probed.", "32", "probed"),
-    Field("ram", MEMORY, "Use this in place of what is probed.", "128G", "probed"),
-    Field("disk", MEMORY, "Use this in place of what is probed.", "900G", "probed"),
-    Field(
-        "gpus",
-        Kind(_no_single, {}),
-        "Use these devices, in the order of their indices, in place of what is probed; [] for none.",
-        "[{model: RX 6600, vram: 8G, count: 8}]",
-        "probed",
-    ),
-    Field(
-        "power",
-        Kind(_raw, {}),
-        "How it is switched on and off; see power-drivers.md.",
-        "{on: [...], off: [ssh]}",
-        "always on",
-    ),
-)
 CONFIG_FIELDS = (
     Field(
         "spool",
@@ -447,27 +281,29 @@ CONFIG_FIELDS = (
         "[alice]",
         "none",
     ),
-    Field("web", _fields(WEB_FIELDS), "The status page.", '{listen: "127.0.0.1:8470"}', "see below"),
+    Field("web", fields_of(WEB_FIELDS), "The status page.", '{listen: "127.0.0.1:8470"}', "see below"),
     Field(
         "defaults",
-        _fields(DEFAULTS_FIELDS),
+        fields_of(DEFAULTS_FIELDS),
         "What holds where a job or node says nothing.",
         "{time_limit: 7d}",
         "see below",
     ),
-    Field("watch", _fields(WATCH_FIELDS), "How the jobs folder is watched.", "{settle: 1s}", "see below"),
-    Field("keep", _fields(KEEP_FIELDS), "How long things are kept that nobody uses.", "{uploads: 2d}", "see below"),
-    Field("limits", _fields(LIMITS_FIELDS), "The most that one user may have at a time.", "{jobs: 5000}", "see below"),
+    Field("watch", fields_of(WATCH_FIELDS), "How the jobs folder is watched.", "{settle: 1s}", "see below"),
+    Field("keep", fields_of(KEEP_FIELDS), "How long things are kept that nobody uses.", "{uploads: 2d}", "see below"),
+    Field(
+        "limits", fields_of(LIMITS_FIELDS), "The most that one user may have at a time.", "{jobs: 5000}", "see below"
+    ),
     Field(
         "scheduling",
-        _fields(SCHEDULING_FIELDS),
+        fields_of(SCHEDULING_FIELDS),
         "In which order jobs start, and what may overtake.",
         "{fair_share: yes}",
         "see below",
     ),
     Field(
         "power",
-        _fields(POWER_FIELDS, {"price": "price_per_kwh", "stagger": "boot_stagger"}),
+        fields_of(POWER_FIELDS, {"price": "price_per_kwh", "stagger": "boot_stagger"}),
         "When servers are switched, for the whole rack.",
         "{keep_on: 1}",
         "see below",

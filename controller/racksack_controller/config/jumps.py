@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from racksack_controller.config.fields import JumpName
+from racksack_controller.config.node_fields import JumpName
 from racksack_controller.nodes.settings import SshSettings
 from racksack_jobspecs.readers import Report, closest, shown
 

@@ -175,6 +175,7 @@ def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None
             labels=new.labels,
             partitions=new.partitions,
             address=new.address,
+            overflow=new.overflow,
             inventory=new.inventory or old.inventory,
         )
         if old.is_removed or (old.drain is not None and old.drain.reason == _taken_out(old.name)):
@@ -396,13 +397,17 @@ def _remove_failed(state: State, event: ev.RemoveFailed, now: float) -> None:
     effect_failed(state, event.node, event.attempt, event.sentence, now)
 
 
+LOGIN_AWAY_S = 2 * 86400.0  # a cluster whose login node is away, for maintenance as a rule, runs its jobs all the same
+
+
 def lose_unreachable(state: State, now: float, lost_after_s: float) -> None:
     """Give up the attempts on nodes that have not answered for `lost_after_s`; their jobs run elsewhere."""
     for node in [state.nodes[name] for name in sorted(state.silent)]:
-        if _silent_s(node, now) < lost_after_s:
+        patience_s = lost_after_s if node.overflow is None else max(lost_after_s, LOGIN_AWAY_S)
+        if _silent_s(node, now) < patience_s:
             continue
         for attempt in state.on_node(node.name):
-            _lose(state, attempt, f"{node.name} has not answered for {lost_after_s:.0f} s", now)
+            _lose(state, attempt, f"{node.name} has not answered for {patience_s:.0f} s", now)
 
 
 def _silent_s(node: Node, now: float) -> float:

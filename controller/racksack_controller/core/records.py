@@ -118,7 +118,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     stop: Stop | None = None
     failures: int = 0  # effects that failed in a row
     retry_at_s: float = 0.0
-    problem: str = ""  # the sentence of the last failure
+    problem: str = ""  # the sentence of the last failure, or what it waits for on its node
     removed: bool = False  # nothing of it is left on the node
     host: str = ""  # by what name or address other nodes reach this node
     port: int = 0  # of rank 0: where the ranks meet
@@ -212,6 +212,13 @@ class Drain(msgspec.Struct, frozen=True):
     before: Drain | None = None  # of a removed node: the drain that holds again when it comes back
 
 
+class Overflow(msgspec.Struct, frozen=True):
+    """Of a node that is used after all others: a cluster that has a queue of its own."""
+
+    cost: float = 1.0  # a job goes there when it would wait longer here by so many times its own length
+    time_limit_s: float = float("inf")  # no job may ask for more
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One server."""
 
@@ -230,6 +237,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     drain: Drain | None = None
     failures: int = 0  # starts that failed through this node's fault, in a row
     cool_until_s: float = 0.0  # takes no jobs before
+    overflow: Overflow | None = None  # None: it is one of the own servers
 
     @property
     def usable(self) -> bool:

@@ -17,6 +17,7 @@ from racksack_controller.core.actions import Action
 from racksack_controller.core.apply import apply, end_drains, lose_unreachable, requeue_unstaged
 from racksack_controller.core.decide import decide
 from racksack_controller.core.events import Event, Placed
+from racksack_controller.core.placing.overflow import overflow
 from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.place import Scheduled, schedule
 from racksack_controller.core.placing.preempt import preemptions
@@ -82,6 +83,9 @@ def step(
     placed, memory = scheduler(state, now, settings.policy, memory, settings.power)
     for placement in placed:
         apply(state, placement, now)
+    for placement in overflow(state, now, settings.policy):
+        apply(state, placement, now)
+        placed.append(placement)
     for preempted in preemptions(state, now, settings.policy, memory.reservation):
         apply(state, preempted, now)
 

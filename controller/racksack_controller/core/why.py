@@ -10,6 +10,7 @@ import numpy as np
 from racksack_controller.core.jobs import gang
 from racksack_controller.core.jobs.dependencies import waits_sentence
 from racksack_controller.core.placing.expect import Expectation, could_hold, expect, goes_first
+from racksack_controller.core.placing.overflow import why_not
 from racksack_controller.core.placing.preempt import making_room
 from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import Policy
@@ -131,6 +132,17 @@ def _why_queued(reading: Reading, job: Job) -> str:
     if ended:
         jobs = f"job {next(iter(ended))} is" if len(ended) == 1 else f"jobs {', '.join(map(str, ended))} are"
         return f"{jobs} being ended to make room for it"
+    beyond = why_not(state, now, policy, job, job_class)
+    own = able & np.array([node.overflow is None for node in state.rack.nodes], dtype=np.bool_)
+    if beyond is not None and own.sum() < job_class.gang:
+        return beyond
+    sentence = _why_here(reading, job, job_class, own)
+    return f"{sentence}; {beyond}" if beyond is not None else sentence
+
+
+def _why_here(reading: Reading, job: Job, job_class: JobClass, able: Bools) -> str:
+    """Why it waits for the own servers. `able`: those that could hold it."""
+    state, now = reading.state, reading.now
     usable = able & state.rack.usable & (state.rack.cool_until <= now)
     by_power = why_waits(reading, job, able)
     if usable.sum() < job_class.gang and by_power:

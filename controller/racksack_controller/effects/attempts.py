@@ -31,9 +31,11 @@ from racksack_controller.core.state import Attempt, Job
 from racksack_controller.effects.checkpoints import Checkpoints, checkpoint_order
 from racksack_controller.effects.content import Content
 from racksack_controller.effects.job_env import job_env
+from racksack_controller.effects.slurm_order import slurm_order
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreachable, TransferFailed
 from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, LaunchReply, Node
+from racksack_controller.nodes.settings import SlurmSettings
 from racksack_controller.nodes.staging import DIFFERS
 from racksack_controller.store import StoreError
 from racksack_jobspecs import durable
@@ -53,7 +55,9 @@ EnergyOf = Callable[[str, Sequence[int]], Awaitable[Mapping[int, Mapping[str, ob
 
 
 class AttemptEffects:
-    """The effects on nodes. `nodes` is shared with the connector, which opens and closes them."""
+    """The effects on nodes. `nodes` is shared with the connector, which opens and closes them; `slurm_of`: of those
+    that are clusters.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class AttemptEffects:
         spool: Spool,
         nodes: Mapping[str, Node],
         node_env: Mapping[str, dict[str, str]],
+        slurm_of: Mapping[str, SlurmSettings],
         energy_of: EnergyOf,
         *,
         plan_of: PlanOf,
@@ -69,7 +74,7 @@ class AttemptEffects:
         self._loop = loop
         self._spool = spool
         self._nodes = nodes
-        self._node_env = node_env
+        self._node_env, self._slurm_of = node_env, slurm_of
         self._energy_of = energy_of
         self._checkpoints = Checkpoints(spool)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -253,6 +258,7 @@ class AttemptEffects:
             warn_s=spec.warn_s or None,
             warn_signal=spec.warn_signal,
             interactive=spec.interactive,
+            slurm=slurm_order(self._slurm_of[attempt.node], job, held) if attempt.node in self._slurm_of else None,
             new_files=spec.new_files,
             keep_left_s=self.keep.left_s,
             keep_left_bytes=self.keep.left_size_bytes,

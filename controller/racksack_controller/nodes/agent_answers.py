@@ -48,7 +48,7 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
     hostname: Name
     python: Name
     home: PathText
-    session: Literal["tmux", "screen"] | None
+    session: Literal["tmux", "screen", "slurm"] | None
     uv: PathText | None
     rsync: PathText | None
     clock_s: float

@@ -38,6 +38,7 @@ from racksack_controller.nodes.node import (
     Piece,
     PulledCheckpoint,
 )
+from racksack_controller.nodes.slurm_facts import SlurmFacts
 from racksack_controller.nodes.staging import Stager
 from racksack_controller.nodes.transport import Transport
 from racksack_controller.nodes.uv_push import push_uv
@@ -50,6 +51,7 @@ PROBE_TIMEOUT_S = 60.0  # nvidia-smi on a cold driver takes tens of seconds
 LAUNCH_TIMEOUT_S, LAUNCH_TIMEOUT_S_EACH = 120.0, 0.5
 BROUGHT_NOTES_MAX = 20
 REMOVE_TIMEOUT_S = 300.0
+SLURM_TIMEOUT_S = 180.0  # a minute of it for a small job
 NAMELESS_SHOWN = 3
 SLOW_ANSWER_S = 0.02  # of the agent's first answer: more than this is not a local network
 
@@ -59,8 +61,10 @@ T = TypeVar("T")
 class AgentNode:
     """One machine that runs attempts, reached over `transport`."""
 
-    def __init__(self, name: str, transport: Transport) -> None:
+    def __init__(self, name: str, transport: Transport, options: Sequence[str] = ()) -> None:
+        """`options`: further arguments of the agent's `serve`."""
         self.name = name
+        self._options = options
         self.on_report: Callable[[AttemptReport], None] = lambda report: None
         self.on_disconnect: Callable[[str], None] = lambda sentence: None
         self.on_results: Callable[[str, int], None] = lambda attempt, size_bytes: None
@@ -89,7 +93,9 @@ class AgentNode:
 
     async def _start_agent(self) -> Hello:
         transport = self._transport
-        pipes = await transport.open_agent(bootstrap.command(transport.python, transport.home, self._package.digest))
+        pipes = await transport.open_agent(
+            bootstrap.command(transport.python, transport.home, self._package.digest, self._options)
+        )
         lines = Lines(pipes)
         try:
             ground = await bootstrap.handshake(self.name, pipes, lines, self._package)
@@ -310,6 +316,10 @@ class AgentNode:
         """See Node."""
         found = await self._ask("attach", {"attempt": attempt}, SHORT_TIMEOUT_S, dict[str, Argv], SMALL_BYTES_MAX)
         return self._transport.interactive(found[way]) if found.get(way) else []
+
+    async def slurm(self) -> SlurmFacts:
+        """What is to be known of the cluster whose login node this is; a small job is run. Raises NodeError."""
+        return await self._ask("slurm", {}, SLURM_TIMEOUT_S, SlurmFacts)
 
     async def stats(self) -> NodeStats:
         """See Node. A uv that was damaged or removed since is put there again."""

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -87,10 +88,12 @@ def _sources(folder: Traversable, path: str) -> list[tuple[str, bytes]]:
     return found
 
 
-def command(python: str, home: str, digest: str) -> list[str]:
-    """The argument vector that starts the bootstrap. No argument needs more than single quotes in any shell."""
+def command(python: str, home: str, digest: str, options: Sequence[str] = ()) -> list[str]:
+    """The argument vector that starts the bootstrap. No argument needs more than single quotes in any shell.
+    `options`: further arguments of `serve`.
+    """
     source = resources.files("racksack_controller.nodes").joinpath("remote_bootstrap.py").read_text("utf-8")
-    program = f"HOME = {home!a}\nDIGEST = {digest!a}\n{source}"
+    program = f"HOME = {home!a}\nDIGEST = {digest!a}\nOPTIONS = {list(options)!a}\n{source}"
     text = binascii.b2a_base64(program.encode(), newline=False).decode()
     return [python, "-I", "-S", "-c", f'import binascii;exec(binascii.a2b_base64("{text}"))']
 

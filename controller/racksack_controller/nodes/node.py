@@ -15,6 +15,7 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from racksack_controller.core.report import AttemptReport
+from racksack_controller.nodes.slurm_facts import SlurmFacts
 from racksack_jobspecs.bounds import BYTES_MAX, TIME_S_MAX, Bytes, Count, Name, TimeS, cut, measured
 from racksack_jobspecs.environments.plan import Plan
 from racksack_jobspecs.resources import DISK_BYTES_MAX, GPUS_MAX, Gpu, Inventory, SetAsideGpu
@@ -92,6 +93,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     keep_left_s: float = 86400.0
     keep_left_bytes: int = 20 * 1024**3
     checkpoint: CheckpointOrder | None = None
+    slurm: dict[str, object] | None = None  # on a cluster: with what options it is submitted
     go_within_s: float | None = None  # once prepared it waits for the go, at most so long; None: it starts at once
 
     def __repr__(self) -> str:
@@ -284,6 +286,9 @@ class Node(Protocol):
 
     async def stats(self) -> NodeStats:
         """What the node uses now."""
+
+    async def slurm(self) -> SlurmFacts:
+        """What is to be known of the cluster whose login node this is. Raises AgentError where there is none."""
 
     async def feed(self, attempt: str, chunks: Sequence[Mapping[str, object]]) -> None:
         """Give a sweep's runner chunks of points; one that it had already changes nothing. Raises AgentError."""

@@ -1,7 +1,7 @@
 """Runs on the node, before anything of ours is there: finds or takes in the agent, and becomes it.
 
 Sent as text to whatever `python3` the node has, so it must be understood by Python 3.4 (to be able to say that this is
-too old) and import only the standard library. HOME and DIGEST are put in front by `bootstrap.py`.
+too old) and import only the standard library. HOME, DIGEST and OPTIONS are put in front by `bootstrap.py`.
 """
 
 # ruff: noqa: PTH103, PTH104, PTH111, PTH112, PTH118, PTH119, PTH120, S202, UP031
@@ -12,6 +12,7 @@ import sys
 
 HOME = globals().get("HOME", "~/.racksack")
 DIGEST = globals().get("DIGEST", "")
+OPTIONS = globals().get("OPTIONS", [])
 OLDEST = (3, 9)
 
 
@@ -107,7 +108,7 @@ def main() -> None:
         say(dict(facts, error="folder", sentence=str(error)))
         return
     sys.path.insert(0, target)
-    sys.argv = ["racksack_agent", "serve", "--home", home]
+    sys.argv = ["racksack_agent", "serve", "--home", home] + OPTIONS  # noqa: RUF005 - for Python 3.4
     import racksack_agent.__main__  # noqa: F401 - importing it runs it, with the arguments above
 
 

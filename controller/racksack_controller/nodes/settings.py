@@ -36,6 +36,40 @@ class LocalSettings(msgspec.Struct, frozen=True):
     shared: bool = False  # jobs of several users may run there, with all the rights of the controller
 
 
+class SlurmTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """With what options jobs are submitted. Empty: Slurm's own defaults."""
+
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    exclusive: bool = False
+    options: tuple[str, ...] = ()
+
+
+class SlurmPartition(msgspec.Struct, frozen=True):
+    """A partition of a cluster that may be used. `name` empty: Slurm's default one."""
+
+    name: str
+    terms: SlurmTerms
+    walltime_s: float
+    gpus: str | None = None  # the kind of GPU, as Gres calls it; None: jobs without GPUs
+    vram_bytes: int = 0
+
+
+class SlurmSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A Slurm cluster behind a login node."""
+
+    partitions: tuple[SlurmPartition, ...]
+    max_cpus: int | None = None
+    absent_s: float = 300.0
+    conf: str = ""  # the path of slurm.conf; empty: as the login finds it
+
+    @property
+    def longest_s(self) -> float:
+        """The most time that any job may have."""
+        return max(partition.walltime_s for partition in self.partitions)
+
+
 NodeSettings = SshSettings | LocalSettings
 
 

@@ -170,4 +170,5 @@ def _node(wanted: NodeConfig, seen: Inventory | None) -> Node:
         max_jobs=wanted.max_jobs,
         partitions=wanted.partitions,
         labels=wanted.labels,
+        overflow=wanted.overflow,
     )

@@ -32,11 +32,14 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
             state.tell(now, f"its results on {node} are damaged: {report.reason}", job=attempt.job)
         return
     if attempt.state is JobState.COLLECTING or (new is attempt.state and not newly_prepared):
+        _note_wait(state, attempt, report)
         return
     if (attempt.state, new) == (JobState.RUNNING, JobState.PREPARING):
         return
     prepared = attempt.prepared or newly_prepared
     changed = replace(attempt, state=new, launched=True, prepared=prepared, failures=0, retry_at_s=0.0, problem="")
+    if new is JobState.PREPARING:
+        changed = replace(changed, problem=report.reason)
     if new is JobState.RUNNING:
         changed = replace(changed, started_at_s=min(report.started_at_s or now, now))  # its clock may be ahead
     if new is JobState.COLLECTING:
@@ -45,6 +48,12 @@ def take_report(state: State, node: str, report: AttemptReport, now: float) -> N
         state.tell(now, f"{who}ended on {node}: {_told(changed.ending)}", job=attempt.job)
     state.put_attempt(changed)
     _follow(state, changed, now)
+
+
+def _note_wait(state: State, attempt: Attempt, report: AttemptReport) -> None:
+    """What an attempt waits for that the node has but has not begun: in the queue of a cluster."""
+    if report.state is ReportState.PREPARING and report.reason != attempt.problem and not attempt.failures:
+        state.put_attempt(replace(attempt, problem=report.reason, launched=True))
 
 
 def is_of(attempt: Attempt, node: str, report: AttemptReport) -> bool:

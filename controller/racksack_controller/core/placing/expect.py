@@ -58,7 +58,7 @@ def expect(reading: Reading, job: Job, job_class: JobClass) -> Expectation:
 def could_hold(rack: Rack, job_class: JobClass) -> Bools:
     """The nodes that could run one rank of the job if they were empty."""
     need = np.array(job_class.need, dtype=np.int64)
-    able: Bools = rack.admitted(job_class.admission) & np.all(rack.total >= need[:, None], axis=0)
+    able: Bools = rack.admitted(job_class.admission) & np.all(rack.largest >= need[:, None], axis=0)
     if job_class.kind is not None:
         matching = rack.devices.matching(job_class.kind)
         able &= np.bincount(rack.devices.row[matching], minlength=len(rack.nodes)) >= job_class.kind.devices

@@ -31,6 +31,21 @@ def capacity(node: Node) -> Vector:
     return (cpus, ram, len(node.gpus) * MILLI, disk, node.max_jobs or UNLIMITED_SLOTS)
 
 
+def largest_job(node: Node) -> Vector:
+    """What one job can have of a node: all that it can give, or of a cluster what the largest of its machines has."""
+    cpus, ram, gpus, disk, slots = capacity(node)
+    if node.inventory is None:
+        return (cpus, ram, gpus, disk, slots)
+    most = node.inventory
+    return (
+        min(cpus, most.job_cpus * MILLI) if most.job_cpus else cpus,
+        min(ram, most.job_ram_bytes) if most.job_ram_bytes else ram,
+        min(gpus, most.job_gpus * MILLI) if most.job_cpus else gpus,
+        disk,
+        slots,
+    )
+
+
 def demand(request: ResourceRequest) -> Vector:
     """What a request takes of a node, in the units of `capacity`."""
     gpus = device_count(request) * gpu_milli(request)
@@ -83,8 +98,8 @@ def could_ever_hold(job: Job, node: Node) -> bool:
     if node.inventory is None or not allowed(job, node):
         return False
     wants = job.spec.resources
-    has = list(capacity(node))
-    has[GPUS] = len(node.all_gpus) * MILLI
+    has = list(largest_job(node))
+    has[GPUS] = has[GPUS] if node.inventory.job_gpus else len(node.all_gpus) * MILLI
     if any(need > have for need, have in zip(demand(wants), has, strict=True)):
         return False
     return wants.gpus is None or len(matching_gpus(wants.gpus, node.all_gpus)) >= device_count(wants)

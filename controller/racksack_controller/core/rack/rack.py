@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from racksack_controller.core.rack.allocations import Allocations, NodeAllocation, Times
-from racksack_controller.core.rack.amounts import COMPARED, DIMENSIONS, SLOTS, capacity, demand_of
+from racksack_controller.core.rack.amounts import COMPARED, DIMENSIONS, SLOTS, capacity, demand_of, largest_job
 from racksack_controller.core.rack.devices import Devices
 from racksack_controller.core.records import Allocation, Node
 
@@ -37,8 +37,9 @@ class Rack:
         self.nodes: list[Node] = []
         self.row: dict[str, int] = {}
         self.total: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
+        self.largest: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)  # what one job can have
         self.held: Ints = np.zeros((DIMENSIONS, 0), dtype=np.int64)
-        self.usable: Bools = np.zeros(0, dtype=np.bool_)
+        self.usable: Bools = np.zeros(0, dtype=np.bool_)  # never those that others overflow to: see placing/overflow
         self.powered: Bools = np.zeros(0, dtype=np.bool_)  # False: off, or on its way there or back
         self.opened_s: Floats = np.zeros(0)  # since when a node has been on; 0 for those that are always on
         self.switched = False  # whether any node is switched
@@ -55,14 +56,16 @@ class Rack:
     def put_node(self, node: Node) -> None:
         """A node is new or has changed. Raises OverflowError, before anything is changed, for one that is too large."""
         total = np.array(capacity(node), dtype=np.int64)
+        largest = np.array(largest_job(node), dtype=np.int64)
         row = self.row.get(node.name)
         old = None if row is None else self.nodes[row]
         if row is None:
             row = self._append(node)
         self.nodes[row] = node
-        self.usable[row] = node.usable and self.powered[row]
+        self.usable[row] = node.usable and self.powered[row] and node.overflow is None
         self.cool_until[row] = node.cool_until_s
         self.total[:, row] = total
+        self.largest[:, row] = largest
         self.is_uniform = bool(np.all(self.total[:SLOTS] == total[:SLOTS, None]))
         self.inverse[:, row] = np.where(total[:SLOTS] > 0, 1.0 / np.maximum(total[:SLOTS], 1), 0.0)
         if old is None or (old.labels, old.partitions) != (node.labels, node.partitions):
@@ -80,7 +83,7 @@ class Rack:
         self.opens_s[row] = opens_s
         self.opened_s[row] = opened_s
         self.switched = bool(self.switched or opened_s)
-        self.usable[row] = self.nodes[row].usable and powered
+        self.usable[row] = self.nodes[row].usable and powered and self.nodes[row].overflow is None
 
     def take(self, key: str, parts: Sequence[tuple[str, Allocation]], times: Times) -> None:
         """An attempt begins to hold allocations on nodes. Raises KeyError, OverflowError before anything is changed."""
@@ -148,6 +151,7 @@ class Rack:
         self.nodes.append(node)
         column = np.zeros((DIMENSIONS, 1), dtype=np.int64)
         self.total = np.concatenate([self.total, column], axis=1)
+        self.largest = np.concatenate([self.largest, column], axis=1)
         self.held = np.concatenate([self.held, column], axis=1)
         self.inverse = np.concatenate([self.inverse, np.zeros((SLOTS, 1))], axis=1)
         self.usable = np.append(self.usable, False)

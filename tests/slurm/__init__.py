@@ -1,0 +1,1 @@
+"""Tests of nodes of the kind `slurm`, against a real slurmctld."""
