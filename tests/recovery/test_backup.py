@@ -16,7 +16,6 @@ from racksack_controller.intake.spool import prepare
 from racksack_controller.recovery import contents
 from racksack_controller.recovery.errors import RecoveryError, RefusedError
 from racksack_controller.recovery.sinks import FolderSink
-from racksack_controller.recovery.trees import Size
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import JobState
 from tests.attacks.controllers import config_of, drop, running, submitted, until, upload
@@ -42,7 +41,7 @@ from tests.recovery.conftest import (
 async def test_a_backup_brings_all_of_it_back_on_another_machine(spool: Spool, root: Path, name: str) -> None:
     target = root / name
     manifest = (copied if name == "folder" else archived)(spool, target)
-    assert (manifest.jobs, manifest.unfinished, len(manifest.returns)) == (8, 2, 6)
+    assert (manifest.jobs, manifest.unfinished, len(manifest.of("returns"))) == (8, 2, 6)
     assert manifest.missing == ()
     other = Spool(root / "other" / "spool")
     prepare(other)
@@ -90,7 +89,7 @@ def test_a_folder_is_brought_up_to_date(spool: Spool, root: Path) -> None:
     result.write_text(result.read_text().replace('"attempt": 1', '"attempt": 2'))
     manifest = copied(spool, target)
     assert digest.stat().st_ino == before, "content that is there is not copied again"
-    assert "1" not in manifest.returns
+    assert "returns/1" not in manifest.trees
     assert not (target / "returns" / "1").exists()
     assert (target / "returns" / "2" / "result.json").read_bytes() == result.read_bytes()
 
@@ -101,7 +100,7 @@ def test_a_backup_that_broke_off_leaves_the_one_before_whole(
     target = root / "folder"
     copied(spool, target)
 
-    def full(_sink: FolderSink, name: str, source: Path) -> Size:
+    def full(_sink: FolderSink, name: str, source: Path) -> contents.Held:
         raise OSError(28, "No space left on device", str(source))
 
     with monkeypatch.context() as patch:
@@ -115,7 +114,7 @@ def test_a_backup_that_broke_off_leaves_the_one_before_whole(
 
 def test_results_may_be_left_out(spool: Spool, root: Path) -> None:
     manifest = archived(spool, root / "b.tar", with_results=False)
-    assert manifest.returns == {}
+    assert manifest.of("returns") == []
     other = Spool(root / "other")
     prepare(other)
     restored(other, root / "b.tar")
@@ -197,6 +196,7 @@ def test_a_newer_result_of_the_same_job_stays(spool: Spool, root: Path) -> None:
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.3, 0.7, 0.99])
 @pytest.mark.parametrize("kind", ["cut", "flipped"])
 def test_a_damaged_archive_changes_nothing(spool: Spool, root: Path, kind: str, part: float) -> None:
+    (spool.returned(1) / "large").write_bytes(os.urandom(3_000_000))
     whole = root / "b.tar.gz"
     archived(spool, whole)
     data = bytearray(whole.read_bytes())
@@ -247,6 +247,20 @@ def test_an_archive_of_a_later_racksack_is_refused(spool: Spool, root: Path) -> 
     later = msgspec.json.encode(msgspec.structs.replace(manifest, format=99, version="9.9"))
     with pytest.raises(RecoveryError, match=r"was made by another racksack \(9.9\)"):
         restored(spool, archive_of(root / "c.tar", [], later), force=True)
+
+
+@pytest.mark.parametrize("name", ["racksack.db", "returns/1/out.txt", "returns/1/stdout.log", "projects/7-7.jobs"])
+def test_one_other_bit_in_a_folder_is_noticed(spool: Spool, root: Path, name: str) -> None:
+    """Also in what was copied by an earlier backup and did not change."""
+    copied(spool, root / "folder")
+    copied(spool, root / "folder")
+    data = bytearray((root / "folder" / name).read_bytes())
+    data[-1] ^= 1
+    (root / "folder" / name).write_bytes(data)
+    before = contents_of(spool.root)
+    with pytest.raises(RecoveryError, match="the backup is damaged|the backup's store"):
+        restored(spool, root / "folder", force=True)
+    assert contents_of(spool.root) == before
 
 
 def names_in(folder: Path) -> list[bytes]:

@@ -89,10 +89,10 @@ def _say_made(made: Manifest, target: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"backup": str(target), **msgspec.to_builtins(made)}))
     else:
-        size = sum(size for _, size in (*made.snapshots.values(), *made.returns.values()))
+        size = sum(held.bytes for held in made.trees.values())
         click.echo(
-            f"{target}: {made.jobs} jobs ({made.unfinished} unfinished), {len(made.snapshots)} projects and data "
-            f"sets, {len(made.returns)} results, {format_memory(max(size, 1))}"
+            f"{target}: {made.jobs} jobs ({made.unfinished} unfinished), {len(made.of('snapshots'))} projects and data "
+            f"sets, {len(made.of('returns'))} results, {format_memory(max(size, 1))}"
         )
         for sentence in made.missing:
             click.echo(f"warning: {sentence}", err=True)

@@ -20,7 +20,7 @@ import msgspec
 
 from racksack_controller import accepted
 from racksack_controller.recovery import contents
-from racksack_controller.recovery.contents import Manifest, Wanted
+from racksack_controller.recovery.contents import Held, Manifest, Wanted
 from racksack_controller.recovery.errors import RecoveryError
 from racksack_controller.recovery.sinks import Sink
 from racksack_jobspecs.layout import Spool
@@ -38,13 +38,18 @@ def make(spool: Spool, sink: Sink, *, with_results: bool, scratch: Path) -> Mani
     with tempfile.TemporaryDirectory(prefix=".racksack-backup-", dir=scratch) as folder:
         copy = Path(folder) / contents.DATABASE
         copy_store(spool.database, copy)
-        with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-            found = contents.wanted(connection)
-            schema = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            spool_id = connection.execute("SELECT value FROM meta WHERE key = 'spool_id'").fetchone()
-        sink.put_file(contents.DATABASE, copy)
-    sizes, missing = _put_trees(spool, found, sink, with_results)
-    notes = _put_notes(spool, sink)
+        try:
+            with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                found = contents.wanted(connection)
+                schema = int(connection.execute("PRAGMA user_version").fetchone()[0])
+                spool_id = connection.execute("SELECT value FROM meta WHERE key = 'spool_id'").fetchone()
+        except sqlite3.Error as error:
+            raise RecoveryError(
+                f"the store {spool.database} has damaged records: {error}; run `racksack fsck`"
+            ) from error
+        files = {contents.DATABASE: sink.put_file(contents.DATABASE, copy)}
+    held, missing = _put_trees(spool, found, sink, with_results)
+    files |= _put_notes(spool, sink)
     manifest = Manifest(
         format=contents.FORMAT,
         version=version("racksack"),
@@ -53,9 +58,8 @@ def make(spool: Spool, sink: Sink, *, with_results: bool, scratch: Path) -> Mani
         made_at_s=time.time(),
         jobs=found.jobs,
         unfinished=found.unfinished,
-        snapshots=_of("snapshots", sizes),
-        returns=_of("returns", sizes),
-        notes=notes,
+        files=files,
+        trees=held,
         missing=tuple(missing),
     )
     sink.finish(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
@@ -78,10 +82,8 @@ def copy_store(database: Path, target: Path) -> None:
         raise RecoveryError(f"the store {database} is damaged ({mistakes[0]}); run `racksack fsck` before a backup")
 
 
-def _put_trees(
-    spool: Spool, found: Wanted, sink: Sink, with_results: bool
-) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    sizes: dict[str, tuple[int, int]] = {}
+def _put_trees(spool: Spool, found: Wanted, sink: Sink, with_results: bool) -> tuple[dict[str, Held], list[str]]:
+    held: dict[str, Held] = {}
     missing = [
         f"snapshots/{digest}, which an unfinished job needs, is not in the spool"
         for digest in sorted(found.needed)
@@ -89,26 +91,19 @@ def _put_trees(
     ]
     for name, path in contents.tree_names(spool, found, with_results):
         try:
-            files, size_bytes = sink.put_tree(name, path)
-            sizes[name] = (files, size_bytes)
+            held[name] = sink.put_tree(name, path)
         except FileNotFoundError:
             sink.drop_tree(name)
             missing.append(f"{name} was removed while the backup was made")
-    return sizes, missing
+    return held, missing
 
 
-def _of(kind: str, sizes: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    prefix = f"{kind}/"
-    return {name.removeprefix(prefix): size for name, size in sizes.items() if name.startswith(prefix)}
-
-
-def _put_notes(spool: Spool, sink: Sink) -> tuple[str, ...]:
+def _put_notes(spool: Spool, sink: Sink) -> dict[str, str]:
     """What was accepted. A note that goes meanwhile was about what has ended."""
-    names = []
+    digests = {}
     for note in sorted(accepted.notes(spool), key=lambda one: one.first):
         try:
-            sink.put_file(f"projects/{note.path.name}", note.path)
+            digests[f"projects/{note.path.name}"] = sink.put_file(f"projects/{note.path.name}", note.path)
         except FileNotFoundError:
             continue
-        names.append(note.path.name)
-    return tuple(names)
+    return digests

@@ -7,6 +7,7 @@ checked before the first thing is changed, and the store comes last: a restore t
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections import defaultdict
@@ -23,12 +24,17 @@ from racksack_controller.pruning import last_id, raise_last_id
 from racksack_controller.recovery import contents, trees
 from racksack_controller.recovery.contents import Manifest
 from racksack_controller.recovery.errors import RecoveryError, RefusedError
+from racksack_controller.recovery.sinks import file_digest
 from racksack_controller.store import open_database, write_identity
 from racksack_jobspecs import durable
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 
 ACLS_AT_ONCE = 200  # folders of one call of setfacl
+
+
+_FILE = re.compile(r"racksack\.db|projects/[0-9]+(-[0-9]+\.jobs|\.sweep)")
+_TREE = re.compile(r"snapshots/[0-9a-f]{64}|returns/[0-9]{1,15}|checkpoints/[0-9]{1,15}/[0-9a-f]{1,128}")
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +62,10 @@ def put_back(spool: Spool, unpacked: Path, manifest: Manifest, *, force: bool) -
         )
     aside = _move_store_aside(spool)
     last = max([highest_id(spool), *(_last_id_in(path) for path in aside)])
-    brought = [_bring_snapshot(spool, unpacked, digest) for digest in manifest.snapshots]
+    brought = [_bring_snapshot(spool, unpacked, digest) for digest in manifest.of("snapshots")]
     results, moved = _bring_returns(spool, unpacked, manifest)
     _bring_notes(spool, unpacked, manifest)
+    _bring_checkpoints(spool, unpacked, manifest)
     _put_store(spool, unpacked / contents.DATABASE, last)
     if manifest.spool_id:
         write_identity(spool.database, manifest.spool_id)
@@ -82,17 +89,13 @@ def _check(unpacked: Path, manifest: Manifest) -> None:
         raise RecoveryError(f"the backup's store cannot be read: {error}") from error
     if mistakes:
         raise RecoveryError(f"the backup's store is damaged: {mistakes[0]}")
-    for digest in manifest.snapshots:
-        try:
-            is_whole = digest_of(manifest_of(unpacked / "snapshots" / digest)) == digest
-        except (OSError, ValueError):
-            is_whole = False
-        if not is_whole:
-            raise RecoveryError(f"the backup is damaged: snapshots/{digest} is not what its name says")
-    for name, size in manifest.returns.items():
-        path = unpacked / "returns" / name
-        if not name.isdecimal() or not path.is_dir() or trees.size_of(path) != tuple(size):
-            raise RecoveryError(f"the backup is damaged: returns/{name} has not the files that it had")
+    for name, digest in manifest.files.items():
+        if not _FILE.fullmatch(name) or not (unpacked / name).is_file() or file_digest(unpacked / name) != digest:
+            raise RecoveryError(f"the backup is damaged: {name} is not as it was")
+    for name, held in manifest.trees.items():
+        path = unpacked / name
+        if not _TREE.fullmatch(name) or not path.is_dir() or path.is_symlink() or trees.held_in(path) != held:
+            raise RecoveryError(f"the backup is damaged: {name} is not as it was")
 
 
 def _jobs_in(database: Path) -> int:
@@ -158,7 +161,7 @@ def _bring_returns(spool: Spool, unpacked: Path, manifest: Manifest) -> tuple[in
     """Results that are not there. Of what is in the way the names that it has now."""
     moved: list[str] = []
     brought = 0
-    for name in manifest.returns:
+    for name in manifest.of("returns"):
         source, target = unpacked / "returns" / name, spool.returned(int(name))
         if target.exists():
             if identity(source) == identity(target):
@@ -180,10 +183,18 @@ def identity(folder: Path) -> tuple[object, ...]:
 
 
 def _bring_notes(spool: Spool, unpacked: Path, manifest: Manifest) -> None:
-    for name in manifest.notes:
-        source, target = unpacked / "projects" / Path(name).name, spool.projects / Path(name).name
-        if source.is_file() and not target.exists():
-            source.rename(target)
+    for name in manifest.files:
+        if name.startswith("projects/") and not (spool.root / name).exists():
+            (unpacked / name).rename(spool.root / name)
+
+
+def _bring_checkpoints(spool: Spool, unpacked: Path, manifest: Manifest) -> None:
+    """What unfinished jobs have saved; the content is what its digest says, so what is there is the same."""
+    for name in manifest.of("checkpoints"):
+        target = spool.checkpoints / name
+        if not target.is_dir():
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            (unpacked / "checkpoints" / name).rename(target)
 
 
 def _put_store(spool: Spool, copy: Path, last: int) -> None:

@@ -29,7 +29,7 @@ def read_folder(source: Path, target: Path) -> Manifest:
         raise RecoveryError(f"{source} is no whole backup: it has no {contents.MANIFEST}")
     for name in (contents.DATABASE, contents.MANIFEST):
         shutil.copyfile(source / name, target / name, follow_symlinks=False)
-    for kind in ("snapshots", "returns", "projects"):
+    for kind in contents.KINDS:
         if (source / kind).is_dir():
             trees.copy(source / kind, target / kind)
     return _manifest(target, str(source))
