@@ -192,12 +192,7 @@ class Store:
 
     def _records(self, decode: Callable[[bytes], T], rows: str) -> Iterator[T]:
         """The records of a table. One that cannot be read is left where it is and out of the state, and said."""
-        for (record,) in self._writer.execute(f"SELECT record FROM {rows}"):  # noqa: S608 - all of it is ours
-            try:
-                yield decode(record)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                table = rows.partition(" ")[0]
-                log.error("a record of the table %s is damaged and left out (%s); see `racksack fsck`", table, error)
+        return readable(decode, self._writer.execute(f"SELECT record FROM {rows}"), rows.partition(" ")[0])  # noqa: S608
 
     def last_job_id(self) -> int:
         """The highest id ever given to a job or a sweep, 0 for a new store."""
@@ -254,6 +249,15 @@ class Store:
         """Save all that a step changed."""
         if changes:
             await self.write(lambda connection: save_changes(connection, changes))
+
+
+def readable(decode: Callable[[Any], T], rows: Iterable[tuple[Any]], table: str) -> Iterator[T]:
+    """The records of rows, those that are damaged left out and said: one of them is nobody else's trouble."""
+    for (record,) in rows:
+        try:
+            yield decode(record)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.error("a record of the table %s is damaged and left out (%s); see `racksack fsck`", table, error)
 
 
 def save_changes(connection: sqlite3.Connection, changes: Changes) -> None:
@@ -354,7 +358,7 @@ def jobs_where(
 ) -> list[Job]:
     """Jobs by a fixed SQL `condition` with its `values`; the newest come first, by id or by when they ended."""
     sql = f"SELECT record FROM jobs WHERE {condition} ORDER BY {newest} DESC LIMIT ?"  # noqa: S608 - all of it is ours
-    return [_decode_job(row[0]) for row in connection.execute(sql, (*values, limit))]
+    return list(readable(_decode_job, connection.execute(sql, (*values, limit)), "jobs"))
 
 
 def jobs_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
@@ -368,7 +372,7 @@ def jobs_by_id(connection: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
 def attempts_of(connection: sqlite3.Connection, job_id: int) -> list[Attempt]:
     """All attempts at a job, first to last; each rank of a gang is one."""
     rows = connection.execute("SELECT record FROM attempts WHERE job = ? ORDER BY number, rank", (job_id,))
-    return [_decode_attempt(row[0]) for row in rows]
+    return list(readable(_decode_attempt, rows, "attempts"))
 
 
 def last_attempts(connection: sqlite3.Connection, jobs: Iterable[Job]) -> dict[int, list[Attempt]]:
@@ -376,7 +380,8 @@ def last_attempts(connection: sqlite3.Connection, jobs: Iterable[Job]) -> dict[i
     sql = "SELECT record FROM attempts WHERE job = ? AND number = ? ORDER BY rank"
     found = {}
     for job in jobs:
-        found[job.id] = [_decode_attempt(row[0]) for row in connection.execute(sql, (job.id, job.attempt))]
+        rows = connection.execute(sql, (job.id, job.attempt))
+        found[job.id] = list(readable(_decode_attempt, rows, "attempts"))
     return found
 
 
@@ -390,12 +395,16 @@ def ended_attempts(
         ORDER BY jobs.ended_at_s DESC, attempts.number, attempts.rank LIMIT ?
     """
     rows = connection.execute(sql, (since_s, owner, owner, limit))
-    return [(_decode_job(job), _decode_attempt(attempt)) for job, attempt in rows]
+    return list(readable(_decode_pair, ((row,) for row in rows), "attempts"))
+
+
+def _decode_pair(row: tuple[bytes, bytes]) -> tuple[Job, Attempt]:
+    return _decode_job(row[0]), _decode_attempt(row[1])
 
 
 def all_nodes(connection: sqlite3.Connection) -> list[Node]:
     """Every node that was ever seen, as it was last."""
-    return [_decode_node(row[0]) for row in connection.execute("SELECT record FROM nodes ORDER BY name")]
+    return list(readable(_decode_node, connection.execute("SELECT record FROM nodes ORDER BY name"), "nodes"))
 
 
 def story(connection: sqlite3.Connection, *, job: int | None = None, node: str | None = None) -> list[StoryLine]:

@@ -258,7 +258,7 @@ def test_one_other_bit_in_a_folder_is_noticed(spool: Spool, root: Path, name: st
     data[-1] ^= 1
     (root / "folder" / name).write_bytes(data)
     before = contents_of(spool.root)
-    with pytest.raises(RecoveryError, match="the backup is damaged|the backup's store"):
+    with pytest.raises(RecoveryError, match=r"the backup is damaged|the backup's store"):
         restored(spool, root / "folder", force=True)
     assert contents_of(spool.root) == before
 

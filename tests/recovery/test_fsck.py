@@ -17,6 +17,7 @@ from racksack_controller.store import Store
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import JobState
 from tests.attacks.controllers import drop, submitted, until, upload
+from tests.attacks.test_requests import ask
 from tests.core.builders import report
 from tests.recovery.conftest import (
     ARRAY,
@@ -78,7 +79,7 @@ def record_of_a_finished_job(spool: Spool) -> None:
 
 
 def all_records(spool: Spool) -> None:
-    tables = ("jobs", "attempts", "nodes", "usage", "history")
+    tables = ("jobs", "attempts", "nodes", "usage", "history", "sweeps")
     change(spool, *(f"UPDATE {table} SET record = '{{\"x\": 1}}'" for table in tables))
 
 
@@ -211,6 +212,9 @@ async def test_a_controller_starts_with_damaged_records_and_says_so(
     all_records(spool)
     async with started(spool) as app:
         assert app.state.jobs == {}
+        for call in ("status", "jobs", "history", "sweeps", "nodes", "usage"):
+            assert (await ask(app, "GET", call))[0] == 200, call
+        assert (await ask(app, "GET", "jobs/1"))[0] == 404
         drop(spool, "next", JOB.format(project=upload(spool, "up9", PROGRAM), name="next"))
         await until(lambda: submitted(app, "next"), "jobs are taken")
     assert "a record of the table jobs is damaged and left out" in caplog.text

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from racksack_controller.core.sweeps.records import Chunk, Failure, Progress, Sweep
+from racksack_controller.store import readable
 from racksack_controller.sweeps.results.segments import POINTS_MAX, Segment, merge
 from racksack_jobspecs.sweep.spec import Params
 
@@ -55,7 +56,11 @@ def save_progress(connection: sqlite3.Connection, sweep: int, progress: Progress
 def sweep_by_id(connection: sqlite3.Connection, sweep: int) -> tuple[Sweep, Progress] | None:
     """One sweep."""
     row = connection.execute("SELECT record, progress FROM sweeps WHERE id = ?", (sweep,)).fetchone()
-    return None if row is None else (_decode_sweep(row[0]), _decode_progress(row[1]))
+    return None if row is None else next(readable(_decode_both, [(row,)], "sweeps"), None)
+
+
+def _decode_both(row: tuple[bytes, bytes]) -> tuple[Sweep, Progress]:
+    return _decode_sweep(row[0]), _decode_progress(row[1])
 
 
 def sweeps_where(
@@ -63,7 +68,8 @@ def sweeps_where(
 ) -> list[tuple[Sweep, Progress]]:
     """Sweeps by a fixed SQL `condition` with its `values`, newest first."""
     sql = f"SELECT record, progress FROM sweeps WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608 - ours
-    return [(_decode_sweep(row[0]), _decode_progress(row[1])) for row in connection.execute(sql, (*values, limit))]
+    rows = connection.execute(sql, (*values, limit))
+    return list(readable(_decode_both, ((row,) for row in rows), "sweeps"))
 
 
 def live_numbers(connection: sqlite3.Connection) -> list[int]:
