@@ -24,6 +24,7 @@ from racksack.views import (
     Plan,
     ProgramUsage,
     Ranking,
+    RecurringView,
     Status,
     SweepView,
     Why,
@@ -219,7 +220,10 @@ class Client:
         return True
 
     def accepted(self, key: str) -> list[int]:
-        """The jobs of a submission, once it was accepted. Raises UsageError with the reason when it was refused."""
+        """The jobs (the sweep, the recurring job) of a submission, once it was accepted.
+
+        Raises UsageError with the reason when it was refused.
+        """
         deadline = time.monotonic() + _ACCEPT_S_MAX
         while time.monotonic() < deadline:
             try:
@@ -232,11 +236,25 @@ class Client:
                 return answer.jobs
             if answer.sweep is not None:
                 return [answer.sweep]
+            if answer.recurring is not None:
+                return [answer.recurring]
             time.sleep(0.1)
         raise errors.RacksackError(
             f"the job was handed in but not accepted within {_ACCEPT_S_MAX:.0f} s; it is kept, so do not submit it "
             "again: `racksack status` shows it as soon as it is accepted"
         )
+
+    def recurring(self, *, everybody: bool = False) -> list[RecurringView]:
+        """The recurring jobs of the caller, or (operators) of everybody."""
+        return self.get(list[RecurringView], "recurring", {"all": 1 if everybody else None})
+
+    def recurring_job(self, number: int) -> RecurringView:
+        """One of them."""
+        return self.get(RecurringView, f"recurring/{number}")
+
+    def act_on_recurring(self, number: int, verb: str) -> RecurringView:
+        """Pause | resume | remove | run."""
+        return _decode(self.ask("POST", f"recurring/{number}/{verb}").body, RecurringView)
 
     def log_chunk(
         self,

@@ -30,6 +30,7 @@ COMMANDS = {
     "usage": Lazy("racksack.commands.usage:command", "Show what jobs used of what they asked for.", _JOBS),
     "sweep": Lazy("racksack.commands.sweep:group", "Run one function over many combinations; rank them.", _JOBS),
     "data": Lazy("racksack.commands.data:group", "Data sets: sent once, shared by jobs, read-only.", _JOBS),
+    "every": Lazy("racksack.commands.every:command", "Submit a job again and again; list and pause such jobs.", _JOBS),
     "history": Lazy("racksack.commands.history:command", "List finished jobs.", _JOBS),
     "nodes": Lazy("racksack.commands.nodes:command", "Show the nodes.", _NODES),
     "power": Lazy("racksack.commands.power:group", "Power nodes on and off, or hold their power state.", _NODES),
@@ -73,6 +74,8 @@ ALIASES = {
     "qdel": "cancel",
     "qstat": "status",
     "bjobs": "status",
+    "cron": "every",
+    "recurring": "every",
 }
 
 

@@ -274,7 +274,26 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: list[int] = []
     sweep: int | None = None
+    recurring: int | None = None
     error: str | None = None
+
+
+class RecurringView(msgspec.Struct, frozen=True, kw_only=True):
+    """A recurring job."""
+
+    id: int
+    name: str = ""
+    owner: str = ""
+    cron: str = ""
+    zone: str = ""
+    overlap: str = "skip"
+    is_paused: bool = False
+    due_at_s: float | None = None
+    last_due_s: float | None = None
+    last_jobs: list[int] = []
+    runs: int = 0
+    left_out: int = 0
+    problem: str = ""
 
 
 class MetricName(msgspec.Struct, frozen=True):

@@ -233,6 +233,7 @@ class App:
         self._keep_running("the watch over jobs/", lambda: self._watch(self.watcher))
         self._keep_running("the removal of accepted files", self.intake.run)
         self._keep_running("the sweeps", self.sweeps.run)
+        self._keep_running("the recurring jobs", self.intake.recurring.run)
         self._keep_running("housekeeping", keeping.run)
         return context.web_address
 

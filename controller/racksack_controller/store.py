@@ -453,7 +453,7 @@ def owner_has_snapshot(connection: sqlite3.Connection, digest: str, owner: str) 
 
 
 def snapshots_in_use(connection: sqlite3.Connection, since_s: float) -> set[str]:
-    """Digests of jobs and sweeps that are not over, or that were submitted since a time."""
+    """Digests of jobs and sweeps that are not over, or that were submitted since a time, and of recurring jobs."""
     rows = connection.execute(
         "SELECT snapshot FROM jobs WHERE ended_at_s IS NULL OR submitted_at_s >= ?1 "
         "UNION SELECT snapshot FROM sweeps WHERE ended_at_s IS NULL OR submitted_at_s >= ?1 "
@@ -461,7 +461,9 @@ def snapshots_in_use(connection: sqlite3.Connection, since_s: float) -> set[str]
         "WHERE jobs.ended_at_s IS NULL "
         "UNION SELECT json_extract(used.value, '$.digest') FROM sweeps, json_each(sweeps.record, '$.data') AS used "
         "WHERE sweeps.ended_at_s IS NULL "
-        "UNION SELECT digest FROM data_sets",
+        "UNION SELECT digest FROM data_sets "
+        "UNION SELECT json_extract(record, '$.snapshot') FROM recurring "
+        "UNION SELECT json_extract(used.value, '$.digest') FROM recurring, json_each(record, '$.data') AS used",
         (since_s,),
     )
     return {str(row[0]) for row in rows}

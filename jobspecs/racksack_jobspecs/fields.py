@@ -11,7 +11,9 @@ from racksack_jobspecs.array_field import ARRAY
 from racksack_jobspecs.channels import channel_of
 from racksack_jobspecs.dependency import parse_dependencies
 from racksack_jobspecs.endings import checkpoint_every_of, warn_of
+from racksack_jobspecs.every_field import EVERY
 from racksack_jobspecs.failures import failures_of
+from racksack_jobspecs.gpu_field import GPUS
 from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
@@ -37,13 +39,11 @@ from racksack_jobspecs.readers import (
     whole_of,
     word_of,
 )
-from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import Dependency, Environment
 from racksack_jobspecs.sweep.fields import SWEEP_FIELDS
 from racksack_jobspecs.sweep.parse import read_sweep
-from racksack_jobspecs.yamltext import Mapping, Node, Scalar
+from racksack_jobspecs.yamltext import Mapping, Node
 
-GPUS_MAX = 1024
 GANG_MAX = 4096
 OOM_FACTOR_MAX = 100
 BEGIN_AT_S_MAX = 253_402_300_799  # the last second of the year 9999
@@ -54,7 +54,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(r"3(?:\.[0-9]{1,2}){0,2}")
 _SUBMISSION = re.compile(r"[A-Za-z0-9._:-]{1,200}")
 _EXTRA_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
-_SHARE_STEPS = 1000
 
 
 def _project(node: Node, _path: str, _report: Report) -> str:
@@ -64,63 +63,6 @@ def _project(node: Node, _path: str, _report: Report) -> str:
     if not _SNAPSHOT.fullmatch(word) and not _UPLOAD.fullmatch(word):
         raise ValueError(f"{shown(word)} is not the name of a folder in incoming/; use letters, digits, dots, - and _")
     return word
-
-
-def _gpus(node: Node, path: str, report: Report) -> GpuRequest:
-    """`2`, `0.5`, `model`, `model:2` or a mapping. No GPUs is a count of 0."""
-    if isinstance(node, Mapping):
-        return _gpus_mapping(node, path, report)
-    word = word_of(node)
-    if re.fullmatch(r"[-0-9.]+", word):
-        return GpuRequest(gpu_count(node))
-    model, colon, count = word.rpartition(":")
-    if not colon:
-        model, count = word, "1"
-    if not model.strip() or not model.isprintable():
-        raise ValueError(f'{shown(word)} is not a GPU request; write a number, "model:number" or a mapping')
-    return GpuRequest(gpu_count(Scalar(node.line, count, True)), model.strip())
-
-
-def gpu_count(node: Node) -> float:
-    """How many devices: whole, or a share below 1 in thousandths. Raises ValueError."""
-    count = number_of(node)
-    if 0 < count < 1:
-        return max(round(count * _SHARE_STEPS) / _SHARE_STEPS, 1 / _SHARE_STEPS)
-    if count != int(count) or not 0 <= count <= GPUS_MAX:
-        wrong = f"{shown(word_of(node))} is not a number of GPUs"
-        raise ValueError(f"{wrong}; write a whole number up to {GPUS_MAX}, or a share below 1 such as 0.5")
-    return count
-
-
-def _gpus_mapping(node: Mapping, path: str, report: Report) -> GpuRequest:
-    values = read_fields(node, path, GPU_FIELDS, report, {"type": "model", "name": "model", "memory": "vram"})
-    if "count" in values and "share" in values:
-        raise ValueError("count and share exclude each other; a share is a part of one device")
-    return GpuRequest(values.get("share", values.get("count", 1.0)), values.get("model"), values.get("vram"))
-
-
-def _share(node: Node, _path: str, _report: Report) -> float:
-    share = number_of(node)
-    if not 0 < share < 1:
-        raise ValueError(
-            f"{shown(word_of(node))} is not a share of one GPU; write a number between 0 and 1, such as 0.5"
-        )
-    return gpu_count(node)
-
-
-def _count(node: Node, _path: str, _report: Report) -> float:
-    return gpu_count(node)
-
-
-_COUNT = Kind(_count, {"type": "number", "minimum": 0, "maximum": GPUS_MAX})
-_SHARE = Kind(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})
-
-GPU_FIELDS = (
-    Field("count", _COUNT, "How many devices, or a share of one below 1.", "2", "1"),
-    Field("model", LINE, "Words of the device's name, case ignored.", "rtx 3090", "any"),
-    Field("vram", MEMORY, "The least memory that each device must have.", "12G", "any"),
-    Field("share", _SHARE, "A part of one device, in place of count.", "0.5"),
-)
 
 
 def _after(node: Node, path: str, report: Report) -> tuple[Dependency, ...]:
@@ -198,7 +140,6 @@ def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False, "required": required}
 
 
-_GPUS = Kind(_gpus, {"anyOf": [{"type": ["number", "string"]}, _object(GPU_FIELDS)]})
 _ENVIRONMENT = Kind(_environment, {"anyOf": [ENVIRONMENT_KIND.schema, _object(ENVIRONMENT_FIELDS)]})
 _PROJECT = Kind(_project, {"type": "string", "pattern": f"^({_UPLOAD.pattern}|{_SNAPSHOT.pattern})$"})
 _DIGEST_KIND = Kind(
@@ -232,7 +173,7 @@ JOB_FIELDS = (
     Field("args", sequence_of(TEXT), "Its arguments. No shell reads them.", '[--epochs, "10"]', "none"),
     Field("cpus", CPUS, "CPU cores, whole or in parts.", "16", "1"),
     Field("ram", MEMORY, "Main memory, with its unit. A job that takes more is ended as oom.", "32G", "1G"),
-    Field("gpus", _GPUS, "GPUs: a number, a share below 1, model:number, or a mapping.", '"rtx3090:2"', "0"),
+    Field("gpus", GPUS, "GPUs: a number, a share below 1, model:number, or a mapping.", '"rtx3090:2"', "0"),
     Field("disk", MEMORY, "Free disk space that the node must have.", "20G", "0"),
     Field("time_limit", DURATION, "The job is ended as timeout after this time.", "2h", "the controller's default"),
     Field("env", ENV, "Environment variables.", "{SEED: 7}", "none"),
@@ -432,6 +373,13 @@ JOB_FIELDS = (
         "How often the checkpoint is brought to the controller.",
         "5m",
         "10m",
+    ),
+    Field(
+        "every",
+        EVERY,
+        "Not a job but a recurring one, submitted anew at these times: plain words, cron's five fields, or a mapping.",
+        "Mon 02:00",
+        "once",
     ),
     Field(
         "interactive",

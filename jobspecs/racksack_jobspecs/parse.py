@@ -50,6 +50,7 @@ _TO_SPEC = {
     "notify": "notify",
     "checkpoint": "checkpoint",
     "checkpoint_every": "checkpoint_every_s",
+    "every": "every",
     "interactive": "interactive",
     "digest": "digest",
     "submission": "submission",

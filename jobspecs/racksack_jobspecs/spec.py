@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from racksack_jobspecs.recurrence import Recurrence
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.sweep.spec import SweepSpec
 
@@ -90,6 +91,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     grace_s: float | None = None  # between the request to end and the kill; None: the controller's default
     warn_s: float = 0.0  # so long before its time is over it is told; 0: it is not
     warn_signal: str = "USR1"
+    every: Recurrence | None = None  # of a recurring job: when a job of this spec is submitted
     notify: tuple[str, ...] = ()  # channels that are told of its end: `NAME`, or `NAME:failed`
     resubmit_on: tuple[int, ...] = ()  # exit codes that mean: run me again, I have saved
     checkpoint: tuple[str, ...] = ()  # what it saves to go on from: folders and patterns of its working directory

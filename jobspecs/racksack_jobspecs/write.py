@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from racksack_jobspecs.dependency import format_dependency
+from racksack_jobspecs.recurrence import Recurrence
 from racksack_jobspecs.resources import GpuRequest
 from racksack_jobspecs.spec import ArraySpec, DataUse, Environment, JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
@@ -62,6 +63,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "preemptible", "true" if spec.preemptible else ""
     yield "grace", "" if spec.grace_s is None else exact_duration(spec.grace_s)
     yield "warn", quoted(f"{exact_duration(spec.warn_s)}:{spec.warn_signal}") if spec.warn_s else ""
+    yield "every", "" if spec.every is None else _every(spec.every)
     yield "notify", _list(spec.notify)
     yield "resubmit_on", _list(map(str, spec.resubmit_on))
     yield "checkpoint", _list(spec.checkpoint)
@@ -94,6 +96,11 @@ def number(value: float) -> str:
 def _list(items: Iterable[str]) -> str:
     text = ", ".join(map(quoted, items))
     return f"[{text}]" if text else ""
+
+
+def _every(every: Recurrence) -> str:
+    zone = f", zone: {quoted(every.zone)}" if every.zone else ""
+    return f'{{at: "{every.cron}"{zone}, overlap: {every.overlap}}}'
 
 
 def _gpus(gpus: GpuRequest | None) -> str:

@@ -48,6 +48,7 @@ class StandIn:
     cut_next: int = 0  # so many answers are broken off in the middle
     refuse_next: tuple[int, str, int] | None = None  # status, sentence, code
     garbage_next: bytes | None = None
+    may_answer: threading.Event = field(default_factory=threading.Event)  # while it is clear, requests wait
 
     attach_argv: list[str] | None = None  # what it answers to attach
 
@@ -59,6 +60,7 @@ class StandIn:
     def __post_init__(self) -> None:
         for name in ("incoming", "jobs/rejected", "snapshots", "returns"):
             (self.spool / name).mkdir(parents=True)
+        self.may_answer.set()
 
     def add_job(self, name: str = "job", state: str = "queued", **more: Any) -> int:
         number = max(self.jobs, default=0) + 1
@@ -141,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(parts.path).removeprefix("/api/v1/")
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         at.requests.append(f"{method} {path}")
+        at.may_answer.wait()
         if at.refuse_next:
             status, sentence, code = at.refuse_next
             at.refuse_next = None

@@ -10,6 +10,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -350,10 +351,13 @@ def test_a_relay_that_dies_mid_answer_is_unreachable_not_a_hang(remote: StandIn)
         client.status()
         process = client._connection._ssh
         assert process is not None
-        process.kill()
-        process.wait()
+        remote.may_answer.clear()
+        dying = threading.Timer(0.5, process.kill)
+        dying.start()
         with pytest.raises(UnreachableError, match="repeating it is safe"):
             client.act(number, "cancel")
+        dying.join()
+        remote.may_answer.set()
         assert client.job(number).id == number, "the next request opens another connection"
 
 

@@ -152,7 +152,7 @@ def test_a_sweep_reads_data_sets(data: Data) -> None:
     ("word", "says"),
     [
         ("no/such", "does not exist"),
-        ("../..:x/../..", "out of the project"),
+        ("../..:x/../..", "outside the project"),
         ("never-added", "no data set never-added"),
         ("prices@vx", "is not a data set"),
         ("a b", "is not a data set"),

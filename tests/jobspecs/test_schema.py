@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from racksack_jobspecs.array_field import ARRAY_FIELDS
-from racksack_jobspecs.fields import ENVIRONMENT_FIELDS, GPU_FIELDS, JOB_FIELDS
+from racksack_jobspecs.every_field import EVERY_FIELDS
+from racksack_jobspecs.fields import ENVIRONMENT_FIELDS, JOB_FIELDS
+from racksack_jobspecs.gpu_field import GPU_FIELDS
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.schema import field_table, job_schema
 from racksack_jobspecs.spec import JobSpec
@@ -115,12 +117,13 @@ def test_every_part_of_a_spec_has_a_key() -> None:
         GPU_FIELDS,
         ENVIRONMENT_FIELDS,
         ARRAY_FIELDS,
+        EVERY_FIELDS,
         SWEEP_FIELDS,
         SEARCH_FIELDS,
         CHUNK_FIELDS,
         CONTROL_FIELDS,
     ],
-    ids=["job", "gpus", "environment", "array", "sweep", "search", "chunk", "control"],
+    ids=["job", "gpus", "environment", "array", "every", "sweep", "search", "chunk", "control"],
 )
 def test_the_page_has_the_table(fields: Any) -> None:
     assert field_table(fields) in PAGE, f"docs/job-file.md should hold this table:\n{field_table(fields)}"

@@ -135,7 +135,7 @@ def test_everything_wrong_is_named_at_once_and_long_lists_end(spool: Spool, uplo
         (upload / f"link{number}").symlink_to("/etc")
     sentence = refused(spool)
     assert sentence.startswith("the project cannot be taken: ")
-    assert sentence.endswith("; and 22 more. Mend or leave these out, and send it again")
+    assert sentence.endswith("; and 22 more. Fix these or leave them out, and submit again")
     assert "link0 points outside" in sentence.replace("the link ", "")
 
 

@@ -58,7 +58,7 @@ def test_walk_forward_folds_never_overlap() -> None:
     [
         ("kfold:1", "from 2 to"),
         ("kfold", "from 2 to"),
-        ("boot:3", "no kind of folds"),
+        ("boot:3", "not a kind of folds"),
         ("walk-forward:train=1y", "needs from="),
         ("walk-forward:from=0,to=100,train=1y,test=1", "not a length here"),
         ("walk-forward:from=0,to=2012-01-01,train=1,test=1", "both be"),

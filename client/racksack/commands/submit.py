@@ -61,6 +61,14 @@ job_options = shared.together(  # what the job is and how it is run
     click.option(
         "--warn", "--signal", "warn", metavar="TIME[:SIGNAL]", help="Send a signal this long before it is stopped."
     ),
+    click.option("--every", metavar="WHEN", help='Submit it again and again: "Mon 02:00", 15m, "0 2 * * 1".'),
+    click.option("--zone", metavar="ZONE", help="Time zone of --every. [this machine's]"),
+    click.option(
+        "--overlap",
+        metavar="WHAT",
+        type=click.Choice(["skip", "queue"]),
+        help="When a run is due and the last one is not over: skip, queue. [skip]",
+    ),
     shared.many("--notify", metavar="NAME[:END]", help="Notify this entry of `notify:` in racksack.yaml at the end."),
     shared.many("--resubmit-on", metavar="CODE", help="Exit code that means `run me again`; not a retry."),
     shared.many("--checkpoint", metavar="PATH", help="What it saves to go on from; its next attempt finds it there."),

@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from racksack.client import Client
 from racksack.errors import UsageError
 from racksack.submission import forms, receipt, send, submission
 from racksack.submission.draft import Value, spec_of_command
-from racksack.submission.option_values import job_values, moment
+from racksack.submission.option_values import every_value, job_values, moment
 from racksack.submission.project import Selection
 from racksack.submission.send import Wish
 from racksack.submission.submission import Prepared, Submitted
-from racksack.text import clean, print_json, say
+from racksack.text import clean, print_json, say, short_local
 from racksack.views import Plan
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
@@ -94,7 +96,11 @@ def _run(client: Client, wish: JobWish) -> int:
         return _dry_run(client, prepared, wish)
     plan = submission.planned(client, prepared)
     _advise(plan, wish)
+    if spec.every is not None and (wish.wait or wish.follow):
+        raise UsageError("a recurring job is not waited for; leave out --wait, --follow and --fetch")
     done = send.send(client, prepared, plan, wish)
+    if spec.every is not None:
+        return _report_recurring(client, done.job_ids[0], wish)
     _report(done, prepared, wish)
     if not (wish.wait or wish.follow):
         return ExitCode.OK
@@ -162,6 +168,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         **{key: options[key] for key in plain},
         "retry_on": ",".join(options["retry_on"]) or None,
         "notify": ",".join(options["notify"]) or None,
+        "every": every_value(options["every"], options["zone"], options["overlap"]),
         "no_retry_on": ",".join(options["no_retry_on"]) or None,
         "retry_delay": options["retry_delay"],
         "outputs": list(options["outputs"]) or None,
@@ -228,6 +235,21 @@ def _report(done: Submitted, prepared: Prepared, wish: JobWish) -> None:
         waits = f"; {clean(done.plan.waits)}" if done.plan.waits else ""
         print(f"Submitted {ids} ({_asks(done.spec)}; {_content(prepared, done.moved.files)}{waits}")
     sys.stdout.flush()
+
+
+def _report_recurring(client: Client, number: int, wish: JobWish) -> int:
+    one = client.recurring_job(number)
+    if wish.as_json:
+        print_json(msgspec.to_builtins(one))
+    elif wish.parsable:
+        print(number)
+    else:
+        following = "it is held: `racksack every resume`" if one.due_at_s is None else short_local(one.due_at_s)
+        print(
+            f"Recurring job {number} ({clean(one.name)}), {one.cron}; next run {following}: `racksack every` lists them"
+        )
+    sys.stdout.flush()
+    return ExitCode.OK
 
 
 def _facts(done: Submitted, prepared: Prepared) -> dict[str, Any]:

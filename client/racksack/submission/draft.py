@@ -41,6 +41,7 @@ _OPTION_OF_KEY = {
     "retry_on": "--retry-on",
     "no_retry_on": "--no-retry-on",
     "notify": "--notify",
+    "every": "--every",
     "retry_delay": "--retry-delay",
     "stage_in_ram": "--ramdisk",
     "resubmit_on": "--resubmit-on",

@@ -95,6 +95,23 @@ def _env_line(line: str) -> str:
     return f"{name.strip()}{equals}{value}"
 
 
+def every_value(when: str | None, zone: str | None, overlap: str | None) -> Value | None:
+    """The key `every`; None where it is not asked for. Raises UsageError."""
+    if when is None:
+        if zone is not None or overlap is not None:
+            raise UsageError("--zone and --overlap are about --every, which is not there")
+        return None
+    found = {"at": when, "zone": zone or own_zone(), "overlap": overlap}
+    return {key: value for key, value in found.items() if value}
+
+
+def own_zone() -> str:
+    """The name of this machine's time zone; empty where it has none."""
+    named = os.environ.get("TZ", "").lstrip(":")
+    place = os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    return named if "/" in named or named == "UTC" else place
+
+
 def moment(text: str, now_s: float) -> str:
     """A time as a job file wants it: ISO 8601 with a zone. Local time, time of day and `+2h` are understood.
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import click
 
-from racksack_controller.config.config import Config, ConfigError, load_config
+from racksack_controller.config.config import DEFAULT_CONFIG, Config, ConfigError, load_config
 from racksack_controller.intake.spool import SpoolBusyError, SpoolError
-from racksack_controller.main import DEFAULT_CONFIG, embedded_config
+from racksack_controller.main import embedded_config
 from racksack_controller.recovery.errors import RecoveryError, RefusedError
 from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool

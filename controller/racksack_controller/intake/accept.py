@@ -37,6 +37,9 @@ from racksack_controller.intake.journal import CRASHES_MAX, Journal
 from racksack_controller.intake.partition_rules import SpecRefusedError, settled
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import OUR_FAULT, Reader, legible_key, with_read
+from racksack_controller.intake.recurring import RecurrenceError, Recurring, next_after
+from racksack_controller.intake.recurring_table import RecurringJob
+from racksack_controller.intake.recurring_table import id_of_submission as recurring_of_submission
 from racksack_controller.intake.spool import DroppedFile, discard, reject
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
@@ -51,7 +54,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.readers import shown
 from racksack_jobspecs.spec import JobSpec
-from racksack_jobspecs.states import JobState
+from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.yamltext import Problem
 
 log = logging.getLogger("racksack.intake")
@@ -103,6 +106,7 @@ class Intake:
         self._suspects = asyncio.Lock()  # suspected files are taken in one at a time
         self._journal = Journal(spool.journal)
         self._dependencies = Dependencies(loop.state, store, self._adding)
+        self.recurring = Recurring(store, self._submit_recurring, self._is_over)
         self._settled: asyncio.Queue[DroppedFile] = asyncio.Queue()  # accepted files that are to leave jobs/
 
     async def run(self) -> None:
@@ -187,7 +191,9 @@ class Intake:
                 self._refuse_beyond_limits(spec, file.owner, key)
             waits = await self._dependencies.resolve(spec, file.owner)
             content = await self._content(spec, file.owner, file.owner_uid)
-            if spec.sweep is not None:
+            if spec.every is not None:
+                known = await self._take_recurring(replace(spec, submission=key), file.owner, content)
+            elif spec.sweep is not None:
                 known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits)
             else:
                 origin = Origin(file.owner, content.digest, content.data, waits)
@@ -207,7 +213,41 @@ class Intake:
         if found:
             return {"jobs": found}
         sweep = self._store.look(lambda connection: sweep_of_submission(connection, submission))
-        return None if sweep is None else {"sweep": sweep, "jobs": []}
+        if sweep is not None:
+            return {"sweep": sweep, "jobs": []}
+        recurring = self._store.look(lambda connection: recurring_of_submission(connection, submission))
+        return None if recurring is None else {"recurring": recurring, "jobs": []}
+
+    async def _take_recurring(self, spec: JobSpec, owner: str, content: Content) -> dict[str, object]:
+        try:
+            return {"recurring": await self.recurring.add(spec, owner, content.digest, content.data), "jobs": []}
+        except RecurrenceError as error:
+            raise JobFileError([Problem(0, "every", str(error))], spec.submission) from None
+
+    async def _submit_recurring(self, one: RecurringJob, spec: JobSpec) -> tuple[int, ...]:
+        """Take in one run of a recurring job, once. Raises JobFileError, IngestError, StoreError, OSError."""
+        async with self._submissions.alone_with(spec.submission), self._turns.of(one.owner):
+            known = self._known(spec.submission)
+            if known is None:
+                spec = replace(self._settled_spec(spec, one.owner), submission=spec.submission)
+                self._refuse_impossible(spec)
+                self._refuse_beyond_limits(spec, one.owner, spec.submission)
+                waits = await self._dependencies.resolve(spec, one.owner)
+                await asyncio.to_thread(self._projects.keep, one.snapshot)
+                content = Content(one.snapshot, one.data)
+                if spec.sweep is not None:
+                    known = await self._take_sweep(spec, one.owner, content, waits)
+                else:
+                    known = {"jobs": await self._adding.add(spec, Origin(one.owner, *content, waits))}
+        sweep = known.get("sweep")
+        jobs = known["jobs"]
+        assert isinstance(jobs, list)  # noqa: S101 - made above
+        return (sweep,) if isinstance(sweep, int) else tuple(jobs)
+
+    def _is_over(self, number: int) -> bool:
+        """Whether a job or sweep has ended; one that nobody knows any more has."""
+        job = self._loop.state.jobs.get(number)
+        return (job is None or job.state in FINAL) and number not in self.sweeps.active
 
     async def _take_sweep(self, spec: JobSpec, owner: str, content: Content, waits: Waits) -> dict[str, object]:
         assert spec.sweep is not None  # noqa: S101 - the caller looked
@@ -374,8 +414,10 @@ class Intake:
     def _plan_job(self, spec: JobSpec, owner: str, now: float) -> dict[str, object]:
         advice = advise(self._loop.state.history, owner, spec)
         try:
+            if spec.every is not None:
+                next_after(spec.every, now)
             spec = settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults)
-        except SpecRefusedError as error:
+        except (SpecRefusedError, RecurrenceError) as error:
             return {"problems": [], "never": str(error), "fits": [], "waits": "", "advice": []}
         job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
@@ -427,6 +469,8 @@ def _key(owner: str, submission: str) -> str:
 
 def _accepted(known: Mapping[str, object]) -> str:
     ids = known["jobs"]
+    if "recurring" in known:
+        return f"recurring={known['recurring']}"
     if "sweep" in known or not isinstance(ids, list):
         return f"sweep={known.get('sweep')}"
     return f"jobs={ids[0]}-{ids[-1]}" if len(ids) > 1 else f"jobs={ids[0]}"

@@ -48,7 +48,7 @@ class Faults:
     def sentence(self, what: str) -> str:
         """All of it in one sentence."""
         more = f"; and {self._count - len(self._first)} more" if self._count > len(self._first) else ""
-        return f"{what} cannot be taken: {'; '.join(self._first)}{more}. Mend or leave these out, and send it again"
+        return f"{what} cannot be taken: {'; '.join(self._first)}{more}. Fix these or leave them out, and submit again"
 
 
 def shown_path(path: bytes) -> str:

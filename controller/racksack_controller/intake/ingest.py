@@ -49,7 +49,7 @@ _ROOT_MODE = 0o700
 
 
 class IngestError(Exception):
-    """The project cannot be taken: its owner must mend it. The sentence says what and how."""
+    """The project cannot be taken: its owner must fix it. The sentence says what and how."""
 
 
 class IngestPostponed(Exception):  # noqa: N818 - it is not the job's error, and nothing is wrong with it

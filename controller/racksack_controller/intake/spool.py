@@ -90,7 +90,7 @@ class SpoolLock:
 
 
 def prepare(spool: Spool, group: str | None = None) -> None:
-    """Make the folders, or mend their owners and modes. Can be repeated at any time. Raises SpoolError."""
+    """Make the folders, or fix their owners and modes. Can be repeated at any time. Raises SpoolError."""
     try:
         spool.root.mkdir(parents=True, exist_ok=True)
         _check_owner(spool.root)

@@ -19,7 +19,7 @@ class HostKeyChanged(NodeError):  # noqa: N818
 
 
 class NodeUnusable(NodeError):  # noqa: N818
-    """The node answers but lacks something (Python, rsync, a login, space): a person must mend it."""
+    """The node answers but lacks something (Python, rsync, a login, space): a person must fix it."""
 
 
 class TransferFailed(NodeError):  # noqa: N818

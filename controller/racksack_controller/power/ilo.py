@@ -109,7 +109,7 @@ class IloDriver:
             result = work(ilo)
         except SecretError as error:
             raise self._error(
-                contract.PowerPasswordMissing, act, str(error), "mend password_file or credential"
+                contract.PowerPasswordMissing, act, str(error), "fix password_file or credential"
             ) from error
         except (hpilo.IloError, OSError) as error:
             raise self._from_hpilo(act, error) from error

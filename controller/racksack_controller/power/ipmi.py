@@ -105,7 +105,7 @@ class IpmiDriver:
             reply = await self._helper.ask(request, limit_s)
         except SecretError as error:
             raise self._error(
-                contract.PowerPasswordMissing, act, str(error), "mend password_file or credential"
+                contract.PowerPasswordMissing, act, str(error), "fix password_file or credential"
             ) from error
         except TimeoutError as error:
             came_back = f"no answer within {limit_s:g} s"

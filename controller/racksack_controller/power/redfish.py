@@ -127,7 +127,7 @@ class RedfishDriver:
             return work(session)
         except SecretError as error:
             raise contract.PowerPasswordMissing(
-                self.name, act, self.target, str(error), "mend password_file or credential"
+                self.name, act, self.target, str(error), "fix password_file or credential"
             ) from error
         except requests.exceptions.JSONDecodeError as error:
             raise self._nonsense(act, f"its answer is not JSON ({error})") from error
