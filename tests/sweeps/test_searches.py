@@ -7,8 +7,9 @@ import pytest
 
 from racksack_controller.core.sweeps.records import Sweep
 from racksack_controller.sweeps.search.optuna_search import make_drawer
-from racksack_controller.sweeps.search.protocol import Drawer
+from racksack_controller.sweeps.search.protocol import Drawer, Known
 from racksack_controller.sweeps.search.samplers import SearchError, distinct_points
+from racksack_controller.sweeps.search.warm_start import in_space
 from racksack_jobspecs.parse import parse_job
 from racksack_jobspecs.sweep.spec import Params
 
@@ -89,6 +90,26 @@ def test_a_search_that_learns_beats_chance(kind: str, count: int) -> None:
     late = sorted(map(bowl, drawn[count // 2 :]))
     chance = sorted(map(bowl, run(make_drawer(sweep(f"kind: random, count: {count}, seed: 1"), [], []), count, bowl)))
     assert late[len(late) // 2] < 0.5 * chance[len(chance) // 2], "the middle of its second half"
+
+
+@pytest.mark.parametrize("kind", ["tpe", "cmaes", "ga"])
+def test_a_search_that_knows_an_earlier_sweep_begins_where_that_ended(kind: str) -> None:
+    made = sweep(f"kind: {kind}, count: 24, seed: 5" + ("" if kind == "tpe" else ", population: 8"))
+    near: list[Known] = [({"y": 30, "x": 0.7 + step / 50}, (step / 50) ** 2) for step in range(-10, 11)]
+    far: list[Known] = [({"y": 1, "x": -1.5 + step / 50}, 5.0) for step in range(10)]
+    warm = run(make_drawer(made, [], [], near + far), 24, bowl)
+    cold = run(make_drawer(made, [], []), 24, bowl)
+    assert sorted(map(bowl, warm))[12] < sorted(map(bowl, cold))[12], "the middle one"
+    again = run(make_drawer(made, [], [], near + far), 24, bowl)
+    assert again == warm
+
+
+def test_which_earlier_points_a_space_has() -> None:
+    space = sweep("kind: tpe, count: 5").sweep
+    assert in_space(space, {"x": 0.5, "y": 3, "other": 1}) == {"y": 3, "x": 0.5}
+    outside: list[Params] = [{"x": 2.5, "y": 3}, {"x": 0.5, "y": 41}, {"x": 0.5, "y": 3.0}, {"y": 3}]
+    for params in (*outside, {"x": "0.5", "y": 3}, {"x": math.nan, "y": 3}):
+        assert in_space(space, params) is None, params
 
 
 def test_a_generation_waits_for_the_one_before_it() -> None:

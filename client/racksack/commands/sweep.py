@@ -56,6 +56,7 @@ space_options = shared.together(  # what is computed
     click.option("--count", metavar="N", type=int, help="How many points a search draws."),
     click.option("--seed", metavar="N", type=int, help="The same seed draws the same points. [0]"),
     click.option("--population", metavar="N", type=int, help="Points per generation (cmaes, ga)."),
+    click.option("--warm-start", metavar="ID|auto", help="Begin with what an earlier sweep found (tpe, cmaes, ga)."),
 )
 
 judging_options = shared.together(  # what points are judged by, and what becomes of those that fail

@@ -93,6 +93,7 @@ class SweepOptions(TypedDict, total=False):
     count: int
     seed: int
     population: int
+    warm_start: int | str
     metric: str | Sequence[str]
     point_timeout: str
     retries: int
@@ -167,7 +168,7 @@ def _inner(function: str | None, params: dict[str, Value], options: SweepOptions
     """What stands under `sweep`."""
     plain: dict[str, Value | None] = {key: options.get(key) for key in _AS_THEY_ARE}  # type: ignore[misc]
     jobs, control = options.get("jobs"), options.get("control")
-    search = [options.get(key) for key in ("search", "count", "seed", "population")]
+    search = [options.get(key) for key in ("search", "count", "seed", "population", "warm_start")]
     top = None if control is None else str(control)
     return wishes.given(
         plain

@@ -40,12 +40,18 @@ def split_target(entrypoint: str) -> tuple[str, str | None]:
     return (file, function) if colon and file.endswith((".py", ".pyw")) else (entrypoint, None)
 
 
-def search_value(kind: str | None, count: int | None, seed: int | None, population: int | None = None) -> Value | None:
+def search_value(
+    kind: str | None,
+    count: int | None,
+    seed: int | None,
+    population: int | None = None,
+    warm_start: str | None = None,
+) -> Value | None:
     """What stands under `search`."""
-    if kind is None and count is None and seed is None and population is None:
+    if (kind, count, seed, population, warm_start) == (None,) * 5:
         return None
     value: dict[str, Value] = {"kind": kind or ("random" if count is not None else "grid")}
-    known = {"count": count, "seed": seed, "population": population}
+    known = {"count": count, "seed": seed, "population": population, "warm_start": warm_start}
     return value | {key: number for key, number in known.items() if number is not None}
 
 

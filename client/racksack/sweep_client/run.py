@@ -80,7 +80,7 @@ def _sweep_value(options: Mapping[str, Any], function: str | None, jobs: str | N
             "range": options["range"],
             "jobs": jobs,
             "fixed": wishes.assignments("--fixed", options["fixed"]),
-            "search": wishes.search_value(kind, count, options["seed"], options["population"]),
+            "search": wishes.search_value(kind, count, options["seed"], options["population"], options["warm_start"]),
             "metric": ",".join(options["metric"]) or None,
             "point_timeout": options["point_timeout"],
             "retries": options["retries"],

@@ -48,6 +48,7 @@ from racksack_controller.sweeps.estimate import plan_sweep
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.results.ledger import sweep_by_id, sweep_of_submission
 from racksack_controller.sweeps.search.optuna_search import needs
+from racksack_controller.sweeps.search.warm_start import WarmStartError
 from racksack_controller.threads import Threads
 from racksack_controller.turns import KeyedLocks, Turns
 from racksack_jobspecs.layout import Spool
@@ -257,7 +258,10 @@ class Intake:
             raise JobFileError(error.problems, spec.submission) from None
         if not points:
             raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
-        number = await self.sweeps.accept(spec, owner, content.digest, waits.all, points, content.data)
+        try:
+            number = await self.sweeps.accept(spec, owner, content.digest, waits.all, points, content.data)
+        except WarmStartError as error:
+            raise JobFileError([Problem(0, "sweep.search.warm_start", str(error))], spec.submission) from None
         await asyncio.to_thread(self._note_sweep, number, points)
         return {"sweep": number, "jobs": []}
 

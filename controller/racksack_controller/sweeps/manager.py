@@ -25,8 +25,9 @@ from racksack_controller.sweeps import leases, runner_jobs
 from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt, load
 from racksack_controller.sweeps.follower import Follower
 from racksack_controller.sweeps.results import ledger, reports, reuse
+from racksack_controller.sweeps.search import warm_start
 from racksack_controller.sweeps.search.numbering import is_drawn
-from racksack_controller.sweeps.search.protocol import Drawer, MakeDrawer, Outcome
+from racksack_controller.sweeps.search.protocol import Drawer, Known, MakeDrawer, Outcome
 from racksack_controller.sweeps.step import Stepper
 from racksack_controller.threads import Threads
 from racksack_jobspecs.spec import JobSpec
@@ -235,8 +236,8 @@ class Sweeps:
     async def _restore_drawer(self, active: Active, make: MakeDrawer) -> None:
         """Bring a search to where it was, beside everything else: a long one takes a while."""
         try:
-            drawn, outcomes = await self._store.read(lambda connection: _what_was_drawn(connection, active))
-            drawer = await self._threads.run(make, active.sweep, drawn, outcomes)
+            drawn, outcomes, known = await self._store.read(lambda connection: _what_was_drawn(connection, active))
+            drawer = await self._threads.run(make, active.sweep, drawn, outcomes, known)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -353,12 +354,14 @@ class Sweeps:
         pending: Ranges,
         data: tuple[DataMount, ...] = (),
     ) -> int:
-        """Take a sweep in; its id. `pending`: the numbers of its points. Raises StoreError.
+        """Take a sweep in; its id. `pending`: the numbers of its points. Raises StoreError, WarmStartError.
 
         What an earlier sweep of the same owner has computed with the same code and parameters is taken over.
         """
         assert spec.sweep is not None  # noqa: S101 - what makes a job a sweep
+        source = await self._store.read(lambda connection: warm_start.source_of(connection, spec, owner))
         sweep = Sweep(
+            warm_from=source,
             id=self._take_ids(1),
             owner=owner,
             spec=spec,
@@ -378,9 +381,12 @@ class Sweeps:
             pending=() if drawn else pending.pairs(),
         )
 
+        learns = "" if source is None else f"; its search begins with what sweep {source} has found"
+        sentence = f"submitted by {owner}: {pending.size:,} points{learns}"
+
         def save(connection: sqlite3.Connection) -> None:
             ledger.add_sweep(connection, sweep, progress)
-            ledger.tell(connection, sweep.id, sweep.submitted_at_s, f"submitted by {owner}: {pending.size:,} points")
+            ledger.tell(connection, sweep.id, sweep.submitted_at_s, sentence)
 
         await self._store.write(save)
         if not drawn:
@@ -468,12 +474,18 @@ def _back_to_main(connection: sqlite3.Connection, sweep: Sweep, progress: Progre
     )
 
 
-def _what_was_drawn(connection: sqlite3.Connection, active: Active) -> tuple[Sequence[Params], Sequence[Outcome]]:
-    """The points that a search has drawn and what came of them; one that learns nothing needs only their number."""
+def _what_was_drawn(
+    connection: sqlite3.Connection, active: Active
+) -> tuple[Sequence[Params], Sequence[Outcome], Sequence[Known]]:
+    """The points that a search has drawn, what came of them, and what an earlier sweep has found; one that learns
+    nothing needs only their number.
+    """
     if not active.spec.is_adaptive:
-        return [{}] * active.progress.drawn, []
+        return [{}] * active.progress.drawn, [], []
+    source = active.sweep.warm_from
+    known = warm_start.known_points(connection, active.spec, source) if source is not None else []
     drawn = ledger.params_between(connection, active.id, 0, active.progress.drawn)
-    return [drawn[point] for point in sorted(drawn)], reuse.outcomes(connection, active.sweep)
+    return [drawn[point] for point in sorted(drawn)], reuse.outcomes(connection, active.sweep), known
 
 
 def code_of(spec: JobSpec, snapshot: str, data: tuple[DataMount, ...] = ()) -> str:

@@ -136,6 +136,13 @@ def _search(node: Node, path: str, report: Report) -> Search:
     return Search(kind=SEARCH_KIND.read(node, path, report))
 
 
+def _warm_start(node: Node, _path: str, _report: Report) -> str:
+    word = word_of(node).lower()
+    if word != "auto" and not (word.isascii() and word.isdigit() and len(word) <= 15):
+        raise ValueError(f"{shown(word)} is not the id of a sweep; write one, or auto")
+    return word
+
+
 def _folds(node: Node, path: str, report: Report) -> tuple[Params, ...]:
     if isinstance(node, Sequence):
         return folds.listed([_fixed(item, f"{path}[{at}]", report) for at, item in enumerate(node.items)])
@@ -270,6 +277,13 @@ SEARCH_FIELDS = (
         "Points of a generation, of cmaes and ga; make it a multiple of the rack's workers.",
         "24",
         "by the number of parameters",
+    ),
+    Field(
+        "warm_start",
+        Kind(_warm_start, {"type": ["string", "integer"], "pattern": "^(auto|[0-9]{1,15})$"}),
+        "tpe, cmaes and ga begin with the results of an earlier sweep: its id, or auto, the latest of the same target.",
+        "auto",
+        "none",
     ),
 )
 CHUNK_FIELDS = (

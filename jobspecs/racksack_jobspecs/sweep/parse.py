@@ -195,6 +195,8 @@ class _Checked:
 
     def _kind_of_search(self) -> None:
         kind = self._search.kind
+        if self._search.warm_start and kind not in ("tpe", "cmaes", "ga"):
+            self._add("search", f"{kind} learns nothing, so warm_start has no use; choose tpe, cmaes or ga")
         if kind == "grid":
             for one in self.params:
                 if isinstance(one, Domain):

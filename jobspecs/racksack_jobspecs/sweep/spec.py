@@ -76,6 +76,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     count: int | None = None  # how many points; None: all of a grid
     seed: int = 0
     population: int | None = None  # points of a generation, of cmaes and ga; None: by the number of parameters
+    warm_start: str = ""  # of a search that learns: the id of an earlier sweep that it knows, or auto
 
 
 class Metric(msgspec.Struct, frozen=True):

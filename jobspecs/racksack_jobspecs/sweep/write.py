@@ -144,6 +144,8 @@ def _search(search: Search) -> str:
         parts.append(("count", str(search.count)))
     if search.population is not None:
         parts.append(("population", str(search.population)))
+    if search.warm_start:
+        parts.append(("warm_start", search.warm_start))
     return _mapping([*parts, ("seed", str(search.seed))])
 
 

@@ -26,6 +26,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[DataMount, ...] = ()
     waits_for: tuple[Wait, ...] = ()  # its runners start only afterwards
     key: str = ""  # random; see `Job.key`
+    warm_from: int | None = None  # the earlier sweep whose points its search knows from the beginning
 
     @property
     def sweep(self) -> SweepSpec:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from racksack_controller.core.sweeps.records import Sweep
-from racksack_controller.sweeps.search.protocol import Drawer, Outcome
+from racksack_controller.sweeps.search.protocol import Drawer, Known, Outcome
 from racksack_controller.sweeps.search.samplers import SearchError, Spread
 from racksack_jobspecs.origin import install_hint
 from racksack_jobspecs.sweep import expressions
@@ -30,8 +30,10 @@ Trial = Any  # optuna.Trial; Optuna has no types that mypy --strict takes
 Study = Any
 
 
-def make_drawer(sweep: Sweep, drawn: Sequence[Params], outcomes: Sequence[Outcome]) -> Drawer:
-    """The search of a sweep, with all that it has drawn so far and what came of it."""
+def make_drawer(
+    sweep: Sweep, drawn: Sequence[Params], outcomes: Sequence[Outcome], known: Sequence[Known] = ()
+) -> Drawer:
+    """The search of a sweep, with all that it has drawn so far and what came of it; `known`: of an earlier sweep."""
     spec = sweep.sweep
     missing = needs(spec)
     if missing is not None:
@@ -40,8 +42,8 @@ def make_drawer(sweep: Sweep, drawn: Sequence[Params], outcomes: Sequence[Outcom
         return Spread(spec, len(drawn))
     told = dict(outcomes)
     if spec.search.kind == "tpe":
-        return Tpe(spec, drawn, told)
-    return Generations(spec, drawn, told)
+        return Tpe(spec, drawn, told, known)
+    return Generations(spec, drawn, told, known)
 
 
 def needs(spec: SweepSpec) -> str | None:
@@ -81,7 +83,9 @@ class Tpe:
     computed count as bad ones meanwhile, so that workers spread out.
     """
 
-    def __init__(self, spec: SweepSpec, drawn: Sequence[Params], told: dict[int, float | None]) -> None:
+    def __init__(
+        self, spec: SweepSpec, drawn: Sequence[Params], told: dict[int, float | None], known: Sequence[Known]
+    ) -> None:
         optuna = _optuna(spec)
         self._asking = Asking(spec)
         # Another seed after a restart: the same one would suggest what it suggested at the beginning.
@@ -93,6 +97,8 @@ class Tpe:
             constant_liar=True,
         )
         self._study = _study(spec, sampler)
+        for params, value in known:
+            self._study.add_trial(_finished(spec, params, value))
         self._open: dict[int, Trial] = {}
         self._next = len(drawn)
         for point, params in enumerate(drawn):
@@ -123,10 +129,15 @@ class Tpe:
 class Generations:
     """CMA-ES (Hansen, Ostermeier 2001) or a genetic algorithm (NSGA-II with one objective, Deb et al. 2002)."""
 
-    def __init__(self, spec: SweepSpec, drawn: Sequence[Params], told: dict[int, float | None]) -> None:
+    def __init__(
+        self, spec: SweepSpec, drawn: Sequence[Params], told: dict[int, float | None], known: Sequence[Known]
+    ) -> None:
         self._size = generation_points(spec)
         self._asking = Asking(spec)
-        self._study = _study(spec, _sampler(spec, self._size))
+        self._study = _study(spec, _sampler(spec, self._size, known=known))
+        if spec.search.kind == "ga":
+            for params in best_of(spec, known, self._size // 2):
+                self._study.enqueue_trial(self._asking.fixed(params))
         self._trials: list[Trial] = []
         self._told: set[int] = set()
         self._early: dict[int, float | None] = {}
@@ -284,7 +295,13 @@ def _tell(study: Study, trial: Trial, value: float | None) -> None:
         study.tell(trial, value)
 
 
-def _sampler(spec: SweepSpec, size: int, turn: int = 0) -> Any:  # noqa: ANN401
+def best_of(spec: SweepSpec, known: Sequence[Known], count: int) -> list[Params]:
+    """The best points of an earlier sweep, the best first."""
+    is_max = spec.metrics[0].direction == "max"
+    return [params for params, _ in sorted(known, key=lambda one: one[1], reverse=is_max)[:count]]
+
+
+def _sampler(spec: SweepSpec, size: int, turn: int = 0, known: Sequence[Known] = ()) -> Any:  # noqa: ANN401
     optuna = _optuna(spec)
     seed = spec.search.seed + turn
     if spec.search.kind == "cmaes":
@@ -293,6 +310,7 @@ def _sampler(spec: SweepSpec, size: int, turn: int = 0) -> Any:  # noqa: ANN401
             popsize=size,
             n_startup_trials=1,
             warn_independent_sampling=False,
+            source_trials=[_finished(spec, *one) for one in known] or None,
             independent_sampler=optuna.samplers.RandomSampler(seed=seed),
         )
     return optuna.samplers.NSGAIISampler(seed=seed, population_size=size)

@@ -11,6 +11,9 @@ from racksack_jobspecs.sweep.spec import Params
 Outcome = tuple[int, float | None]  # a point and its first metric; None: it failed, or has no such number
 
 
+Known = tuple[Params, float]  # a point of an earlier sweep, and its metric
+
+
 class Drawer(Protocol):
     """One search. Its methods are called in a thread, never two at once."""
 
@@ -21,5 +24,6 @@ class Drawer(Protocol):
         """What came of points that were drawn."""
 
 
-MakeDrawer = Callable[[Sweep, Sequence[Params], Sequence[Outcome]], Drawer]
-"""Makes the search of a sweep, with all that it has drawn so far (points 0, 1, ...) and what came of it."""
+MakeDrawer = Callable[[Sweep, Sequence[Params], Sequence[Outcome], Sequence[Known]], Drawer]
+"""Makes the search of a sweep, with all that it has drawn so far (points 0, 1, ...) and what came of it, and with what
+an earlier sweep has found."""
