@@ -49,8 +49,9 @@ from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
 from racksack_controller.sweeps.search.optuna_search import make_drawer
 from racksack_controller.threads import Threads
+from racksack_controller.upkeep import Upkeep
 from racksack_controller.web.context import Context
-from racksack_controller.web.doors import names_of
+from racksack_controller.web.doors import Names, names_of
 from racksack_controller.web.privacy import Hidden
 from racksack_controller.web.server import address_of, serve_tcp, serve_unix
 from racksack_controller.web.sessions import Sessions
@@ -219,8 +220,9 @@ class App:
         await self._configure(self.config)
         context = self._context()
         await self.sessions.open()
-        shared, names = self.config.group is not None, names_of(self.config.web.hosts)
-        self._runners.append(await serve_unix(context, self.spool.socket, names, group_access=shared))
+        names = names_of(self.config.web.hosts)
+        listen_again = partial(self._listen_again, context, names)
+        await listen_again()
         listen = self.config.web.listen
         if listen is not None:
             self._runners.append(await serve_tcp(context, listen.host, listen.port, names))
@@ -230,12 +232,18 @@ class App:
             self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop, self._known_programs
         )
         self._spawn(self.sandbox.warm_up())
+        self._keep_running("the upkeep of the spool", Upkeep(self.spool, self.config.group, listen_again).run)
         self._keep_running("the watch over jobs/", lambda: self._watch(self.watcher))
         self._keep_running("the removal of accepted files", self.intake.run)
         self._keep_running("the sweeps", self.sweeps.run)
         self._keep_running("the recurring jobs", self.intake.recurring.run)
         self._keep_running("housekeeping", keeping.run)
         return context.web_address
+
+    async def _listen_again(self, context: Context, names: Names) -> None:
+        """Listen on the spool's socket; whoever is connected already stays. Raises OSError."""
+        shared = self.config.group is not None
+        self._runners.append(await serve_unix(context, self.spool.socket, names, group_access=shared))
 
     def _context(self) -> Context:
         return Context(

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from racksack_controller.intake import accept, projects
+from racksack_controller import upkeep
+from racksack_controller.intake import accept, projects, watcher
 from racksack_controller.intake.journal import Journal
 from racksack_controller.users import name_of
 from racksack_jobspecs.layout import Spool
@@ -106,7 +107,8 @@ async def test_a_part_that_fails_begins_again(root: Path, monkeypatch: pytest.Mo
 
 BOMB = """
 import os, sys
-from racksack_controller.intake import accept, projects
+from racksack_controller import upkeep
+from racksack_controller.intake import accept, projects, watcher
 from racksack_controller.users import name_of
 as_it_is = accept.settled
 def settled(spec, *rest):
@@ -214,3 +216,21 @@ def test_the_journal_stays_small(tmp_path: Path) -> None:
         journal.end(f"f-{number:040}")
     assert path.stat().st_size < 300 * 1024
     assert Journal(path).crashes("kept") == 1
+
+
+async def test_a_refused_file_that_cannot_be_moved_is_moved_soon_after_it_can(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while the disk is full; the look through the folder alone would come half a minute later, or an hour."""
+    monkeypatch.setattr(accept, "POSTPONE_S", 0.1)
+    monkeypatch.setattr(watcher, "AGAIN_FIRST_S", 3600.0)
+    monkeypatch.setattr(upkeep, "LOOK_EVERY_S", 3600.0)
+    async with running(config_of(root)) as app:
+        app.spool.rejected.rmdir()
+        app.spool.rejected.write_text("in the way")
+        path = drop(app.spool, "bad", "nonsense: 1\n")
+        await until(lambda: bool(app.intake._outcomes), "it is looked at")
+        assert path.exists()
+        app.spool.rejected.unlink()
+        app.spool.rejected.mkdir()
+        await until(lambda: bool(refused(app.spool, "bad")), "it is refused")

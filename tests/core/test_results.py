@@ -43,6 +43,7 @@ def test_what_never_arrives_is_given_up_but_not_for_a_full_disk() -> None:
     for _ in range(3 * COLLECT_TRIES_MAX):
         bench.happen(ev.CollectFailed("1.1", "the controller's disk is full"))
     assert bench.state.jobs[1].state is JobState.COLLECTING
+    assert bench.state.attempts["1.1"].retry_at_s - bench.now <= 5.0  # once there is space it goes on at once
     bench.happen(ev.CollectFailed("1.1", "5 files arrived, but the node reported 4", counts=True))
     assert bench.state.jobs[1].state is QUEUED
 

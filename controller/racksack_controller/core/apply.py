@@ -24,7 +24,12 @@ from racksack_controller.core.jobs.requeue import (
     grace_of,
     requeue_now,
 )
-from racksack_controller.core.jobs.retry_later import delay, effect_failed
+from racksack_controller.core.jobs.retry_later import (
+    EFFECT_DELAY_S_MAX,
+    PASSING_DELAY_S_MAX,
+    delay,
+    effect_failed,
+)
 from racksack_controller.core.power import apply as power_apply
 from racksack_controller.core.power import operator as power_wishes
 from racksack_controller.core.records import NOT_CONNECTED_YET
@@ -383,7 +388,7 @@ def _collect_failed(state: State, event: ev.CollectFailed, now: float) -> None:
     if event.gone or (event.counts and attempt.failures >= COLLECT_TRIES_MAX):
         give_up_results(state, attempt, event.sentence, now)
     else:
-        delay(state, attempt, event.sentence, now)
+        delay(state, attempt, event.sentence, now, EFFECT_DELAY_S_MAX if event.counts else PASSING_DELAY_S_MAX)
 
 
 def _removed(state: State, event: ev.Removed, now: float) -> None:

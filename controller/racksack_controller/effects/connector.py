@@ -1,8 +1,8 @@
 """Keeps every configured node connected, and tells the loop what it sees.
 
 One task a node: connect, probe, report, wait for the end of the connection, and again after a growing delay. A node
-that boots is looked at every half second and called as soon as it answers; one that is off is called once a minute,
-quietly, in case somebody else switched it on.
+that boots is looked at every half second, one that should be up every second, and called as soon as it answers; one
+that is off is called once a minute, quietly, in case somebody else switched it on.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from racksack_controller.core.power_records import Phase
 from racksack_controller.core.report import AttemptReport
 from racksack_controller.loop import Loop
 from racksack_controller.nodes.answering import Answers
-from racksack_controller.nodes.errors import NodeError
+from racksack_controller.nodes.errors import HostKeyChanged, NodeError
 from racksack_controller.nodes.node import Hello, Node, NodeStats
 from racksack_jobspecs.resources import Inventory
 
 log = logging.getLogger("racksack.nodes")
 
-RETRY_S_MAX = 60.0
+RETRY_S_MAX = 60.0  # for a node that is off, is silent, or shows another host key
+RETRY_ANSWERING_S_MAX = 5.0  # for one that answers: what kept it from being used may be over at any moment
+LOOK_EVERY_S = 1.0  # at a silent node, besides the two seconds that a look takes
 CONNECT_TIMEOUT_S = 120.0
 STATS_EVERY_S = 30.0
 BOOT_LOOK_EVERY_S = 0.5
@@ -56,6 +58,7 @@ class Connector:
         self._lost = asyncio.Event()
         self._lost_reason = ""
         self._probed: Inventory | None = None  # as the node said it at the last connection
+        self._wrong_key = False  # it showed another host key: it is called rarely until somebody has looked
         self._said = ""  # why there is no connection, as the log has it
         self._retry_now = asyncio.Event()
         node.on_report = self._report
@@ -101,6 +104,7 @@ class Connector:
                 failures = 0
                 await self._stay()
             except NodeError as error:
+                self._wrong_key = isinstance(error, HostKeyChanged)
                 self._say_disconnected(str(error))
             except TimeoutError:
                 self._say_disconnected(f"{self._node.name} did not answer within {CONNECT_TIMEOUT_S:.0f} s")
@@ -109,7 +113,11 @@ class Connector:
                 self._say_disconnected(f"connecting to {self._node.name} failed: {error!r}")
             await self._node.close()
             failures += 1
-            await self._wait_to_call(failures)
+            try:
+                await self._wait_to_call(failures)
+            except Exception:  # as above
+                log.exception("node %s: looking at it failed", self._node.name)
+                await asyncio.sleep(RETRY_ANSWERING_S_MAX)
 
     async def _wait_to_call(self, failures: int) -> None:
         """Until it is worth calling again."""
@@ -120,10 +128,24 @@ class Connector:
         elif self._phase in _DARK:
             await self._pause(RETRY_S_MAX)
         else:
-            await self._pause(backoff_s(failures, first_s=1.0, most_s=RETRY_S_MAX))
+            await self._wait_for_answer(backoff_s(failures, first_s=1.0, most_s=RETRY_S_MAX))
+
+    async def _wait_for_answer(self, most_s: float) -> None:
+        """Until a node that should be up answers after a silence, for `most_s` seconds at most."""
+        if self._answers is None or self._wrong_key:
+            await self._pause(most_s)
+            return
+        end_s = time.monotonic() + most_s
+        if await self._answers():
+            await self._pause(min(most_s, RETRY_ANSWERING_S_MAX))
+            return
+        while (left_s := end_s - time.monotonic()) > 0:
+            if await self._pause(min(LOOK_EVERY_S, left_s)) or await self._answers():
+                return
 
     async def _connect(self) -> None:
         self._lost.clear()
+        self._wrong_key = False
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             hello = await self._node.connect()
             self._probed = await self._node.probe()
@@ -163,13 +185,14 @@ class Connector:
         if (found.gpus, found.set_aside, found.problems) != (known.gpus, known.set_aside, known.problems):
             self._loop.post(ev.GpusSeen(record.name, found.gpus, found.set_aside, found.problems))
 
-    async def _pause(self, delay_s: float) -> None:
+    async def _pause(self, delay_s: float) -> bool:
+        """Wait, at most until somebody expects the node to answer; whether somebody does."""
         self._retry_now.clear()
         try:
             async with asyncio.timeout(delay_s):
-                await self._retry_now.wait()
+                return await self._retry_now.wait()
         except TimeoutError:
-            return
+            return False
 
     def _report(self, report: AttemptReport) -> None:
         self._loop.post(ev.Reported(self._node.name, report))

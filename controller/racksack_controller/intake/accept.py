@@ -141,7 +141,7 @@ class Intake:
         is_settled = True
         try:
             if crashes >= CRASHES_MAX:
-                await self._reject(file, [Problem(0, "", _CRASHED)])
+                is_settled = await self._reject(file, [Problem(0, "", _CRASHED)])
             elif crashes:
                 async with self._suspects:
                     is_settled = await self._take_noted(file)
@@ -152,7 +152,7 @@ class Intake:
             raise
         except Exception as error:
             log.exception("file=%s owner=%s cannot be taken in", file.path.name, file.owner)
-            await self._reject(
+            is_settled = await self._reject(
                 file, [Problem(0, "", f"the controller cannot take it in ({_named(error)}); {OUR_FAULT}")]
             )
             self._journal.end(key)
@@ -168,9 +168,9 @@ class Intake:
             async with self._submissions.alone_with(_key(file.owner, file.submission)), self._turns.of(file.owner):
                 await self._take(file)
         except JobFileError as error:
-            await self._reject(file, error.problems)
+            return await self._reject(file, error.problems)
         except IngestError as error:
-            await self._reject(file, [Problem(0, "project", str(error))])
+            return await self._reject(file, [Problem(0, "project", str(error))])
         except IngestPostponed as error:
             log.warning("postponed file=%s reason=%s", file.path.name, error)
             self._news.nudge()
@@ -366,7 +366,8 @@ class Intake:
     def _draft(self, spec: JobSpec, owner: str = "", now: float = 0.0) -> Job:
         return Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=now)
 
-    async def _reject(self, file: DroppedFile, problems: list[Problem] | tuple[Problem, ...]) -> None:
+    async def _reject(self, file: DroppedFile, problems: list[Problem] | tuple[Problem, ...]) -> bool:
+        """Set a file aside and say why. False, after a pause: it could not be moved, as on a full disk."""
         sentence = "; ".join(str(problem) for problem in problems)
         log.warning("rejected file=%s owner=%s reason=%s", file.path.name, file.owner, sentence)
         outcome: dict[str, object] = {
@@ -374,11 +375,14 @@ class Intake:
             "problems": [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in problems],
             "never": any("it can never run" in p.sentence for p in problems),
         }
+        self._tell(_key(file.owner, file.submission), outcome)
         try:
             await asyncio.to_thread(reject, self._spool, file, problems)
         except OSError as error:
             log.error("the rejected file %s could not be moved away: %s", file.path, error)
-        self._tell(_key(file.owner, file.submission), outcome)
+            await asyncio.sleep(POSTPONE_S)
+            return False
+        return True
 
     def _tell(self, key: str, outcome: dict[str, object]) -> None:
         """Answer those who ask for a submission."""

@@ -89,6 +89,12 @@ class SpoolLock:
         self._descriptors = []
 
 
+def folders(spool: Spool) -> tuple[Path, ...]:
+    """All folders that a spool needs, parents first."""
+    inside = (spool.snapshots, spool.projects, spool.returns, spool.checkpoints)
+    return (spool.root, spool.incoming, spool.jobs, spool.rejected, *inside)
+
+
 def prepare(spool: Spool, group: str | None = None) -> None:
     """Make the folders, or fix their owners and modes. Can be repeated at any time. Raises SpoolError."""
     try:
@@ -96,17 +102,9 @@ def prepare(spool: Spool, group: str | None = None) -> None:
         _check_owner(spool.root)
         gid = _gid_of(group, spool.root) if group is not None else os.getegid()
         passage, drop = (_OWN, _OWN) if group is None else (_PASSAGE, _DROP)
-        for folder, mode in (
-            (spool.root, passage),
-            (spool.incoming, drop),
-            (spool.jobs, drop),
-            (spool.rejected, passage),
-            (spool.snapshots, passage),
-            (spool.projects, _OWN),
-            (spool.returns, passage),
-            (spool.checkpoints, passage),
-        ):
-            _make_folder(folder, mode, gid)
+        modes = {spool.incoming: drop, spool.jobs: drop, spool.projects: _OWN}
+        for folder in folders(spool):
+            _make_folder(folder, modes.get(folder, passage), gid)
         _make_private(spool.database)
     except OSError as error:
         where = error.filename or spool.root

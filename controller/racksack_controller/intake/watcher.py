@@ -70,6 +70,7 @@ class Watcher:
         self._wake = asyncio.Event()
         self._leases = False
         self._observer: BaseObserver | None = None
+        self._folder: tuple[int, int] | None = None  # the folder that is listened to
         self._has_begun = False
 
     @property
@@ -87,6 +88,7 @@ class Watcher:
         await asyncio.to_thread(finish_taken, self._jobs)
         self._leases = await asyncio.to_thread(leases_work, self._jobs)
         self._observer = self._listen(asyncio.get_running_loop())
+        self._folder = await asyncio.to_thread(_identity, self._jobs)
         self._has_begun = True
         try:
             rescan_at_s = 0.0
@@ -98,6 +100,7 @@ class Watcher:
                     self._listing.add_done_callback(lambda _: self._wake.set())
                 if self._listing is not None and self._listing.done():
                     self._note_listing(self._listing)
+                    await self._follow_folder()
                     self._listing, rescan_at_s = None, time.monotonic() + self._rescan_s
                 for file in await self._look_at_due():
                     yield file
@@ -108,6 +111,17 @@ class Watcher:
                 self._listing = None
             if self._observer is not None:
                 await asyncio.to_thread(_stop, self._observer)
+
+    async def _follow_folder(self) -> None:
+        """Listen to the folder that is there now: it may have been removed and made again."""
+        there = await asyncio.to_thread(_identity, self._jobs)
+        if there is None or there == self._folder:
+            return
+        log.warning("%s is another folder than before; listening to that one", self._jobs)
+        if self._observer is not None:
+            await asyncio.to_thread(_stop, self._observer)
+        self._observer = self._listen(asyncio.get_running_loop())
+        self._folder = there
 
     def settled(self, file: DroppedFile) -> None:
         """A file that was given out is over and done with; another of its user may come."""
@@ -240,6 +254,15 @@ class Watcher:
 def is_job_name(name: str) -> bool:
     """Whether a name in the folder is that of a job file."""
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode; None while it is not there."""
+    try:
+        info = folder.stat()
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def _list(jobs: Path) -> tuple[float, dict[str, int]]:

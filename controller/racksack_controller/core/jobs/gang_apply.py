@@ -8,7 +8,7 @@ from racksack_controller.core import events as ev
 from racksack_controller.core.jobs.gang import has_come
 from racksack_controller.core.jobs.reports import fault_of, outcome_of
 from racksack_controller.core.jobs.requeue import end_attempt
-from racksack_controller.core.jobs.retry_later import delay, effect_failed
+from racksack_controller.core.jobs.retry_later import PASSING_DELAY_S_MAX, delay, effect_failed
 from racksack_controller.core.state import Attempt, State
 from racksack_jobspecs.states import JobState
 
@@ -47,4 +47,4 @@ def assemble_failed(state: State, event: ev.AssembleFailed, now: float) -> None:
     """Try again later."""
     attempt = state.attempts.get(event.attempt)
     if attempt is not None and attempt.state is JobState.COLLECTING:
-        delay(state, attempt, event.sentence, now)
+        delay(state, attempt, event.sentence, now, PASSING_DELAY_S_MAX)

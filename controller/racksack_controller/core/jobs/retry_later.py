@@ -8,12 +8,13 @@ from racksack_controller.core.jobs.requeue import backoff_s
 from racksack_controller.core.state import Attempt, State
 
 EFFECT_DELAY_S_MAX = 60.0
+PASSING_DELAY_S_MAX = 5.0  # for what costs little to try and may be over at any moment: a full disk of the controller
 
 
-def delay(state: State, attempt: Attempt, sentence: str, now: float) -> None:
-    """Leave an attempt alone for a while; `sentence` says what failed."""
+def delay(state: State, attempt: Attempt, sentence: str, now: float, most_s: float = EFFECT_DELAY_S_MAX) -> None:
+    """Leave an attempt alone for a while, `most_s` seconds at most; `sentence` says what failed."""
     failures = attempt.failures + 1
-    retry_at = now + backoff_s(failures, first_s=1.0, most_s=EFFECT_DELAY_S_MAX)
+    retry_at = now + backoff_s(failures, first_s=1.0, most_s=most_s)
     state.put_attempt(replace(attempt, failures=failures, retry_at_s=retry_at, problem=sentence))
     if attempt.problem != sentence:
         state.tell(now, sentence, job=attempt.job, node=attempt.node)
