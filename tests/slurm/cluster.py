@@ -56,6 +56,8 @@ MaxJobCount=20000
 MinJobAge={min_job_age_s}
 KillWait=5
 InactiveLimit=0
+MessageTimeout=2
+MessageTimeout=2
 SlurmdTimeout={slurmd_timeout_s}
 ReturnToService=2
 {nodes}

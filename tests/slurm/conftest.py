@@ -13,7 +13,7 @@ from tests.agent.serving import Serve, order
 from tests.slurm import cluster
 from tests.slurm.cluster import Cluster
 
-PATIENCE = {"look_s": 0.2, "absent_s": 4.0, "record_s": 3.0}
+PATIENCE = {"look_s": 0.2, "absent_s": 4.0, "record_s": 2.0, "again_s": 1.0}
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,11 @@ def end_of(state: str) -> tuple[str, str]:
     return outcome, f"{reason} by {who}" if who else reason
 
 
+def fault_of(outcome: str) -> str:
+    """Whose fault an end is: job, or node, and then the job runs again."""
+    return "node" if outcome == "lost" else "job"
+
+
 def canceller(state: str) -> Optional[str]:
     """Who cancelled it, by name where there is one."""
     words = state.split()

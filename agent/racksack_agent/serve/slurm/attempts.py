@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from racksack_agent import records
 from racksack_agent.home import AttemptFolder, Home
@@ -25,25 +25,26 @@ from racksack_agent.supervisor import outputs
 Report = Dict[str, Any]
 
 BOOT_ID = "slurm"  # no restart of one machine takes anything from a shared home
-RECORD_S = 20.0  # so long after Slurm's own word a record may still appear on a shared file system
-ABSENT_S = 300.0
-_SUBMIT_AGAIN_S = 5.0  # between two looks that both found nothing of what may have been submitted
+_CANCEL_AGAIN_S = 20.0
 _END_REASON_S = 60.0  # how long Slurm may take to say why it ended a job
 
 
-class SlurmAttempts(Attempts):
-    """The attempts of one home. `absent_s`: how long Slurm must not know a job before it is taken for lost;
-    `record_s`: how long a record may take to appear on the shared file system.
-    """
+class Patience(NamedTuple):
+    """How long to wait, in seconds, before something is concluded from what is not there."""
 
-    def __init__(
-        self, home: Home, commands: Commands, queue: Queue, absent_s: float = ABSENT_S, record_s: float = RECORD_S
-    ) -> None:
+    record_s: float = 20.0  # after Slurm's own word a record may still appear on a shared file system
+    absent_s: float = 300.0  # Slurm does not know a job
+    again_s: float = 5.0  # between two looks that both found nothing of what may have been submitted
+
+
+class SlurmAttempts(Attempts):
+    """The attempts of one home."""
+
+    def __init__(self, home: Home, commands: Commands, queue: Queue, patience: Patience) -> None:
         super().__init__(home, BOOT_ID, None)
         self._commands = commands
         self._queue = queue
-        self._absent_s = absent_s
-        self._record_s = record_s
+        self._patience = patience
         self._claimed_s: Dict[str, float] = {}  # when each was first seen to have begun
         self.submitting: Set[str] = set()
         self.submitted_s: Dict[str, float] = {}  # when sbatch ended (monotonic seconds), of what we submitted
@@ -81,7 +82,13 @@ class SlurmAttempts(Attempts):
             self._queue.expect_change()
             return attempt_records.state_of(folder) or self._announced(folder)
         outcome, reason = ended or ("lost", "Slurm ended it and did not say why")
-        final = {**found, "outcome": outcome, "reason": reason, "by_scheduler": False}
+        final = {
+            **found,
+            "outcome": outcome,
+            "reason": reason,
+            "at_fault": states.fault_of(outcome),
+            "by_scheduler": False,
+        }
         records.replace(folder.exit, records.encode(final))
         self._ended[name] = final
         return final
@@ -140,7 +147,7 @@ class SlurmAttempts(Attempts):
 
     def _cancel_once(self, job: SlurmJob) -> None:
         """Cancel a job, again if it is still there after a while."""
-        if time.monotonic() - self._cancelled.get(job.id, float("-inf")) < RECORD_S:
+        if time.monotonic() - self._cancelled.get(job.id, float("-inf")) < _CANCEL_AGAIN_S:
             return
         self._cancelled[job.id] = time.monotonic()
         self._queue.expect_change()
@@ -154,7 +161,7 @@ class SlurmAttempts(Attempts):
         since_s = self._since.setdefault(folder.name, picture.asked_s)
         self._queue.expect_change()
         was_waiting = files.claim_of(folder) is None and records.read(folder.stop) is not None
-        if was_waiting or time.monotonic() - since_s >= self._record_s:
+        if was_waiting or time.monotonic() - since_s >= self._patience.record_s:
             see_anew(folder)
             if not attempt_records.final_of(folder):
                 self._close(folder, *self._end(folder, state))
@@ -184,7 +191,7 @@ class SlurmAttempts(Attempts):
             return
         since_s = self.unsubmitted.setdefault(name, picture.asked_s)
         self._queue.expect_change()
-        if picture.asked_s - since_s < _SUBMIT_AGAIN_S:
+        if picture.asked_s - since_s < self._patience.again_s:
             return
         if records.read(folder.stop) is not None:
             self._close(folder, *self._end(folder, "CANCELLED"))
@@ -197,9 +204,9 @@ class SlurmAttempts(Attempts):
         state = self._commands.accounted(number) if number else None
         if state and states.base_state(state) in states.LIVING:
             self._since[folder.name] = picture.asked_s
-        elif state and picture.asked_s - since_s >= self._record_s:
+        elif state and picture.asked_s - since_s >= self._patience.record_s:
             self._close(folder, *self._end(folder, state))
-        elif picture.asked_s - since_s >= self._absent_s:
+        elif picture.asked_s - since_s >= self._patience.absent_s:
             self._close(folder, *states.NEVER_KNOWN)
         else:
             self._queue.expect_change()
@@ -238,7 +245,7 @@ class SlurmAttempts(Attempts):
         report = attempt_records.state_of(folder) or {"attempt": folder.name, "epoch": launch.get("epoch", "")}
         gathered = outputs.gather(folder, outputs.Wanted((), launch["max_output_bytes"], "none", "", 0))
         report.update(gathered.facts(), state="ended", outcome=outcome, reason=reason, ended_at_s=time.time())
-        report.update(boot_id=BOOT_ID, at_fault="job" if outcome in ("oom", "timeout", "cancelled") else "node")
+        report.update(boot_id=BOOT_ID, at_fault=states.fault_of(outcome))
         records.replace_at_last(folder.exit, records.encode(report), [lambda: records.remove_file(folder.reserve)])
         self._since.pop(folder.name, None)
         self._queue.expect_change()

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.serve import attempt_records
 from racksack_agent.serve.slurm import canary, cluster, script
-from racksack_agent.serve.slurm.attempts import ABSENT_S, RECORD_S, SlurmAttempts
+from racksack_agent.serve.slurm.attempts import Patience, SlurmAttempts
 from racksack_agent.serve.slurm.commands import Commands
 from racksack_agent.serve.slurm.queue import FIRST_S, Queue
 from racksack_agent.serve.slurm.submitting import Submitter
@@ -27,13 +27,8 @@ class SlurmSide:
         key = home_key(home)
         first_s = float(given.get("look_s", FIRST_S))
         self.queue = Queue(self.commands, script.prefix(key), self._is_needed, first_s)
-        self.attempts = SlurmAttempts(
-            home,
-            self.commands,
-            self.queue,
-            absent_s=float(given.get("absent_s", ABSENT_S)),
-            record_s=float(given.get("record_s", RECORD_S)),
-        )
+        patience = Patience(**{name: float(given[name]) for name in Patience._fields if name in given})
+        self.attempts = SlurmAttempts(home, self.commands, self.queue, patience)
         self.submitter = Submitter(home, key, self.commands, self.queue, self.attempts)
 
     def _is_needed(self) -> bool:
