@@ -23,8 +23,8 @@ from racksack_controller.core.placing.expect import could_hold
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.queue.limits import Limits
-from racksack_controller.core.rack.amounts import COMPARED, GPUS, MILLI, SLOTS
-from racksack_controller.core.rack.rack import Bools, Floats, Ints
+from racksack_controller.core.rack.amounts import COMPARED, MILLI, SLOTS
+from racksack_controller.core.rack.rack import Bools, Floats
 from racksack_controller.core.records import Allocation, Job, Node, Overflow
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
@@ -46,9 +46,9 @@ class Choice(NamedTuple):
 def overflow(state: State, now: float, policy: Policy) -> list[Placed]:
     """The placements on clusters to make at `now` (Unix seconds), once the own servers have been filled."""
     rows = clusters(state)
-    free = _free(state, rows, now)
+    room = Room(state, rows, now)
     classes = state.queue.open_classes()
-    if not len(classes) or not np.any(free[SLOTS, rows] >= 1):
+    if not len(classes) or not room.is_left():
         return []
     limits, backlog = Limits(state.running, policy), Backlog(state, now, policy)
     placed: list[Placed] = []
@@ -61,13 +61,13 @@ def overflow(state: State, now: float, policy: Policy) -> list[Placed]:
         if limits.reached(job_class):
             done.add(index)
             continue
-        choice = choose(backlog, job, job_class, rows, free)
+        choice = choose(backlog, job, job_class, rows, room)
         if choice.row < 0:
             backlog.add(job_class)
             continue
-        placed.append(_placed(state, job, job_class, choice, free))
+        placed.append(_placed(state, job, job_class, choice, room))
         limits.count(job_class)
-        if not np.any(free[SLOTS, rows] >= 1):
+        if not room.is_left():
             break
     return placed
 
@@ -82,34 +82,67 @@ def is_own(node: Node) -> bool:
     return node.overflow is None and not node.is_removed
 
 
-def _free(state: State, rows: list[int], now: float) -> Ints:
-    """What is free; -1 where nothing may be placed now."""
-    free = np.full_like(state.rack.total, -1)
-    for row in rows:
-        node = state.rack.nodes[row]
-        if node.usable and node.cool_until_s <= now:
-            free[:, row] = state.rack.total[:, row] - state.rack.held[:, row]
-    return free
+class Room:
+    """What is free on the clusters while a pass fills them; -1 where nothing may be placed now."""
+
+    def __init__(self, state: State, rows: list[int], now: float) -> None:
+        rack = state.rack
+        self._devices = rack.devices
+        self._rows = rows
+        self._device_free = rack.devices.free.copy()
+        self._free = np.full_like(rack.total, -1)
+        for row in rows:
+            node = rack.nodes[row]
+            if node.usable and node.cool_until_s <= now:
+                self._free[:, row] = rack.total[:, row] - rack.held[:, row]
+
+    def is_left(self) -> bool:
+        """Whether any cluster takes another job."""
+        return bool(np.any(self._free[SLOTS, self._rows] >= 1))
+
+    def devices(self, row: int, job_class: JobClass) -> list[int] | None:
+        """Where the devices stand that a job would get; None when it has no room."""
+        if np.any(self._free[:, row] < np.array(job_class.need)):
+            return None
+        kind = job_class.kind
+        if kind is None:
+            return []
+        chosen = self._devices.choose(self._device_free, row, kind)
+        return chosen if len(chosen) == kind.devices else None
+
+    def take(self, row: int, job_class: JobClass) -> tuple[str, ...]:
+        """Take what a job needs; the uuids of its devices."""
+        chosen = self.devices(row, job_class) or []
+        self._free[:, row] -= np.array(job_class.need)
+        if job_class.kind is not None:
+            self._device_free[chosen] -= job_class.kind.milli
+        return tuple(self._devices.gpus[at].uuid for at in chosen)
 
 
-def choose(backlog: Backlog, job: Job, job_class: JobClass, rows: list[int], free: Ints) -> Choice:
-    """The first cluster that is worth it and has room."""
+def choose(backlog: Backlog, job: Job, job_class: JobClass, rows: list[int], room: Room) -> Choice:
+    """The first cluster that is worth it and has room; else what keeps the job from the first that could run it."""
     kept = Choice(-1, "")
     for row in rows:
         node = backlog.state.rack.nodes[row]
         if node.overflow is None or not takes(backlog.state, node, row, job, job_class, backlog.policy):
             continue
-        why = worth(backlog, node, node.overflow, job_class)
-        if not why.startswith(_GOES):
-            kept = kept if kept.why else Choice(-1, why)
-        elif np.all(free[:, row] >= np.array(job_class.need)) and len(_devices(backlog.state, row, job_class, free)[1]):
+        goes, why = worth(backlog, node, node.overflow, job_class)
+        if goes and room.devices(row, job_class) is not None:
             return Choice(row, why)
-        else:
-            kept = Choice(-1, f"{node.name} takes no more jobs of ours just now")
+        if not kept.why:
+            kept = Choice(-1, f"{_unready(node, backlog.now)}; {why}" if goes else why)
     return kept
 
 
-_GOES = ("asked for ", "only ", "the wait ")
+def _unready(node: Node, now: float) -> str:
+    """Why a cluster takes no job that is to go there."""
+    if not node.connected:
+        return f"{node.name} does not answer: {node.connection_reason}"
+    if node.drain is not None:
+        return f"{node.name} is drained: {node.drain.reason}"
+    if node.cool_until_s > now:
+        return f"{node.name} takes no jobs for {format_duration(node.cool_until_s - now)} after failures"
+    return f"{node.name} has as many jobs of ours as it may have"
 
 
 def takes(state: State, node: Node, row: int, job: Job, job_class: JobClass, policy: Policy) -> bool:
@@ -122,22 +155,22 @@ def takes(state: State, node: Node, row: int, job: Job, job_class: JobClass, pol
     return bool(could_hold(state.rack, job_class)[row])
 
 
-def worth(backlog: Backlog, node: Node, terms: Overflow, job_class: JobClass) -> str:
-    """Why a job goes to a cluster: one of `_GOES`; or what it waits for instead."""
+def worth(backlog: Backlog, node: Node, terms: Overflow, job_class: JobClass) -> tuple[bool, str]:
+    """Whether a job goes to a cluster, and why; or what it waits for instead."""
     admitted = backlog.state.rack.admitted(job_class.admission) & backlog.own
     if not admitted.any():
-        return f"asked for {node.name}"
+        return True, f"asked for {node.name}"
     able = backlog.able(job_class)
     if not able.any():
-        return f"only {node.name} could hold it"
+        return True, f"only {node.name} could hold it"
     here_s, there_s = backlog.wait_s(job_class, able), wait_there_s(backlog.state, node, backlog.now)
     length_s = backlog.length_s(job_class)
     worth_s = terms.cost * length_s
     there = f"on {node.name} {_about(there_s)}"
     if here_s - there_s > worth_s:
-        return f"the wait here is expected to be {_about(here_s)}, {there}, for a job of {_about(length_s)}"
+        return True, f"the wait here is expected to be {_about(here_s)}, {there}, for a job of {_about(length_s)}"
     least = f"it goes there to save more than {_about(worth_s)} ({terms.cost:g} times its length)"
-    return f"it waits for the own servers, about {_about(here_s)}; {there}; {least}"
+    return False, f"it waits for the own servers, about {_about(here_s)}; {there}; {least}"
 
 
 def _about(time_s: float) -> str:
@@ -222,23 +255,10 @@ class Backlog:
         self._work[:, able] += share * work[:, None]
 
 
-def _devices(state: State, row: int, job_class: JobClass, free: Ints) -> tuple[int, tuple[str, ...] | tuple[None]]:
-    """Thousandths, and the devices that a job gets; empty when there are too few, (None,) when it needs none."""
-    kind = job_class.kind
-    if kind is None:
-        return MILLI, (None,)
-    devices = state.rack.devices
-    good = np.flatnonzero(devices.matching(kind) & (devices.free >= kind.milli) & (devices.row == row))
-    if len(good) < kind.devices or free[GPUS, row] < kind.devices * kind.milli:
-        return kind.milli, ()
-    return kind.milli, tuple(devices.gpus[at].uuid for at in good[: kind.devices].tolist())
-
-
-def _placed(state: State, job: Job, job_class: JobClass, choice: Choice, free: Ints) -> Placed:
+def _placed(state: State, job: Job, job_class: JobClass, choice: Choice, room: Room) -> Placed:
     wants, node = job.spec.resources, state.rack.nodes[choice.row]
-    milli, found = _devices(state, choice.row, job_class, free)
-    uuids = tuple(uuid for uuid in found if uuid is not None)
-    free[:, choice.row] -= np.array(job_class.need)
+    uuids = room.take(choice.row, job_class)
+    milli = job_class.kind.milli if job_class.kind else MILLI
     return Placed(
         job.id, node.name, Allocation(wants.cpus, wants.ram_bytes, uuids, wants.disk_bytes, milli), choice.why
     )
@@ -253,7 +273,7 @@ def why_not(state: State, now: float, policy: Policy, job: Job, job_class: JobCl
     for other_class, count in _ahead(state, job, job_class):
         for _ in range(min(count, LOOKED_MAX)):
             backlog.add(other_class)
-    choice = choose(backlog, job, job_class, rows, _free(state, rows, now))
+    choice = choose(backlog, job, job_class, rows, Room(state, rows, now))
     if choice.row >= 0:
         return f"{state.rack.nodes[choice.row].name} is about to take it"
     return choice.why or None
