@@ -11,6 +11,7 @@ from racksack_controller.core import lifecycle
 from racksack_controller.core.actions import SwitchOff, SwitchOn
 from racksack_controller.core.decide import decide
 from racksack_controller.core.power import events as pev
+from racksack_controller.core.power.apply import note_boot
 from racksack_controller.core.power_records import (
     BOOT_GUESS_S,
     Measured,
@@ -19,6 +20,7 @@ from racksack_controller.core.power_records import (
     PowerRecord,
     boot_limit_s,
 )
+from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_controller.core.why import why_node
 from racksack_controller.store import Store, power_story, save_changes
@@ -440,3 +442,24 @@ def test_a_hold_stops_a_shutdown_that_nobody_was_asked_for_yet() -> None:
     bench.happen(pev.PowerHeld("r1", None, "bob"))
     bench.step()
     assert bench.phase("r1") is Phase.ON
+
+
+@pytest.mark.parametrize(
+    ("boot", "up_s", "since_s"),
+    [
+        ("same", 500.0, -300.0),  # as it says
+        ("same", 50.0, 100.0),  # it ran while it was silent, whatever it says
+        ("same", None, 100.0),
+        ("new", 30.0, 170.0),
+        ("new", 150.0, None),  # before the last boot was seen to run: that cannot be
+        ("new", None, None),
+    ],
+)
+def test_since_when_a_node_has_been_running(boot: str, up_s: float | None, since_s: float | None) -> None:
+    """It was silent from 100 s on, and answers at 200 s."""
+    state = State()
+    node = Node(name="r1", boot_id="boot-1", connected=False, connection_since_s=100.0)
+    state.put_node(node)
+    state.put_power(PowerRecord(node="r1"))
+    note_boot(state, node, up_s, 200.0, is_new=boot == "new")
+    assert state.power["r1"].up_since_s == since_s

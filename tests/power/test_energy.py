@@ -87,6 +87,8 @@ class Bench:
         self.sensor: float | None = None
         self.stats: tuple[NodeStats, float] | None = None
         self.unchanged_since: float | None = math.inf
+        self.is_proven_off = True
+        self.up_since: float | None = None
         self.meter = self.make()
 
     def make(self) -> Meter:
@@ -96,6 +98,8 @@ class Bench:
             lambda node: self.stats,
             self.look,
             lambda node: self.unchanged_since,
+            lambda node: self.is_proven_off,
+            lambda node: self.up_since,
         )
         meter = Meter(self.state, self.store, senses, lambda: self.now_s)
         meter.machines["r1"] = R1
@@ -297,6 +301,72 @@ async def test_a_long_gap_of_a_node_that_ran_on_is_an_estimate_and_its_jobs_bear
     assert used is not None
     assert used.is_estimate
     assert used.joules > 7200 * 100
+
+
+async def passing(bench: Bench, on: bool, seconds: float) -> None:
+    """Some time in which a node is thought to be on, or off."""
+    bench.on = on
+    bench.meter.noticed(Changes((), (), (), ()))
+    while seconds > 0:
+        await bench.after(min(30.0, seconds))
+        seconds -= 30.0
+
+
+async def on_and_known_s(bench: Bench) -> tuple[float, float, float]:
+    """Seconds on, seconds accounted for, and joules of the node so far."""
+    await bench.meter.tick()
+    slices = (await bench.store.read(lambda connection: energy_store.slices_since(connection, 0)))["r1"]
+    sums = [sum(getattr(one, name) for one in slices) for name in ("on_s", "known_s", "joules")]
+    assert sum(one.sensor_j for one in slices) == 0.0, "it is all an estimate"
+    return sums[0], sums[1], sums[2]
+
+
+@pytest.mark.parametrize(
+    ("up_since", "on_s"),
+    [
+        (0.0, 1200.0),  # it was on all the while, behind a broken way
+        (400.0, 1100.0),  # it was off for a while
+        (900.0, 600.0),  # it came on when it answered
+        (None, 600.0),  # it does not say
+    ],
+)
+async def test_what_was_taken_for_off_is_counted_when_the_node_says_since_when_it_is_on(
+    bench: Bench, up_since: float | None, on_s: float
+) -> None:
+    await bench.meter.tick()
+    await passing(bench, on=True, seconds=300)
+    bench.is_proven_off = False
+    await passing(bench, on=False, seconds=600)
+    bench.up_since = None if up_since is None else START_S + up_since
+    await passing(bench, on=True, seconds=300)
+    on, known, joules = await on_and_known_s(bench)
+    assert known == pytest.approx(1200)
+    assert on == pytest.approx(on_s)
+    assert joules == pytest.approx(100 * on_s)
+
+
+async def test_a_boot_behind_a_broken_way_is_not_counted_twice(bench: Bench) -> None:
+    """Thought off, then booting (which counts as on), given up, and then it answers: it was on from the first boot."""
+    await bench.meter.tick()
+    bench.is_proven_off = False
+    await passing(bench, on=False, seconds=300)
+    await passing(bench, on=True, seconds=60)
+    await passing(bench, on=False, seconds=300)
+    bench.up_since = START_S + 300
+    await passing(bench, on=True, seconds=60)
+    on, known, joules = await on_and_known_s(bench)
+    assert (on, known) == (pytest.approx(420), pytest.approx(720))
+    assert joules == pytest.approx(100 * on)
+    await passing(bench, on=True, seconds=60)
+    assert (await on_and_known_s(bench))[0] == pytest.approx(480), "once"
+
+
+async def test_what_a_device_calls_off_stays_off(bench: Bench) -> None:
+    await bench.meter.tick()
+    await passing(bench, on=False, seconds=300)
+    bench.up_since = START_S
+    await passing(bench, on=True, seconds=60)
+    assert (await on_and_known_s(bench))[0] == pytest.approx(60)
 
 
 async def test_an_unforeseen_failure_does_not_end_the_metering(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -451,3 +451,23 @@ async def test_a_ladder_that_is_left_cancels_its_verify() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await ended.wait()
+
+
+async def until_off(world: World) -> None:
+    """Silent once the server is off."""
+    while world.on:
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("was_asked", [False, True])
+async def test_a_shutdown_of_which_only_the_asking_is_known_is_asked_for_once_more(was_asked: bool) -> None:
+    """The controller was killed between the note and the answer: the request may have come through, or not."""
+    world = World(on=not was_asked)
+    ssh = Way("ssh", world, knows_state=False, from_inside=True, gone=was_asked)
+    steps = await taken(
+        switch_off([ssh], [ssh], lambda: until_off(world), hard=False, limits=PATIENT, resume=(ssh, 3600.0), again=True)
+    )
+    assert steps[0][1] is Act.SOFT_OFF
+    assert steps[-1][2] is Outcome.DONE, "and one that has gone off meanwhile is seen to be silent"
+    assert world.asked.count("ssh soft_off") <= 1
+    assert not world.on

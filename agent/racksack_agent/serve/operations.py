@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import Any, Callable, Dict, Optional
 
+from racksack_agent.boot import up_s
 from racksack_agent.command_line import PACKAGE
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import fetching, inspect, kept, launching, probe, removing, sweeping
@@ -34,6 +35,7 @@ def hello(agent: Agent, request: Request) -> Dict[str, Any]:
         "uv": agent.uv(),
         "rsync": shutil.which("rsync"),
         "clock_s": time.time(),
+        "up_s": up_s(),
         "limit": agent.limit.kind,
         "reports": agent.attempts.reports(),
     }

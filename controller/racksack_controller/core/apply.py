@@ -221,6 +221,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
     )
     state.tell(now, "connected after a restart" if rebooted else "connected", node=node.name)
     power_apply.came_up(state, node.name, now, rebooted=node.boot_id != event.boot_id)
+    power_apply.note_boot(state, node, event.up_s, now, is_new=node.boot_id != event.boot_id)
     for key in [key for key in state.orphans if key[0] == node.name]:
         state.drop_orphan(*key)
     _forget_what_was_sent(state, node.name)

@@ -114,12 +114,13 @@ class NodeRemoved(Event, frozen=True):
 
 
 class NodeConnected(Event, frozen=True):
-    """A node answers. `reports` is everything that it has."""
+    """A node answers. `reports` is everything that it has, `up_s` for how long the machine has been running."""
 
     node: str
     boot_id: str
     inventory: Inventory
     reports: tuple[AttemptReport, ...]
+    up_s: float | None = None
 
 
 class GpusSeen(Event, frozen=True):

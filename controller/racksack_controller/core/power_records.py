@@ -111,8 +111,10 @@ class PowerRecord(msgspec.Struct, frozen=True, kw_only=True):
     hung_at_s: float | None = None  # when it was last switched off because it hung
     way: str = ""  # the way that was asked last, while booting or stopping
     asked_at_s: float | None = None  # when that was; a restart goes on with the time that is left
+    is_accepted: bool = False  # whether what was asked last is known to have been accepted
     boot_began_s: float | None = None  # of the boot under way
     on_since_s: float | None = None
+    up_since_s: float | None = None  # as the node itself says, once it answers: it was on then, whatever was thought
     idle_since_s: float | None = None  # on, and nothing of any job is on it
     failures: int = 0  # boots that failed in a row
     stops_failed: int = 0  # shutdowns that failed in a row

@@ -142,12 +142,17 @@ class PowerEffects:
             silent_s=SILENT_TRIES * settings.silence_s + SILENT_LEAST_S,
         )
         resume = None if way is None else (way, action.grace_s)
-        last = await self._record(action.node, self._off_steps(action.node, powered, limits, resume))
+        again = way is not None and way.from_inside and not self._is_accepted(action.node)
+        last = await self._record(action.node, self._off_steps(action.node, powered, limits, resume, again=again))
         if last is not None and last.outcome is Outcome.DONE:
             powered.let_go("it was switched off")
             self._ended(action, ok=True, sentence=last.detail)
         else:
             self._ended(action, ok=False, sentence=last.detail if last else "there is no way to switch it off")
+
+    def _is_accepted(self, node: str) -> bool:
+        record = self._loop.state.power.get(node)
+        return record is not None and record.is_accepted
 
     async def _look_for_people(self, powered: Powered, node: str) -> None:
         """Count the logins once more, at the last moment; the core withdraws the decision if there is one."""
@@ -156,7 +161,7 @@ class PowerEffects:
             await self._loop.submit(ev.LoginsSeen(node, count))
 
     def _off_steps(
-        self, node: str, powered: Powered, limits: Limits, resume: tuple[PowerDriver, float] | None
+        self, node: str, powered: Powered, limits: Limits, resume: tuple[PowerDriver, float] | None, *, again: bool
     ) -> AsyncIterator[Step]:
         drivers, quiet_s = powered.drivers, powered.settings.silence_s
         boot_id = self._loop.state.nodes[node].boot_id
@@ -168,6 +173,7 @@ class PowerEffects:
             limits,
             resume,
             lambda: powered.runs_on(boot_id),
+            again=again,
         )
 
     async def _record(self, node: str, steps: AsyncIterator[Step]) -> Step | None:

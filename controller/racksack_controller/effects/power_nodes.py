@@ -38,7 +38,15 @@ class PowerNodes:
     def __init__(self, loop: Loop, store: Store) -> None:
         self.effects = PowerEffects(loop)
         self.pollers: dict[str, Poller] = {}
-        senses = Senses(self._is_on, self._sensor, self._stats, self._look, self._unchanged_since)
+        senses = Senses(
+            self._is_on,
+            self._sensor,
+            self._stats,
+            self._look,
+            self._unchanged_since,
+            self._is_proven_off,
+            self._up_since,
+        )
         self.meter = Meter(loop.state, store, senses)
         self._loop = loop
         self._ipmi = IpmiHelper()
@@ -167,6 +175,15 @@ class PowerNodes:
         if record is None or record.phase in (Phase.ON, Phase.BOOTING, Phase.STOPPING):
             return True
         return record.phase is not Phase.OFF and record.seen_on is True
+
+    def _is_proven_off(self, name: str) -> bool:
+        """Whether a device says that a node is off; the silence of one without a device proves nothing."""
+        record, poller = self._loop.state.power.get(name), self.pollers.get(name)
+        return (record is not None and record.seen_on is False) or (poller is not None and poller.said_on is False)
+
+    def _up_since(self, name: str) -> float | None:
+        record = self._loop.state.power.get(name)
+        return record.up_since_s if record is not None and self._loop.state.nodes[name].connected else None
 
     def _unchanged_since(self, name: str) -> float | None:
         """Since when (Unix seconds) a node is off, or on in one boot; None as long as nobody has confirmed it."""

@@ -12,9 +12,22 @@ from racksack_controller.power.ssh import Run
 
 LOOK_EVERY_S = 0.2
 SILENT_LOOKS_MIN = 3
-# What systemd says while it neither goes down nor is gone. Where there is no systemd nothing is known.
+# What systemd says while it neither goes down nor is gone. Another init is going down when it lets nobody log in any
+# more, or while a program of such a name runs.
 RUNNING_WORDS = ("initializing", "starting", "running", "degraded", "maintenance")
-RUNNING_COMMAND = ("sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running")
+_RUNNING = """
+cat /proc/sys/kernel/random/boot_id
+said=$(systemctl is-system-running 2>/dev/null)
+case "$said" in ""|offline|unknown) ;; *) echo "$said"; exit ;; esac
+for file in /run/nologin /etc/nologin; do [ -e $file ] && echo stopping && exit; done
+for file in /proc/[0-9]*/comm; do
+    name=""
+    read -r name 2>/dev/null <$file
+    case "$name" in shutdown|poweroff|halt|reboot|telinit) echo stopping; exit ;; esac
+done
+echo running
+"""
+RUNNING_COMMAND = ("sh", "-c", _RUNNING)
 
 
 async def until_up(state: State, node: str, old_boot_id: str) -> None:

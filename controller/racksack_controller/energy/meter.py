@@ -39,6 +39,7 @@ log = logging.getLogger("racksack.energy")
 TICK_S = 30.0
 FRESH_S = 2.0  # what an agent said so lately is not asked for again
 ROLL_UP_EVERY_S = 3600.0
+STRETCHES_MAX = 100  # of one node that are remembered until it answers
 IDLE_LEARNT_PART = 0.1  # how much of a new idle sample goes into what is known
 
 
@@ -46,7 +47,7 @@ class Senses(msgspec.Struct, frozen=True):
     """How the meter sees a node: whether it has power, what its sensor says, what its agent says and when.
 
     `look` asks the agent anew. `unchanged_since` says since when (Unix seconds) a node's power is what it is now, None
-    while that cannot be told yet.
+    while that cannot be told yet. `is_proven_off` is said by a device, `up_since` by the node itself once it answers.
     """
 
     is_on: Callable[[str], bool]
@@ -54,6 +55,8 @@ class Senses(msgspec.Struct, frozen=True):
     stats: Callable[[str], tuple[NodeStats, float] | None]
     look: Callable[[str], Awaitable[object]]
     unchanged_since: Callable[[str], float | None]
+    is_proven_off: Callable[[str], bool] = lambda node: True
+    up_since: Callable[[str], float | None] = lambda node: None
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -69,6 +72,13 @@ class Span(msgspec.Struct, frozen=True):
     def length_s(self) -> float:
         """In seconds."""
         return self.until_s - self.since_s
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """A time in which a node was taken for off. until_s None: it still is."""
+
+    since_s: float
+    until_s: float | None = None
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -90,6 +100,7 @@ class Meter:
         self._clock = clock
         self._readings: dict[str, Reading] = {}
         self._was_on: dict[str, bool] = {}
+        self._unproven: dict[str, list[Stretch]] = {}  # when nodes were thought to be off, by their silence alone
         self._paces: dict[str, Pace] = {}
         self._counted: set[str] = set()  # attempts whose end was seen
         self._ended: dict[str, list[Attempt]] = {}  # by node: their last part is not accounted for yet
@@ -204,9 +215,43 @@ class Meter:
             if gap and seen.is_estimate:
                 watts = _gap_watts(before, machine, sum(used.values()), was_on=was_on)
             self._account(node, machine, Span(since, now, watts, gap or seen.is_estimate, was_on), used)
+        self._correct(node, machine, now, is_on=is_on)
         if span_s >= 0 or before is None:
             now_draw = draw(machine, is_on=is_on, used=sum(used.values()), sensor_watts=self._senses.sensor(node))
             self._readings[node] = Reading(node=node, at_s=now, watts=now_draw.watts, idle_watts=idle)
+
+    def _correct(self, node: str, machine: Machine, now: float, *, is_on: bool) -> None:
+        """Account for what was taken for off and turns out to have been on, as an estimate.
+
+        Without a device only silence tells that a node is off: behind a broken way it may be on all the while. When it
+        answers again it says since when it has been running.
+        """
+        stretches = self._unproven.setdefault(node, [])
+        is_open = bool(stretches) and stretches[-1].until_s is None
+        if not is_on and self._senses.is_proven_off(node):
+            stretches.clear()
+        elif not is_on and not is_open:
+            stretches.append(Stretch(now))
+            del stretches[:-STRETCHES_MAX]
+        elif is_on and is_open:
+            stretches[-1] = replace(stretches[-1], until_s=now)
+        up_since = self._senses.up_since(node) if is_on and stretches else None
+        if up_since is not None:
+            for one in stretches:
+                self._add_as_on(node, machine, max(one.since_s, up_since), one.until_s or now)
+            stretches.clear()
+
+    def _add_as_on(self, node: str, machine: Machine, since: float, until: float) -> None:
+        """Count a span, which was counted as off, as on and idle."""
+        before = self._readings.get(node)
+        if before is None or since >= until:
+            return
+        watts = _gap_watts(before, machine, 0.0, was_on=True)
+        off_watts = draw(machine, is_on=False, used=0.0, sensor_watts=None).watts
+        joules = max(0.0, watts - off_watts) * (until - since)
+        for start_s, part in _pieces(since, until):
+            one = Slice(start_s=start_s, joules=joules * part, idle_j=joules * part, on_s=part * (until - since))
+            self._slices.append((node, one))
 
     def _waits(self, node: str, before: Reading | None, now: float) -> bool:
         """Whether a long gap is to be left open, since what happened in it will be known in a moment."""

@@ -52,6 +52,7 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
     uv: PathText | None
     rsync: PathText | None
     clock_s: float
+    up_s: float | None = None
     reports: list[msgspec.Raw] = []
 
     def __post_init__(self) -> None:
@@ -71,6 +72,7 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
             uv=self.uv,
             rsync=self.rsync,
             clock_s=measured(self.clock_s, 0, 1e11) or 0.0,
+            up_s=measured(self.up_s, 0, 1e10),
             reports=tuple(reports),
         )
 

@@ -128,6 +128,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     uv: str | None
     rsync: str | None
     clock_s: float
+    up_s: float | None = None  # for how long the machine has been running
     reports: tuple[AttemptReport, ...] = ()
 
 

@@ -85,12 +85,15 @@ async def switch_off(
     limits: Limits = Limits(),
     resume: tuple[PowerDriver, float] | None = None,
     runs_on: Callable[[], Awaitable[bool]] | None = None,
+    *,
+    again: bool = False,
 ) -> AsyncIterator[Step]:
     """Switch a node off; the last step is DONE or STUCK.
 
     `silent` returns once the node has not answered for long enough to be taken as off; it counts only where no device
     can say its state. `hard` allows the power to be cut. With `resume` a way was asked before (by a controller that
-    ended meanwhile) and has so many seconds left; it ends early if `runs_on` says that no shutdown is under way.
+    ended meanwhile) and has so many seconds left; it ends early if `runs_on` says that no shutdown is under way. With
+    `again` it is asked once more first, since nobody knows whether it was: a way that takes two requests for one.
     """
 
     def waits_for(way: PowerDriver, runs_on: Callable[[], Awaitable[bool]] | None = None) -> Shutdown:
@@ -101,6 +104,8 @@ async def switch_off(
         yield Step("", Act.CONFIRM, Outcome.DONE, f"it is off already ({seen.words})", 0.0)
         return
     if resume is not None:
+        if again:
+            yield await ask(resume[0], Act.SOFT_OFF)
         step = await waits_for(resume[0], runs_on).end(resume[1])
         yield step
         if step.outcome is Outcome.DONE:

@@ -17,7 +17,7 @@ from racksack_controller.power.steps import Act, Outcome, Step, Witness, pauses,
 Verify = Callable[[], Awaitable[None]]
 """Returns once the node has proven to be up (or silent); may be cancelled at any time. Must not raise for 'not yet'."""
 
-RUNNING_LOOK_EVERY_S = 5.0
+RUNNING_LOOK_EVERY_S = 2.0
 RUNNING_LOOKS_MIN = 2  # a system that has accepted a shutdown may take a moment until it is seen to go down
 
 

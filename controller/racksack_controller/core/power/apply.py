@@ -23,6 +23,7 @@ from racksack_controller.core.power_records import (
 )
 from racksack_controller.core.rack.amounts import SLOTS
 from racksack_controller.core.reachability import on_behind
+from racksack_controller.core.records import Node
 from racksack_controller.core.state import State
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.units import format_duration
@@ -119,7 +120,7 @@ def _stepped(state: State, event: ev.PowerStepped, now: float) -> None:
     # From the asking on a server may go down, so the switch-off is not withdrawn any more.
     asks = event.act in ("on", "soft_off", "hard_off") and event.outcome in ("asking", "accepted")
     if asks and power.phase in (Phase.BOOTING, Phase.STOPPING):
-        power = replace(power, way=event.way, asked_at_s=now)
+        power = replace(power, way=event.way, asked_at_s=now, is_accepted=event.outcome == "accepted")
     state.put_power(replace(power, seen_on=_SEEN_ON.get((power.phase, event.act, event.outcome), power.seen_on)))
 
 
@@ -241,6 +242,23 @@ def came_up(state: State, name: str, now: float, *, rebooted: bool) -> None:
             request=power.request_without(OperatorRequest.ON),
         )
     )
+
+
+def note_boot(state: State, node: Node, up_s: float | None, now: float, *, is_new: bool) -> None:
+    """Note since when a node that answers has been running. `node` is its record from before.
+
+    The same boot as before was never interrupted. Of a new one the node says how old it is, which is not believed where
+    it would have begun before the last one was seen to run.
+    """
+    power = state.power.get(node.name)
+    if power is None:
+        return
+    began_s = now - up_s if up_s is not None else None
+    if is_new and node.boot_id and began_s is not None and began_s < node.connection_since_s:
+        began_s = None
+    if not is_new and (began_s is None or began_s > node.connection_since_s > 0):
+        began_s = node.connection_since_s or None
+    state.put_power(replace(power, up_since_s=began_s))
 
 
 def _seen(state: State, event: ev.PowerSeen, now: float) -> None:
