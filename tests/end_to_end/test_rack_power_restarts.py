@@ -59,7 +59,9 @@ def test_controller_killed_before_anybody_was_asked_to_shut_down(rig: PowerRig) 
     rig.start()
     rig.all_off("r6", timeout_s=120)
     rig.wait_phase("r6", "off")
-    assert "runs on as before and no shutdown is under way" in story_of(rig, "r6", began_s)
+    story = story_of(rig, "r6", began_s)
+    assert "soft off accepted: ssh accepted" in story, "it was asked after the start, at once"
+    assert "still answers after" not in story
 
 
 def test_nothing_is_left_on_at_the_end(rig: PowerRig) -> None:
