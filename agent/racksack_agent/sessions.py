@@ -11,12 +11,11 @@ import hashlib
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from racksack_agent import processes
+from racksack_agent import private_tmp, processes
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.supervisor.panes import Pane, keeper
 
@@ -140,7 +139,7 @@ class Tmux(Sessions):
         """
         if os.path.exists(self.socket):
             return
-        socket_folder()
+        private_tmp.folder()
         servers = processes.with_argument(os.fsencode(self.socket), b"tmux: server")
         processes.send(servers, signal.SIGUSR1)
         give_up_s = time.monotonic() + _RESTORE_S
@@ -165,7 +164,7 @@ class Screen(Sessions):
         """See Sessions. Screen does not tell the terminal, so the program in it does."""
         panes: Dict[str, Pane] = {}
         problems: Dict[str, str] = {}
-        socket_folder()
+        private_tmp.folder()
         os.makedirs(self.socket, mode=0o700, exist_ok=True)
         for folder in folders:
             words = [
@@ -243,20 +242,10 @@ def open_sessions(home: Home, wanted: Optional[str]) -> Optional[Sessions]:
     for kind, maker in kinds.items():
         program = shutil.which(kind)
         if program and wanted in (None, kind):
-            return maker(program, f"{socket_folder()}/{home_key(home)}.{kind}", home)
+            return maker(program, f"{private_tmp.folder()}/{home_key(home)}.{kind}", home)
     return None
 
 
 def home_key(home: Home) -> str:
     """Tells homes of one user apart in names outside of them."""
     return hashlib.sha256(os.fsencode(home.root)).hexdigest()[:12]
-
-
-def socket_folder() -> str:
-    """A folder in /tmp that is this user's alone. Raises OSError when somebody else made it."""
-    path = f"/tmp/racksack-{os.getuid()}"  # noqa: S108 - its owner and mode are checked
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    info = os.lstat(path)
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
-        raise PermissionError(f"{path} must be a folder of this user with mode 0700; remove it")
-    return path

@@ -375,6 +375,13 @@ JOB_FIELDS = (
         "10m",
     ),
     Field(
+        "slurm_env",
+        FLAG,
+        "Set SLURM_JOB_ID, SLURM_ARRAY_TASK_ID, SLURM_CPUS_PER_TASK and others too, as scripts for Slurm want.",
+        "true",
+        "false",
+    ),
+    Field(
         "every",
         EVERY,
         "Not a job but a recurring one, submitted anew at these times: plain words, cron's five fields, or a mapping.",

@@ -48,6 +48,7 @@ _TO_SPEC = {
     "grace": "grace_s",
     "resubmit_on": "resubmit_on",
     "notify": "notify",
+    "slurm_env": "slurm_env",
     "checkpoint": "checkpoint",
     "checkpoint_every": "checkpoint_every_s",
     "every": "every",

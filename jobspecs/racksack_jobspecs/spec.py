@@ -91,6 +91,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     grace_s: float | None = None  # between the request to end and the kill; None: the controller's default
     warn_s: float = 0.0  # so long before its time is over it is told; 0: it is not
     warn_signal: str = "USR1"
+    slurm_env: bool = False  # it finds the usual SLURM_* variables, too
     every: Recurrence | None = None  # of a recurring job: when a job of this spec is submitted
     notify: tuple[str, ...] = ()  # channels that are told of its end: `NAME`, or `NAME:failed`
     resubmit_on: tuple[int, ...] = ()  # exit codes that mean: run me again, I have saved

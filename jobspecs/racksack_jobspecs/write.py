@@ -63,6 +63,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "preemptible", "true" if spec.preemptible else ""
     yield "grace", "" if spec.grace_s is None else exact_duration(spec.grace_s)
     yield "warn", quoted(f"{exact_duration(spec.warn_s)}:{spec.warn_signal}") if spec.warn_s else ""
+    yield "slurm_env", "true" if spec.slurm_env else ""
     yield "every", "" if spec.every is None else _every(spec.every)
     yield "notify", _list(spec.notify)
     yield "resubmit_on", _list(map(str, spec.resubmit_on))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import sessions
+from racksack_agent import private_tmp, sessions
 from racksack_agent.home import Home
 from racksack_agent.serve import limit_choice
 from tests.agent.processes import wait_until
@@ -41,7 +41,7 @@ def end_everything(path: Path) -> None:
             last.ended(report["attempt"], 20)
     last.close()
     home = Home(str(path))
-    socket = f"{sessions.socket_folder()}/{sessions.home_key(home)}"
+    socket = f"{private_tmp.folder()}/{sessions.home_key(home)}"
     if shutil.which("tmux"):
         subprocess.run(["tmux", "-S", f"{socket}.tmux", "kill-server"], capture_output=True, check=False)
     Path(f"{socket}.tmux").unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import records, sessions
+from racksack_agent import private_tmp, records, sessions
 from racksack_agent.home import Home
 from racksack_agent.problems import PrepareError
 from racksack_agent.serve import cores, fetching, logins
@@ -130,7 +130,7 @@ def test_the_socket_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sessions.os, "getuid", lambda: 4_000_000_000 + os.getpid())
     path = f"/tmp/racksack-{sessions.os.getuid()}"
     with pytest.raises(PermissionError, match="must be a folder of this user"):
-        sessions.socket_folder()
+        private_tmp.folder()
     Path(path).rmdir()
 
 

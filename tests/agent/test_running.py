@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.processes import listed, wait_until
-from tests.agent.serving import Refused, order
+from racksack_agent.supervisor import short_tmp
+from tests.agent.processes import kill_all_that_watch, listed, wait_until
+from tests.agent.serving import Refused, Serve, order
 
 SHOW = """
 import json, os, sys
@@ -50,7 +51,7 @@ def test_the_variables_of_a_job(serve, project, home, monkeypatch):
         "RACKSACK_JOB_ID": "7", "RACKSACK_JOB_NAME": "a name", "RACKSACK_ATTEMPT": "7.1", "RACKSACK_NODE": "r1",
         "RACKSACK_CPUS": "2", "RACKSACK_RAM_MB": "3072", "RACKSACK_GPUS": "", "RACKSACK_GPU_UUIDS": "",
         "RACKSACK_JOB_DIR": folder + "/work", "RACKSACK_RETURN_DIR": folder + "/out", "RACKSACK_TMP": folder + "/tmp",
-        "RACKSACK_SUBMIT_TIME": "1700000000.500", "RACKSACK_ARRAY_INDEX": "3", "TMPDIR": folder + "/tmp",
+        "RACKSACK_SUBMIT_TIME": "1700000000.500", "RACKSACK_ARRAY_INDEX": "3", "TMPDIR": short_tmp.link_of(folder),
         "MY": "1", "NODE_SAYS": "x", "OMP_NUM_THREADS": "7", "MKL_NUM_THREADS": "2", "PYTHON_CPU_COUNT": "2",
         "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "",
         "HOME": os.environ["HOME"], "VIRTUAL_ENV": folder + "/venv",
@@ -58,6 +59,53 @@ def test_the_variables_of_a_job(serve, project, home, monkeypatch):
     assert {name: seen.get(name) for name in expected} == expected
     assert seen["PATH"].startswith(folder + "/venv/bin:")
     assert not {"TMUX_PANE_SECRET", "PYTEST_CURRENT_TEST", "TMUX", "TMUX_PANE"} & set(seen)
+
+
+def test_what_a_script_for_slurm_finds_if_it_asks_for_it(serve, project):
+    env = {"RACKSACK_ARRAY_ID": "40", "RACKSACK_ARRAY_INDEX": "2", "RACKSACK_WORLD_SIZE": "3", "RACKSACK_RANK": "1"}
+    digest = serve.project(project(job__sh="#!/bin/sh\nenv | grep ^SLURM | sort\n"))
+    serve.run(order("42.2", digest, "job.sh", env=env, slurm_env=True, cpus=2.0))
+    found = dict(line.split("=", 1) for line in serve.out("42.2").splitlines())
+    expected = {
+        "SLURM_JOB_ID": "42", "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_NNODES": "3", "SLURM_PROCID": "1", "SLURM_RESTART_COUNT": "1", "SLURMD_NODENAME": "here",
+    }  # fmt: skip
+    assert {name: found.get(name) for name in expected} == expected
+    serve.run(order("43.1", digest, "job.sh", env=env))
+    assert serve.out("43.1") == ""
+
+
+def test_sockets_fit_into_tmpdir_however_long_the_home_is(tmp_path, project):
+    """107 bytes is the most; Ray takes 64 for its own part, multiprocessing 30."""
+    home = tmp_path / ("domain.example" * 8)
+    serve = Serve(home)
+    script = (
+        "import os, socket, tempfile\n"
+        "path = os.environ['TMPDIR'] + '/ray/session_2026-01-01_12-00-00_123456_1234567/sockets'\n"
+        "os.makedirs(path); socket.socket(socket.AF_UNIX).bind(path + '/plasma_store')\n"
+        "assert tempfile.gettempdir() == os.environ['TMPDIR']\n"
+        "assert os.path.realpath(os.environ['TMPDIR']) == os.path.realpath(os.environ['RACKSACK_TMP'])\n"
+        "print(os.environ['TMPDIR'])\n"
+    )
+    digest = serve.project(project(main__py=script))
+    report = serve.run(order("1.1", digest, "main.py"))
+    assert report["outcome"] == "done", serve.out("1.1", "stderr.log")
+    link = Path(serve.out("1.1").strip())
+    assert not os.path.lexists(link), "it goes with the job"
+    serve.launch(order("2.1", serve.project(project(job__sh="#!/bin/sh\necho $TMPDIR; sleep 600\n")), "job.sh"))
+    serve.running("2.1")
+    wait_until(lambda: serve.out("2.1") != "")
+    link = Path(serve.out("2.1").strip())
+    assert link.is_symlink()
+    kill_all_that_watch(home, "2.1")
+    serve.ended("2.1")
+    assert not os.path.lexists(link), "also if all that watched it was killed"
+    link.symlink_to(home / "attempts/9.9/tmp")
+    serve.close()
+    again = Serve(home)
+    again.call("hello")
+    assert not os.path.lexists(link), "and what a crash of the node left goes at the next start"
+    again.close()
 
 
 def test_one_mask_per_vendor(serve, project):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from racksack_agent import processes, sessions
+from racksack_agent import private_tmp, processes, sessions
 from racksack_agent.home import Home
 from racksack_agent.serve import upkeep
 from racksack_agent.serve.attempts import is_left_behind, since_launch_s
@@ -93,7 +93,7 @@ def test_the_socket_of_the_sessions_is_made_again(serve: Serve, project: Project
     digest = serve.project(project(job__sh=WAITS))
     serve.launch(order("1.1", digest, "job.sh"))
     serve.running("1.1")
-    socket = Path(f"{sessions.socket_folder()}/{sessions.home_key(Home(str(serve.home)))}.tmux")
+    socket = Path(f"{private_tmp.folder()}/{sessions.home_key(Home(str(serve.home)))}.tmux")
     servers = processes.with_argument(os.fsencode(socket), b"tmux: server")
     assert len(servers) == 1
     socket.unlink()

@@ -119,6 +119,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         resubmit_on=tuple(draw(st.lists(st.integers(1, 255), max_size=3, unique=True))),
         interactive=draw(st.booleans()),
         checkpoint=checkpoint,
+        slurm_env=draw(st.booleans()),
         checkpoint_every_s=draw(st.floats(1, 86_400).map(lambda value: round(value, 3))) if checkpoint else 600.0,
         digest=draw(st.just("") | st.from_regex(r"[0-9a-f]{64}", fullmatch=True)),
         new_files=draw(st.sampled_from(["small", "all", "none"])),

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from racksack_agent import private_tmp
 from racksack_agent.home import Home
-from racksack_agent.sessions import home_key, socket_folder
+from racksack_agent.sessions import home_key
 from racksack_controller.nodes import make_node
 from racksack_controller.nodes.errors import NodeError, NodeUnreachable
 from racksack_controller.nodes.node import AttemptReport, LaunchOrder, Node
@@ -134,7 +135,7 @@ async def make(folder: Path) -> AsyncIterator[Callable[[NodeSettings], Watched]]
 
 def end_sessions(home: Path) -> None:
     """End the tmux server of a home; it outlives its sessions so that the next one starts sooner."""
-    socket = f"{socket_folder()}/{home_key(Home(str(home)))}.tmux"
+    socket = f"{private_tmp.folder()}/{home_key(Home(str(home)))}.tmux"
     subprocess.run(["tmux", "-S", socket, "kill-server"], capture_output=True, check=False, timeout=WAIT_S)
 
 

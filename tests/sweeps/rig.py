@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from racksack_agent import private_tmp
 from racksack_agent.home import Home
-from racksack_agent.sessions import home_key, socket_folder
+from racksack_agent.sessions import home_key
 from racksack_controller.app import App
 from racksack_controller.config.config import Config, Defaults, NodeConfig, Watch, Web
 from racksack_controller.core.sweeps.ranges import Ranges
@@ -149,7 +150,7 @@ class Rig:
         await self.until(lambda: not self.app.state.jobs, "all jobs have ended")
         await self.stop()
         for name in self.nodes:
-            socket = f"{socket_folder()}/{home_key(Home(str(self.root / name)))}.tmux"
+            socket = f"{private_tmp.folder()}/{home_key(Home(str(self.root / name)))}.tmux"
             subprocess.run(["tmux", "-S", socket, "kill-server"], capture_output=True, check=False)
 
 

@@ -21,7 +21,16 @@ from racksack_agent import processes, records
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.serve import attempt_records
 from racksack_agent.sessions import Sessions
-from racksack_agent.supervisor import limits, outputs, ram_shared, ramdisk, reaper, signals, variables
+from racksack_agent.supervisor import (
+    limits,
+    outputs,
+    ram_shared,
+    ramdisk,
+    reaper,
+    short_tmp,
+    signals,
+    variables,
+)
 from racksack_agent.supervisor.output_report import Gathered
 
 Report = Dict[str, Any]
@@ -347,4 +356,5 @@ def clean(folder: AttemptFolder, launch: Report) -> None:
     """Undo what an attempt set up outside of its folder."""
     limits.remove_group(launch["limit"]["path"])
     ramdisk.remove(folder)
+    short_tmp.remove(folder)
     ram_shared.leave(folder)

@@ -209,6 +209,7 @@ def check(order: object) -> Order:
         "keep_left_s": float(field(order, "keep_left_s", number, 86400.0)),
         "keep_left_bytes": int(field(order, "keep_left_bytes", number, 20 << 30)),
         "interactive": field(order, "interactive", bool, False),
+        "slurm_env": field(order, "slurm_env", bool, False),
         "warn_s": field(order, "warn_s", number, None),
         "warn_signal": request_checks.signal_name(order, "warn_signal", "USR1"),
         "go_within_s": field(order, "go_within_s", number, None),

@@ -25,7 +25,7 @@ from racksack_agent.problems import RefusedError
 from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished, upkeep
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.slurm.side import SlurmSide
-from racksack_agent.supervisor import ram_shared, venv_reuse
+from racksack_agent.supervisor import ram_shared, short_tmp, venv_reuse
 
 _RESCAN_S = 1.0
 _RESCAN_SHARED_S = 0.3  # of a home where no pipe brings news: supervisors are on other machines
@@ -187,11 +187,12 @@ class Server:
             self.output.send_lines(b"".join(lines))
 
     def _clear_memory(self) -> None:
-        """Take away what a crash left in memory; where that fails, the node is no worse off than before."""
+        """Take away what a crash left in memory and /tmp; where that fails, the node is no worse off than before."""
         try:
             ram_shared.remove_stale(self.agent.home)
+            short_tmp.remove_stale()
         except OSError as problem:
-            print(f"copies in memory that nobody reads could not be taken away: {problem}", file=sys.stderr)
+            print(f"what a crash left in memory or /tmp could not be taken away: {problem}", file=sys.stderr)
 
     def _prune_kept(self) -> None:
         """Now and then have removed what was kept long enough."""

@@ -9,7 +9,17 @@ from typing import Any, Dict
 from racksack_agent import records, verified
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.problems import NodeAtFaultError, PrepareError
-from racksack_agent.supervisor import copying, data, environment, ram_shared, ramdisk, shared, sweep_plan, variables
+from racksack_agent.supervisor import (
+    copying,
+    data,
+    environment,
+    ram_shared,
+    ramdisk,
+    shared,
+    short_tmp,
+    sweep_plan,
+    variables,
+)
 from racksack_agent.supervisor.checkpoints import resuming
 from racksack_agent.supervisor.end import StopRequest
 
@@ -57,6 +67,7 @@ def _prepare(folder: AttemptFolder, order: Order, stop: StopRequest) -> Prepared
     elif order["stage_in_ram"]:
         ram_folder = ramdisk.stage(folder, order["stage_in_ram"], stop)
     made = environment.make(folder, order, stop)
+    short_tmp.make(folder)
     env = variables.job_variables(order, folder.path, made.venv, ram_folder)
     env.update(resuming.variables(folder, order, env))
     if order["sweep"] is not None:

@@ -27,6 +27,7 @@ from racksack_agent.supervisor import (
     ramdisk,
     readable,
     reaper,
+    short_tmp,
     signals,
 )
 from racksack_agent.supervisor.checkpoints.keeper import Keeper, Processes, Saved
@@ -206,6 +207,7 @@ class Supervisor:
         blame_the_disk(end, folder, order.get("disk_free_bytes", 0))
         ramdisk.remove(folder)
         ram_shared.leave(folder)
+        short_tmp.remove(folder)
         panes.close(self.pane, folder)
         ran_s = time.monotonic() - self.began_s if self.began_s is not None else 0.0
         # By the monotonic clock: whoever sets the other one makes no attempt end before it began.

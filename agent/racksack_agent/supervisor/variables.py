@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from typing import Any, Dict
 
+from racksack_agent.supervisor import short_tmp
+
 Order = Dict[str, Any]
 
 _THREADS = (
@@ -40,6 +42,8 @@ def job_variables(order: Order, folder: str, venv: str | None, ram_folder: str |
         variables["VIRTUAL_ENV"] = venv
         variables["PATH"] = f"{venv}/bin:{variables['PATH']}"
     variables.update(own_variables(order, folder))
+    if order.get("slurm_env"):
+        variables.update(slurm_variables(variables, order))
     if ram_folder:
         variables["RACKSACK_RAM_DIR"] = ram_folder
     if not is_scheduled(order):
@@ -85,11 +89,40 @@ def own_variables(order: Order, folder: str) -> dict[str, str]:
         "RACKSACK_DATA_DIR": folder + "/data",
         "RACKSACK_TMP": folder + "/tmp",  # noqa: S108
         "RACKSACK_SUBMIT_TIME": f"{order['submitted_at_s']:.3f}",
-        "TMPDIR": folder + "/tmp",  # noqa: S108
+        "TMPDIR": short_tmp.path_of(folder),
     }
     if order.get("array_index") is not None:
         own["RACKSACK_ARRAY_INDEX"] = str(order["array_index"])
     return own
+
+
+def slurm_variables(own: dict[str, str], order: Order) -> dict[str, str]:
+    """What a script that was written for Slurm asks for, as far as there is the like: one task on each node."""
+    ranks = own.get("RACKSACK_WORLD_SIZE", "1")
+    hosts = own.get("RACKSACK_HOSTS", order["node"])
+    found = {
+        "SLURM_JOB_ID": own["RACKSACK_JOB_ID"],
+        "SLURM_JOB_NAME": own["RACKSACK_JOB_NAME"],
+        "SLURM_RESTART_COUNT": str(int(own["RACKSACK_ATTEMPT"].rpartition(".")[2]) - 1),
+        "SLURM_CPUS_PER_TASK": str(max(1, int(order["cpus"]))),
+        "SLURM_CPUS_ON_NODE": str(max(1, int(order["cpus"]))),
+        "SLURM_MEM_PER_NODE": own["RACKSACK_RAM_MB"],
+        "SLURM_GPUS_ON_NODE": str(len(order["gpus"])),
+        "SLURM_JOB_GPUS": own["RACKSACK_GPUS"],
+        "SLURM_JOB_NODELIST": hosts,
+        "SLURMD_NODENAME": order["node"],
+        "SLURM_NNODES": ranks,
+        "SLURM_NTASKS": ranks,
+        "SLURM_NODEID": own.get("RACKSACK_RANK", "0"),
+        "SLURM_PROCID": own.get("RACKSACK_RANK", "0"),
+        "SLURM_LOCALID": "0",
+        "SLURM_SUBMIT_DIR": own["RACKSACK_JOB_DIR"],
+        "SLURM_TMPDIR": own["TMPDIR"],
+    }
+    array = {"SLURM_ARRAY_JOB_ID": "RACKSACK_ARRAY_ID", "SLURM_ARRAY_TASK_ID": "RACKSACK_ARRAY_INDEX"}
+    found |= {name: own[ours] for name, ours in array.items() if ours in own}
+    old_names = {"SLURM_JOBID": "SLURM_JOB_ID", "SLURM_NODELIST": "SLURM_JOB_NODELIST"}
+    return found | {old: found[new] for old, new in old_names.items()} | {"SLURM_JOB_NUM_NODES": ranks}
 
 
 def mask_gpus(variables: dict[str, str], gpus: list[dict[str, Any]]) -> None:

@@ -73,6 +73,7 @@ job_options = shared.together(  # what the job is and how it is run
     shared.many("--resubmit-on", metavar="CODE", help="Exit code that means `run me again`; not a retry."),
     shared.many("--checkpoint", metavar="PATH", help="What it saves to go on from; its next attempt finds it there."),
     click.option("--checkpoint-every", metavar="TIME", help="How often that is brought to the controller. [10m]"),
+    click.option("--slurm-env", is_flag=True, help="Set the usual SLURM_* variables, too."),
     click.option("--interactive", is_flag=True, help="Let it read from the terminal that `attach` shows."),
     click.option("--hold", is_flag=True, help="Hold it until `racksack release`."),
     click.option("--deadline", metavar="WHEN", help="When it should have finished; written like --begin."),

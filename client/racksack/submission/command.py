@@ -174,6 +174,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
         "outputs": list(options["outputs"]) or None,
         "resubmit_on": ",".join(options["resubmit_on"]) or None,
         "shared": list(options["shared"]) or None,
+        "slurm_env": True if options["slurm_env"] else None,
         "checkpoint": list(options["checkpoint"]) or None,
         "interactive": True if options["interactive"] else None,
         "preemptible": True if options["preemptible"] else None,

@@ -258,6 +258,7 @@ class AttemptEffects:
             warn_s=spec.warn_s or None,
             warn_signal=spec.warn_signal,
             interactive=spec.interactive,
+            slurm_env=spec.slurm_env,
             slurm=slurm_order(self._slurm_of[attempt.node], job, held) if attempt.node in self._slurm_of else None,
             new_files=spec.new_files,
             keep_left_s=self.keep.left_s,

@@ -89,6 +89,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     warn_s: float | None = None
     warn_signal: str = "USR1"
     interactive: bool = False
+    slurm_env: bool = False
     new_files: str = "small"
     keep_left_s: float = 86400.0
     keep_left_bytes: int = 20 * 1024**3

@@ -23,16 +23,16 @@ from racksack_controller.nodes.node import Node
 from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import leases, runner_jobs
 from racksack_controller.sweeps.active import Active, Ended, RunnerAttempt, load
+from racksack_controller.sweeps.drawn import what_was_drawn
 from racksack_controller.sweeps.follower import Follower
 from racksack_controller.sweeps.results import ledger, reports, reuse
 from racksack_controller.sweeps.search import warm_start
 from racksack_controller.sweeps.search.numbering import is_drawn
-from racksack_controller.sweeps.search.protocol import Drawer, Known, MakeDrawer, Outcome
+from racksack_controller.sweeps.search.protocol import Drawer, MakeDrawer
 from racksack_controller.sweeps.step import Stepper
 from racksack_controller.threads import Threads
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import FINAL, JobState
-from racksack_jobspecs.sweep.spec import Params
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
 log = logging.getLogger("racksack.sweeps")
@@ -236,7 +236,7 @@ class Sweeps:
     async def _restore_drawer(self, active: Active, make: MakeDrawer) -> None:
         """Bring a search to where it was, beside everything else: a long one takes a while."""
         try:
-            drawn, outcomes, known = await self._store.read(lambda connection: _what_was_drawn(connection, active))
+            drawn, outcomes, known = await self._store.read(lambda connection: what_was_drawn(connection, active))
             drawer = await self._threads.run(make, active.sweep, drawn, outcomes, known)
         except asyncio.CancelledError:
             raise
@@ -472,20 +472,6 @@ def _back_to_main(connection: sqlite3.Connection, sweep: Sweep, progress: Progre
         main_failed=0,
         reused=0,
     )
-
-
-def _what_was_drawn(
-    connection: sqlite3.Connection, active: Active
-) -> tuple[Sequence[Params], Sequence[Outcome], Sequence[Known]]:
-    """The points that a search has drawn, what came of them, and what an earlier sweep has found; one that learns
-    nothing needs only their number.
-    """
-    if not active.spec.is_adaptive:
-        return [{}] * active.progress.drawn, [], []
-    source = active.sweep.warm_from
-    known = warm_start.known_points(connection, active.spec, source) if source is not None else []
-    drawn = ledger.params_between(connection, active.id, 0, active.progress.drawn)
-    return [drawn[point] for point in sorted(drawn)], reuse.outcomes(connection, active.sweep), known
 
 
 def code_of(spec: JobSpec, snapshot: str, data: tuple[DataMount, ...] = ()) -> str:
