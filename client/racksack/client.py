@@ -207,9 +207,10 @@ class Client:
         query = {"shell": 1 if shell else None, "view": 1 if view else None, "rank": rank}
         return self.get(Attach, f"jobs/{job_id}/attach", query)
 
-    def plan(self, text: str) -> Plan:
-        """What would become of a job file."""
-        return _decode(self.ask("POST", "plan", body=text.encode()).body, Plan)
+    def plan(self, text: str, size_bytes: int = 0) -> Plan:
+        """What would become of a job file whose project has so many bytes."""
+        query = {"bytes": size_bytes or None}
+        return _decode(self.ask("POST", "plan", query, body=text.encode()).body, Plan)
 
     def has_snapshot(self, digest: str) -> bool:
         """Whether a job of ours may refer to this content."""

@@ -224,6 +224,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fits: list[str] = []
     waits: str | None = None
     advice: list[str] = []  # what it could ask for instead
+    transfers: list[str] = []  # what would have to be sent first, by node
     sweep: SweepPlan | None = None  # of a job file with a sweep
 
 

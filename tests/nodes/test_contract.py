@@ -132,6 +132,19 @@ async def test_content_arrives_exactly(watched: Watched, settings: NodeSettings,
     (source / "tool").chmod(0o755)
 
 
+@every_way
+async def test_a_transfer_is_measured_and_the_next_connection_knows_what_is_there(
+    watched: Watched, tmp_path: Path
+) -> None:
+    digest = project(tmp_path / "project", big=os.urandom(1_000_000))
+    sent = await watched.node.stage(digest, tmp_path / "project")
+    assert sent is not None
+    assert sent.size_bytes > 1_000_000
+    assert sent.seconds > 0
+    assert await watched.node.stage(digest, tmp_path / "project") is None
+    assert digest in (await watched.node.connect()).contents
+
+
 async def test_many_stages_of_one_content_share_one_transfer(
     watched: Watched, settings: NodeSettings, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def hello(agent: Agent, request: Request) -> Dict[str, Any]:
         "up_s": up_s(),
         "limit": agent.limit.kind,
         "reports": agent.attempts.reports(),
+        "contents": agent.snapshots.digests(),
     }
 
 

@@ -123,6 +123,10 @@ class Snapshots:
         verified.note(self.path(digest), self._boot)
         self.prune()
 
+    def digests(self, most: int = 10_000) -> List[str]:
+        """What was here when it was looked at last, the least recently used left out."""
+        return [digest for _, _, digest in sorted(self._uses())[-most:]]
+
     def prune(self, kept_bytes_max: int = _KEPT_BYTES_MAX, young_s: float = _YOUNG_S) -> List[str]:
         """Remove the least recently used while there is too much; returns what went."""
         needed = self._needed()

@@ -30,6 +30,8 @@ from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.states import ExitCode
 from racksack_jobspecs.units import format_cpus, format_duration, format_memory
 
+_TRANSFERS_SHOWN = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobWish(Wish):
@@ -208,7 +210,7 @@ def _dry_run(client: Client, prepared: Prepared, wish: JobWish) -> int:
     has_it = client.has_snapshot(prepared.digest)
     if wish.as_json:
         facts = {"snapshot": prepared.digest, "cached": has_it, "fits": plan.fits, "waits": plan.waits}
-        facts["advice"] = plan.advice
+        facts |= {"advice": plan.advice, "transfers": plan.transfers}
         print_json(receipt.facts(prepared.selection) | facts)
         return ExitCode.OK
     print(f"Would submit ({_asks(prepared.spec)}; {_content(prepared, 0 if has_it else None)}")
@@ -216,6 +218,8 @@ def _dry_run(client: Client, prepared: Prepared, wish: JobWish) -> int:
         f"fits on {', '.join(map(clean, plan.fits)) or 'no node now'}"
         + (f"; {clean(plan.waits)}" if plan.waits else "")
     )
+    for sentence in plan.transfers[:_TRANSFERS_SHOWN]:
+        print(clean(sentence))
     _advise(plan, wish)
     return ExitCode.OK
 

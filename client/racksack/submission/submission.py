@@ -105,14 +105,14 @@ def environment_of(selection: Selection, entrypoint: str, spec: JobSpec) -> Envi
 
 def planned(client: Client, prepared: Prepared) -> Plan:
     """What the controller makes of it; raises as `check_plan`."""
-    return check_plan(client, prepared.spec)
+    return check_plan(client, prepared.spec, prepared.selection.size_bytes)
 
 
-def check_plan(client: Client, spec: JobSpec) -> Plan:
+def check_plan(client: Client, spec: JobSpec, size_bytes: int = 0) -> Plan:
     """What the controller makes of a job. Raises UsageError for mistakes and NeverRunnableError when no node could run
     it.
     """
-    plan = client.plan(_text(spec))
+    plan = client.plan(_text(spec), size_bytes)
     if plan.problems:
         raise errors.UsageError("\n".join(_problem(problem) for problem in plan.problems))
     if plan.never:

@@ -30,6 +30,7 @@ from racksack_controller.core.jobs.retry_later import (
     delay,
     effect_failed,
 )
+from racksack_controller.core.placing.transfers import contents_of
 from racksack_controller.core.power import apply as power_apply
 from racksack_controller.core.power import operator as power_wishes
 from racksack_controller.core.records import NOT_CONNECTED_YET
@@ -222,6 +223,7 @@ def _node_connected(state: State, event: ev.NodeConnected, now: float) -> None:
     state.tell(now, "connected after a restart" if rebooted else "connected", node=node.name)
     power_apply.came_up(state, node.name, now, rebooted=node.boot_id != event.boot_id)
     power_apply.note_boot(state, node, event.up_s, now, is_new=node.boot_id != event.boot_id)
+    state.contents.set(node.name, event.contents)
     for key in [key for key in state.orphans if key[0] == node.name]:
         state.drop_orphan(*key)
     _forget_what_was_sent(state, node.name)
@@ -308,9 +310,17 @@ def _launched(state: State, event: ev.Launched, now: float) -> None:
     if attempt is None or attempt.launched:
         return
     state.put_attempt(replace(attempt, launched=True, failures=0, problem=""))
+    job = state.jobs.get(attempt.job)
+    if job is not None:
+        state.contents.add(attempt.node, contents_of(job))
     node = state.nodes[attempt.node]
     if node.failures:
         state.put_node(replace(node, failures=0, cool_until_s=0.0))
+
+
+def _transferred(state: State, event: ev.Transferred, now: float) -> None:
+    del now
+    state.contents.note_rate(event.node, event.size_bytes, event.seconds)
 
 
 def _start_failed(state: State, event: ev.StartFailed, now: float) -> None:
@@ -451,6 +461,7 @@ _HANDLERS: dict[type[ev.Event], Handler] = {
     ev.DrainRequested: _drain_requested,
     ev.ResumeRequested: _resume_requested,
     ev.Launched: _launched,
+    ev.Transferred: _transferred,
     ev.StartFailed: _start_failed,
     ev.Reported: _reported,
     ev.GoSent: gang_apply.go_sent,

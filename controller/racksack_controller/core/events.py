@@ -121,6 +121,7 @@ class NodeConnected(Event, frozen=True):
     inventory: Inventory
     reports: tuple[AttemptReport, ...]
     up_s: float | None = None
+    contents: tuple[str, ...] = ()  # digests of what is there
 
 
 class GpusSeen(Event, frozen=True):
@@ -160,6 +161,14 @@ class Launched(Event, frozen=True):
     """The node has the attempt."""
 
     attempt: str
+
+
+class Transferred(Event, frozen=True):
+    """Content was sent to a node."""
+
+    node: str
+    size_bytes: int
+    seconds: float
 
 
 class StartFailed(Event, frozen=True):

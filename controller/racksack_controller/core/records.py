@@ -144,6 +144,7 @@ class DataMount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: str = ""
     source: str = ""
     path: str = ""  # where it appears in the project, too
+    bytes: int = 0  # of the content; 0: not known
 
 
 class Wait(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -177,6 +178,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     snapshot: str
     submitted_at_s: float
     state: JobState = JobState.QUEUED
+    snapshot_bytes: int = 0  # 0: not known
     data: tuple[DataMount, ...] = ()
     array_id: int | None = None  # the id of the array's first job
     array_index: int | None = None

@@ -23,6 +23,7 @@ from racksack_controller.core.queue.job_queue import NO_LIMIT, JobQueue
 from racksack_controller.core.queue.turns import Turns
 from racksack_controller.core.rack.allocations import Times
 from racksack_controller.core.rack.amounts import CPUS, GPUS, RAM, demand_of
+from racksack_controller.core.rack.contents import Contents
 from racksack_controller.core.rack.rack import Rack
 from racksack_controller.core.records import NOT_CONNECTED_YET, attempt_key
 from racksack_controller.core.records import Allocation as Allocation
@@ -87,6 +88,7 @@ class State:
         self.usage = Usage()
         self.turns = Turns()
         self.history = History()
+        self.contents = Contents(self.journal)
         # Indexes, so that no event and no pass has to walk over all records.
         self.queued_ids: dict[int, None] = {}  # ids of queued jobs, in order of arrival
         self.queue = JobQueue(self.history)  # the queued jobs that wait for nothing but room or a moment

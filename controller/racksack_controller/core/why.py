@@ -13,6 +13,7 @@ from racksack_controller.core.placing.expect import Expectation, could_hold, exp
 from racksack_controller.core.placing.overflow import why_not
 from racksack_controller.core.placing.preempt import making_room
 from racksack_controller.core.placing.reading import Reading
+from racksack_controller.core.placing.transfers import SAME_S
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.power.why import why_idle, why_power, why_waits
 from racksack_controller.core.queue.job_queue import JobClass, class_of, eligible_at_s
@@ -262,11 +263,13 @@ def _when(expected: Expectation, state: State, now: float) -> str:
     latest = ""
     if expected.latest_s is not None and expected.latest_s > now + OVERDUE_S:
         latest = f"within {format_duration(expected.latest_s - now)} at the latest"
+    sent_in = format_duration(round(expected.transfer_s))
+    sending = f", {sent_in} of it to send its content" if expected.transfer_s >= SAME_S else ""
     if expected.start_s is not None:
         left_s = expected.start_s - now
         soon = f"expected to start in {format_duration(left_s)}" if left_s > OVERDUE_S else "expected to start at once"
-        return f"; {soon}" + (f", {latest}" if latest else "")
-    return f"; {latest} (no earlier runs to judge by)" if latest else ""
+        return f"; {soon}{sending}" + (f", {latest}" if latest else "")
+    return f"; {latest}{sending} (no earlier runs to judge by)" if latest else ""
 
 
 def _unusable(state: State, node: Node, now: float) -> str:

@@ -47,6 +47,7 @@ from racksack_jobspecs.states import JobState
 log = logging.getLogger("racksack.edge")
 
 GO_WITHIN_S = 7200.0  # so long a prepared rank waits for the others of its gang
+MEASURED_BYTES = 8 * 1024**2  # a smaller transfer says nothing about the link
 COLLECT_BATCH = 200  # attempts whose folders are pulled by one request
 
 PlanOf = Callable[[Job, str], dict[str, object] | None]  # of the runner of a sweep on a node; None: of any other job
@@ -164,7 +165,9 @@ class AttemptEffects:
                 return
         try:
             for digest, content in contents.items():
-                await node.stage(digest, content.path)
+                sent = await node.stage(digest, content.path)
+                if sent is not None and sent.size_bytes >= MEASURED_BYTES:
+                    self._loop.post(ev.Transferred(node.name, sent.size_bytes, sent.seconds))
         except TransferFailed as error:
             self._start_failed(group, "controller" if error.kind == "unreachable" else "node", str(error))
             return

@@ -153,7 +153,8 @@ class Connector:
             reports = await self._node.reports()
         self._said, self.hello = "", hello
         log.info("connected node=%s boot_id=%s", self._node.name, hello.boot_id)
-        self._loop.post(ev.NodeConnected(self._node.name, hello.boot_id, inventory, tuple(reports), hello.up_s))
+        said = ev.NodeConnected(self._node.name, hello.boot_id, inventory, tuple(reports), hello.up_s, hello.contents)
+        self._loop.post(said)
 
     async def _stay(self) -> None:
         """Until the connection ends; meanwhile look at the node's load now and then."""

@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -34,6 +34,7 @@ from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ids import Ids
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
 from racksack_controller.intake.journal import CRASHES_MAX, Journal
+from racksack_controller.intake.needed_content import transfers_told, with_content
 from racksack_controller.intake.partition_rules import SpecRefusedError, settled
 from racksack_controller.intake.projects import Projects
 from racksack_controller.intake.reading import OUR_FAULT, Reader, legible_key, with_read
@@ -70,6 +71,7 @@ class Content(NamedTuple):
     """What a job is made of."""
 
     digest: str  # of the project
+    size_bytes: int  # of the project
     data: tuple[DataMount, ...]
 
 
@@ -197,7 +199,7 @@ class Intake:
             elif spec.sweep is not None:
                 known = await self._take_sweep(replace(spec, submission=key), file.owner, content, waits)
             else:
-                origin = Origin(file.owner, content.digest, content.data, waits)
+                origin = Origin(file.owner, content.digest, content.data, waits, content.size_bytes)
                 known = {"jobs": await self._adding.add(replace(spec, submission=key), origin)}
             log.info("accepted file=%s owner=%s %s", file.path.name, file.owner, _accepted(known))
         self._tell(key, known)
@@ -206,7 +208,8 @@ class Intake:
     async def _content(self, spec: JobSpec, owner: str, owner_uid: int) -> Content:
         """The project and the data sets of a job. Raises IngestError, IngestPostponed, StoreError."""
         digest = await self._projects.take(spec, owner, owner_uid)
-        return Content(digest, await self.data_sets.take(spec.data, owner, owner_uid))
+        size_bytes = await self._projects.size_of(digest)
+        return Content(digest, size_bytes, await self.data_sets.take(spec.data, owner, owner_uid))
 
     def _known(self, submission: str) -> dict[str, object] | None:
         """The outcome of a submission that was accepted before."""
@@ -235,11 +238,12 @@ class Intake:
                 self._refuse_beyond_limits(spec, one.owner, spec.submission)
                 waits = await self._dependencies.resolve(spec, one.owner)
                 await asyncio.to_thread(self._projects.keep, one.snapshot)
-                content = Content(one.snapshot, one.data)
+                content = Content(one.snapshot, await self._projects.size_of(one.snapshot), one.data)
                 if spec.sweep is not None:
                     known = await self._take_sweep(spec, one.owner, content, waits)
                 else:
-                    known = {"jobs": await self._adding.add(spec, Origin(one.owner, *content, waits))}
+                    origin = Origin(one.owner, content.digest, content.data, waits, content.size_bytes)
+                    known = {"jobs": await self._adding.add(spec, origin)}
         sweep = known.get("sweep")
         jobs = known["jobs"]
         assert isinstance(jobs, list)  # noqa: S101 - made above
@@ -307,7 +311,7 @@ class Intake:
             self._refuse_beyond_limits(spec, owner, key)
             waits = await self._dependencies.resolve(spec, owner)
             content = await self._content(spec, owner, owner_uid)
-            origin = Origin(owner, content.digest, content.data, waits)
+            origin = Origin(owner, content.digest, content.data, waits, content.size_bytes)
             return await self._adding.add(replace(spec, submission=key), origin)
 
     def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
@@ -401,9 +405,9 @@ class Intake:
             found = await self._news.until(lambda: self._outcomes.get(key), wait_s)
         return found
 
-    async def plan(self, text: str, owner: str, now: float) -> dict[str, object]:
+    async def plan(self, text: str, owner: str, now: float, sends_bytes: int = 0) -> dict[str, object]:
         """What would become of a job file of this owner, without taking it; for a sweep also how many points it would
-        be, on how many workers, and for how long. Raises IngestPostponed.
+        be, on how many workers, and for how long. `sends_bytes`: how large its project is. Raises IngestPostponed.
         """
         try:
             spec = await self._reader.spec(owner, text)
@@ -411,6 +415,8 @@ class Intake:
             problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
             return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
         answer = self._plan_job(spec, owner, now)
+        draft = await with_content(self._draft(spec, owner), self.data_sets, sends_bytes)
+        answer["transfers"] = transfers_told(self._loop.state, draft, answer["fits"])
         if answer["never"] or spec.sweep is None:
             return answer
         try:
@@ -419,7 +425,7 @@ class Intake:
             return answer | {"problems": [{"line": 0, "path": p.path, "sentence": p.sentence} for p in error.problems]}
         return answer | {"sweep": plan_sweep(self._store, self._loop.state, self._draft(spec, owner, now), points.size)}
 
-    def _plan_job(self, spec: JobSpec, owner: str, now: float) -> dict[str, object]:
+    def _plan_job(self, spec: JobSpec, owner: str, now: float) -> dict[str, Any]:
         advice = advise(self._loop.state.history, owner, spec)
         try:
             if spec.every is not None:

@@ -49,6 +49,7 @@ class Origin(msgspec.Struct, frozen=True):
     snapshot: str
     data: tuple[DataMount, ...]
     waits: Waits = Waits()
+    size_bytes: int = 0  # of the snapshot
 
 
 class Adding:
@@ -108,6 +109,7 @@ class Adding:
             owner=origin.owner,
             spec=spec,
             snapshot=origin.snapshot,
+            snapshot_bytes=origin.size_bytes,
             data=origin.data,
             submitted_at_s=now,
             state=JobState.HELD if spec.hold else JobState.QUEUED,

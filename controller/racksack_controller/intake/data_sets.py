@@ -52,7 +52,7 @@ class DataSets:
             )
         now = time.time()
         await self._store.write(lambda connection: data_table.taken(connection, found, now))
-        return DataMount(name=use.name, digest=found.digest, path=use.path)
+        return DataMount(name=use.name, digest=found.digest, path=use.path, bytes=found.size_bytes)
 
     async def add(self, name: str, content: str, owner: str, owner_uid: int, announced: str = "") -> DataSet:
         """Make an upload, or `snapshot:DIGEST` of content that this owner sent before, the newest version of a name.

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from pathlib import Path
 
 import msgspec
 
@@ -38,6 +39,7 @@ class Projects:
         self.limits = DEFAULT_LIMITS
         self._threads = Threads("upload", UPLOADS_AT_ONCE)  # of their own: copying takes as long as its owner wishes
         self._turns = Turns(UPLOADS_AT_ONCE, 1 if is_shared else UPLOADS_AT_ONCE)
+        self._sizes: OrderedDict[str, int] = OrderedDict()
         self._checked: OrderedDict[bytes, None] = OrderedDict()  # content is immutable, so a check holds for good
 
     def close(self) -> None:
@@ -117,6 +119,14 @@ class Projects:
                 self._checked.popitem(last=False)
         return digest
 
+    async def size_of(self, digest: str) -> int:
+        """The bytes of kept content: read once, as content never changes."""
+        if digest not in self._sizes:
+            self._sizes[digest] = await self._threads.run(_size_of, self._spool.snapshots / digest)
+            if len(self._sizes) > CHECKED_MAX:
+                self._sizes.popitem(last=False)
+        return self._sizes[digest]
+
     def keep(self, digest: str) -> None:
         """Mark content as used now, so that it stays. Raises IngestError when it is gone."""
         if ingest.refer(self._spool, digest) is None:
@@ -126,3 +136,11 @@ class Projects:
         """Whether this user uploaded this content, and it is still kept. Raises StoreError."""
         known = self._store.look(lambda connection: owner_has_snapshot(connection, digest, owner))
         return known and (self._spool.snapshots / digest).is_dir()
+
+
+def _size_of(root: Path) -> int:
+    """Runs in a thread. Content that is being removed counts nothing."""
+    try:
+        return sum(path.lstat().st_size for path in root.rglob("*") if not path.is_dir())
+    except OSError:
+        return 0

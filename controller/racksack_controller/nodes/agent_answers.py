@@ -22,6 +22,7 @@ REPORTS_BYTES_MAX = 16 * 1024**2
 RESULTS_BYTES_MAX = 8 * 1024**2  # of one answer, unpacked
 SMALL_BYTES_MAX = 64 * 1024  # of answers that say little
 ARGV_MAX = 100
+CONTENTS_MAX = 10_000  # digests that an agent names
 
 T = TypeVar("T")
 Argv = Annotated[list[PathText], Meta(max_length=ARGV_MAX)]
@@ -54,6 +55,7 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
     clock_s: float
     up_s: float | None = None
     reports: list[msgspec.Raw] = []
+    contents: Annotated[list[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]], Meta(max_length=CONTENTS_MAX)] = []
 
     def __post_init__(self) -> None:
         """Raises ValueError for a home that is no absolute path."""
@@ -74,6 +76,7 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
             clock_s=measured(self.clock_s, 0, 1e11) or 0.0,
             up_s=measured(self.up_s, 0, 1e10),
             reports=tuple(reports),
+            contents=tuple(self.contents),
         )
 
 

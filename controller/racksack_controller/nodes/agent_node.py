@@ -37,6 +37,7 @@ from racksack_controller.nodes.node import (
     NodeStats,
     Piece,
     PulledCheckpoint,
+    Sent,
 )
 from racksack_controller.nodes.slurm_facts import SlurmFacts
 from racksack_controller.nodes.staging import Stager
@@ -196,11 +197,11 @@ class AgentNode:
 
     # Jobs
 
-    async def stage(self, digest: str, source: Path) -> None:
+    async def stage(self, digest: str, source: Path) -> Sent | None:
         """See Node."""
         if self._stager is None:
             raise NodeUnreachable(f"{self.name} is not connected.")
-        await self._stager.stage(digest, source)
+        return await self._stager.stage(digest, source)
 
     async def has(self, digests: Sequence[str]) -> list[str]:
         """See Node."""

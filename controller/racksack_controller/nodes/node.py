@@ -131,6 +131,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     clock_s: float
     up_s: float | None = None  # for how long the machine has been running
     reports: tuple[AttemptReport, ...] = ()
+    contents: tuple[str, ...] = ()  # digests of what is there
 
 
 class CollectReply(msgspec.Struct, frozen=True):
@@ -215,6 +216,13 @@ class NodeStats(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "clock_s", measured(self.clock_s, 0, TIME_S_MAX))
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """A transfer to a node that has ended."""
+
+    size_bytes: int
+    seconds: float
+
+
 class Node(Protocol):
     """One machine that runs attempts."""
 
@@ -232,8 +240,11 @@ class Node(Protocol):
     async def probe(self) -> Inventory:
         """Look at the node's CPUs, memory, disk and GPUs."""
 
-    async def stage(self, digest: str, source: Path) -> None:
-        """Bring the content `source` to the node, unless it is there. Raises TransferFailed too."""
+    async def stage(self, digest: str, source: Path) -> Sent | None:
+        """Bring the content `source` to the node, unless it is there; what was sent, None for little and nothing.
+
+        Raises TransferFailed too.
+        """
 
     async def has(self, digests: Sequence[str]) -> list[str]:
         """Which of these contents are on the node. Raises NodeError."""
@@ -318,4 +329,5 @@ __all__ = [
     "NodeStats",
     "Piece",
     "PulledCheckpoint",
+    "Sent",
 ]

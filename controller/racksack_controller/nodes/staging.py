@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import time
 from collections import deque
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import msgspec
 
 from racksack_controller.nodes.agent_answers import SMALL_BYTES_MAX, Ask
 from racksack_controller.nodes.errors import AgentError, TransferFailed
+from racksack_controller.nodes.node import Sent
 from racksack_controller.nodes.transport import Transport
 from racksack_controller.nodes.unpack import pack
 
@@ -35,20 +37,20 @@ class Stager:
         self._ask = ask
         self._present: set[str] = set()
         self._pushed: deque[str] = deque(maxlen=ALIKE_MAX)
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._under_way: dict[str, asyncio.Task[Sent | None]] = {}
 
-    async def stage(self, digest: str, source: Path) -> None:
+    async def stage(self, digest: str, source: Path) -> Sent | None:
         """See Node.stage. Whoever asks for the same content meanwhile waits for the same transfer."""
         if digest in self._present:
-            return
+            return None
         task = self._under_way.get(digest)
         if task is None:
             task = asyncio.create_task(self._bring(digest, source), name=f"stage {digest[:12]} on {self._name}")
             self._under_way[digest] = task
             task.add_done_callback(lambda done: self._finish(digest, done))
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
-    def _finish(self, digest: str, task: asyncio.Task[None]) -> None:
+    def _finish(self, digest: str, task: asyncio.Task[Sent | None]) -> None:
         self._under_way.pop(digest, None)
         if not task.cancelled() and task.exception() is None:
             self._present.add(digest)
@@ -64,19 +66,21 @@ class Stager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _bring(self, digest: str, source: Path) -> None:
+    async def _bring(self, digest: str, source: Path) -> Sent | None:
         if digest in await self._ask("has", {"digests": [digest]}, HAS_TIMEOUT_S, list[str], SMALL_BYTES_MAX):
-            return
+            return None
         try:
             archive = await asyncio.to_thread(_packed, source)
         except OSError as error:
             sentence = f"The snapshot {digest[:12]} cannot be read ({error}); submit the job again."
             raise TransferFailed(sentence, "missing") from error
         if archive is None:
+            began_s = time.monotonic()
             await self._push(digest, source)
-        else:
-            text = base64.b64encode(archive).decode()
-            await self._ask("put", {"digest": digest, "tar_b64": text}, PUT_TIMEOUT_S, msgspec.Raw, SMALL_BYTES_MAX)
+            return Sent(await asyncio.to_thread(_size_of, source), time.monotonic() - began_s)
+        text = base64.b64encode(archive).decode()
+        await self._ask("put", {"digest": digest, "tar_b64": text}, PUT_TIMEOUT_S, msgspec.Raw, SMALL_BYTES_MAX)
+        return None
 
     async def _push(self, digest: str, source: Path) -> None:
         remote = f"{self._home}/incoming/{digest}"
@@ -103,6 +107,10 @@ DIFFERS = "digest"  # the agent's word for content that is not what it should be
 def _packed(source: Path) -> bytes | None:
     """The content as an archive if it is small. Raises OSError."""
     return pack(source) if _is_small(source) else None
+
+
+def _size_of(source: Path) -> int:
+    return sum(path.lstat().st_size for path in source.rglob("*") if not path.is_dir())
 
 
 def _is_small(source: Path) -> bool:

@@ -31,6 +31,7 @@ from racksack_controller.web.power_views import power_view
 from racksack_controller.web.privacy import node_for
 from racksack_controller.web.sweeps import as_jobs, sweeps_where
 from racksack_controller.web.views import View, node_view
+from racksack_jobspecs.resources import DISK_BYTES_MAX
 from racksack_jobspecs.states import ExitCode
 
 LAST_FINISHED = 10
@@ -193,10 +194,15 @@ async def plan(request: web.Request) -> web.Response:
     owner = context.caller(request).name
     await context.nodes_called()
     try:
-        work = context.intake.plan(await utf8_of(request), owner, time.time())
+        work = context.intake.plan(await utf8_of(request), owner, time.time(), _sends_bytes(request))
         return web.json_response(await while_connected(request, work))
     except IngestPostponed as error:
         raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+
+
+def _sends_bytes(request: web.Request) -> int:
+    """How large the project is, as its owner says."""
+    return int(min(max(0.0, number(request.query, "bytes", 0)), DISK_BYTES_MAX))
 
 
 @routes.get("/api/v1/snapshots/{digest}")

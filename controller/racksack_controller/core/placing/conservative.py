@@ -17,6 +17,7 @@ from racksack_controller.core.placing.free_capacity import FreeCapacity
 from racksack_controller.core.placing.overtaking import note_passing
 from racksack_controller.core.placing.placement import Placement, length_s, place_job
 from racksack_controller.core.placing.reserve import Outlook
+from racksack_controller.core.placing.transfers import nearest
 from racksack_controller.core.policy import Policy
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.queue.limits import Limits
@@ -95,6 +96,7 @@ def _plan_one(
         plan.reserve(index, nodes[: job_class.gang].tolist(), need, expected, job_class.kind)
         return None
     now = float(plan.times[0])
+    nodes = nearest(state, state.jobs[entry[-2]], nodes, job_class.gang)
     rows = capacity.best(job_class, nodes, job_class.gang, policy.rule, now + expected)
     capacity.fill_order.note(rows, now + expected)
     plan.reserve(0, rows, need, expected, job_class.kind)

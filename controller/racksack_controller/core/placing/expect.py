@@ -10,6 +10,7 @@ import numpy as np
 from racksack_controller.core.placing.free_capacity import FreeCapacity
 from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.placing.reserve import Outlook
+from racksack_controller.core.placing.transfers import transfer_s
 from racksack_controller.core.queue.job_queue import JobClass, JobQueue, age_since_s
 from racksack_controller.core.rack.rack import Bools, Floats, Ints, Rack
 from racksack_controller.core.records import Job
@@ -28,6 +29,7 @@ class Expectation(msgspec.Struct, frozen=True):
     first: int  # the first of them; meaningless when nobody is ahead
     start_s: float | None = None
     latest_s: float | None = None
+    transfer_s: float = 0.0  # of that until its content is there
 
 
 def expect(reading: Reading, job: Job, job_class: JobClass) -> Expectation:
@@ -42,6 +44,7 @@ def expect(reading: Reading, job: Job, job_class: JobClass) -> Expectation:
     if latest is None:
         return Expectation(0, 0)
     expected = outlook.reserve(job.id, job_class, hard=False) if reading.policy.predict else None
+    transfer_s = max((transfer(reading, job, one) for one in (expected or latest).rows[: job_class.gang]), default=0.0)
     sooner = expected is not None and expected.at_s < latest.at_s - SAME_S
     allocations = reading.state.rack.allocations
     on_able = np.flatnonzero(allocations.row >= 0)
@@ -50,9 +53,15 @@ def expect(reading: Reading, job: Job, job_class: JobClass) -> Expectation:
     return Expectation(
         0,
         0,
-        expected.at_s if expected is not None and sooner else None,
-        latest.at_s if is_bound else None,
+        expected.at_s + transfer_s if expected is not None and sooner else None,
+        latest.at_s + transfer_s if is_bound else None,
+        transfer_s,
     )
+
+
+def transfer(reading: Reading, job: Job, row: int) -> float:
+    """How long bringing the job's content to a node is expected to take. Seconds."""
+    return transfer_s(reading.state, job, reading.state.rack.nodes[row].name)
 
 
 def could_hold(rack: Rack, job_class: JobClass) -> Bools:

@@ -30,12 +30,14 @@ from racksack_controller.core.placing.placement import Placement, length_s, leng
 from racksack_controller.core.placing.rearrange import rearrange
 from racksack_controller.core.placing.reserve import Outlook
 from racksack_controller.core.placing.reserve_large import left_to_others
+from racksack_controller.core.placing.transfers import nearest, transfer_told
 from racksack_controller.core.policy import DEFAULT, Backfill, BackfillOrder, Policy
 from racksack_controller.core.power_policy import DEFAULT_POWER, PowerPolicy
 from racksack_controller.core.queue.job_queue import JobClass
 from racksack_controller.core.queue.limits import Limits
 from racksack_controller.core.queue.order import Entry, use_by_owner
 from racksack_controller.core.rack.rack import Bools, Floats, Ints
+from racksack_controller.core.records import Job
 from racksack_controller.core.state import State
 
 AGED = 0.75  # part of the first job's wait
@@ -255,8 +257,11 @@ class Pass:
             self.marks.found[entry[-1]] = reserved_away if kept_off else NO_ROOM
             return False
         ends_s = self.now + length_s(self.queue, self.policy, entry[-1], hard=False)
-        chosen = self.capacity.best(job_class, rows, job_class.gang, self.policy.rule, ends_s)
-        self._start(entry, job_class, chosen, self._why(chosen[0], len(rows)))
+        job = self.state.jobs[entry[-2]]
+        near = nearest(self.state, job, rows, job_class.gang)
+        chosen = self.capacity.best(job_class, near, job_class.gang, self.policy.rule, ends_s)
+        why = self._why(chosen[0], len(rows)) + self._content_told(job, chosen, near, rows)
+        self._start(entry, job_class, chosen, why)
         return True
 
     def _left_to_others(self, entry: Entry, job_class: JobClass) -> Bools | None:
@@ -289,6 +294,13 @@ class Pass:
             if self.reservation is None
             else f"{where}; it does not delay job {self.reservation.job}, which is ahead"
         )
+
+    def _content_told(self, job: Job, chosen: list[int], near: Ints, rows: Ints) -> str:
+        """What is to be sent first, or that content decided."""
+        sent = transfer_told(self.state, job, self.capacity.rack.nodes[chosen[0]].name)
+        if sent:
+            return f"; {sent}"
+        return "; it has the content" if len(near) < len(rows) else ""
 
     def _reserve_for(self, entry: Entry, job_class: JobClass) -> bool:
         """Reserve for the first job that does not fit; False when there is no need to, or no hope."""
