@@ -2,11 +2,12 @@
 # Five test files at a time: most tests wait for programs. PARALLEL= runs them one by one. tests/conftest.py orders them.
 PARALLEL ?= --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo rack-demo test test-fast test-full check lint docs bench clean
+.PHONY: help setup demo rack-demo slurm-demo test test-fast test-full check lint docs bench clean
 
 help:
 	@echo "make demo    install, run a real project on this machine, fetch its results"
 	@echo "make rack-demo   servers that come on for a burst of jobs and go off again, in a minute (root)"
+	@echo "make slurm-demo  two servers and a Slurm cluster that takes what they have no room for, in a minute (root)"
 	@echo "make test    install, run all tests (what CI runs)"
 	@echo "make test-fast   the tests that need neither root nor Debian packages, in less than a minute"
 	@echo "make test-full   all tests at full size: hours (root)"
@@ -28,6 +29,12 @@ rack-demo:
 	@scripts/setup
 	@scripts/debian-packages install tests || true
 	@.venv/bin/python scripts/rack_demo.py $(DEMO)
+
+slurm-demo:
+	@[ "$$(id -u)" = 0 ] || { echo "make slurm-demo needs root, since it starts Slurm's daemons: run \`sudo make slurm-demo\`."; exit 1; }
+	@scripts/setup
+	@scripts/debian-packages install tests || true
+	@.venv/bin/python scripts/slurm_demo.py
 
 # Where Debian packages cannot be installed, the tests that need them are skipped by name, each with its reason.
 # What failed is run once more, one test at a time: tests with real processes share two cores here, and a fault is

@@ -135,7 +135,7 @@ def test_it_takes_no_more_jobs_than_it_may_have() -> None:
     bench.submit(*(job(number, request(1)) for number in range(1, 9)))
     assert len(spill(bench)) == 5
     assert spill(bench) == {}
-    assert told(bench, 8) == "campus has as many jobs of ours as it may have; asked for campus"
+    assert told(bench, 8) == "campus has no room for more of our jobs; asked for campus"
 
 
 @pytest.mark.parametrize("change", [{"connected": False, "connection_reason": "no route"}, {"cool_until_s": 1e9}])

@@ -142,7 +142,7 @@ def _unready(node: Node, now: float) -> str:
         return f"{node.name} is drained: {node.drain.reason}"
     if node.cool_until_s > now:
         return f"{node.name} takes no jobs for {format_duration(node.cool_until_s - now)} after failures"
-    return f"{node.name} has as many jobs of ours as it may have"
+    return f"{node.name} has no room for more of our jobs"
 
 
 def takes(state: State, node: Node, row: int, job: Job, job_class: JobClass, policy: Policy) -> bool:
