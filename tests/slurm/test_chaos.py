@@ -12,6 +12,8 @@ import signal
 import time
 from collections import Counter
 
+import pytest
+
 from tests.end_to_end.site import FINAL, Site, UnreachableError
 from tests.sizes import sized
 from tests.slurm.cluster import CannotRunError, Cluster, wait_for
@@ -74,6 +76,7 @@ class Mischief:
         self.done[deed.__name__] += 1
 
 
+@pytest.mark.timeout(LIMIT_S + 300)
 def test_none_is_lost_and_none_done_twice(slurm: Cluster) -> None:
     site = make_site(slurm, cpus=1, max_jobs=sized(15, 60), cost=0.0)
     try:
