@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.jobs.dependencies import waits_sentence
+from racksack_controller.core.decide import next_wake_s
+from racksack_controller.core.jobs.dependencies import JUDGED_MAX, waits_sentence
 from racksack_controller.core.records import Job, Past, Wait
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, job, node, report
@@ -114,8 +115,59 @@ def test_a_chain_behind_a_failure_ends_with_it() -> None:
     bench = Bench(node())
     bench.submit(*(job(number, after=(Wait(number - 1),) if number > 1 else ()) for number in range(1, 2001)))
     end(bench, 1, "failed")
-    assert {one.state for one in bench.state.jobs.values()} == {FAILED, CANCELLED}
-    assert "job 1999, which it waits for, ended as cancelled" in bench.state.jobs[2000].reason
+    assert {one.state for one in bench.state.jobs.values()} == {FAILED, CANCELLED, QUEUED}, "so many in one go"
+    reasons = ended_in_parts(bench)
+    assert bench.state.jobs == {}
+    assert "job 1999, which it waits for, ended as cancelled" in reasons[2000]
+
+
+def ended_in_parts(bench: Bench) -> dict[int, str]:
+    """Go on as later steps do, which save what has changed and let what has ended leave memory; the reasons."""
+    reasons = {one.id: one.reason for one in bench.state.take_changes().jobs}
+    while bench.state.unsettled:
+        assert next_wake_s(bench.state, 5.0, 300.0) == 5.0, "the next step comes at once"
+        bench.happen(ev.DependencyEnded(()))
+        changed = bench.state.take_changes().jobs
+        assert len(changed) <= JUDGED_MAX + 1
+        reasons |= {one.id: one.reason for one in changed}
+    return reasons
+
+
+@pytest.mark.parametrize("condition", ["ok", "any", "notok"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_many_behind_one_are_judged_in_parts(condition: str, whole: bool) -> None:
+    """Also those behind an array with a failed element, of which one runs on."""
+    bench = Bench(node())
+    bench.submit(*elements())
+    count = 2 * JUDGED_MAX + 10
+    bench.submit(*(job(100 + number, after=(Wait(ARRAY, condition, whole),)) for number in range(count)))
+    end(bench, ARRAY, "failed")
+    ended_in_parts(bench)
+    waiting = [one for one in bench.state.jobs.values() if one.id >= 100 and one.waits_for]
+    if condition == "ok":
+        assert not [one for one in bench.state.jobs.values() if one.id >= 100], "all are cancelled"
+    elif not whole:
+        assert waiting == []
+    else:
+        assert len(waiting) == count
+        end(bench, ARRAY + 1)
+        end(bench, ARRAY + 2)
+        ended_in_parts(bench)
+        assert not [one for one in bench.state.jobs.values() if one.waits_for]
+
+
+def test_a_start_judges_what_a_step_had_left() -> None:
+    """The controller ended between two parts; the array's other dependents are still asked when it ends."""
+    bench = Bench(node())
+    bench.submit(*elements(), *(job(100 + number, after=(Wait(ARRAY, "any", True),)) for number in range(3)))
+    end(bench, ARRAY, "failed")
+    bench.state.take_changes()
+    past = (Past(ARRAY, True, FAILED, f"{ARRAY}[0]"),)  # as the store says of it
+    bench.happen(ev.DependencyEnded(((ARRAY, True),), past))
+    assert verdict(bench, 100) == "waits"
+    end(bench, ARRAY + 1)
+    end(bench, ARRAY + 2)
+    assert verdict(bench, 100) == "queued"
 
 
 def test_held_jobs_end_with_their_dependency_too() -> None:

@@ -119,6 +119,7 @@ def canonical(state: State, now: float) -> dict[str, Any]:
             )
         ],
         "arrays": {key: (array.live, dict(array.broken)) for key, array in state.arrays.items()},
+        "unsettled": dict(state.unsettled),
         "turns": (state.turns.by_use, state.turns._rate),
         "on_node": {name: sorted(keys) for name, keys in state._on_node.items() if keys},
         "changes": state.changes(),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
 from racksack_controller.core.jobs import checkpoints, gang_apply
-from racksack_controller.core.jobs.dependencies import begin, finish, settle_all
+from racksack_controller.core.jobs.dependencies import begin, end_in_memory, end_target, finish, settle_more
 from racksack_controller.core.jobs.gang import attempts_of, is_over
 from racksack_controller.core.jobs.reports import fault_of, is_of, outcome_of, take_report
 from racksack_controller.core.jobs.requeue import (
@@ -138,12 +138,12 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
 
 
 def _dependency_ended(state: State, event: ev.DependencyEnded, now: float) -> None:
-    waiting = {number for target in event.targets for number in state.dependents.get(target, ())}
-    for ended in settle_all(state, sorted(waiting), now, event.past):
-        finish(state, ended, now)
-    for past in event.past:
-        if past.outcome is not None:
-            state.drop_dependents((past.job, past.whole))
+    known = {(past.job, past.whole): past for past in event.past if past.outcome is not None}
+    for target in event.targets:
+        past = known.get(target) or end_in_memory(state, target)
+        if past is not None:
+            end_target(state, past, drops=not (past.whole and past.job in state.arrays))
+    settle_more(state, now)
 
 
 def _placed(state: State, event: ev.Placed, now: float) -> None:

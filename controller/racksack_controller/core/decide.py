@@ -100,6 +100,8 @@ def _about_power(state: State, now: float) -> Iterator[Action]:
 
 def next_wake_s(state: State, now: float, lost_after_s: float) -> float | None:
     """The earliest Unix time after `now` at which time alone changes what is to be done, or None."""
+    if state.unsettled:
+        return now
     times = [state.attempts[key].retry_at_s for key in state.open]
     times += [pull.not_before_s for key in state.open if (pull := state.attempts[key].pull).is_due]
     times += [orphan.retry_at_s for orphan in state.orphans.values()]

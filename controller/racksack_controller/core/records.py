@@ -169,6 +169,14 @@ class Past(msgspec.Struct, frozen=True):
     called: str = ""  # what a sentence calls the one that ended so
 
 
+class Unsettled(msgspec.Struct, frozen=True):
+    """What has ended, of whose dependents not all were judged yet."""
+
+    past: Past
+    drops: bool  # it is over; of an array that goes on only the first broken element is news
+    judged_to: int = 0  # the id up to which they were judged
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One job: what was submitted and where it is."""
 

@@ -36,6 +36,7 @@ from racksack_controller.core.records import Node as Node
 from racksack_controller.core.records import Orphan as Orphan
 from racksack_controller.core.records import Part as Part
 from racksack_controller.core.records import Stop as Stop
+from racksack_controller.core.records import Unsettled as Unsettled
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, JobState, NodeState
 
 _SHOWN = {
@@ -82,6 +83,7 @@ class State:
         self.orphans: dict[tuple[str, str], Orphan] = {}  # by (node, attempt)
         self.epoch = ""  # of this start of the controller; attempts that it places bear it
         self.dependents: dict[tuple[int, bool], set[int]] = {}  # by `Wait.target`
+        self.unsettled: dict[tuple[int, bool], Unsettled] = {}  # those that have ended, with dependents to be judged
         self.arrays: dict[int, ArrayProgress] = {}  # by the id of the first element
         self.power: dict[str, PowerRecord] = {}  # of the nodes with a power block
         self.power_traits: dict[str, PowerTraits] = {}

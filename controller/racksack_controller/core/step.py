@@ -16,7 +16,7 @@ import msgspec
 from racksack_controller.core.actions import Action
 from racksack_controller.core.apply import apply, end_drains, lose_unreachable, requeue_unstaged
 from racksack_controller.core.decide import decide
-from racksack_controller.core.events import Event, Placed
+from racksack_controller.core.events import DependencyEnded, Event, Placed
 from racksack_controller.core.placing.overflow import overflow
 from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.place import Scheduled, schedule
@@ -74,6 +74,8 @@ def step(
 ) -> Step:
     """Take one step at `now` (Unix seconds). Without a planner no node is switched."""
     refused = _apply_all(state, events, now)
+    if state.unsettled and _apply_all(state, [DependencyEnded(())], now):
+        del state.unsettled[next(iter(state.unsettled))]  # the next start judges its dependents
     lose_unreachable(state, now, settings.lost_after_s)
     requeue_unstaged(state, now, settings.unstaged_after_s)
     end_drains(state, now)

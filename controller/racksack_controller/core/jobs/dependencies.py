@@ -6,17 +6,18 @@ another state. A job whose dependency can never be met any more is cancelled, wi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 from typing import Literal
 
 from msgspec.structs import replace
 
-from racksack_controller.core.records import Job, Past, Wait
+from racksack_controller.core.records import Job, Past, Unsettled, Wait
 from racksack_controller.core.state import State
 from racksack_jobspecs.dependency import SINGLETON
 from racksack_jobspecs.states import FINAL, WAITING, JobState
 
+JUDGED_MAX = 500  # dependents that are judged in one go
 Verdict = Literal["waits", "met", "never"]
 
 
@@ -52,12 +53,58 @@ def settle(state: State, job: Job, past: Sequence[Past] = ()) -> Job:
 
 def finish(state: State, job: Job, now: float) -> None:
     """Store a job's final record, and let those that wait for it go on or end."""
-    pending = deque([job])
-    while pending:
-        ended = pending.popleft()
-        state.put_job(ended)
-        state.tell(now, f"{ended.state}: {ended.reason}" if ended.reason else str(ended.state), job=ended.id)
-        pending += settle_all(state, _concerned(state, ended), now)
+    _end(state, job, now)
+    settle_more(state, now)
+
+
+def _end(state: State, job: Job, now: float) -> None:
+    """Store a job's final record, and note for whose dependents that may change something."""
+    state.put_job(job)
+    state.tell(now, f"{job.state}: {job.reason}" if job.reason else str(job.state), job=job.id)
+    end_target(state, Past(job.id, False, job.state, called(state, job.id)))
+    if job.array_id is None:
+        return
+    array = state.arrays[job.array_id]
+    if not array.live or (len(array.broken) == 1 and job.id in array.broken):
+        outcome, culprit = _outcome(state, Wait(job.array_id, "ok", True), None)
+        end_target(state, Past(job.array_id, True, outcome, culprit), drops=not array.live)
+
+
+def end_target(state: State, past: Past, *, drops: bool = True) -> None:
+    """The dependents of a target are to be judged; `drops`: once for all, since it is over."""
+    target = (past.job, past.whole)
+    if state.dependents.get(target):
+        state.journal.assign(state.unsettled, target, Unsettled(past, drops))
+
+
+def end_in_memory(state: State, target: tuple[int, bool]) -> Past | None:
+    """What became of a target that is in memory; None while that is open, or when it is not there."""
+    number, whole = target
+    if not _is_known(state, Wait(number, "ok", whole)):
+        return None
+    outcome, culprit = _outcome(state, Wait(number, "ok", whole), None)
+    return Past(number, whole, outcome, culprit) if outcome is not None else None
+
+
+def settle_more(state: State, now: float) -> None:
+    """Judge dependents of what has ended, so many in one go: a chain of 50,000 must not hold up everybody's jobs.
+
+    The next step goes on with the others. Should the controller end before that, its start judges all of them again.
+    """
+    left = JUDGED_MAX
+    while state.unsettled and left > 0:
+        target, rest = next(iter(state.unsettled.items()))
+        numbers = nsmallest(left, (one for one in state.dependents.get(target, ()) if one > rest.judged_to))
+        for number in numbers:
+            for ended in settle_all(state, [number], now, (rest.past,)):
+                _end(state, ended, now)
+        if len(numbers) == left:
+            state.journal.assign(state.unsettled, target, replace(rest, judged_to=numbers[-1]))
+        else:
+            state.journal.drop(state.unsettled, target)
+            if rest.drops:
+                state.drop_dependents(target)
+        left -= len(numbers)
 
 
 def settle_all(state: State, jobs: Iterable[int], now: float, past: Sequence[Past] = ()) -> list[Job]:
@@ -73,18 +120,6 @@ def settle_all(state: State, jobs: Iterable[int], now: float, past: Sequence[Pas
         elif new is not job:
             state.put_job(new)
     return ended
-
-
-def _concerned(state: State, ended: Job) -> list[int]:
-    """The jobs for which the end of this one may change something."""
-    found = set(state.drop_dependents((ended.id, False)))
-    if ended.array_id is not None:
-        array = state.arrays[ended.array_id]
-        if not array.live:
-            found |= state.drop_dependents((ended.array_id, True))
-        elif len(array.broken) == 1 and ended.id in array.broken:
-            found |= state.dependents.get((ended.array_id, True), set())
-    return sorted(found)
 
 
 def _earlier(state: State, job: Job) -> list[Wait]:
