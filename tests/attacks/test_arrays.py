@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from racksack_controller.app import App
 from racksack_controller.config.limits import Limits
@@ -98,3 +99,32 @@ async def test_what_one_user_may_have_is_limited(root: Path) -> None:
         drop(app.spool, "s2", sweep.format(2))
         await until(lambda: bool(refused(app.spool, "s2")), "the second sweep is one too many")
         assert "has 1 unfinished sweeps" in refused(app.spool, "s2")
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("after: [{many}]\n", "has 1001 dependencies; 1000 are the most"),
+        ("after: [{some}]\narray: 0-9999\n", "has 21 dependencies of 10000 elements each; 1000 are the most"),
+    ],
+)
+async def test_dependencies_have_a_number(root: Path, lines: str, sentence: str) -> None:
+    """Each is stored with each job, and judged at each end."""
+    lists = {"many": ", ".join(map(str, range(1, 1002))), "some": ", ".join(map(str, range(1, 22)))}
+    async with running(config_of(root)) as app:
+        text = GOOD.format(project=upload(app.spool, "up1")) + lines.format(**lists)
+        drop(app.spool, "one", text)
+        await until(lambda: bool(refused(app.spool, "one")), "it is refused")
+        assert sentence in refused(app.spool, "one")
+
+
+async def test_singletons_wait_for_so_many(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each names all before it: thousands would be millions of dependencies."""
+    monkeypatch.setattr("racksack_controller.intake.dependencies.WAITS_MAX", 3)
+    async with running(config_of(root)) as app:
+        text = GOOD.format(project=upload(app.spool, "up1")) + "name: same\nhold: true\nafter: singleton\n"
+        for number in range(5):
+            drop(app.spool, f"s{number}", text)
+            await until(lambda number=number: not (app.spool.jobs / f"s{number}.yaml").exists(), "it is taken")  # type: ignore[misc]
+        assert count(app, "same") == 4
+        assert "4 jobs called same have not ended, and a singleton waits for 3 at most" in refused(app.spool, "s4")

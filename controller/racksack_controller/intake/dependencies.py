@@ -21,6 +21,9 @@ from racksack_jobspecs.parse import JobFileError
 from racksack_jobspecs.spec import Dependency, JobSpec
 from racksack_jobspecs.yamltext import Problem
 
+WAITS_MAX = 1000  # of one job
+WAITS_OF_ARRAY_MAX = 200_000  # of all elements of an array
+
 
 class Dependencies:
     """Finds what job files name."""
@@ -30,6 +33,7 @@ class Dependencies:
 
     async def resolve(self, spec: JobSpec, owner: str) -> Waits:
         """Raises JobFileError with all that cannot be, and StoreError."""
+        _check_number(spec)
         waits: list[Wait] = []
         paired: dict[int, list[Wait]] = {}
         problems = []
@@ -71,6 +75,15 @@ class Dependencies:
 
     async def _singleton(self, spec: JobSpec, owner: str) -> list[Wait]:
         """Jobs are found in the step that takes this one in; sweeps, which the core does not know, here."""
+        same = {
+            job.array_id or job.id
+            for job in self._state.jobs.values()
+            if job.owner == owner and job.spec.name == spec.name and job.spec.runner_of is None
+        }
+        if len(same) > WAITS_MAX:
+            raise ValueError(
+                f"{len(same)} jobs called {spec.name} have not ended, and a singleton waits for {WAITS_MAX} at most"
+            )
         condition = "owner = ? AND name = ? AND ended_at_s IS NULL"
         found = await self._store.read(lambda connection: sweeps_where(connection, condition, (owner, spec.name), -1))
         return [Wait(0, SINGLETON), *(Wait(sweep.id, "any") for sweep, _ in found)]
@@ -129,6 +142,18 @@ class Dependencies:
         if not found:
             raise ValueError(f"there is no job {number}; `racksack status --all` lists yours")
         return found[0]
+
+
+def _check_number(spec: JobSpec) -> None:
+    """Each element of an array has all of its dependencies, and each end among them is judged for all elements.
+
+    Raises JobFileError.
+    """
+    elements = len(spec.array.indices) if spec.array is not None else 1
+    if len(spec.after) > WAITS_MAX or len(spec.after) * elements > WAITS_OF_ARRAY_MAX:
+        has = f"has {len(spec.after)} dependencies" + (f" of {elements} elements each" if elements > 1 else "")
+        most = f"{WAITS_MAX} are the most, and {WAITS_OF_ARRAY_MAX} of all elements of an array"
+        raise JobFileError([Problem(0, "after", f"{has}; {most}; wait for an array instead")], spec.submission)
 
 
 def _span(indices: Sequence[int]) -> str:
