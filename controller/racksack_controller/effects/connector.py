@@ -111,13 +111,20 @@ class Connector:
             except Exception as error:  # whatever one node does, its task must go on trying
                 log.exception("node %s: unforeseen failure", self._node.name)
                 self._say_disconnected(f"connecting to {self._node.name} failed: {error!r}")
-            await self._node.close()
             failures += 1
-            try:
-                await self._wait_to_call(failures)
-            except Exception:  # as above
-                log.exception("node %s: looking at it failed", self._node.name)
-                await asyncio.sleep(RETRY_ANSWERING_S_MAX)
+            await self._rest(failures)
+
+    async def _rest(self, failures: int) -> None:
+        """Tidy up after a connection and wait until it is worth calling again; neither may end the calling."""
+        try:
+            await self._node.close()
+        except Exception:
+            log.exception("node %s: its connection could not be closed", self._node.name)
+        try:
+            await self._wait_to_call(failures)
+        except Exception:
+            log.exception("node %s: looking at it failed", self._node.name)
+            await self._pause(RETRY_ANSWERING_S_MAX)
 
     async def _wait_to_call(self, failures: int) -> None:
         """Until it is worth calling again."""
