@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from racksack_controller import accepted
+from racksack_controller import accepted, retention
 from racksack_controller.config.config import Keep
 from racksack_controller.intake.garbage import remove_tree
 from racksack_controller.intake.ingest import collect_garbage
@@ -30,6 +30,7 @@ from racksack_controller.pruning import (
 )
 from racksack_controller.store import Store, StoreError, forget_snapshots, snapshots_in_use, unfinished_ids
 from racksack_jobspecs.layout import Spool
+from racksack_jobspecs.units import format_duration
 
 log = logging.getLogger("racksack.housekeeping")
 
@@ -55,6 +56,7 @@ class Housekeeping:
         self._spool, self._store, self._keep = spool, store, keep
         self._idle_exit_s, self._is_idle, self._stop = idle_exit_s, is_idle, stop
         self._programs = programs
+        self._sizes = retention.Sizes()
 
     async def run(self) -> None:
         """Until cancelled, or until it has stopped an idle controller."""
@@ -77,6 +79,7 @@ class Housekeeping:
             await self._remove_unused()
             await self._prune()
             await self._remove_notes()
+            await self._remove_results()
         except StoreError as error:
             log.error("%s; the next round tries again", error)
 
@@ -102,6 +105,40 @@ class Housekeeping:
         await self._store.write(lambda connection: forget_programs(connection, programs))
         if jobs or gone or lines:
             log.info("removed from the store jobs=%d sweeps=%d lines=%d", jobs, len(gone), lines)
+
+    async def _remove_results(self) -> None:
+        """Results that are too old or too much go, once their owners were told."""
+        keep, now = self._keep.returns, time.time()
+        if not keep.is_limited:
+            return
+        try:
+            sizes = await asyncio.to_thread(self._sizes.of, self._spool)
+        except OSError as error:
+            log.error("results could not be looked at, the next round tries again: %s", error)
+            return
+        ids = sorted(sizes)
+        found = []
+        for low in range(0, len(ids), AT_ONCE):
+            part = await self._store.read(partial(retention.finished, ids=ids[low : low + AT_ONCE]))
+            found += [one._replace(size_bytes=sizes[one.id]) for one in part]
+        gone = retention.doomed(found, keep, now)
+        warned = await self._store.read(retention.warned_at_s)
+        fresh = {
+            one.id: f"its results will be removed in {format_duration(keep.warn_s)}: {gone[one.id]}; fetch them before"
+            for one in found
+            if one.id in gone and not one.fetched and one.id not in warned
+        }
+        await self._store.write(partial(retention.warn, sentences=fresh, now_s=now))
+        ripe = [
+            one for one in found if one.id in gone and (one.fetched or now - warned.get(one.id, now) >= keep.warn_s)
+        ]
+        settled = [number for number in warned if number not in gone]
+        for one in ripe:
+            if await asyncio.to_thread(retention.remove, self._spool, one, gone[one.id], now):
+                settled.append(one.id)
+        await self._store.write(partial(retention.spare, ids=settled))
+        if ripe or fresh:
+            log.info("results removed=%d to be removed=%d", len(ripe), len(fresh))
 
     async def _remove_notes(self) -> None:
         """What was accepted and has ended since needs no note in projects/ any more."""

@@ -226,6 +226,8 @@ def result_of(job: Job, attempt: Attempt | None, note: str = "", ranks: Sequence
         "epoch": attempt.epoch if attempt else "",
         "name": job.spec.name,
         "owner": job.owner,
+        "array_id": job.array_id,
+        "array_index": job.array_index,
         "attempt": job.attempt,
         "node": attempt.node if attempt else None,
         "state": str(outcome),

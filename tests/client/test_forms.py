@@ -163,6 +163,9 @@ def test_entries_in_other_spellings(cli: Cli, controller: StandIn, project: Path
     (project / "pkg").mkdir()
     (project / "pkg/__main__.py").write_text("")
     assert "-- python -m pkg`" in cli("submit", project, "pkg").err
+    assert cli("submit", project, "pkg/__main__.py").code == 0, "a folder with a main program is no package"
+    (project / "pkg/__init__.py").write_text("")
+    assert "-- python -m pkg`" in cli("submit", project, "pkg/__main__.py").err
 
 
 def test_env_files_are_read_as_a_shell_reads_them(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from racksack.errors import ProjectError
 from racksack.result_folder import MARK
@@ -124,11 +125,12 @@ def check_entrypoint(selection: Selection, entrypoint: str, include_hint: bool =
         )
     relative = candidate.relative_to(root)
     if any(entry.path == os.fsencode(relative) and entry.kind != "d" for entry in selection.entries):
+        if relative.name == "__main__.py" and (candidate.parent / "__init__.py").is_file():
+            _refuse_inside_of_package(root, relative.parent, entrypoint)
         return str(relative)
     if candidate.is_dir():
         if (candidate / "__main__.py").is_file():
-            command = f"submit {clean(root)} -- python -m {clean('.'.join(relative.parts))}"
-            raise ProjectError(f"the entrypoint {clean(entrypoint)} is a package; run it with `{command}`")
+            _refuse_inside_of_package(root, relative, entrypoint)
         raise ProjectError(f"the entrypoint {clean(entrypoint)} is a folder; name the file in it that is to run")
     if candidate.exists():
         hint = f"; include it with --include '/{relative}'" if include_hint else ""
@@ -136,6 +138,12 @@ def check_entrypoint(selection: Selection, entrypoint: str, include_hint: bool =
     raise ProjectError(
         f"there is no {clean(entrypoint)} in {clean(root)}; name the file that is to run, relative to it"
     )
+
+
+def _refuse_inside_of_package(root: Path, package: Path, entrypoint: str) -> NoReturn:
+    """A package's `__main__.py` run by its path cannot import its own package relatively, as Python says only later."""
+    command = f"submit {clean(root)} -- python -m {clean('.'.join(package.parts))}"
+    raise ProjectError(f"the entrypoint {clean(entrypoint)} is a package; run it with `{command}`")
 
 
 class _Walk:

@@ -75,6 +75,20 @@ class Watch(msgspec.Struct, frozen=True):
     rescan_s: float = 10.0
 
 
+class Returns(msgspec.Struct, frozen=True):
+    """`keep: returns`: what may stay. None: no limit."""
+
+    age_s: float | None = None  # since the end of the job
+    size_bytes: int | None = None  # of all results
+    per_user_bytes: int | None = None  # of the results of one user
+    warn_s: float = 7 * 86400.0  # so long before anything goes that was not fetched, its owner can know
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything ever goes."""
+        return (self.age_s, self.size_bytes, self.per_user_bytes) != (None, None, None)
+
+
 class Keep(msgspec.Struct, frozen=True):
     """How long things are kept that nobody uses."""
 
@@ -84,6 +98,7 @@ class Keep(msgspec.Struct, frozen=True):
     jobs_s: float = 180 * 86400.0
     left_s: float = 86400.0  # outputs that did not come back, on their node
     left_size_bytes: int = 20 * 1024**3  # of a node
+    returns: Returns = Returns()
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -226,9 +241,15 @@ def _in_seconds(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _keep(values: Mapping[str, Any]) -> Keep:
-    times = {key: value for key, value in values.items() if key != "left_size"}
+    times = {key: value for key, value in values.items() if key not in ("left_size", "returns")}
     size = {"left_size_bytes": values["left_size"]} if "left_size" in values else {}
-    return msgspec.structs.replace(Keep(), **_in_seconds(times), **size)
+    returns = _returns(values.get("returns", {}))
+    return msgspec.structs.replace(Keep(), **_in_seconds(times), **size, returns=returns)
+
+
+def _returns(values: Mapping[str, Any]) -> Returns:
+    names = {"age": "age_s", "size": "size_bytes", "per_user": "per_user_bytes", "warn": "warn_s"}
+    return Returns(**{names[key]: value for key, value in values.items()})
 
 
 def _defaults(values: Mapping[str, float]) -> Defaults:

@@ -184,12 +184,19 @@ DEFAULTS_FIELDS = (
     time_of("10s", "grace", "What a job has to end once it is asked to, before it is killed.", "10s"),
     time_of("10m", "max_grace", "The most that a job may ask for with `grace`.", "10m"),
 )
+RETURNS_FIELDS = (
+    Field("age", DURATION, "Results of jobs that ended longer ago are removed.", "90d", "no limit"),
+    Field("size", MEMORY, "When all results take more, the oldest go, fetched ones first.", "200G", "no limit"),
+    Field("per_user", MEMORY, "The same for the results of each user.", "50G", "no limit"),
+    time_of("7d", "warn", "So long before results go that were not fetched, the story of their job says so.", "7d"),
+)
 KEEP_FIELDS = (
     time_of("2d", "uploads", "Uploads that no job file ever named are removed after this time.", "2d"),
     time_of("14d", "snapshots", "Project content that no unfinished job uses is removed after this time.", "14d"),
     time_of("30d", "rejected", "Refused job files are removed after this time.", "30d"),
     time_of("180d", "jobs", "Finished jobs and sweeps leave the store so long after their end, once fetched.", "180d"),
     time_of("1d", "left", "Outputs that did not come back stay on their node so long, to be asked for.", "1d"),
+    Field("returns", fields_of(RETURNS_FIELDS), "Which results are removed.", "{age: 90d}", "none"),
     Field("left_size", MEMORY, "They take at most so much of each node's disk; the oldest go first.", "20G", "20G"),
 )
 WATCH_FIELDS = (

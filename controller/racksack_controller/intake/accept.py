@@ -31,6 +31,7 @@ from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.dependencies import Dependencies
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
+from racksack_controller.intake.held_back import held_back
 from racksack_controller.intake.ids import Ids
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
 from racksack_controller.intake.journal import CRASHES_MAX, Journal
@@ -436,7 +437,7 @@ class Intake:
         job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
         sentence = self._impossible(spec)
-        waits = "" if sentence else why_job(self._loop.reading(), job)
+        waits = "" if sentence else held_back(spec) or why_job(self._loop.reading(), job)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
 
     def may_refer(self, digest: str, owner: str) -> bool:
