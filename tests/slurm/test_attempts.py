@@ -93,14 +93,12 @@ def test_devices_are_asked_of_slurm(served: Served, project: Project, slurm: Clu
     assert "gpu:a100:2" in served.serve.out("1.1")
 
 
-def test_what_slurm_refuses_is_told(served: Served, project: Project) -> None:
+def test_what_slurm_refuses_could_not_be_prepared_there(served: Served, project: Project) -> None:
     digest = served.serve.project(project(":\n"))
-    reply = served.serve.call(
-        "launch", orders=[served.order("1.1", digest, "main.sh", slurm={"partition": "nowhere"})]
-    )[0]
-    assert (reply["ok"], reply["kind"]) == (False, "slurm")
-    assert "invalid partition" in reply["error"]
-    assert served.serve.call("reports") == []
+    report = served.serve.run(served.order("1.1", digest, "main.sh", slurm={"partition": "nowhere"}))
+    assert (report["outcome"], report["at_fault"]) == ("prepare_failed", "node")
+    assert report["reason"].startswith("Slurm refused it: ")
+    assert "invalid partition" in report["reason"]
 
 
 def test_the_cluster_is_told(served: Served) -> None:

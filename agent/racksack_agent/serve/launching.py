@@ -139,13 +139,14 @@ def start(agent: Agent, admitted: Dict[str, Dict[str, Any]]) -> None:
     """Start a session and a supervisor for each; an attempt for which that fails is taken back."""
     for name, sentence in start_each(agent, admitted).items():
         shutil.rmtree(agent.home.attempt(name).path, ignore_errors=True)
-        admitted[name].update(ok=False, kind="slurm" if agent.slurm else "session", error=sentence)
+        admitted[name].update(ok=False, kind="session", error=sentence)
 
 
 def start_each(agent: Agent, names: Collection[str]) -> Dict[str, str]:
     """Start a session and a supervisor for each; a sentence for each that could not be started."""
     if agent.slurm is not None:
-        return agent.slurm.submitter.start(names)
+        agent.slurm.submitter.start(names)
+        return {}
     if not names or agent.sessions is None:
         return {}
     panes, problems = agent.sessions.start([agent.home.attempt(name) for name in names])

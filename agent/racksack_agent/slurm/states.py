@@ -42,7 +42,7 @@ def end_of(state: str) -> tuple[str, str]:
 
 def fault_of(outcome: str) -> str:
     """Whose fault an end is: job, or node, and then the job runs again."""
-    return "node" if outcome == "lost" else "job"
+    return "node" if outcome in ("lost", "prepare_failed") else "job"
 
 
 def canceller(state: str) -> Optional[str]:

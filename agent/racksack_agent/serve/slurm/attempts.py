@@ -236,8 +236,8 @@ class SlurmAttempts(Attempts):
         return bool(final and final.get("by_scheduler"))
 
     def give_up(self, folder: AttemptFolder, reason: str) -> None:
-        """Slurm will not take an attempt that was taken for submitted."""
-        self._close(folder, "lost", reason)
+        """Slurm will not take an attempt."""
+        self._close(folder, "prepare_failed", reason)
 
     def _close(self, folder: AttemptFolder, outcome: str, reason: str) -> None:
         """Write the record of an attempt whose supervisor will not."""

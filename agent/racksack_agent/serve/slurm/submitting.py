@@ -37,8 +37,8 @@ class Submitter:
         order["slurm"]["job_name"] = script.new_name(self._key, order["attempt"])
         order["time_limit_s"] = script.limit_s(order)
 
-    def start(self, names: Collection[str]) -> Dict[str, str]:
-        """Submit these; a sentence for each that Slurm refused."""
+    def start(self, names: Collection[str]) -> None:
+        """Submit these. One that Slurm refuses has ended: it could not be prepared here."""
         self._attempts.submitting |= set(names)
         try:
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sbatch") as pool:
@@ -46,17 +46,17 @@ class Submitter:
         finally:
             self._attempts.submitting -= set(names)
             self._queue.expect_change()
-        return {name: sentence for name, sentence in said.items() if sentence}
+        for name, sentence in said.items():
+            if sentence:
+                self._attempts.give_up(self._home.attempt(name), sentence)
 
     def again(self, names: Collection[str]) -> None:
-        """Submit those of which Slurm has no job; one that it refuses now is lost."""
+        """Submit those of which Slurm has no job."""
         for name in names:
             folder = self._home.attempt(name)
             self._attempts.unsubmitted.pop(name, None)
             if attempt_records.launch_of(folder) and not files.job_of(folder) and not files.claim_of(folder):
-                refused = self.start([name]).get(name)
-                if refused:
-                    self._attempts.give_up(folder, refused)
+                self.start([name])
 
     def _submit(self, name: str) -> Optional[str]:
         folder = self._home.attempt(name)
