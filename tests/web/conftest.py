@@ -58,7 +58,7 @@ class Page:
         request = urllib.request.Request(url, data, dict(headers or {}), method=method)
         try:
             with _direct.open(request, timeout=20) as answer:
-                return answer.status, answer.headers, answer.read().decode()
+                return answer.status, answer.headers, answer.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read().decode()
 

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from playwright.sync_api import Page as Tab
 
+from tests.end_to_end.site import until
 from tests.web.conftest import HOSTILE, Page
 
 pytestmark = pytest.mark.browser
@@ -100,7 +101,7 @@ def test_the_queue_counts_what_it_shows(page: Page, tab: Tab) -> None:
 def test_a_log_is_shown_at_its_end_and_stays_where_its_reader_went(page: Page, tab: Tab) -> None:
     tab.goto(f"{page.address}jobs/{page.failed}", wait_until="load")
     log = "document.querySelectorAll('pre.log')[1]"  # stderr, 300 lines
-    assert tab.evaluate(f"{log}.scrollTop") > 1000
+    until(lambda: tab.evaluate(f"{log}.scrollTop > 1000"), f"{log}.scrollTop > 1000")
     assert tab.evaluate(f"{log}.scrollTop + {log}.clientHeight >= {log}.scrollHeight - 4")
     tab.evaluate(f"{log}.scrollTop = 100")
     with tab.expect_response(lambda answer: "fragment=1" in answer.url, timeout=30_000):
@@ -198,3 +199,17 @@ def test_a_node_is_drained_and_resumed_from_the_keyboard(page: Page, tab: Tab) -
     tab.keyboard.press("Escape")
     tab.locator("#ask[open]").wait_for(state="detached")
     assert page.site.ask("nodes/here")["state"] == "drained"
+
+
+def test_a_log_is_shown_with_colours_searched_and_moved_through(page: Page, tab: Tab) -> None:
+    tab.goto(f"{page.address}jobs/{page.failed}", wait_until="load")
+    view = tab.locator("[data-log]").nth(1)  # stderr, 300 lines
+    view.get_by_label("Search stderr").fill("LINE 17")
+    view.get_by_role("button", name="Next").click()
+    until(lambda: tab.evaluate("getSelection().toString() === 'line 17'"), "getSelection().toString() === 'line 17'")
+    view.get_by_role("button", name="Start").click()
+    until(
+        lambda: tab.evaluate("document.querySelectorAll('pre.log')[1].scrollTop === 0"),
+        "document.querySelectorAll('pre.log')[1].scrollTop === 0",
+    )
+    assert tab.complaints == []  # type: ignore[attr-defined]

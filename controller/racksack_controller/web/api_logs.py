@@ -18,6 +18,8 @@ from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode
 
 STREAMS = ("stdout", "stderr", "env", "times")
 CHUNK_BYTES_MAX = 1024**2
+FIND_BYTES_MAX = 200
+FIND_CHUNKS = 16  # that one request looks through
 POLL_S = 0.25  # a running job's log is on its node, which does not announce each line
 
 routes = web.RouteTableDef()
@@ -35,15 +37,44 @@ class Which(NamedTuple):
 async def logs(request: web.Request) -> web.Response:
     """Bytes from `offset`. Racksack-Offset is where to go on, Racksack-Ended says that no more will come."""
     context = request.app[CONTEXT]
+    job, which = await _asked_for(request)
+    offset = int(number(request.query, "offset", 0))
+    limit = max(1, int(min(number(request.query, "limit", CHUNK_BYTES_MAX), CHUNK_BYTES_MAX)))
+    wait_s = min(number(request.query, "wait_s", 0), 60.0)
+    data, after, ended = await _until_something(context, job, which, offset, limit, wait_s)
+    headers = {"Racksack-Offset": str(after), "Racksack-Ended": str(int(ended)), "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=data, headers=headers, content_type="text/plain", charset="utf-8")
+
+
+@routes.get("/api/v1/jobs/{id}/logs/{stream}/find")
+async def find(request: web.Request) -> web.Response:
+    """Where `text` comes next from `offset` on, case ignored: `{at, next, ended}`; `at` null: ask again from `next`."""
+    context = request.app[CONTEXT]
+    job, which = await _asked_for(request)
+    wanted = request.query.get("text", "").encode(errors="replace").lower()
+    if not 0 < len(wanted) <= FIND_BYTES_MAX:
+        raise refusal(f"text is empty, or longer than {FIND_BYTES_MAX} bytes", ExitCode.USAGE)
+    offset = seen = max(0, int(number(request.query, "offset", 0)))
+    for _ in range(FIND_CHUNKS):
+        data, after, ended = await read_log(context, job, which, offset, CHUNK_BYTES_MAX)
+        place = (await context.files.run(data.lower)).find(wanted)
+        if place >= 0:
+            return web.json_response({"at": after - len(data) + place, "next": after, "ended": ended})
+        if after <= seen:
+            return web.json_response({"at": None, "next": after, "ended": True})
+        seen, offset = after, max(0, after - len(wanted) + 1)  # it may lie across two parts
+    return web.json_response({"at": None, "next": offset, "ended": False})
+
+
+async def _asked_for(request: web.Request) -> tuple[Job, Which]:
+    """The log of the address, for a caller who may read it; a refusal where there is none."""
+    context = request.app[CONTEXT]
     job = await context.job(job_id_of(request))
     if not context.may_read(request, job):
         raise forbidden(f"the logs of job {job.id} are for {job.owner} and operators only")
     stream = request.match_info["stream"]
     if stream not in STREAMS:
         raise refusal(f"{stream!r} is not a log; there are {', '.join(STREAMS)}", ExitCode.NOT_FOUND)
-    offset = int(number(request.query, "offset", 0))
-    limit = max(1, int(min(number(request.query, "limit", CHUNK_BYTES_MAX), CHUNK_BYTES_MAX)))
-    wait_s = min(number(request.query, "wait_s", 0), 60.0)
     which = Which(stream, int(number(request.query, "attempt", 0)) or None, int(number(request.query, "rank", 0)))
     if which.rank and which.rank >= job.spec.gang:
         raise refusal(f"job {job.id} has no rank {which.rank}; its last one is {job.spec.gang - 1}", ExitCode.NOT_FOUND)
@@ -52,9 +83,7 @@ async def logs(request: web.Request) -> web.Response:
         raise refusal(f"job {job.id} has no attempt {which.attempt}; {last}", ExitCode.NOT_FOUND)
     if await context.files.run(are_deleted, context.spool, job):
         raise refusal(f"the logs of job {job.id} were deleted after its results were fetched", ExitCode.NOT_FOUND)
-    data, after, ended = await _until_something(context, job, which, offset, limit, wait_s)
-    headers = {"Racksack-Offset": str(after), "Racksack-Ended": str(int(ended)), "X-Content-Type-Options": "nosniff"}
-    return web.Response(body=data, headers=headers, content_type="text/plain", charset="utf-8")
+    return job, which
 
 
 async def _until_something(

@@ -13,6 +13,7 @@ from aiohttp import web
 TYPES = {
     "style.css": "text/css",
     "acting.js": "text/javascript",
+    "log.js": "text/javascript",
     "live.js": "text/javascript",
     "idiomorph.js": "text/javascript",
     "icon.svg": "image/svg+xml",

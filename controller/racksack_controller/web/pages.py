@@ -6,24 +6,20 @@ Everything is made on the server by jinja2 with autoescaping; what users named o
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from aiohttp import web
 
 from racksack_controller.energy.store import slices_since
 from racksack_controller.store import jobs_where
 from racksack_controller.web.api_controller import node_story, status_view
-from racksack_controller.web.api_jobs import job_story
-from racksack_controller.web.api_logs import Which, read_log
 from racksack_controller.web.api_power import DAY_S, energy_view, power_lines
-from racksack_controller.web.context import CONTEXT, Context, job_id_of
+from racksack_controller.web.context import CONTEXT
 from racksack_controller.web.energy_chart import chart
 from racksack_controller.web.power_objections import objections
 from racksack_controller.web.rendering import not_found, show
 from racksack_controller.web.sweep_jobs import NO_RUNNERS, merged
-from racksack_controller.web.sweeps import as_jobs, find, sweeps_where
+from racksack_controller.web.sweeps import as_jobs, sweeps_where
 
-LOG_TAIL_BYTES = 32 * 1024
 HISTORY_PAGE = 100
 
 routes = web.RouteTableDef()
@@ -62,30 +58,6 @@ async def energy(request: web.Request) -> web.Response:
     lines = await power_lines(context, since, None, context.caller(request))
     picture = chart(slices, since, report["until_s"])
     return show(request, "energy", {"report": report, "chart": picture, "chosen": chosen, "lines": lines[-200:]})
-
-
-@routes.get("/jobs/{id}")
-async def job(request: web.Request) -> web.Response:
-    """One job with its attempts, logs and story."""
-    context = request.app[CONTEXT]
-    try:
-        if await find(context, job_id_of(request)) is not None:
-            raise web.HTTPSeeOther(f"/sweeps/{job_id_of(request)}")
-        found = await context.job(job_id_of(request))
-    except web.HTTPNotFound:
-        return not_found(request, f"There is no job {request.match_info['id'][:40]}.")
-    private = context.may_read(request, found)
-    story = await job_story(context, found, context.caller(request))
-    logs = [(stream, await _tail(context, found, stream)) for stream in ("stdout", "stderr")] if private else None
-    return show(request, "job", {"job": story, "logs": logs})
-
-
-async def _tail(context: Context, found: Any, stream: str) -> str:  # noqa: ANN401
-    try:
-        data, _after, _ended = await read_log(context, found, Which(stream, None), -LOG_TAIL_BYTES, LOG_TAIL_BYTES)
-    except web.HTTPConflict:
-        return "(on a node that does not answer now)"
-    return data.decode(errors="replace")
 
 
 @routes.get("/nodes/{name}")

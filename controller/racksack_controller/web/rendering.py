@@ -87,6 +87,7 @@ _pages = jinja2.Environment(
 _pages.filters["memory"] = lambda size: format_memory(int(size))
 _pages.filters["duration"] = _duration
 _pages.filters["exact_duration"] = exact_duration
+_pages.filters["capital"] = lambda sentence: sentence[:1].upper() + sentence[1:]
 _pages.filters["moment"] = _moment
 _pages.filters["moment_text"] = _moment_text
 _pages.filters["since"] = _since

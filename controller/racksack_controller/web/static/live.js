@@ -62,16 +62,9 @@
     const fresh = document.createElement("main");
     fresh.innerHTML = html; // made by the server from templates; the CSP lets no script in it run
     localise(fresh);
-    const ends = logs().filter(isAtEnd);
     Idiomorph.morph(content, [...fresh.childNodes], { morphStyle: "innerHTML", ignoreActiveValue: true, callbacks });
-    ends.forEach(toEnd);
     document.dispatchEvent(new Event("racksack:changed"));
   }
-
-  // A log is shown at its end, and stays there as it grows, unless its reader went up.
-  const logs = () => [...content.querySelectorAll("pre.log")];
-  const toEnd = log => { log.scrollTop = log.scrollHeight; };
-  const isAtEnd = log => log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
 
   function show(isLive) {
     badge.hidden = false;
@@ -126,7 +119,6 @@
   document.documentElement.classList.add("js");
   window.racksack = { refresh, now, duration, moment };
   localise(document);
-  logs().forEach(toEnd);
   if (content.dataset.fragment) {
     listen();
     show(true);
