@@ -189,8 +189,15 @@ def read_metrics(path: str, output: bytes) -> Dict[str, Any]:
     except ValueError as problem:
         raise PointFailed("error", f"its metrics.json is not JSON: {problem}") from problem
     if not isinstance(found, dict):
-        raise PointFailed("error", "it wrote no metrics: neither metrics.json nor a JSON object as its last line")
+        words = "neither metrics.json nor a JSON object as its last line"
+        raise PointFailed("error", f"it wrote no metrics: {words}{_last_line(output)}"[:_SENTENCE_CHARS])
     return found
+
+
+def _last_line(output: bytes) -> str:
+    """The last line of an output, as the end of a sentence."""
+    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return f", which was: {lines[-1].strip()}" if lines else ", and printed nothing"
 
 
 def _last_object(output: bytes) -> Optional[Dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -167,6 +168,8 @@ def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
     for line in plan.advice if not wish.quiet else ():
         say(f"advice: {clean(line)}")
     if not wish.quiet:
+        for name in unknown_names(spec):
+            say(f"note: {{{name}}} in the program's words names no parameter, so it is passed as it stands")
         say(text)
     if wish.yes:
         return
@@ -177,6 +180,16 @@ def _ask(plan: Plan, spec: JobSpec, wish: SweepWish) -> None:
     if plan.sweep.duration_s is None and not wish.quiet:
         say("`--try` would compute a point for each worker first, and then say how long all of them take")
     click.confirm("Start?", abort=True, err=True)
+
+
+def unknown_names(spec: JobSpec) -> list[str]:
+    """Names in braces among a program's words that are no parameter: most likely misspelt ones."""
+    sweep = spec.sweep
+    if sweep is None or sweep.target.kind != "program":
+        return []
+    known = {axis.name for axis in sweep.axes} | {domain.name for domain in sweep.domains} | {*sweep.target.fixed}
+    found = [name for word in sweep.target.argv for name in re.findall(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", word)]
+    return [name for name in dict.fromkeys(found) if name not in known]
 
 
 def _report(client: Client, number: int, wish: SweepWish) -> None:

@@ -19,6 +19,7 @@ from racksack_controller.leftovers import Leftovers
 from racksack_controller.loop import Loop
 from racksack_controller.news import ChangeBus
 from racksack_controller.nodes.node import Node
+from racksack_controller.pruning import runners_of
 from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, jobs_by_id, last_attempts
 from racksack_controller.sweeps.manager import Sweeps
@@ -34,6 +35,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ACTIVE, ExitCode
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SHOWN_RUNNERS = 5  # of a sweep, the latest ones
 FIRST_CALL_S = 2.0  # a node that answers for the first time since the controller's start is waited for so long
 VIEWS_AT_ONCE = 50  # of a long list, without a pause for others
 WHY_FOR = 50  # waiting jobs whose reason is worked out for a list; the others are explained when asked for
@@ -92,8 +94,13 @@ class Context(msgspec.Struct):
             return job
         found = await self.store.read(lambda connection: jobs_by_id(connection, [job_id]))
         if not found and self.store.look(lambda connection: sweep_by_id(connection, job_id)) is not None:
+            runners = await self.store.read(lambda connection: runners_of(connection, job_id))
+            shown = " ".join(map(str, runners[-SHOWN_RUNNERS:]))
+            theirs = (
+                f"; what its points printed is in the logs of its runners: `racksack logs {shown}`" if runners else ""
+            )
             raise refusal(
-                f"{job_id} is a sweep, which has no such thing of its own; see `racksack sweep status {job_id}`",
+                f"{job_id} is a sweep; see `racksack sweep status {job_id}` and `sweep points {job_id}`{theirs}",
                 ExitCode.REFUSED,
             )
         if not found:
