@@ -120,6 +120,22 @@ def controller_option(function: F) -> F:
     )(function)
 
 
+def version_option(*names: str) -> Callable[[F], F]:
+    """`--version` and its other spellings: print the version and end."""
+    return click.option(
+        *names, is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+    )
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"racksack {version('racksack')}")
+    context.exit()
+
+
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

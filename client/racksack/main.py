@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from racksack.cli import Lazy, LazyGroup, load, run
+from racksack.cli import Lazy, LazyGroup, load, run, version_option
 
 _JOBS = "Jobs"
 _NODES = "Nodes"
@@ -79,29 +79,11 @@ ALIASES = {
 }
 
 
-def _print_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or context.resilient_parsing:
-        return
-    from importlib.metadata import version
-
-    click.echo(f"racksack {version('racksack')}")
-    context.exit()
-
-
 @click.group(
     "racksack", cls=LazyGroup, table=COMMANDS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.option("--controller", metavar="WHERE", help="Which controller: user@host[:/spool] or /path/to/spool.")
-@click.option(
-    "-V",
-    "-v",
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_version,
-    help="Print the version.",
-)
+@version_option("-V", "-v", "--version")
 def racksack_group(controller: str | None) -> None:
     """Run projects on your own servers and fetch the results.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from tests.client.conftest import Cli
 from tests.client.stand_in import StandIn
 
 from racksack.errors import UsageError
+from racksack.main import racksack_group
 from racksack.submission.option_values import environment
 from racksack.submission.sbatch import translated
 
@@ -184,3 +187,21 @@ def test_help_in_other_spellings(cli: Cli, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("word", ["-V", "-v", "--version", "version"])
 def test_version_in_other_spellings(cli: Cli, word: str) -> None:
     assert cli("racksack", word).out.startswith("racksack ")
+    assert cli("submit", "--version").out.startswith("racksack ")
+    assert cli("fetch-results", "-V").out.startswith("racksack ")
+
+
+def spelled(command: click.Command, path: str) -> Iterator[tuple[str, list[str]]]:
+    """All spellings of the options of a command and its sub-commands."""
+    yield path, [word for option in command.params if isinstance(option, click.Option) for word in option.opts]
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                if (found := command.get_command(context, name)) is not None:
+                    yield from spelled(found, f"{path} {name}")
+
+
+def test_no_option_is_spelled_twice_in_a_command() -> None:
+    seen = dict(spelled(racksack_group, "racksack"))
+    assert len(seen) > 60
+    assert {path: words for path, words in seen.items() if len(words) != len(set(words))} == {}

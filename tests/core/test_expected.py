@@ -68,9 +68,9 @@ def test_who_goes_first_is_not_held_up_by_one_who_comes_later() -> None:
     bench.place()
     assert bench.memory.reservation is not None
     asked = job(0, request(2), time_limit_s=9999.0, submitted_at_s=bench.now)
-    assert why_job(bench.reading(), asked) == "n1 is about to take it", "a plan"
+    assert why_job(bench.reading(), asked) == "starts now on n1", "a plan"
     bench.submit(job(3, request(2), time_limit_s=9999.0))
-    assert told(bench, 3) == "n1 is about to take it"
+    assert told(bench, 3) == "starts now on n1"
     assert [one.job for one in bench.place()] == [3]
     later = job(0, request(0.5), time_limit_s=9999.0, submitted_at_s=bench.now, priority=-10)
     bench.happen(ev.Reported("n1", report("3.1", "ended")))
@@ -83,9 +83,9 @@ def test_a_reservation_on_other_nodes_or_of_a_later_moment_keeps_nobody_off() ->
     bench.submit(job(1, request(6), time_limit_s=1000.0, nodes=("n1",)), job(2, request(8), nodes=("n1",)))
     bench.place()
     asked = {"submitted_at_s": bench.now, "time_limit_s": 9999.0}
-    assert why_job(bench.reading(), job(0, request(2), **asked)) == "n2 is about to take it"
+    assert why_job(bench.reading(), job(0, request(2), **asked)) == "starts now on n2"
     assert why_job(bench.reading(), job(0, request(2), submitted_at_s=bench.now, time_limit_s=60.0, nodes=("n1",))) == (
-        "n1 is about to take it"
+        "starts now on n1"
     )
 
 

@@ -172,3 +172,40 @@ def test_a_damaged_copy_of_a_project_ends_its_job_clearly_and_is_sent_again(site
     site.cli("racksack", "release", job)
     assert "is damaged; submit it anew" in site.wait_for(job, "stage_failed")["outcome_reason"]
     site.wait_for(site.submit(folder), "done")
+
+
+def test_the_receipt_says_what_a_job_waits_for(site: Site, gate: Path) -> None:
+    held = site.cli("submit", site.work / "ok", "main.py", "--no-venv", "--hold", "--name", "first").stdout
+    assert "; it is held until `racksack release`" in held
+    for word in ("first", "1", "afterany:1"):
+        said = site.cli("submit", site.work / "ok", "main.py", "--no-venv", "--after", word).stdout
+        assert "; after job 1 " in said
+        assert "(it is held)" in said
+    assert (
+        "; it is held until `racksack release`"
+        in site.cli("submit", site.work / "ok", "main.py", "--hold", "--after", "1").stdout
+    )
+    tried = site.cli("submit", site.work / "ok", "main.py", "--dry-run", "--after", "99", code=2)
+    assert "there is no job 99" in tried.stderr
+
+
+def test_an_array_is_known_by_its_results(site: Site, gate: Path) -> None:
+    array = site.submit(site.work / "ok", "--array", "5-6")
+    site.all_ended(2)
+    found = [json.loads((site.returned(number) / "result.json").read_text()) for number in (array, array + 1)]
+    assert [(one["array_id"], one["array_index"]) for one in found] == [(array, 5), (array, 6)]
+
+
+def test_a_retry_is_followed(site: Site, gate: Path) -> None:
+    job = site.submit(site.work / "ok")
+    site.wait_for(job, "done")
+    seen = site.cli("racksack", "retry", job, "-f")
+    assert seen.stdout.splitlines()[-1] == "ok"
+    changed = site.cli("racksack", "retry", job, "--cpus", "0.5", "--wait")
+    assert f"{job} queued again as {job + 1}" in changed.stdout
+    assert site.job(job + 1)["state"] == "done"
+
+
+def test_a_drain_needs_no_reason(site: Site, gate: Path) -> None:
+    site.cli("racksack", "drain", "here")
+    assert "no reason given" in site.cli("racksack", "nodes").stdout

@@ -108,3 +108,9 @@ def test_a_store_that_is_older_than_its_returns_is_told(tmp_path: Path) -> None:
     older, aside = [one.sentence for one in look_at_spool(spool) if one.what == "returns"]
     assert "the store ends with id 0, and returns/ with 7" in older
     assert "5.aside-ab12" in aside
+
+
+def test_the_result_of_an_arrays_job_has_its_index() -> None:
+    element = builders.job(12, state=JobState.DONE, array_id=11, array_index=6)
+    result = returns.result_of(element, None)
+    assert (result["array_id"], result["array_index"]) == (11, 6)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("drain", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("nodes", metavar="NODE...", shell_complete=complete("node_names"), nargs=-1, required=True)
-@click.option("--reason", metavar="TEXT", required=True, help="The reason, shown to everyone.")
+@click.option("--reason", metavar="TEXT", help="The reason, shown to everyone.")
 @click.option("--deadline", metavar="TIME", help="Requeue jobs that still run after this time: 2h, ...")
 @click.option("--now", is_flag=True, help="Requeue its jobs now instead of waiting for them.")
 @click.option("--then-off", is_flag=True, help="Power it off once it is empty, if its power can be switched.")
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @controller_option
 def drain(
     nodes: tuple[str, ...],
-    reason: str,
+    reason: str | None,
     deadline: str | None,
     now: bool,
     then_off: bool,
@@ -33,7 +33,9 @@ def drain(
     """Let a node finish its jobs and start no more, until it is resumed."""
     if now and deadline is not None:
         raise click.UsageError("use either --now or --deadline")
-    wish = {"reason": reason, "now": now, "deadline_s": option_s("--deadline", deadline), "then_off": then_off}
+    wish: dict[str, object] = {"now": now, "deadline_s": option_s("--deadline", deadline), "then_off": then_off}
+    if reason is not None:
+        wish["reason"] = reason
     with open_client(controller) as client:
         return for_each(nodes, lambda name: _drain(client, name, wish, as_json))
 

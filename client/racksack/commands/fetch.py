@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from racksack.cli import complete, controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client, version_option
 from racksack.text import clean, counted, print_json, say
 from racksack_jobspecs.states import ExitCode
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @json_option
 @controller_option
+@version_option("-V", "--version")
 def command(
     ids: tuple[str, ...],
     into: str,

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 @shared.PRIORITY
 @click.option("--from-checkpoint", is_flag=True, help="Go on from its newest checkpoint; else it begins anew.")
 @click.option("--edit", is_flag=True, help="Edit its job file in $EDITOR first.")
+@click.option("--wait", is_flag=True, help="Wait until they end; exit with their outcome.")
+@click.option("-f", "--follow", is_flag=True, help="Follow their output until they end.")
 @json_option
 @controller_option
 def command(
     ids: tuple[str, ...],
     edit: bool,
     from_checkpoint: bool,
+    wait: bool,
+    follow: bool,
     as_json: bool,
     controller: str | None,
     **options: Any,  # noqa: ANN401
@@ -50,16 +54,25 @@ def command(
     env = environment(options["env"], None)
     if from_checkpoint and (given or env or edit):
         raise click.UsageError("--from-checkpoint runs the job as it was; leave out what changes it")
+    running: list[int] = []
     with open_client(controller) as client:
 
         def again(job_id: int) -> None:
+            new_id = None
             if given or env or edit:
-                _tell(job_id, _changed(client, job_id, given, env, edit), as_json)
+                new_id = _changed(client, job_id, given, env, edit)
             else:
                 client.act(job_id, "retry", from_checkpoint=from_checkpoint or None)
-                _tell(job_id, None, as_json)
+            running.append(new_id or job_id)
+            _tell(job_id, new_id, as_json)
 
-        return for_each(sorted(client.resolve(ids)), again)  # what others wait for has the lower id
+        code = for_each(sorted(client.resolve(ids)), again)  # what others wait for has the lower id
+        if not running or not (wait or follow):
+            return code
+        from racksack.waiting import see_through
+
+        ended = see_through(client, running, follow=follow, quiet=as_json)
+    return code or ended
 
 
 def _changed(client: Client, job_id: int, given: dict[str, Value], env: dict[str, str], edit: bool) -> int:

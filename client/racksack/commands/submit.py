@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from racksack.cli import complete, controller_option, json_option, open_client
+from racksack.cli import complete, controller_option, json_option, open_client, version_option
 from racksack.commands import shared
 from racksack.familiar import check_name, check_time
 
@@ -108,6 +108,7 @@ client_options = shared.together(  # what this command does beside submitting
 @client_options
 @json_option
 @controller_option
+@version_option("-V", "--version")
 def command(controller: str | None, **options: Any) -> int:  # noqa: ANN401
     """Submit a job: send the folder DIR and have ENTRY in it run, with the arguments after `--`.
 

@@ -155,7 +155,7 @@ def _why_here(reading: Reading, job: Job, job_class: JobClass, able: Bools) -> s
     rows = _rows_with_room(state, job_class, usable)
     taker = _taker(reading, job, job_class, rows) if len(rows) >= job_class.gang else None
     if taker is not None:
-        return f"{taker} is about to take it"
+        return f"starts now on {taker}"
     short = _reserved_away(reading, rows) if len(rows) >= job_class.gang else _short_of(state, job_class, usable)
     sentence = f"{short}{_when(expect(reading, job, job_class), state, now)}"
     return f"{sentence}; {by_power}" if by_power else sentence

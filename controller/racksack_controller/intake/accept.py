@@ -31,7 +31,6 @@ from racksack_controller.intake.data_sets import DataSets
 from racksack_controller.intake.dependencies import Dependencies
 from racksack_controller.intake.drop import Identity
 from racksack_controller.intake.garbage import remove_tree
-from racksack_controller.intake.held_back import held_back
 from racksack_controller.intake.ids import Ids
 from racksack_controller.intake.ingest import IngestError, IngestPostponed
 from racksack_controller.intake.journal import CRASHES_MAX, Journal
@@ -413,9 +412,13 @@ class Intake:
         try:
             spec = await self._reader.spec(owner, text)
         except JobFileError as error:
-            problems = [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in error.problems]
-            return {"problems": problems, "never": None, "fits": [], "waits": "", "advice": []}
+            return {"problems": _told(error.problems), "never": None, "fits": [], "waits": "", "advice": []}
         answer = self._plan_job(spec, owner, now)
+        try:
+            waits = await self._dependencies.said(spec, owner)
+        except JobFileError as error:
+            return answer | {"problems": _told(error.problems)}
+        answer["waits"] = "it is held until `racksack release`" if spec.hold else waits or answer["waits"]
         draft = await with_content(self._draft(spec, owner), self.data_sets, sends_bytes)
         answer["transfers"] = transfers_told(self._loop.state, draft, answer["fits"])
         if answer["never"] or spec.sweep is None:
@@ -423,7 +426,7 @@ class Intake:
         try:
             points = await self._reader.points(owner, spec.sweep)
         except JobFileError as error:
-            return answer | {"problems": [{"line": 0, "path": p.path, "sentence": p.sentence} for p in error.problems]}
+            return answer | {"problems": _told(error.problems)}
         return answer | {"sweep": plan_sweep(self._store, self._loop.state, self._draft(spec, owner, now), points.size)}
 
     def _plan_job(self, spec: JobSpec, owner: str, now: float) -> dict[str, Any]:
@@ -437,7 +440,7 @@ class Intake:
         job, state = self._draft(spec, owner, now), self._loop.state
         fits = [node.name for node in state.nodes.values() if could_ever_hold(job, node)]
         sentence = self._impossible(spec)
-        waits = "" if sentence else held_back(spec) or why_job(self._loop.reading(), job)
+        waits = "" if sentence else why_job(self._loop.reading(), job)
         return {"problems": [], "never": sentence, "fits": sorted(fits), "waits": waits, "advice": list(advice)}
 
     def may_refer(self, digest: str, owner: str) -> bool:
@@ -456,6 +459,10 @@ class Intake:
             await self._removing.run(remove_tree, self._spool.returned(job.id))
             if job.state is JobState.DONE:  # else it may go on from there
                 await self._removing.run(remove_tree, self._spool.checkpoints / str(job.id))
+
+
+def _told(problems: Sequence[Problem]) -> list[dict[str, object]]:
+    return [{"line": p.line, "path": p.path, "sentence": p.sentence} for p in problems]
 
 
 def _discard_all(files: list[DroppedFile]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from racksack_controller.core import events as ev
-from racksack_controller.core.jobs.dependencies import begin
+from racksack_controller.core.jobs.dependencies import begin, waits_sentence
 from racksack_controller.core.records import Job, Wait
 from racksack_controller.core.state import State
 from racksack_controller.intake.adding import Adding, Waits, jobs_of_array
@@ -55,11 +55,19 @@ class Dependencies:
             raise JobFileError(problems, spec.submission)
         return found
 
-    def _never(self, spec: JobSpec, owner: str, waits: Waits) -> str:
-        """Why this can never be met; empty where it may."""
+    async def said(self, spec: JobSpec, owner: str) -> str:
+        """What such a job would wait for now, in a sentence; empty when all of it is met. Raises as `resolve`."""
+        judged = self._judged(spec, owner, await self.resolve(spec, owner))
+        return waits_sentence(self._state, judged) if judged.waits_for else ""
+
+    def _judged(self, spec: JobSpec, owner: str, waits: Waits) -> Job:
         draft = Job(id=0, owner=owner, spec=spec, snapshot="", submitted_at_s=0.0, after=waits.all)
         event = Lookups(self._state, self._store).inform(ev.JobAccepted(draft))
-        judged = begin(self._state, draft, event.past) if isinstance(event, ev.JobAccepted) else draft
+        return begin(self._state, draft, event.past) if isinstance(event, ev.JobAccepted) else draft
+
+    def _never(self, spec: JobSpec, owner: str, waits: Waits) -> str:
+        """Why this can never be met; empty where it may."""
+        judged = self._judged(spec, owner, waits)
         return f"{judged.reason}; write afterany:ID to start all the same" if judged.unsatisfiable else ""
 
     async def _pair(self, dependency: Dependency, owner: str, spec: JobSpec, paired: dict[int, list[Wait]]) -> None:

@@ -275,7 +275,7 @@ def why_not(state: State, now: float, policy: Policy, job: Job, job_class: JobCl
             backlog.add(other_class)
     choice = choose(backlog, job, job_class, rows, Room(state, rows, now))
     if choice.row >= 0:
-        return f"{state.rack.nodes[choice.row].name} is about to take it"
+        return f"starts now on {state.rack.nodes[choice.row].name}"
     return choice.why or None
 
 
