@@ -25,6 +25,12 @@ def test_it_runs_and_leaves_its_record(served: Served, project: Project) -> None
     assert served.serve.call("reports") == []
 
 
+def test_content_serves_many_attempts(served: Served, project: Project) -> None:
+    digest = served.serve.project(project("echo once\n"))
+    for attempt in ("1.1", "2.1", "3.1"):
+        assert served.serve.run(served.order(attempt, digest, "main.sh"))["outcome"] == "done"
+
+
 def test_a_failure_is_the_jobs_own(served: Served, project: Project) -> None:
     digest = served.serve.project(project("exit 3\n"))
     report = served.serve.run(served.order("1.1", digest, "main.sh"))

@@ -17,7 +17,6 @@ from racksack_agent.serve.cores import Cores
 from racksack_agent.serve.fork_client import ForkServer
 from racksack_agent.serve.gpu_watch import GpuWatch
 from racksack_agent.serve.locking import locked
-from racksack_agent.serve.slurm.attempts import BOOT_ID
 from racksack_agent.serve.slurm.side import SlurmSide
 from racksack_agent.serve.snapshots import Snapshots
 
@@ -31,7 +30,7 @@ class Agent:
         """`slurm`: attempts are batch jobs of its cluster, and do not run on this machine."""
         self.home = home
         self.slurm = slurm
-        self.boot_id = BOOT_ID if slurm else boot_id()
+        self.boot_id = boot_id()
         self.sessions = None if slurm else sessions.open_sessions(home, session)
         self.attempts = slurm.attempts if slurm else Attempts(home, self.boot_id, self.sessions)
         self.snapshots = Snapshots(home, self.boot_id)

@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Collection, Dict
 
-from racksack_agent import process_title
+from racksack_agent import boot, process_title
 from racksack_agent.home import Home
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import kept, operations, relaunching, sweeping, unfinished, upkeep
@@ -270,7 +270,10 @@ def main(arguments: list[str]) -> None:
     process_title.set_title(f"racksack-agent serve --home {home.root}")
     try:
         home.make()
-        slurm = SlurmSide(home, options.slurm) if options.slurm is not None else None
+        slurm = None
+        if options.slurm is not None:
+            boot.share_home()
+            slurm = SlurmSide(home, options.slurm)
         agent = Agent(home, options.session, options.limit, slurm)
     except OSError as problem:
         sys.exit(f"the agent's home {home.root} cannot be used: {problem}")

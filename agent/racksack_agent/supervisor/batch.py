@@ -11,7 +11,7 @@ import sys
 import time
 from typing import List
 
-from racksack_agent import process_title, processes, records
+from racksack_agent import boot, process_title, processes, records
 from racksack_agent.home import AttemptFolder
 from racksack_agent.slurm import folder as files
 from racksack_agent.slurm import states
@@ -23,6 +23,7 @@ _APPEAR_S = 60.0  # so long a new folder may take to appear on this machine
 
 def main(arguments: List[str]) -> None:
     """Supervise the attempt, unless it is not there any more, or another start of it came first."""
+    boot.share_home()
     folder, name = AttemptFolder(arguments[0]), arguments[1]
     order = _order(folder)
     if order is None or (order.get("slurm") or {}).get("job_name") != name or os.path.exists(folder.exit):

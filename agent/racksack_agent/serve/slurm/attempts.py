@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Set
 
-from racksack_agent import records
+from racksack_agent import boot, records
 from racksack_agent.home import AttemptFolder, Home
 from racksack_agent.serve import attempt_records
 from racksack_agent.serve.attempts import Attempts, remove_torn
@@ -24,7 +24,6 @@ from racksack_agent.supervisor import outputs
 
 Report = Dict[str, Any]
 
-BOOT_ID = "slurm"  # no restart of one machine takes anything from a shared home
 _CANCEL_AGAIN_S = 20.0
 _END_REASON_S = 60.0  # how long Slurm may take to say why it ended a job
 
@@ -41,7 +40,7 @@ class SlurmAttempts(Attempts):
     """The attempts of one home."""
 
     def __init__(self, home: Home, commands: Commands, queue: Queue, patience: Patience) -> None:
-        super().__init__(home, BOOT_ID, None)
+        super().__init__(home, boot.SHARED, None)
         self._commands = commands
         self._queue = queue
         self._patience = patience
@@ -245,7 +244,7 @@ class SlurmAttempts(Attempts):
         report = attempt_records.state_of(folder) or {"attempt": folder.name, "epoch": launch.get("epoch", "")}
         gathered = outputs.gather(folder, outputs.Wanted((), launch["max_output_bytes"], "none", "", 0))
         report.update(gathered.facts(), state="ended", outcome=outcome, reason=reason, ended_at_s=time.time())
-        report.update(boot_id=BOOT_ID, at_fault=states.fault_of(outcome))
+        report.update(boot_id=boot.SHARED, at_fault=states.fault_of(outcome))
         records.replace_at_last(folder.exit, records.encode(report), [lambda: records.remove_file(folder.reserve)])
         self._since.pop(folder.name, None)
         self._queue.expect_change()
