@@ -41,6 +41,7 @@ from racksack_controller.nodes import make_node
 from racksack_controller.nodes.node import Node
 from racksack_controller.nodes.settings import NodeSettings, SlurmSettings, SshSettings, at_home_of
 from racksack_controller.notify.notifier import Notifier
+from racksack_controller.package_index.server import PackageIndex, preferred_port, variables
 from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.store import Store, program_key, unfetched_before
 from racksack_controller.sweeps.active import Active
@@ -109,6 +110,7 @@ class App:
         )
         projects = Projects(self.spool, self.store, is_shared=config.group is not None)
         self.sandbox = Sandbox()
+        self.index = _index_of(config, self.spool)
         self.files = Threads("web-files", FILE_THREADS)
         self.data_sets = DataSets(self.spool, self.store, projects, config.data)
         self.intake = Intake(
@@ -216,6 +218,8 @@ class App:
         await asyncio.to_thread(returns.remove_stale, self.spool, self.state.attempts)
         self._spawn(self._return_the_finished())
         await self.power.open()
+        if self.index is not None:
+            await self.index.open()
         await self.sweeps.open()
         await self._configure(self.config)
         context = self._context()
@@ -331,13 +335,20 @@ class App:
         await self.loop.submit(ev.NodeConfigured(record))
         node = make_node(name, at_home_of(wanted.reach, self.store.spool_id), wanted.slurm)
         node.on_results = partial(self.sweeps.results_grew, name)
-        connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach))
+        offers = self._offer_index if self.index is not None and wanted.slurm is None else None
+        connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach), offers)
         self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
         self.node_env[name] = wanted.env
         if wanted.slurm is not None:
             self.slurm_of[name] = wanted.slurm
         await self.power.add(name, config.nodes, connector)
         self._node_tasks[name] = asyncio.create_task(connector.run(), name=f"node {name}")
+
+    async def _offer_index(self, node: Node) -> None:
+        """Let a node reach our package index, at the same port each time where it can. Raises NodeError."""
+        assert self.index is not None  # noqa: S101 - asked for only then
+        port = await node.share_port(self.index.port, preferred_port(self.store.spool_id))
+        self.node_env[node.name] = {**variables(port), **self._configured[node.name].env}
 
     async def _forget(self, name: str) -> None:
         await self.power.forget(name)
@@ -430,6 +441,8 @@ class App:
         self.intake.close()
         await self.doctor.close()
         await self.attempt_effects.close()
+        if self.index is not None:
+            await self.index.close()
         await self.leftovers.close()
         await self.sweeps.close()
         await self.notifier.close()
@@ -439,6 +452,14 @@ class App:
             self.spool.socket.unlink()
         self.store.close()
         self.lock.release()
+
+
+def _index_of(config: Config, spool: Spool) -> PackageIndex | None:
+    """The package index for nodes, if they are to have one."""
+    wanted = config.environment
+    if wanted.index != "controller":
+        return None
+    return PackageIndex(spool.package_index, wanted.upstream, wanted.cache_bytes)
 
 
 def _known_inventory(wanted: NodeConfig) -> Inventory | None:

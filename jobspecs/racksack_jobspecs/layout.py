@@ -48,6 +48,11 @@ class Spool(msgspec.Struct, frozen=True):
         return self.root / "checkpoints"
 
     @property
+    def package_index(self) -> Path:
+        """What the controller's package index for nodes keeps."""
+        return self.root / "package-index"
+
+    @property
     def database(self) -> Path:
         """The store."""
         return self.root / "racksack.db"

@@ -10,6 +10,7 @@ from racksack_controller.config import fields as config_fields
 from racksack_controller.config import node_fields
 from racksack_controller.config.config import parse_config
 from racksack_controller.config.data import DATA_FIELDS
+from racksack_controller.config.environments import ENVIRONMENT_FIELDS
 from racksack_controller.config.fields import (
     CONFIG_FIELDS,
     DEFAULTS_FIELDS,
@@ -44,6 +45,7 @@ TABLES = {
     "KEEP_FIELDS": KEEP_FIELDS,
     "RETURNS_FIELDS": RETURNS_FIELDS,
     "LIMITS_FIELDS": LIMITS_FIELDS,
+    "ENVIRONMENT_FIELDS": ENVIRONMENT_FIELDS,
     "POWER_FIELDS": POWER_FIELDS,
 }
 OF_NODES = {

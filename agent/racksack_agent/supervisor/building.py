@@ -81,10 +81,11 @@ def _build_with_uv(builder: Builder, base: Base) -> bool:
 
 
 def _install_with_uv(builder: Builder, base: Base) -> bool:
-    if builder.plan["kind"] == "lock":
+    by_names = bool(builder.env.get("RACKSACK_INDEX"))  # the addresses in a lock may not be reached
+    if builder.plan["kind"] == "lock" and not by_names:
         return installing.with_lock(builder, base)
     _make_empty(builder, base)
-    return installing.with_uv(builder, base)
+    return installing.with_uv(builder, base) if builder.plan["kind"] != "lock" else installing.by_names(builder, base)
 
 
 class Checked:

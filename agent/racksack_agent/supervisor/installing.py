@@ -105,6 +105,26 @@ def with_lock(builder: Builder, base: Base) -> bool:
     return False
 
 
+def by_names(builder: Builder, base: Base) -> bool:
+    """A uv.lock, where the controller is the index: it has addresses of files, which this node may not reach. So its
+    packages are installed by name, version and sum, which is what the lock promises.
+    """
+    assert builder.uv is not None  # noqa: S101 - the caller has looked
+    plan, listed = builder.plan, builder.folder.tmp + "/locked.txt"
+    project = os.path.dirname(os.path.join(builder.folder.work, plan["file"]))
+    export = [builder.uv, "export", "--frozen", "--project", project, "--python", base.python, "--no-header"]
+    export += [word for extra in plan["extras"] for word in ("--extra", extra)]
+    export += [word for group in plan["groups"] for word in ("--group", group)]
+    if not builder.run([*export, "--output-file", listed]):
+        return False
+    stable = venvs.stable_base(builder.folder.home.bases, base)
+    target = ["--prefix", builder.folder.venv, "--python", stable + "/bin/python"]
+    if not builder.run([builder.uv, "pip", "install", *target, "-r", listed]):
+        return False
+    set_script_python(builder.folder.venv + "/bin", stable + "/bin/python", builder.folder.venv + "/bin/python")
+    return True
+
+
 def with_pip(builder: Builder, base: Base) -> bool:
     """Where there is no uv. Raises PrepareError for a uv.lock, which pip cannot read."""
     plan = builder.plan

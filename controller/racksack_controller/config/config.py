@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from racksack_controller.config.data import DataOnNodes, data_of
+from racksack_controller.config.environments import Environments, environments_of
 from racksack_controller.config.fields import CONFIG_FIELDS, NOWHERE, Listen
 from racksack_controller.config.jumps import resolve_ssh
 from racksack_controller.config.limits import Limits, limits_of
@@ -178,6 +179,7 @@ class Config(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     partitions: dict[str, Partition] = {}
     data: dict[str, DataOnNodes] = {}
+    environment: Environments = Environments()
     notify: dict[str, Channel] = {}
     scheduling: Policy = Policy()
     power: PowerPolicy = PowerPolicy()
@@ -230,6 +232,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         watch=Watch(**_in_seconds(values.get("watch", {}))),
         keep=_keep(values.get("keep", {})),
         limits=limits_of(values.get("limits", {})),
+        environment=environments_of(values.get("environment", {})),
         scheduling=_scheduling(values.get("scheduling", {}), partitions),
         power=_power_policy(values.get("power", {})),
         path=path,

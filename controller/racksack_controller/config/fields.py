@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from racksack_controller.config.environments import ENVIRONMENT_FIELDS
 from racksack_controller.config.limits import LIMITS_FIELDS
 from racksack_controller.config.windows import window_of
 from racksack_jobspecs.readers import (
@@ -324,6 +325,13 @@ CONFIG_FIELDS = (
         "Data sets that lie on nodes already; see below.",
         "{imagenet: {path: /srv/imagenet}}",
         "none",
+    ),
+    Field(
+        "environment",
+        fields_of(ENVIRONMENT_FIELDS),
+        "Where nodes get packages from.",
+        "{index: controller}",
+        "see below",
     ),
     Field("partitions", Kind(_mapping, {}), "Named sets of nodes; see below.", "{night: {nodes: [r1]}}", "none"),
     Field("nodes", Kind(_mapping, {}), "The servers by name.", "{here: {local: {}}}", is_required=True),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
@@ -46,8 +46,11 @@ class Connector:
         node: Node,
         complete: Callable[[Inventory], Inventory],
         answers: Answers | None = None,
+        prepare: Callable[[Node], Awaitable[None]] | None = None,
     ) -> None:
-        """`answers` tells cheaply whether the node is there at all, for while it boots."""
+        """`answers` tells cheaply whether the node is there at all, for while it boots. `prepare` is called when it is
+        connected, before anybody knows; it raises NodeError.
+        """
         self.stats: NodeStats | None = None
         self.stats_at_s = 0.0  # Unix time of `stats`
         self.hello: Hello | None = None  # what the agent said first, of the last connection
@@ -55,6 +58,7 @@ class Connector:
         self._node = node
         self._complete = complete  # configured sizes and devices win over probed ones
         self._answers = answers
+        self._prepare = prepare
         self._lost = asyncio.Event()
         self._lost_reason = ""
         self._probed: Inventory | None = None  # as the node said it at the last connection
@@ -155,6 +159,8 @@ class Connector:
         self._wrong_key = False
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             hello = await self._node.connect()
+            if self._prepare is not None:
+                await self._prepare(self._node)
             self._probed = await self._node.probe()
             inventory = self._complete(self._probed)
             reports = await self._node.reports()

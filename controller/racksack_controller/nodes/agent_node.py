@@ -203,6 +203,10 @@ class AgentNode:
             raise NodeUnreachable(f"{self.name} is not connected.")
         return await self._stager.stage(digest, source)
 
+    async def share_port(self, port: int, wanted: int) -> int:
+        """See Node."""
+        return await self._transport.share_port(port, wanted)
+
     async def has(self, digests: Sequence[str]) -> list[str]:
         """See Node."""
         return await self._ask("has", {"digests": list(digests)}, SHORT_TIMEOUT_S, list[str])

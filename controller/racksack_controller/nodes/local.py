@@ -63,6 +63,11 @@ class LocalTransport:
             full = " Free space on this machine." if (kind := copying.kind_of(error)) == "disk_full" else ""
             raise TransferFailed(f"{what} failed: {error.strerror or error}.{full}", kind) from error
 
+    async def share_port(self, port: int, wanted: int) -> int:
+        """It is the same machine."""
+        del wanted
+        return port
+
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """See Transport."""
         return list(argv)

@@ -246,6 +246,9 @@ class Node(Protocol):
         Raises TransferFailed too.
         """
 
+    async def share_port(self, port: int, wanted: int) -> int:
+        """See Transport: which port of the node leads to this one of the controller, until the connection ends."""
+
     async def has(self, digests: Sequence[str]) -> list[str]:
         """Which of these contents are on the node. Raises NodeError."""
 

@@ -90,6 +90,24 @@ class SshTransport:
         async with self._slots:
             await rsync.pull(self._bulk().rsh, self._name, remote, target, announced, alike)
 
+    async def share_port(self, port: int, wanted: int) -> int:
+        """See Transport."""
+        import asyncssh
+
+        connection = self._connection
+        for tried in (wanted, 0):
+            try:
+                listener = await connection.forward_remote_port("127.0.0.1", tried, "127.0.0.1", port)
+            except asyncssh.ChannelListenError:
+                continue
+            except (OSError, asyncssh.Error) as error:
+                raise NodeUnreachable(f"{self._name} did not forward a port ({error}).") from error
+            return listener.get_port()
+        raise NodeUnusable(
+            f"{self._name}: its sshd forwards no port, which `environment: {{index: controller}}` needs; set "
+            "AllowTcpForwarding to yes or remote there."
+        )
+
     def interactive(self, argv: Sequence[str]) -> list[str]:
         """See Transport."""
         return self._bulk().interactive(argv)

@@ -72,6 +72,11 @@ class Transport(Protocol):
         Symbolic links arrive munged (`links.MUNGED` before their target), so that none can be followed by mistake.
         """
 
+    async def share_port(self, port: int, wanted: int) -> int:
+        """Let programs there reach a port of this machine's loopback interface; the port of theirs, `wanted` if that is
+        free. It lasts as long as the connection. Raises NodeUnreachable, NodeUnusable where that is not allowed.
+        """
+
     async def run(self, argv: Sequence[str], timeout_s: float = 30.0) -> Completed:
         """Run a program there to its end. Raises NodeUnreachable."""
 

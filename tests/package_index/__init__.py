@@ -1,0 +1,1 @@
+"""The package index of the controller, for nodes that reach none."""
