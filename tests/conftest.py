@@ -21,9 +21,35 @@ if "CI" not in os.environ:
 # A shell that starts the tests with & has Ctrl-C ignored in them, and so in every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files are given out in this order, one after another to whoever is free: those that wait for servers and programs
-# come first, so that no process is left with a long one at the end.
-LONG_ONES_FIRST = ("end_to_end/test_rack", "packaging/test_demo", "end_to_end", "rack", "sweeps", "web", "core")
+# Files are given out one after another to whoever is free: those that take longest come first, as measured, so that no
+# process is left with a long one at the end; then whole folders of those that wait for servers and programs.
+LONG_ONES_FIRST = (
+    "end_to_end/test_rack.py",
+    "end_to_end/test_embedded.py",
+    "rack/test_rack.py",
+    "sweeps/test_faults.py",
+    "agent/test_ending.py",
+    "end_to_end/test_rack_power.py",
+    "end_to_end/test_killed.py",
+    "end_to_end/test_rack_power_lost.py",
+    "end_to_end/test_dependencies.py",
+    "web/test_browser.py",
+    "nodes/test_contract.py",
+    "power/test_contract.py",
+    "rack/test_bmc.py",
+    "web/test_sweeps.py",
+    "packaging/test_demo.py",
+    "simulation/test_traces.py",
+    "end_to_end",
+    "rack",
+    "sweeps",
+    "web",
+    "nodes",
+    "agent",
+    "recovery",
+    "data_sets",
+    "checkpoints",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

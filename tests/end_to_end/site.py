@@ -35,16 +35,21 @@ nodes:
 
 
 def until(look: Callable[[], T], what: str, timeout_s: float = WAIT_S) -> T:
-    """The first true value that `look` gives; AssertionError with `what` after the bound."""
+    """The first true value that `look` gives; AssertionError with `what` after the bound.
+
+    Looks that take long, as those by a command, are rarer: what is waited for needs the processor too.
+    """
     deadline = time.monotonic() + timeout_s
     pause_s = 0.01
     while True:
+        began_s = time.monotonic()
         found = look()
         if found:
             return found
-        if time.monotonic() > deadline:
+        now_s = time.monotonic()
+        if now_s > deadline:
             raise AssertionError(f"not within {timeout_s:.0f} s: {what}; last seen: {found!r}")
-        time.sleep(pause_s)
+        time.sleep(max(pause_s, min(1.0, 2 * (now_s - began_s))))
         pause_s = min(0.1, pause_s * 1.3)
 
 
@@ -307,6 +312,13 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def command_line(pid: int) -> bytes:
+    """The words of a process, each ended by a zero byte; nothing of one that has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def started_at(pid: int) -> str:

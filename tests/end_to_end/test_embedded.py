@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import projects
-from tests.end_to_end.site import Site, is_alive, until
+from tests.end_to_end.site import Site, command_line, is_alive, until
 from tests.sizes import sized
 
 BURST = sized(60, 200)  # jobs that are dropped at once
@@ -314,12 +314,7 @@ def test_two_commands_at_once_start_one_controller(make_site: Callable[..., Site
 
 
 def _controllers(site: Site) -> list[int]:
-    found = []
-    for pid in site.processes():
-        command = Path(f"/proc/{pid}/cmdline")
-        if command.exists() and b"racksack_controller" in command.read_bytes():
-            found.append(pid)
-    return found
+    return [pid for pid in site.processes() if b"racksack_controller" in command_line(pid)]
 
 
 def test_a_burst_of_jobs(make_site: Callable[..., Site]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import projects
-from tests.end_to_end.site import CONFIG, Site, is_alive, started_at, until
+from tests.end_to_end.site import CONFIG, Site, command_line, is_alive, started_at, until
 from tests.sizes import sized
 
 MakeSite = Callable[..., Site]
@@ -50,7 +50,7 @@ def agents(site: Site) -> list[int]:
     """The processes that serve the controller."""
     children = f"/proc/{site.pid()}/task/*/children"
     found = [int(pid) for path in Path("/").glob(children[1:]) for pid in path.read_text().split()]
-    return [pid for pid in found if b"racksack_controller.sandbox" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in found if is_alive(pid) and b"racksack_controller.sandbox" not in command_line(pid)]
 
 
 def test_while_queued(site: Site, project: Path) -> None:
@@ -257,7 +257,7 @@ def test_tmux_killed_while_a_job_runs(site: Site, project: Path) -> None:
     job = site.submit(project, "--", go)
     site.wait_for(job, "running")
     until(site.traced, "it has begun")
-    servers = [pid for pid in site.processes() if Path(f"/proc/{pid}/comm").read_text().startswith("tmux")]
+    servers = [pid for pid in site.processes() if Path(os.fsdecode(command_line(pid).split(b"\0")[0])).name == "tmux"]
     if not servers:
         pytest.skip("this node uses screen")
     for pid in servers:

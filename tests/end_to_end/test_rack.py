@@ -21,6 +21,7 @@ from tests.end_to_end import projects
 from tests.end_to_end.rig import BIN, SERVERS, SIZES, SPOOL, Rig, python_path, running
 from tests.end_to_end.site import until
 from tests.rack.fixtures import BuildRack
+from tests.sizes import sized
 
 pytestmark = [pytest.mark.rack, pytest.mark.timeout(300)]
 
@@ -78,7 +79,7 @@ def put(rig: Rig, project: Path, user: str = "ann") -> str:
 
 
 def wishes() -> list[dict[str, Any]]:
-    """60 mixed requests, each with the arguments of MIXED."""
+    """Mixed requests, each with the arguments of MIXED."""
     kinds: list[dict[str, Any]] = [
         {"cpus": 1, "ram": "1G"},
         {"cpus": 0.5, "ram": "300M"},
@@ -88,7 +89,7 @@ def wishes() -> list[dict[str, Any]]:
         {"cpus": 6, "ram": "5G"},
     ]
     found = []
-    for number in range(60):
+    for number in range(sized(36, 60)):
         size = (0, 40_000, 300_000)[number % 3]
         code = 3 if number % 10 == 9 else 0
         args = [f"job {number}", str(number), str(size), f"{0.1 + (number % 5) / 8:.2f}", str(code)]
@@ -122,7 +123,7 @@ def test_only_an_operator_is_shown_what_is_wrong_in_the_configuration(rig: Rig) 
     assert "secret" in operators
 
 
-def test_60_mixed_jobs(rig: Rig, tmp_path: Path) -> None:
+def test_mixed_jobs(rig: Rig, tmp_path: Path) -> None:
     plain = projects.make(tmp_path / "plain", stamped(projects.MIXED), data__input=b"")
     (plain / "data/input.bin").write_bytes(bytes(range(256)) * 64)
     tiny = tmp_path / "tiny"

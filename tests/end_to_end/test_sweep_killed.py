@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.site import CONFIG, Site, UnreachableError, until
+from tests.sizes import sized
 
 MakeSite = Callable[..., Site]
 POINTS = 1200
@@ -58,7 +59,7 @@ def test_at_random(make_site: MakeSite, seed: int) -> None:
     site.start()
     drop(site)
     until(lambda: state(site) == "running", "the sweep is accepted")
-    for _ in range(int(os.environ.get("RACKSACK_KILLS", "6"))):
+    for _ in range(int(os.environ.get("RACKSACK_KILLS", sized("3", "12")))):
         time.sleep(chance.uniform(0.05, 0.9))  # the moment of the blow is the point: no condition is waited for
         with contextlib.suppress(ValueError, FileNotFoundError):
             site.kill()

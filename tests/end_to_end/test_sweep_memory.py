@@ -69,7 +69,7 @@ def test_a_full_memory_is_tried_again_while_other_nodes_compute(rig: Rig) -> Non
     rig.laptop.exec(["sh", "-c", "cat > /home/ann/busy/main.py"], user="ann", stdin="import time\ntime.sleep(1000)\n")
     busy = rig.submit("/home/ann/busy", "--node", "r2", "--cpus", 5)
     rig.wait_for(busy, "running")
-    number = begin(rig, 100_000)
+    number = begin(rig, 20_000)
     until(lambda: reasons(rig, number) == {"r1": FULL, "r3": FULL}, "both are known to be full")
     assert status(rig, number)["state"] == "running"
     shown = rig.cli("racksack", "sweep", "status", number).stdout

@@ -16,7 +16,7 @@ from tests.sizes import FULL, sized
 full_size = pytest.mark.skipif(not FULL, reason="RACKSACK_FULL_SIZE=1 runs it")
 pytestmark = [pytest.mark.traces, pytest.mark.timeout(900)]
 
-JOBS = sized(600, None)  # of each workload, from its beginning; None: all
+JOBS = sized(450, None)  # of each workload, from its beginning; None: all
 GOAL = 1.10  # of the oracle's node-hours, and of the mean wait of a rack that is always on
 
 

@@ -35,7 +35,7 @@ KNOWN = [
 ]
 
 KNOWN_QUICKLY = [KNOWN[0], KNOWN[4]]  # the others take long
-JOBS = sized(700, None)  # of each workload, from its beginning; None: all
+JOBS = sized(450, None)  # of each workload, from its beginning; None: all
 
 POLICIES = {
     "easy": TEXTBOOK_EASY,
