@@ -49,7 +49,7 @@ test: setup
 FAST = tests/core tests/jobspecs tests/config tests/simulation tests/client/test_api.py tests/client/test_commands.py \
 	tests/client/test_entry_options.py tests/sweeps/test_ranking.py
 test-fast: setup
-	$(PYTEST) --numprocesses auto --dist loadfile $(FAST)
+	$(PYTEST) --numprocesses auto --dist loadfile -m "not traces" $(FAST)
 
 test-full: setup
 	@scripts/debian-packages install tests || true
