@@ -44,6 +44,7 @@ async def test_a_file_is_fetched_once_however_many_ask(index: PackageIndex, upst
     assert {data for _, _, data in answers} == {wheel.read_bytes()}
     assert upstream.files_asked() == 1
     assert sum(upstream.asked.values()) == 2, "the page is fresh for a while"
+    await until(lambda: not index._files._tasks)
     assert not list((index._files._folder).glob(".new-*"))
 
 
@@ -105,10 +106,14 @@ async def test_the_least_recently_used_goes_first(upstream: Upstream, tmp_path: 
     try:
         for number, wheel in enumerate(wheels):
             await get(index, f"/files/demo{number}/{wheel.name}")
+            await until(lambda: not index._files._tasks)
             kept = sorted((tmp_path / "cache/files").iterdir(), key=lambda path: path.stat().st_mtime)
             for age, path in enumerate(kept):
                 os.utime(path, (age, age))
-        await until(lambda: len(list((tmp_path / "cache/files").iterdir())) == 2)
+        assert len(list((tmp_path / "cache/files").iterdir())) == 2
+        await get(index, f"/files/demo2/{wheels[2].name}")
+        await get(index, f"/files/demo0/{wheels[0].name}")
+        assert upstream.files_asked() == 4, "the first one has gone"
     finally:
         await index.close()
 

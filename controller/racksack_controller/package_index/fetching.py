@@ -82,11 +82,11 @@ class Files:
         """The file, or what comes of it so far."""
         key = hashlib.sha256(f"{url} {sha256}".encode()).hexdigest()
         path = self._folder / key
-        if await asyncio.to_thread(_touched, path):
-            return path
         if key not in self._under_way:
+            if _touched(path):  # not in a thread: what is not on its way now must be here, or it is fetched twice
+                return path
             download = self._under_way[key] = Download(self._folder / f".new-{key}-{secrets.token_hex(4)}")
-            await asyncio.to_thread(download.path.touch)
+            download.path.touch()
             task = asyncio.create_task(self._fetch(session, url, sha256, key, download))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
