@@ -73,7 +73,8 @@ class Machine:
 
     async def stop(self, attempt: str, reason: str, grace_s: float, signal: str = "TERM", warn_s: float = 0.0) -> None:
         await self._call("stop")
-        self.ends(attempt, outcome=reason)
+        if attempt in self.present:
+            self.ends(attempt, outcome="timeout" if reason == "timeout" else "cancelled")
 
     async def collect(self, attempts: Mapping[str, Path]) -> dict[str, CollectReply]:
         await self._call("collect")
