@@ -44,6 +44,11 @@ def _head(job: JobDetails, last_words: str) -> Iterator[str]:
     if job.output_bytes is not None:
         fetched = "fetched" if job.fetched else "not fetched yet"
         yield f"  output    {format_memory(job.output_bytes)} ({fetched})"
+    if job.checkpoint is not None:
+        one = job.checkpoint
+        which = f"checkpoint {clean(one.get('number'))} of attempt {clean(one.get('attempt'))}"
+        size, taken = format_memory(int(one.get("bytes", 0))), short_local(float(one.get("taken_at_s", 0.0)))
+        yield f"  saved     {which}, {size}, {taken}"
     yield from (f"  {line}" for line in not_brought.lines(job.id, job.outputs))
 
 

@@ -74,6 +74,7 @@ class JobDetails(JobView, frozen=True, kw_only=True):
     attempts: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
     outputs: dict[str, Any] | None = None  # what did not come back, see `not_brought`
+    checkpoint: dict[str, Any] | None = None  # the newest: `number`, `attempt`, `bytes`, `taken_at_s`, ...
     energy: Energy | None = None
     results_deleted: bool = False  # by `fetch-results --delete-after`; also the logs are gone then
 

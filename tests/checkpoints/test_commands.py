@@ -97,6 +97,8 @@ def test_a_cancelled_job_goes_on_where_it_saved_or_begins_anew(rack: Rack) -> No
     until(lambda: rack.kept(job), "a checkpoint is on the controller while the job runs")
     rack.cancelled(job)
     step = int((rack.kept(job)[-1] / "ckpt/state").read_text())
+    assert f"of attempt 1, {len(str(step))}B" in rack.cli("status", job)
+    assert f"fetch-results --checkpoint {job}" in rack.site.page(f"jobs/{job}")
     told = rack.site.cli("fetch-results", "--checkpoint", job).stdout
     fetched = rack.site.work / f"results/{job}-main.checkpoint/ckpt/state"
     assert fetched.read_text() == str(step), told

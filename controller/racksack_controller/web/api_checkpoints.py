@@ -9,7 +9,7 @@ from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.core.state import Checkpoint, Job
 from racksack_controller.web.caller import refusal
 from racksack_controller.web.context import CONTEXT, Context
-from racksack_controller.web.views import View
+from racksack_controller.web.views import checkpoints_view
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ExitCode
 
@@ -22,14 +22,11 @@ async def checkpoints(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     job, _caller = await context.owned_job(request)
     attempt = context.state.current(job)
-    found = [_view(one, "controller") for one in reversed(job.checkpoints)]
-    if attempt is not None and attempt.pull.newest is not None and attempt.pull.is_due:
-        found.insert(0, _view(attempt.pull.newest, attempt.node))
     return web.json_response(
         {
             "paths": list(job.spec.checkpoint),
             "every_s": job.spec.checkpoint_every_s,
-            "checkpoints": found,
+            "checkpoints": checkpoints_view(job, attempt),
             "problem": attempt.pull.problem if attempt is not None else "",
         }
     )
@@ -48,7 +45,7 @@ async def fetch(request: web.Request) -> web.Response:
     except (AclError, OSError) as error:
         raise refusal(f"the checkpoint of job {job.id} cannot be read: {error}", ExitCode.REFUSED) from None
     path = context.spool.checkpoint(job.id, newest.digest).relative_to(context.spool.root)
-    return web.json_response({**_view(newest, "controller"), "path": str(path)})
+    return web.json_response({**msgspec.to_builtins(newest), "path": str(path)})
 
 
 def _hint(context: Context, job: Job) -> str:
@@ -67,8 +64,3 @@ def _open_to_owner(spool: Spool, job: Job, one: Checkpoint) -> None:
     if uid is not None:
         let_read(uid, [path.parent])
         let_read(uid, [path], recursive=True)
-
-
-def _view(one: Checkpoint, where: str) -> View:
-    plain: View = msgspec.to_builtins(one)
-    return plain | {"where": where}

@@ -23,7 +23,7 @@ from racksack_controller.web import list_query, sweep_jobs
 from racksack_controller.web.caller import Caller, body_of, json_answer, number, refusal, text_of
 from racksack_controller.web.context import CONTEXT, Context, job_id_of
 from racksack_controller.web.privacy import lines_for, public_spec
-from racksack_controller.web.views import View, attempt_view
+from racksack_controller.web.views import View, attempt_view, checkpoints_view
 from racksack_jobspecs.states import ACTIVE, FINAL, WAITING, ExitCode, JobState
 
 LIST_MAX = 10_000
@@ -120,6 +120,7 @@ async def job_story(context: Context, job: Job, caller: Caller) -> View:
         "outputs": not_brought([(one.rank, one.ending) for one in current if one.number == job.attempt])
         if private
         else None,
+        "checkpoint": next(iter(checkpoints_view(job, context.state.current(job))), None) if private else None,
         "energy": await _energy(context, job),
         "results_deleted": await context.files.run(are_deleted, context.spool, job),
     }

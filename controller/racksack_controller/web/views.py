@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from racksack_controller.core.jobs.gang import leading_rank
 from racksack_controller.core.lifecycle import holds_resources
 from racksack_controller.core.placing.reading import Reading
@@ -35,6 +37,14 @@ def wait_text(state: State, wait: Wait) -> str:
     job = None if wait.whole else state.jobs.get(wait.job)
     name = f"{job.array_id}[{job.array_index}]" if job is not None and job.array_id is not None else str(wait.job)
     return f"after{wait.condition}:{name}"
+
+
+def checkpoints_view(job: Job, attempt: Attempt | None) -> list[View]:
+    """What a job has saved, newest first: on the node, where it is yet to come, and on the controller."""
+    found = [(one, "controller") for one in reversed(job.checkpoints)]
+    if attempt is not None and attempt.pull.newest is not None and attempt.pull.is_due:
+        found.insert(0, (attempt.pull.newest, attempt.node))
+    return [msgspec.to_builtins(one) | {"where": where} for one, where in found]
 
 
 def job_view(job: Job, ranks: Sequence[Attempt], state: State, spool: Spool, reading: Reading | None) -> View:
