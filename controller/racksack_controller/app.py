@@ -297,15 +297,15 @@ class App:
 
     async def _configure(self, config: Config) -> None:
         """Make the nodes those of the configuration."""
-        for name in [name for name in self._configured if name not in config.nodes]:
+        for name in [name for name in self.nodes if name not in config.nodes]:
             await self._forget(name)
         for name in [name for name in self.state.nodes if name not in config.nodes and not self._is_gone(name)]:
             await self.loop.submit(ev.NodeRemoved(name))
         for name, wanted in config.nodes.items():
             if self._configured.get(name) != wanted:
-                if name in self._configured:
+                if name in self.nodes:
                     await self._forget(name)
-                await self._add(name, config)
+                await self._try_to_add(name, config)
         await self.power.refresh(config.nodes)
         self.config = config
         self.hidden.hide(config.nodes)
@@ -318,6 +318,17 @@ class App:
 
     def _is_gone(self, name: str) -> bool:
         return not self.state.on_node(name) and self.state.nodes[name].is_removed
+
+    async def _try_to_add(self, name: str, config: Config) -> None:
+        """What fails with one node leaves the others alone; the next reload tries that one again."""
+        try:
+            await self._add(name, config)
+        except Exception as error:
+            log.exception("node %s could not be set up", name)
+            sentence = (
+                f"it could not be set up ({error!r}); see the log of the controller, then reload its configuration"
+            )
+            self.loop.post(ev.NodeDisconnected(name, sentence))
 
     async def _add(self, name: str, config: Config) -> None:
         wanted = config.nodes[name]
@@ -337,12 +348,13 @@ class App:
         node.on_results = partial(self.sweeps.results_grew, name)
         offers = self._offer_index if self.index is not None and wanted.slurm is None else None
         connector = Connector(self.loop, node, wanted.complete, answers_of(wanted.reach), offers)
-        self.nodes[name], self.connectors[name], self._configured[name] = node, connector, wanted
+        self.nodes[name], self.connectors[name] = node, connector
         self.node_env[name] = wanted.env
         if wanted.slurm is not None:
             self.slurm_of[name] = wanted.slurm
         await self.power.add(name, config.nodes, connector)
         self._node_tasks[name] = asyncio.create_task(connector.run(), name=f"node {name}")
+        self._configured[name] = wanted  # now all of it is there
 
     async def _offer_index(self, node: Node) -> None:
         """Let a node reach our package index, at the same port each time where it can. Raises NodeError."""
@@ -351,13 +363,19 @@ class App:
         self.node_env[node.name] = {**variables(port), **self._configured[node.name].env}
 
     async def _forget(self, name: str) -> None:
+        """Take out whatever there is of a node: all, or the part that an earlier failure left."""
+        self._configured.pop(name, None)
         await self.power.forget(name)
-        task = self._node_tasks.pop(name)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await self.nodes.pop(name).close()
-        del self.connectors[name], self._configured[name], self.node_env[name]
-        self.slurm_of.pop(name, None)
+        if (task := self._node_tasks.pop(name, None)) is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if (node := self.nodes.pop(name, None)) is not None:
+            try:
+                await node.close()
+            except Exception:
+                log.exception("the connection of node %s could not be closed", name)
+        for kept in (self.connectors, self.node_env, self.slurm_of):
+            kept.pop(name, None)
         self.loop.post(ev.NodeDisconnected(name, "its configuration changed"))
 
     def _finish_returns(self, changes: core_state.Changes) -> None:

@@ -31,10 +31,10 @@ def config_of(root: Path) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[App]:
+async def running(config: Config, reread: Callable[[], Config] | None = None) -> AsyncIterator[App]:
     """A controller that answers; it ends with the block, and must not have ended before."""
     prepare(Spool(config.spool))
-    app, ready = App(config), asyncio.Event()
+    app, ready = App(config, reread), asyncio.Event()
     task = asyncio.create_task(app.run(lambda _address: ready.set()))
     await asyncio.wait([asyncio.create_task(ready.wait()), task], return_when=asyncio.FIRST_COMPLETED)
     if task.done():
