@@ -382,6 +382,37 @@ def test_the_next_attempt_finds_it_in_place_of_the_projects_own(tmp_path: Path) 
     assert env["PATH"] == f"/bin:{folder.helpers}"
 
 
+def test_a_mark_of_a_rank_that_does_not_save_is_passed_over(tmp_path: Path) -> None:
+    """Of a gang rank 0 alone saves, and all ranks run the same program."""
+    folder = AttemptFolder(str(tmp_path / "home/attempts/1.1@1"))
+    Path(folder.work).mkdir(parents=True)
+    order = {"checkpoint": {"paths": ["ckpt"], "every_s": 1.0, "digest": "", "resubmit_on": [], "saves": False}}
+    resuming.provide(folder, order, StopRequest(os.devnull, Echo("", None)))
+    env = {"PATH": os.environ["PATH"]}
+    env.update(resuming.variables(folder, order, env))
+    program = "from racksack_checkpoint import checkpoint; checkpoint()"
+    for argv in (["racksack-checkpoint"], [sys.executable, "-S", "-c", program]):
+        subprocess.run(argv, env=env, check=True, timeout=60)
+
+
+def test_a_fault_of_ours_does_not_make_the_program_wait(
+    attempt: Callable[..., Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = attempt("nothing", every_s=600.0)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of a test")
+
+    monkeypatch.setattr(taking, "take", broken)
+    write(one.work, ckpt__a="1")
+    env = {**one.env, "PATH": one.folder.helpers + ":/usr/bin:/bin"}
+    subprocess.run(["racksack-checkpoint"], env=env, check=True, timeout=60)
+    assert "ZeroDivisionError" in one.keeper._problem
+    monkeypatch.undo()
+    subprocess.run(["racksack-checkpoint"], env=env, check=True, timeout=60)
+    assert one.newest() == {"ckpt/a": "1"}
+
+
 def test_records_survive_as_json(attempt: Callable[..., Attempt]) -> None:
     one = attempt("whole", every_s=0.1)
     until(one.newest, "a checkpoint")

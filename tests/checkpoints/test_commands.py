@@ -137,6 +137,16 @@ def test_a_drained_node_hands_its_work_to_another(rack: Rack) -> None:
     assert [line.partition(" from ")[0] for line in printed] == ["goes on", "done"]
 
 
+def test_all_ranks_of_a_gang_go_on_from_what_rank_0_saved(rack: Rack) -> None:
+    job = rack.submit("--checkpoint-every", "1s", "--nodes", "2")
+    until(lambda: rack.kept(job), "a checkpoint")
+    rack.cancelled(job)
+    step = (rack.kept(job)[-1] / "ckpt/state").read_text()
+    rack.cli("retry", job, "--from-checkpoint")
+    assert rack.run_on(job)[1] == [f"goes on from {step}", "done"]
+    assert rack.cli("logs", job, "--rank", 1).splitlines() == [f"goes on from {step}", "done"]
+
+
 def test_what_stands_in_the_way_is_said(rack: Rack) -> None:
     job = rack.submit("--checkpoint-every", "1s", paths="elsewhere/*.pt")
     assert "no checkpoint yet" in rack.cli("checkpoints", job)

@@ -43,9 +43,13 @@ def checkpoint():
 '''
 
 
-def provide(folder: AttemptFolder) -> None:
-    """Make the folders of helpers and of marks. Raises OSError."""
-    os.makedirs(folder.checkpoint_marks, exist_ok=True)
+def provide(folder: AttemptFolder, *, saves: bool) -> None:
+    """Make the folders of helpers and of marks: without that one a mark does nothing, since nobody would heed it.
+
+    Raises OSError.
+    """
+    if saves:
+        os.makedirs(folder.checkpoint_marks, exist_ok=True)
     os.makedirs(folder.helpers, exist_ok=True)
     for name, text, mode in (
         ("racksack-checkpoint", _COMMAND, 0o755),

@@ -142,6 +142,9 @@ class Keeper:
             full = "the node's disk is full" if records.is_full(problem) else f"it could not be copied: {problem}"
             self._note_problem(full)
             return False
+        except Exception as problem:  # noqa: BLE001 - the program, which may wait for its mark, must not wait for ever
+            self._note_problem(f"the agent failed at it: {type(problem).__name__}: {problem}")
+            return False
         return is_taken
 
     def _note_problem(self, sentence: str) -> None:

@@ -21,7 +21,7 @@ def provide(folder: AttemptFolder, order: Order, stop: StopRequest) -> None:
     wanted = order.get("checkpoint")
     if wanted is None:
         return
-    helper.provide(folder)
+    helper.provide(folder, saves=wanted["saves"])
     if wanted["digest"]:
         for path in globbing.matched(folder.work, wanted["paths"], Gathered()):  # the project's own would be mixed in
             full = f"{folder.work}/{path}"
