@@ -72,6 +72,7 @@ def one_round(rig: CutRig, seed: int, cuts: int) -> int:
     jobs = [rig.submit(name, *size, "--", how, STEPS) for how in ("current", "marked") for _ in range(2)]
     for job in jobs:
         until(lambda job=job: (rig.job(job) or {}).get("state") == "running", f"job {job} runs")  # type: ignore[misc]
+    rig.disk.flush()  # the machine has been there for longer than the jobs: its keys are on its disk
     for _ in range(cuts):
         time.sleep(dice.uniform(2.0, 5.0))
         rig.cut()
@@ -89,7 +90,7 @@ def test_what_was_complete_survives_cuts() -> None:
     if reason := missing() or disk.why_not("ext4"):
         pytest.skip(reason)
     with power_cuts.running("ext4") as rig:
-        resumed = [one_round(rig, seed, 3 if FULL else 1) for seed in (range(12) if FULL else range(1))]
+        resumed = [one_round(rig, seed, 3 if FULL else 1) for seed in (range(6) if FULL else range(1))]
     assert sum(resumed) > 0
     if FULL:
         print(f"{4 * len(resumed)} runs, 3 cuts each; {sum(resumed)} went on from a checkpoint after the last one")

@@ -26,7 +26,7 @@ UV = Path(sys.executable).parent / "uv"
 MAIN = "import demo_of_index\nprint(demo_of_index.answer)\n"
 
 
-def site_of(make_site: Callable[..., Site], upstream: Upstream) -> Site:
+def site_of(make_site: Callable[..., Site], upstream: Upstream, reach: str = "local: {}") -> Site:
     upstream.add("demo_of_index")
     (upstream.folder / "demo_of_index").rename(upstream.folder / "demo-of-index")
     config = f"""\
@@ -34,7 +34,7 @@ web: {{listen: "off"}}
 environment: {{index: controller, upstream: {upstream.url}}}
 nodes:
   here:
-    local: {{}}
+    {reach}
     cpus: 8
     ram: 16G
     env: {{UV_NO_CONFIG: "1", PIP_CONFIG_FILE: {os.devnull}, UV_CACHE_DIR: SITE/cache}}
@@ -44,8 +44,13 @@ nodes:
     return site
 
 
-def test_requirements_come_through_the_controller(make_site: Callable[..., Site], upstream: Upstream) -> None:
-    site = site_of(make_site, upstream)
+@pytest.mark.parametrize("way", ["local", "ssh"])
+def test_requirements_come_through_the_controller(
+    make_site: Callable[..., Site], upstream: Upstream, sshd: Sshd, folder: Path, way: str
+) -> None:
+    host = f"host: 127.0.0.1, port: {sshd.port}, user: {sshd.settings(folder).user}, host_key: {sshd.host_key}"
+    ssh = f"ssh: {{{host}, identity: {sshd.folder / 'id'}, home: {folder / 'home'}}}"
+    site = site_of(make_site, upstream, ssh if way == "ssh" else "local: {}")
     project = site.work / "p"
     project.mkdir()
     (project / "main.py").write_text(MAIN)
