@@ -1,5 +1,6 @@
 """A request is a stranger's too: whatever it holds gets one sentence, at once, and costs nobody else anything."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -65,3 +66,19 @@ async def test_bodies_are_read_within_bounds(root: Path) -> None:
             assert (await ask(app, "POST", "plan", data=DEEP))[0] == 200, "its mistakes are told"
             assert (await ask(app, "GET", "status"))[0] == 200
         assert lag.busy_s < 1.0
+
+
+async def test_what_nobody_foresaw_in_one_answer_is_a_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty at once; the others are answered meanwhile, and it is answered again afterwards."""
+    async with running(config_of(root)) as app:
+        drop(app.spool, "a", GOOD.format(project=upload(app.spool, "up1")) + "name: a\nhold: true\n")
+        await until(lambda: submitted(app, "a"), "a job")
+        with monkeypatch.context() as faulty:
+
+            def fail() -> None:
+                raise RecursionError("what is this?")
+
+            faulty.setattr(app.loop, "reading", fail)
+            answers = await asyncio.gather(*(ask(app, "GET", "jobs/1") for _ in range(20)), ask(app, "GET", "sweeps"))
+        assert answers == [(500, "The controller could not answer this; its log says why.")] * 20 + [(200, "")]
+        assert await ask(app, "GET", "jobs/1") == (200, "")
