@@ -144,6 +144,12 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     power: PowerView | None = None  # None: it is always on
 
     @property
+    def reasons(self) -> str:
+        """Why it is in its state, and why it was drained: a drained node may be unreachable as well."""
+        drained = self.draining_reason if (self.draining_reason or "") not in (self.why or "") else ""
+        return "; ".join(part for part in (self.why, drained) if part)
+
+    @property
     def gpus_text(self) -> str:
         """How many of its devices are in use, and of how many: `1/7`, or `1/7-1` with one that is set aside."""
         if not self.gpus and not self.gpus_set_aside:

@@ -72,7 +72,8 @@ def test_ranks_meet_and_all_of_it_comes_back(site: Site, project: Path) -> None:
     assert (got / "rank-1/where").read_text() == "n2"
     page = site.page(f"jobs/{job}")
     assert "3 nodes, on each 1 CPU" in page
-    assert f"/api/v1/jobs/{job}/logs/stdout?rank=2" in page
+    assert '<a class="raw" href="?rank=2#stdout">rank 2</a>' in page
+    assert f"/api/v1/jobs/{job}/logs/stdout?rank=2" in site.page(f"jobs/{job}?rank=2")
     nodes_are_empty(site)
     refused = site.cli("submit", project, "main.py", "--nodes", 4, "--no-venv", code=6).stderr
     assert "it needs 4 nodes at once, and only 3 nodes could run a rank of it" in refused

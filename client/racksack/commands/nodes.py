@@ -89,7 +89,7 @@ def _row(node: NodeView) -> list[str]:
         "-" if node.disk_free_bytes is None else format_memory(node.disk_free_bytes),
         _duration(up_s),
         ",".join(node.labels) or "-",
-        node.why or node.draining_reason or "",
+        node.reasons,
     ]
 
 

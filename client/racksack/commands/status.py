@@ -161,7 +161,7 @@ def node_strip(nodes: Sequence[NodeView]) -> str:
         gpus = f"  GPU {node.gpus_text}" if node.gpus or node.gpus_set_aside else ""
         ram = f"{format_memory(round(node.ram_bytes.used))}/{format_memory(round(node.ram_bytes.total))}"
         state = paint(f"{clean(node.state).upper():<11}", state_colour(node.state))
-        reason = "" if node.state == "up" else node.why or node.draining_reason  # how full it is stands there already
+        reason = "" if node.state == "up" else node.reasons  # how full it is stands there already
         why = f"  {clean(reason)}" if reason else ""
         cpus = f"CPU {node.cpus.used:g}/{node.cpus.total:g}"
         lines.append(f"{clean(node.name):<{width}}  {state}  {cpus}  RAM {ram}{gpus}  jobs {len(node.jobs)}{why}")
