@@ -74,9 +74,9 @@ def start_fault(program: str, problem: OSError) -> str:
 def start_problem(program: str, problem: OSError) -> str:
     """Why a program did not start, as a sentence."""
     if problem.errno == errno.ENOEXEC:
-        return f"{program} is neither a program for this machine nor does it begin with #!"
+        return f"{program} is not a program for this machine and does not start with #!"
     if problem.errno == errno.ENOENT and os.path.exists(program):
-        return f"{program} names an interpreter in its first line that this node does not have"
+        return f"{program} names an interpreter in its first line that is not on this node"
     return f"{program} could not be started: {problem.strerror}"
 
 

@@ -39,7 +39,7 @@ class Patience:
                 now_s = time.monotonic()
                 if since_s is None:
                     since_s = now_s
-                    self._on_trouble(f"{error}; trying again")
+                    self._on_trouble(f"{error}; retrying")
                 if now_s - since_s + delay_s > self._give_up_s:
                     raise
                 time.sleep(delay_s)

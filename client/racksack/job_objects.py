@@ -92,7 +92,7 @@ class Job:
         self.client.act(self.id, "cancel", reason=reason)
 
     def retry(self, *, from_checkpoint: bool = False) -> None:
-        """Run a finished job again, as it was; it begins anew, or goes on from its newest checkpoint.
+        """Run a finished job again, as it was; it starts from the beginning, or goes on from its newest checkpoint.
 
         Raises RefusedError for one that has not ended, or has no checkpoint to go on from.
         """

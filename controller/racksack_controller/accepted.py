@@ -122,7 +122,7 @@ def remove_ended(spool: Spool, unfinished: Iterable[int], highest: int) -> int:
             try:
                 note.path.unlink(missing_ok=True)
             except OSError as error:
-                log.warning("%s cannot be removed: %s", note.path, error.strerror)
+                log.warning("cannot remove %s: %s", note.path, error.strerror)
             else:
                 removed += 1
     return removed

@@ -34,4 +34,4 @@ def let_read(uid: int, paths: Sequence[Path], *, recursive: bool = False) -> Non
         raise AclError("setfacl is missing on the controller; install the package acl") from error
     except (subprocess.SubprocessError, OSError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip()
-        raise AclError(f"{', '.join(map(str, paths))} could not be opened to uid {uid}: {said}") from error
+        raise AclError(f"{', '.join(map(str, paths))} could not be made readable to uid {uid}: {said}") from error

@@ -236,8 +236,8 @@ class App:
             self.spool, self.store, self.config.keep, idle_exit_s, self._is_idle, self.stop, self._known_programs
         )
         self._spawn(self.sandbox.warm_up())
-        self._keep_running("the upkeep of the spool", Upkeep(self.spool, self.config.group, listen_again).run)
-        self._keep_running("the watch over jobs/", lambda: self._watch(self.watcher))
+        self._keep_running("spool upkeep", Upkeep(self.spool, self.config.group, listen_again).run)
+        self._keep_running("the watcher of jobs/", lambda: self._watch(self.watcher))
         self._keep_running("the removal of accepted files", self.intake.run)
         self._keep_running("the sweeps", self.sweeps.run)
         self._keep_running("the recurring jobs", self.intake.recurring.run)
@@ -406,7 +406,7 @@ class App:
             except (OSError, returns.ReturnsError) as error:
                 if str(error) != failed:
                     failed = str(error)
-                    log.error("return folders could not be made, tried again every %.0f s: %s", RETURNS_RETRY_S, error)
+                    log.error("return folders could not be created; retrying every %.0f s: %s", RETURNS_RETRY_S, error)
                 await asyncio.sleep(RETURNS_RETRY_S)
                 jobs = [job for job in jobs if job.id not in self.state.jobs]
             else:
@@ -427,7 +427,7 @@ class App:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("what was under way for one input failed", exc_info=task.exception())
+            log.error("handling one input failed", exc_info=task.exception())
 
     def _keep_running(self, what: str, begin: Callable[[], Coroutine[None, None, None]]) -> None:
         """Work for everybody, for as long as the controller runs: after a failure it begins again."""
@@ -441,7 +441,7 @@ class App:
                 except Exception:
                     if time.monotonic() - began_s > BEGIN_AGAIN_MOST_S:
                         delay_s = BEGIN_AGAIN_FIRST_S
-                    log.exception("%s failed, and begins again in %g s", what, delay_s)
+                    log.exception("%s failed; restarting it in %g s", what, delay_s)
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, BEGIN_AGAIN_MOST_S)
 

@@ -69,7 +69,7 @@ class Housekeeping:
             if not self._is_idle():
                 busy_at = now
             elif self._idle_exit_s is not None and now - busy_at >= self._idle_exit_s:
-                log.info("nothing to do for %.0f s", self._idle_exit_s)
+                log.info("idle for %.0f s", self._idle_exit_s)
                 self._stop()
                 return
             await asyncio.sleep(IDLE_LOOK_S if self._idle_exit_s is not None else EVERY_S)
@@ -81,7 +81,7 @@ class Housekeeping:
             await self._remove_notes()
             await self._remove_results()
         except StoreError as error:
-            log.error("%s; the next round tries again", error)
+            log.error("%s; retrying in the next round", error)
 
     async def _prune(self) -> None:
         """Let old records leave the store, some at a time, so that no step waits for it."""
@@ -114,7 +114,7 @@ class Housekeeping:
         try:
             sizes = await asyncio.to_thread(self._sizes.of, self._spool)
         except OSError as error:
-            log.error("results could not be looked at, the next round tries again: %s", error)
+            log.error("results could not be checked; retrying in the next round: %s", error)
             return
         ids = sorted(sizes)
         found = []
@@ -146,7 +146,7 @@ class Housekeeping:
         try:
             await asyncio.to_thread(accepted.remove_ended, self._spool, unfinished, highest)
         except OSError as error:
-            log.error("notes of ended jobs could not be removed, the next round tries again: %s", error)
+            log.error("notes of ended jobs could not be removed; retrying in the next round: %s", error)
 
     def _removable(self, found: list[OldJob]) -> list[int]:
         """Those whose results nobody could still want. Runs in a thread."""
@@ -177,7 +177,7 @@ class Housekeeping:
         try:
             gone = await asyncio.to_thread(collect_garbage, self._spool, used, self._keep, time.time())
         except OSError as error:
-            log.error("unused content could not be removed, the next round tries again: %s", error)
+            log.error("unused content could not be removed; retrying in the next round: %s", error)
             return
         if gone:
             await self._store.write(lambda connection: forget_snapshots(connection, gone))
@@ -190,4 +190,4 @@ def _remove_trees(paths: list[Path]) -> None:
         try:
             remove_tree(path)
         except OSError as error:
-            log.warning("%s cannot be removed: %s", path, error.strerror)
+            log.warning("cannot remove %s: %s", path, error.strerror)

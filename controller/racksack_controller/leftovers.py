@@ -56,10 +56,10 @@ class Leftovers:
 
     async def _bring(self, job: Job, attempt: Attempt, patterns: Sequence[str]) -> BroughtLeft:
         if not self._spool.returned(job.id).is_dir():
-            raise LeftoversError(f"the results of job {job.id} were deleted here, so nothing can be added to them")
+            raise LeftoversError(f"the results of job {job.id} were deleted, so nothing can be added to them")
         node = self._nodes.get(attempt.node)
         if node is None:
-            raise LeftoversError(f"{attempt.node}, where they stayed, is not in the configuration any more")
+            raise LeftoversError(f"{attempt.node}, where they stayed, is no longer in the configuration")
         beside = self._spool.returns / f".receiving-left-{secrets.token_hex(8)}"
         try:
             brought = await node.bring_left(attempt.key, patterns, beside)
@@ -68,7 +68,7 @@ class Leftovers:
                 _move_in, beside, final / f"rank-{attempt.rank}" if attempt.rank else final, job.owner
             )
         except NodeUnreachable as error:
-            raise LeftoversError(f"they stayed on {attempt.node}, which cannot be reached now: {error}") from error
+            raise LeftoversError(f"they are on {attempt.node}, which cannot be reached now: {error}") from error
         except (NodeError, returns.ReturnsError) as error:
             raise LeftoversError(str(error)) from error
         except OSError as error:

@@ -61,7 +61,7 @@ class Sparing(logging.Filter):
         place = (record.pathname, record.lineno)
         count = self._counts[place] = self._counts.get(place, 0) + 1
         if count == BURST:
-            record.msg, record.args = f"{record.getMessage()} (more of this is left out for a minute)", ()
+            record.msg, record.args = f"{record.getMessage()} (repeats are suppressed for a minute)", ()
         return count <= BURST
 
 

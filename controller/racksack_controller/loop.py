@@ -227,7 +227,7 @@ class Loop:
                 break
             except StoreError as error:
                 if not self.unsaved_reason:
-                    log.error("%s; nothing new is started until it can be", error)
+                    log.error("%s; no job is started until it can be", error)
                 self.unsaved_reason = str(error)
                 await asyncio.sleep(STORE_RETRY_S)
         self.unsaved_reason = ""

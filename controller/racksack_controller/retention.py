@@ -141,6 +141,6 @@ def remove(spool: Spool, one: Result, sentence: str, now_s: float) -> bool:
         when = time.strftime("%Y-%m-%d", time.localtime(now_s))
         (folder / NOTE).write_text(f"The results of {one.id} were removed by the controller on {when}: {sentence}.\n")
     except OSError as error:
-        log.warning("%s cannot be removed: %s", folder, error.strerror)
+        log.warning("cannot remove %s: %s", folder, error.strerror)
         return False
     return True

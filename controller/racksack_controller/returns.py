@@ -111,7 +111,7 @@ def move_aside(spool: Spool, number: int) -> Path:
     """Rename a return folder that is not of this store's job, so that nothing of it is mixed in. Raises OSError."""
     aside = spool.returns / f"{number}.aside-{secrets.token_hex(4)}"
     spool.returned(number).rename(aside)
-    log.warning("returns/%s is of another store's job; it is now %s", number, aside.name)
+    log.warning("returns/%s belongs to another store's job; renamed to %s", number, aside.name)
     return aside
 
 

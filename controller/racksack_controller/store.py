@@ -257,7 +257,7 @@ def readable(decode: Callable[[Any], T], rows: Iterable[tuple[Any]], table: str)
         try:
             yield decode(record)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            log.error("a record of the table %s is damaged and left out (%s); see `racksack fsck`", table, error)
+            log.error("a record of the table %s is damaged and was skipped (%s); see `racksack fsck`", table, error)
 
 
 def save_changes(connection: sqlite3.Connection, changes: Changes) -> None:

@@ -37,15 +37,15 @@ class Upkeep:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 if gone := await asyncio.to_thread(self._missing):
-                    self._say(f"{', '.join(gone)} was removed from the spool, and is made again")
+                    self._say(f"{', '.join(gone)} was removed from the spool and has been recreated")
                     await asyncio.to_thread(prepare, self._spool, self._group)
                 if socket is None or await asyncio.to_thread(self._socket) != socket:
-                    self._say(f"the socket {self._spool.socket} was removed, and is made again")
+                    self._say(f"the socket {self._spool.socket} was removed and has been recreated")
                     await self._listen_again()
                     socket = await asyncio.to_thread(self._socket)
                 self._said = ""
             except (OSError, SpoolError) as error:
-                self._say(f"{error}; tried again every {LOOK_EVERY_S:g} s")
+                self._say(f"{error}; retrying every {LOOK_EVERY_S:g} s")
 
     def _say(self, sentence: str) -> None:
         """Once for as long as it lasts."""

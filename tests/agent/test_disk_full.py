@@ -43,7 +43,7 @@ def test_a_job_that_fills_the_disk_ends_with_a_record(small_home, project):
     script = "#!/bin/sh\ncat /dev/zero > $RACKSACK_RETURN_DIR/big\nexit 7\n"
     report = serve.run(order("1.1", serve.project(project(job__sh=script)), "job.sh"))
     assert (report["outcome"], report["exit_code"], report["at_fault"]) == ("failed", 7, "job")
-    assert "the node's disk is full, and it filled it" in report["reason"]
+    assert "the node's disk is full of its own files" in report["reason"]
     assert (small_home / "attempts/1.1/exit.json").exists()
     serve.call("remove", attempts=["1.1"])
     assert serve.run(order("2.1", serve.project(project(ok__sh="#!/bin/sh\n")), "ok.sh"))["outcome"] == "done"

@@ -66,7 +66,7 @@ def test_a_stubborn_job_runs_into_its_time_limit(serve, project, token):
     start_stubborn(serve, project, token, time_limit_s=1.0, grace_s=0.3)
     report = serve.ended("1.1")
     assert report["outcome"] == "timeout"
-    assert report["reason"] == "it ran into its time limit of 1 s"
+    assert report["reason"] == "it reached its time limit of 1 s"
     assert with_word(token) == []
 
 
@@ -305,7 +305,7 @@ def test_a_crash_of_all_that_watches_makes_a_lost_attempt_and_leaves_nothing(ser
     wait_until(lambda: len(with_word(token)) >= 2)
     kill_all_that_watch(serve.home, "1.1")
     report = serve.ended("1.1")
-    assert (report["outcome"], report["reason"]) == ("lost", "its supervisor was ended from outside")
+    assert (report["outcome"], report["reason"]) == ("lost", "its supervisor was killed")
     assert report["output_files"] == 3
     assert with_word(token) == []
     serve.call("remove", attempts=["1.1"])
@@ -417,4 +417,4 @@ def test_a_supervisor_that_never_begins(start_serve, project, home, monkeypatch)
     launch.update(attempt="2.1", launched_at_s=time.time() - 3600)
     (folder / "launch.json").write_text(json.dumps(launch))
     report = serve.ended("2.1")
-    assert (report["outcome"], report["reason"]) == ("lost", "its supervisor never began")
+    assert (report["outcome"], report["reason"]) == ("lost", "its supervisor never started")

@@ -140,7 +140,7 @@ ln -s $o/no $o/gone; mkdir -p cache/__pycache__; echo 1 > cache/__pycache__/x.py
         "dangling": "-> nowhere",
     }
     assert sorted(report["dropped"]) == [
-        "cache: a link to cache, which does not come back itself",
+        "cache: a link to cache, which is not among the results",
         "deep/leak: a link that leads out of the return folder (../../etc/passwd)",
         "gone: a link to no, which does not exist",
         "hosts: a link that leads out of the return folder (/etc/hosts)",

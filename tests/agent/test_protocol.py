@@ -73,7 +73,7 @@ def test_a_bad_request_gets_its_sentence(serve, op, arguments):
         "args is str"),
         ({"args": ["a\0b"]}, "NUL"), ({"env": {"A": 1}}, "cannot be an environment variable"),
         ({"env": {"A=B": "x"}}, "cannot be an environment variable"), ({"cpus": "2"}, "cpus is str"),
-        ({"environment": {"kind": "conda"}}, "'conda', 'no' is no way"), ({"gpus": [1]}, "a GPU is an object"),
+        ({"environment": {"kind": "conda"}}, "'conda', 'no' is not a way"), ({"gpus": [1]}, "a GPU must be an object"),
         ({"ram_bytes": True}, "ram_bytes is bool"),
     ],
 )  # fmt: skip

@@ -190,7 +190,7 @@ def test_one_that_is_killed_while_it_copies_leaves_nothing_that_is_taken_for_who
 def test_a_folder_of_somebody_else_is_not_used(home, memory, tmp_path):
     memory.symlink_to(tmp_path)
     try:
-        with pytest.raises(PrepareError, match="belongs to somebody else"):
+        with pytest.raises(PrepareError, match="belongs to another user"):
             ram_shared.stage(attempt_of(home, "1.1", b"x"), ["data"], Heedless())
     finally:
         memory.unlink()

@@ -282,7 +282,7 @@ def test_removing(serve, project, home):
     with pytest.raises(Refused) as refused:
         serve.call("remove", attempts=["2.1", "1.1", "3.1"])
     assert refused.value.kind == "running"
-    assert "2.1 still runs" in str(refused.value)
+    assert "2.1 is still running" in str(refused.value)
     assert [report["attempt"] for report in serve.call("reports")] == ["2.1"]
     assert listed(home / "attempts") == ["2.1"]
     serve.call("remove", attempts=["1.1"])

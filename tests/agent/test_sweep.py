@@ -84,7 +84,7 @@ def test_what_goes_wrong_with_a_point_costs_no_other(serve, project):
     assert failures == {
         3: ("error", "ValueError: three is no good (f.py:4)"),
         5: ("crash", "its worker ended: killed by SIGSEGV"),
-        7: ("timeout", "it ran into its time limit of 0.5 s"),
+        7: ("timeout", "it reached its time limit of 0.5 s"),
         9: ("crash", "its worker ended: exit code 4"),
         11: ("error", "it called exit(no more) (f.py:9)"),
         13: ("error", "TypeError: it returned NoneType, not a dict of metrics or a number"),
@@ -107,7 +107,9 @@ def test_a_point_that_takes_all_memory(start_serve, project, limit):
     sweep.feed(1, ranges=[[0, 6]])
     sweep.until(6)
     sweep.finish()
-    assert sweep.failures() == {2: ("oom", "its worker was ended for memory: the 250 MiB of this runner were used up")}
+    assert sweep.failures() == {
+        2: ("oom", "its worker was killed for lack of memory: this runner's 250 MiB were used up")
+    }
     assert set(sweep.results()) == {0, 1, 3, 4, 5}
 
 
@@ -201,7 +203,7 @@ def test_a_program_that_hangs_leaves_nothing(serve, project, token):
     )
     sweep.feed(1, ranges=[[0, 1]])
     sweep.until(1)
-    assert sweep.failures() == {0: ("timeout", "it ran into its time limit of 0.4 s")}
+    assert sweep.failures() == {0: ("timeout", "it reached its time limit of 0.4 s")}
     sweep.finish()
     assert not any(token.encode() in _command(entry) for entry in Path("/proc").glob("[0-9]*"))
 

@@ -63,7 +63,7 @@ async def test_what_nobody_foresaw_in_one_file_sets_it_aside(
         await until(lambda: submitted(app, "good"), "the good file is taken")
         await until(lambda: bool(refused(app.spool, "odd")), "the odd file is set aside")
         assert type(error).__name__ in refused(app.spool, "odd")
-        assert "a fault of racksack" in refused(app.spool, "odd")
+        assert "a bug in racksack" in refused(app.spool, "odd")
         assert "Traceback" not in refused(app.spool, "odd")
         outcome = await app.intake.outcome(name_of(os.geteuid()), "k1", 30.0)
         assert outcome is not None

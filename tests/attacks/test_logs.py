@@ -69,7 +69,7 @@ def test_a_flood_of_warnings_is_left_out_and_decisions_are_not(logger: logging.L
         logger.info("accepted %d", number)
     found = lines(tmp_path)
     assert sum("no more files" in line for line in found) == logs.BURST
-    assert sum("(more of this is left out for a minute)" in line for line in found) == 1
+    assert sum("(repeats are suppressed for a minute)" in line for line in found) == 1
     assert sum("accepted" in line for line in found) == 1000
     logger.warning("another place")
     assert "another place" in lines(tmp_path)[-1]

@@ -80,5 +80,5 @@ async def test_what_nobody_foresaw_in_one_answer_is_a_sentence(root: Path, monke
 
             faulty.setattr(app.loop, "reading", fail)
             answers = await asyncio.gather(*(ask(app, "GET", "jobs/1") for _ in range(20)), ask(app, "GET", "sweeps"))
-        assert answers == [(500, "The controller could not answer this; its log says why.")] * 20 + [(200, "")]
+        assert answers == [(500, "The controller could not answer this; see its log.")] * 20 + [(200, "")]
         assert await ask(app, "GET", "jobs/1") == (200, "")

@@ -139,7 +139,7 @@ async def test_more_than_a_user_may_have_waiting_is_refused(sandbox: Sandbox, mo
     monkeypatch.setattr("racksack_controller.sandbox.pool.WAITING_MAX", 5)
     tasks = [asyncio.create_task(sandbox.compute("ann", "number", heavy(), cpu_s=60.0)) for _ in range(10)]
     await asyncio.sleep(0.1)
-    with pytest.raises(BusyError, match="5 others of yours wait already"):
+    with pytest.raises(BusyError, match="5 of your requests are already waiting"):
         await sandbox.compute("ann", "read", GOOD.encode())
     with pytest.raises(IngestPostponed):
         await Reader(sandbox).read("ann", GOOD)

@@ -122,7 +122,7 @@ def test_where_the_newest_is_damaged_it_goes_on_from_the_one_before(rack: Rack) 
     done, printed = rack.run_on(job)
     assert printed == [f"goes on from {step}", "done"]
     told = [event["sentence"] for event in done["events"]]
-    assert "the controller's copy of its checkpoint was damaged; it goes on from the one before" in told
+    assert "the controller's copy of its checkpoint was damaged; it resumes from the one before" in told
 
 
 def test_a_drained_node_hands_its_work_to_another(rack: Rack) -> None:

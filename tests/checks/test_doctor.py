@@ -58,7 +58,7 @@ async def test_a_node_that_hangs_is_given_up_and_tried_once(
         assert "did not end within 3 s" in of(found, "nodes", "r1 check").sentence
         assert of(found, "controller", "store").verdict is Verdict.OK
         assert of(found, "controller", "inotify").verdict is Verdict.NOT_LOOKED_AT
-        assert "names no node" in of(found, "nodes", "none").sentence
+        assert "has no nodes" in of(found, "nodes", "none").sentence
     assert 1 <= most <= 2, "sshd has two processes for a connection at most"
     deadline = time.monotonic() + 30
     while hanging.sessions() and time.monotonic() < deadline:

@@ -158,7 +158,7 @@ def test_patience_ends(controller: StandIn) -> None:
     with pytest.raises(UnreachableError):
         Patience(said.append, give_up_s=0.6).ask(never)
     assert time.monotonic() - begun < 60
-    assert said == ["no way; trying again"]
+    assert said == ["no way; retrying"]
 
 
 def test_a_refusal_is_not_waited_out() -> None:

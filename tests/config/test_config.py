@@ -57,7 +57,7 @@ def test_no_sentence_is_left_without_its_case() -> None:
 def test_the_message_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "racksack.yaml"
     path.write_text("nodes: {}\n")
-    with pytest.raises(ConfigError, match=f"^{path}: line 1: nodes: names no node"):
+    with pytest.raises(ConfigError, match=f"^{path}: line 1: nodes: has no nodes"):
         load_config(path)
 
 

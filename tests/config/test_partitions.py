@@ -27,10 +27,13 @@ def test_nodes_by_name_and_by_label() -> None:
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [
-        ("{day: {nodes: [r3]}}", "partitions.day: names a node that there is not: r3"),
+        ("{day: {nodes: [r3]}}", "partitions.day: names an unknown node: r3"),
         ("{day: {}}", "partitions.day: has no node"),
         ("{day: {labels: [arm]}}", "partitions.day: has no node"),
-        ("{a: {nodes: [r1], default: yes}, b: {nodes: [r1], default: yes}}", "partitions.b: is the default as a is"),
+        (
+            "{a: {nodes: [r1], default: yes}, b: {nodes: [r1], default: yes}}",
+            "partitions.b: is a second default partition beside a",
+        ),
         ("{a: {nodes: [r1]}, a: {nodes: [r2]}}", "duplicate"),
         ('{"a b": {nodes: [r1]}}', "is not a partition's name"),
         ("{a: {nodes: [r1], max_running_per_owner: 0}}", "max_running_per_owner"),

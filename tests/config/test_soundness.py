@@ -31,7 +31,7 @@ def test_what_cannot_work_is_refused(nodes: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (f"nodes: {{r1: {{ssh: {{{SSH}}}}}, r2: {{ssh: {{{SSH.replace('0.1', '0.2')}}}}}}}", "booked twice"),
+        (f"nodes: {{r1: {{ssh: {{{SSH}}}}}, r2: {{ssh: {{{SSH.replace('0.1', '0.2')}}}}}}}", "count twice"),
         ("nodes: {r1: {ssh: {host: a, user: b}}}", "racksack node trust r1"),
         (f"nodes: {{r1: {{ssh: {{{SSH}, identity: /nowhere/id}}}}}}", "/nowhere/id is not on this machine"),
         (f"group: nobody-has-it\nnodes: {{r1: {{ssh: {{{SSH}}}}}}}", "there is no group nobody-has-it"),

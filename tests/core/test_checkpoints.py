@@ -84,7 +84,7 @@ def test_a_failure_is_tried_again_later_and_told_once() -> None:
         made.now += 301.0
         assert asked(made)
     told = [sentence for _, _, _, sentence in made.state.changes().events]
-    assert sum("could not be brought: the disk is full" in sentence for sentence in told) == 1
+    assert sum("checkpoint could not be copied: the disk is full" in sentence for sentence in told) == 1
 
 
 def test_news_of_an_earlier_attempt_change_nothing() -> None:

@@ -66,7 +66,7 @@ def test_no_node_is_waited_for_because_of_its_content() -> None:
     bench.submit(with_prices(job(2, request(8))))
     [placed] = bench.place()
     assert placed.node == "n1"
-    assert placed.why == "n1 is the only node with room; 2G has to be sent to n1, about 43s"
+    assert placed.why == "n1 is the only node with room; 2G must be sent to n1, which takes about 43s"
 
 
 def test_the_measured_rate_of_a_link_counts() -> None:
@@ -95,7 +95,7 @@ def test_an_expected_start_counts_what_is_to_be_sent_first() -> None:
     bench.submit(with_prices(job(2, request(8))))
     bench.place()
     told = why_job(bench.reading(), bench.state.jobs[2])
-    assert "43s of it to send its content" in told
+    assert "43s of it for sending its content" in told
     bench.happen(connected("n1", PRICES))
     bench.happen(ev.Reported("n1", report("1.1", "running")))
     told = why_job(bench.reading(), bench.state.jobs[2])

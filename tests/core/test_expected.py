@@ -39,7 +39,7 @@ def test_a_time_limit_is_no_expectation() -> None:
     bench = Bench(node())
     bench.submit(job(1, request(8), time_limit_s=7 * DAY_S), job(2, request(8)))
     bench.run(1)
-    assert told(bench, 2).endswith("; within 7d0h at the latest (no earlier runs to judge by)")
+    assert told(bench, 2).endswith("; within 7d0h at the latest (no earlier runs to estimate from)")
 
 
 def test_earlier_runs_tell_when_and_the_limit_tells_the_latest() -> None:

@@ -55,7 +55,7 @@ def test_a_hung_server_is_cycled_for_the_job_that_was_given_up() -> None:
     assert let_pass(bench, LOST_AFTER_S - 61.0) == [], "what runs there is not given up yet"
     assert let_pass(bench, 180.0) == ["stopping r1"]
     assert bench.state.on_node("r1") == [], "its attempt is fenced first"
-    assert "it hangs: it is on and has not answered for" in why_node(bench.state, bench.state.nodes["r1"], bench.now)
+    assert "it hangs: it is on but has not answered for" in why_node(bench.state, bench.state.nodes["r1"], bench.now)
     bench.asked("r1", "hard_off")
     bench.happen(pev.PowerSwitched("r1", False, True, "the BMC says Off"))
     assert let_pass(bench, 60.0) == ["booting r1"], "the job waits for it"

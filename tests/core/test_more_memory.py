@@ -30,10 +30,10 @@ def test_each_attempt_asks_for_more_until_no_node_has_any() -> None:
     assert asked_gib(bench) == 20, "no more than the largest node has"
     out_of_memory(bench)
     over = bench.state.jobs[1]
-    assert (over.state, over.reason) == (JobState.OOM, "too much; no node that it may run on has more than 20G for it")
+    assert (over.state, over.reason) == (JobState.OOM, "too much; no node that it may run on has more than 20G")
     told = [sentence for _, _, _, sentence in bench.state.take_changes().events]
     assert any(
-        "the next attempt gets 12G of memory in place of 8G; queued again" in line.replace(")", "") for line in told
+        "the next attempt gets 12G of memory instead of 8G; queued again" in line.replace(")", "") for line in told
     )
 
 

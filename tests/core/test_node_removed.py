@@ -34,7 +34,7 @@ def test_a_node_that_is_put_back_is_as_it_was(drain: Drain | None) -> None:
 
 
 def test_what_an_older_version_drained_comes_back_too() -> None:
-    state = state_with(Drain("n1 was taken out of the configuration", 1.0))
+    state = state_with(Drain("n1 was removed from the configuration", 1.0))
     apply(state, ev.NodeConfigured(node("n1", connected=False)), 2.0)
     assert state.nodes["n1"].drain is None
 

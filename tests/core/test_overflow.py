@@ -64,8 +64,8 @@ def test_a_job_goes_there_when_that_saves_more_than_the_cost_says() -> None:
     assert spill(bench) == {2: "campus"}
     why = bench.state.attempts["2.1"].why
     assert why == "the wait here is expected to be 59m58s, on campus 0s, for a job of 36m00s"
-    assert "it waits for the own servers, about 59m" in told(bench, 3)
-    assert "it goes there to save more than 1h12m (1.5 times its length)" in told(bench, 3)
+    assert "it waits for a server of the rack, about 59m" in told(bench, 3)
+    assert "it runs there only to save more than 1h12m (1.5 times its length)" in told(bench, 3)
 
 
 def test_those_behind_wait_longer_and_go() -> None:

@@ -84,8 +84,8 @@ def test_the_partition_and_time_limit_of_a_job(
     ("wants", "sentence"),
     [
         ({"partition": "nigth"}, "there is no partition nigth; there are: day, night"),
-        ({"partition": "night"}, "partition night is for ann alone"),
-        ({"time_limit_s": 7200.0}, "partition day takes jobs of at most 1h00m, not 2h00m"),
+        ({"partition": "night"}, "partition night is only for ann"),
+        ({"time_limit_s": 7200.0}, "partition day allows jobs of at most 1h00m, not 2h00m"),
     ],
 )
 def test_who_may_not_and_for_how_long(wants: dict[str, object], sentence: str) -> None:

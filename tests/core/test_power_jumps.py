@@ -200,7 +200,7 @@ def test_what_cannot_be_reached_is_not_promised_to_come_on() -> None:
     assert objection(bench.state, "far", OperatorRequest.ON, bench.now, force=False) is None
     bench.happen(pev.PowerHeld("gate", None, "ann", "a new switch"))
     assert objection(bench.state, "far", OperatorRequest.ON, bench.now, force=True) == (
-        "far is reached through gate, and gate is off and held by ann: a new switch; see to gate first"
+        "far is reached through gate, and gate is off and held by ann: a new switch; deal with gate first"
     )
     bench = rack(on=True)
     bench.happen(pev.PowerRequested("gate", OperatorRequest.OFF, "ann"))

@@ -269,7 +269,7 @@ def test_a_crash_that_was_taken_for_off_is_found_out_and_switched_off_again() ->
     bench = off_by_silence()
     bench.happen(pev.PowerSeen("r1", True, "the BMC says On"))
     assert bench.step() == [], "somebody may have switched it on, and it boots"
-    assert "it was silent after its shutdown, but the BMC says On" in why_node(
+    assert "it stopped answering after its shutdown, but the BMC says On" in why_node(
         bench.state, bench.state.nodes["r1"], bench.now
     )
     wake = bench.plan().wake_s

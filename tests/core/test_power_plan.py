@@ -115,7 +115,7 @@ def test_a_job_marked_no_wake_waits_until_a_node_is_on_anyway() -> None:
     bench = PowerBench({"r1": 8})
     bench.submit(job(1, request(1), no_wake=True))
     assert bench.step() == []
-    assert why_job(bench.reading(), bench.state.jobs[1]) == "no_wake: waits until a node is on anyway"
+    assert why_job(bench.reading(), bench.state.jobs[1]) == "no_wake: waits until a node is on for another reason"
     bench.submit(job(2, request(1)))
     assert bench.step() == ["SwitchOn r1"]
     bench.connect("r1")

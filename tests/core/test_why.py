@@ -32,7 +32,7 @@ def test_the_first_in_the_queue_is_told_what_is_missing_and_when() -> None:
     bench.place()
     assert (
         told(bench, 2)
-        == "n1 is short of CPU (2 free, 4 needed); within 16m41s at the latest (no earlier runs to judge by)"
+        == "n1 is short of CPU (2 free, 4 needed); within 16m41s at the latest (no earlier runs to estimate from)"
     )
 
 
@@ -48,7 +48,9 @@ def test_room_that_is_kept_for_another_is_said_to_be_kept() -> None:
     bench = busy()
     bench.submit(job(2, request(8)), job(3, request(1), time_limit_s=99_999.0))
     assert bench.place() == []
-    assert told(bench, 3).startswith("n1 has room, but it might delay job 2, which is ahead and waits for more")
+    assert told(bench, 3).startswith(
+        "n1 has room, but it might delay job 2, which is ahead in the queue and waits for more"
+    )
 
 
 def test_devices_gangs_and_several_nodes() -> None:

@@ -185,7 +185,7 @@ async def test_a_node_that_was_taken_out_of_the_configuration_fails_the_action(s
     told: list[str] = []
     scene.loop.listen(lambda changes: told.extend(sentence for _job, _node, _at_s, sentence in changes.events))
     await scene.submit()
-    await until(lambda: any("does not stand in the configuration" in one for one in told), "the reason is in its story")
+    await until(lambda: any("is not in the configuration" in one for one in told), "the reason is in its story")
     assert scene.machine.called == []
     scene.nodes.update(taken_out)
     await scene.ends()

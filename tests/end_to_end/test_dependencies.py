@@ -146,7 +146,7 @@ def test_a_job_whose_project_is_no_longer_kept_stays_as_it_ended(make_site: obje
     site.start()  # a start removes what is not kept
     until(lambda: not list((site.spool / "snapshots").glob("[0-9a-f]*")), "the projects are gone")
     said = site.cli("racksack", "retry", job, code=5).stderr
-    assert "its project is no longer kept; submit it anew" in said
+    assert "its project is no longer kept; submit it again" in said
     assert site.job(job)["state"] == "done"
     assert json.loads((site.returned(job) / "result.json").read_text())["state"] == "done"
     assert "no longer, kept" in site.cli("racksack", "retry", job, "--cpus", "0.5", code=None).stderr
@@ -170,19 +170,19 @@ def test_a_damaged_copy_of_a_project_ends_its_job_clearly_and_is_sent_again(site
     main.chmod(0o644)
     main.write_text("print('OK')\n")
     site.cli("racksack", "release", job)
-    assert "is damaged; submit it anew" in site.wait_for(job, "stage_failed")["outcome_reason"]
+    assert "is damaged; submit it again" in site.wait_for(job, "stage_failed")["outcome_reason"]
     site.wait_for(site.submit(folder), "done")
 
 
 def test_the_receipt_says_what_a_job_waits_for(site: Site, gate: Path) -> None:
     held = site.cli("submit", site.work / "ok", "main.py", "--no-venv", "--hold", "--name", "first").stdout
-    assert "; it is held until `racksack release`" in held
+    assert "; it is held; `racksack release` lets it start" in held
     for word in ("first", "1", "afterany:1"):
         said = site.cli("submit", site.work / "ok", "main.py", "--no-venv", "--after", word).stdout
         assert "; after job 1 " in said
         assert "(it is held)" in said
     assert (
-        "; it is held until `racksack release`"
+        "; it is held; `racksack release` lets it start"
         in site.cli("submit", site.work / "ok", "main.py", "--hold", "--after", "1").stdout
     )
     tried = site.cli("submit", site.work / "ok", "main.py", "--dry-run", "--after", "99", code=2)

@@ -53,7 +53,7 @@ def test_a_controller_that_is_well(shared_site: Site) -> None:
     assert "clock within 5 s" in told(found, "nodes", "here")[1]
     for what in ("reach", "python", "rsync", "session", "clock"):
         assert told(found, "nodes", f"here {what}")[0] == "ok", found
-    assert told(found, "jobs", "waiting") == ("ok", "no job waits")
+    assert told(found, "jobs", "waiting") == ("ok", "no job is waiting")
     assert not list(site.spool.rglob(".doctor-*")), "nothing is left behind"
     lines = site.cli("racksack", "doctor").stdout.splitlines()
     assert sum(line.split()[1] == "controller" for line in lines) == len(OF_CONTROLLER)
@@ -156,7 +156,7 @@ def test_jobs_that_can_never_run(make_site: Callable[..., Site]) -> None:
     large = [site.submit(project, "--cpus", "8") for _ in range(2)]
     site.submit(project, "--cpus", "2")
     found = doctor(site, code=0)
-    assert told(found, "jobs", "waiting") == ("ok", "3 waiting, each could run on some node")
+    assert told(found, "jobs", "waiting") == ("ok", "3 waiting; each could run on some node")
     verdict, sentence = told(found, "nodes", "here")
     assert verdict == "warning"
     assert "a new disk" in sentence

@@ -222,7 +222,7 @@ def ran_once_in_all(site: Site, *jobs: int) -> None:
         assert told == sorted(jobs)
     for job in jobs:
         *cut_off, _last = site.job(job)["attempts"]
-        assert {attempt["reason"] for attempt in cut_off} <= {"its supervisor never began"}, f"job {job}"
+        assert {attempt["reason"] for attempt in cut_off} <= {"its supervisor never started"}, f"job {job}"
 
 
 def drop(site: Site, digest: str, number: int, chance: random.Random) -> None:

@@ -26,10 +26,10 @@ def test_partitions_and_more_memory(make_site: Callable[..., Site]) -> None:
     done = site.wait_for(long, "done")
     assert [(one["node"], one["state"]) for one in done["attempts"]] == [("n2", "oom"), ("n2", "done")]
     assert (site.returned(long) / "stdout.log").read_text() == "300\n"
-    assert any("gets 300M of memory in place of 100M" in event["sentence"] for event in done["events"])
+    assert any("gets 300M of memory instead of 100M" in event["sentence"] for event in done["events"])
     never = site.cli("submit", project, "main.py", "--no-venv", "-p", "lnog", code=6).stderr
     assert "there is no partition lnog; there are: long, short" in never
     refused = site.cli("submit", project, "main.py", "--no-venv", "-t", "1h", code=6).stderr
-    assert "partition short takes jobs of at most 10m00s, not 1h00m" in refused
+    assert "partition short allows jobs of at most 10m00s, not 1h00m" in refused
     mistake = site.cli("submit", project, "main.py", "--oom-factor", "2", "--retry-on", "exit", code=2).stderr
     assert "--oom-factor: has no use without oom in retry_on" in mistake

@@ -89,7 +89,7 @@ def test_a_check_names_a_changed_key(config: Path, sshd: Sshd) -> None:
 def test_a_changed_key_is_stored_after_a_look(config: Path, sshd: Sshd) -> None:
     add(config, sshd, "--yes")
     old = sshd.host_key
-    assert "stored already" in racksack("node", "trust", "r1", "--config", config)
+    assert "already stored" in racksack("node", "trust", "r1", "--config", config)
     sshd.stop()
     sshd.new_host_key()
     sshd.start()
@@ -105,7 +105,7 @@ def test_a_changed_key_is_stored_after_a_look(config: Path, sshd: Sshd) -> None:
     assert reach.host_key == sshd.host_key
     assert "# this laptop" in config.read_text()
     racksack("node", "check", "r1", "--config", config)
-    assert "stored already" in add(config, sshd, "--replace-key")
+    assert "already stored" in add(config, sshd, "--replace-key")
 
 
 def test_the_first_node_makes_the_file(folder: Path, sshd: Sshd) -> None:

@@ -164,7 +164,7 @@ async def test_what_is_not_the_protocol_ends_the_conversation_once(talk: Talk, l
     call = asyncio.create_task(talk.link.call("stats", {}, 10))
     await talk.heard()
     talk.writer.write(line + line)
-    with pytest.raises(NodeUnreachable, match="not its protocol"):
+    with pytest.raises(NodeUnreachable, match="an invalid message"):
         await call
     assert "r1" in await talk.ended()
     with pytest.raises(NodeUnreachable):
@@ -260,7 +260,7 @@ async def test_a_report_that_makes_no_sense_is_about_its_own_attempt_alone(talk:
         ("7.1", "unreadable"),
         ("8.1", "running"),
     ]
-    assert "r1 reports what makes no sense about attempt 7.1" in talk.reports[0].reason
+    assert "r1 sent an invalid report of attempt 7.1" in talk.reports[0].reason
     assert len(talk.reports[0].reason) < 500
     assert talk.ends == []
 

@@ -1,4 +1,4 @@
-"""Helper programs end when they end, whoever else holds their output; given up, they leave nobody behind."""
+"""Helper programs end when they end, whoever else holds their output; giving up, they leave nobody behind."""
 
 from __future__ import annotations
 

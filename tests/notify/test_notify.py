@@ -147,7 +147,7 @@ async def test_what_fails_is_tried_again_and_what_is_refused_is_not(
         made.ended(*await ended(store, number=8))
         await until(lambda: len(settled(store)) == 2, "it is given up")
     assert len(hook.got) == 4
-    assert "answered 404; given up" in caplog.text
+    assert "answered 404; giving up" in caplog.text
 
 
 async def test_a_dead_end_keeps_what_it_was_not_told_and_holds_nobody_up(store: Store, hook: Hook) -> None:
@@ -373,7 +373,7 @@ def test_the_configuration_says_who() -> None:
         ("{}", "has no webhook, email or command"),
         ("{email: a@b.org, command: x}", "write exactly one of"),
         ("{webhook: ftp://x}", "is not an address"),
-        ("{webhook: 'https://u:p@x/y'}", "holds a password"),
+        ("{webhook: 'https://u:p@x/y'}", "contains a password"),
         ("{webhook: 'https://x', format: telegram}", "which chat"),
         ("{webhook: 'https://x/{token}'}", "add token_file"),
         ("{email: nobody}", "is not a mail address"),

@@ -174,7 +174,7 @@ idel_off: 10m
         (
             "on: [{ilo: {host: x, user: u, password_file: /p, credential: c}}]",
             "p.on[0].ilo.credential",
-            "one of the two",
+            "one of them",
         ),
         ("on: [{ipmi: {host: x, user: u, credential: c, port: 70000}}]", "p.on[0].ipmi.port", "65535"),
         ("on: [{ipmi: {host: x, user: true, credential: c}}]", "p.on[0].ipmi.user", "text"),

@@ -52,7 +52,7 @@ async def test_a_node_that_lost_its_power_is_not_on_for_ever_because_its_bmc_can
     await poller.look()
     [event] = seen(scene)
     assert not event.on
-    assert "no device could say more (redfish could not read" in event.words
+    assert "no device could tell (redfish could not read" in event.words
     assert scene.phase is Phase.OFF
 
 
@@ -79,7 +79,7 @@ async def test_a_silence_that_was_taken_for_off_ends_when_the_bmc_can_be_asked_a
     bmc.gone = False
     await poller.look()
     assert scene.phase is Phase.SET_ASIDE
-    assert "it was silent after its shutdown, but redfish says on" in scene.loop.state.power["r1"].problem
+    assert "it stopped answering after its shutdown, but redfish says on" in scene.loop.state.power["r1"].problem
 
 
 async def test_an_unforeseen_failure_does_not_end_the_looking(monkeypatch: pytest.MonkeyPatch) -> None:

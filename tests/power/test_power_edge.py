@@ -221,7 +221,7 @@ async def test_where_the_bmc_cannot_be_asked_the_silence_after_a_shutdown_is_off
     await scene.carry_out(SwitchOff("r1", "", 0.3))
     assert scene.phase is Phase.OFF
     assert scene.loop.state.power["r1"].seen_on is None
-    assert "no device could say more" in scene.loop.switched().sentence
+    assert "no device could tell" in scene.loop.switched().sentence
 
 
 @pytest.mark.parametrize("action", [SwitchOn("r1", "", 5.0), SwitchOff("r1", "", 5.0)])

@@ -39,7 +39,7 @@ def ear(server: Server) -> socket.socket:
 
 
 def hear(server: Server, frame: bytes) -> None:
-    """Switch a server on if a frame asks for it and nothing is wrong with its ears."""
+    """Switch a server on if a frame asks for it and its network works."""
     if magic(server.mac) not in frame:
         return
     if server.take_magic_packet():

@@ -245,7 +245,7 @@ def test_nothing_is_written_through_a_link(spool: Spool, root: Path) -> None:
 def test_an_archive_of_a_later_racksack_is_refused(spool: Spool, root: Path) -> None:
     manifest = archived(spool, root / "b.tar")
     later = msgspec.json.encode(msgspec.structs.replace(manifest, format=99, version="9.9"))
-    with pytest.raises(RecoveryError, match=r"was made by another racksack \(9.9\)"):
+    with pytest.raises(RecoveryError, match=r"was made by another version of racksack \(9.9\)"):
         restored(spool, archive_of(root / "c.tar", [], later), force=True)
 
 

@@ -139,9 +139,9 @@ CASES: list[tuple[Damage, str]] = [
     (jobs_deleted, "was accepted and has not ended, and the store does not know it"),
     (columns_wrong, "is done, and the store lists it as running"),
     (results_gone, "ended failed, and has no results"),
-    (results_of_another_store, "but of another store's"),
+    (results_of_another_store, "but to another store's"),
     (results_that_contradict, "says failed, and the store done"),
-    (notes_gone, "only the store knows of job"),
+    (notes_gone, "is only in the store"),
     (links_gone, "is missing"),
     (identity_gone, "spool.id is not the id in the store"),
     (folders_gone, "incoming is missing"),
@@ -217,7 +217,7 @@ async def test_a_controller_starts_with_damaged_records_and_says_so(
         assert (await ask(app, "GET", "jobs/1"))[0] == 404
         drop(spool, "next", JOB.format(project=upload(spool, "up9", PROGRAM), name="next"))
         await until(lambda: submitted(app, "next"), "jobs are taken")
-    assert "a record of the table jobs is damaged and left out" in caplog.text
+    assert "a record of the table jobs is damaged and was skipped" in caplog.text
     assert "see `racksack fsck`" in caplog.text
 
 
@@ -246,7 +246,7 @@ def test_content_that_is_gone_or_damaged_is_said(spool: Spool) -> None:
     (spool.snapshots / digest / "main.py").chmod(0o644)
     (spool.snapshots / digest / "main.py").write_text("changed")
     (said,) = findings(spool)
-    assert "is damaged, which job 7 of root and 1 more needs; they end saying so: send it again" in said.sentence
+    assert "is damaged, which job 7 of root and 1 more needs; they end with that reason: submit again" in said.sentence
     findings(spool, repair=True)
     assert not (spool.snapshots / digest).exists()
     (said,) = [one for one in findings(spool) if one.what == "content"]

@@ -131,4 +131,4 @@ def test_moving_to_another_machine(machine: Machine, folder: Path) -> None:
     while new.states()["second"] != "done":
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert new.type("racksack fsck").startswith("nothing is wrong")
+    assert new.type("racksack fsck").startswith("no problems found")

@@ -82,8 +82,8 @@ def test_root_makes_backups_and_repairs_of_another_users_spool(spool: Spool, roo
     [
         (("backup", "{root}/b.tar", "--spool", "{root}/none"), 1, "there is no store at"),
         (("backup", "{root}/none/b.tar", "--spool", "{spool}"), 1, "No such file or directory"),
-        (("backup", "{spool}", "--spool", "{spool}"), 1, "is not empty and no backup"),
-        (("restore", "{root}", "--spool", "{spool}"), 1, "is no whole backup"),
+        (("backup", "{spool}", "--spool", "{spool}"), 1, "is not empty and not a backup"),
+        (("restore", "{root}", "--spool", "{spool}"), 1, "is not a complete backup"),
         (("restore", "{root}/none", "--spool", "{spool}"), 2, "does not exist"),
         (("fsck", "--spool", "{root}/none"), 1, "there is no spool at"),
         (("fsck", "--config", "{root}/none.yaml"), 2, "none.yaml"),

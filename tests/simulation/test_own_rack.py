@@ -110,7 +110,7 @@ def test_would_switching_off_sooner_have_helped(simulate: Run, tmp_path: Path) -
 
 def test_without_a_node_its_jobs_are_left_out_and_said_to_be(simulate: Run) -> None:
     result = simulate("--from-history", "--without", "r2", "--policy", "configured,fcfs", "--json")
-    assert "configured, -r2: 4 jobs were left out: no node could hold them" in result.stderr
+    assert "configured, -r2: 4 jobs were skipped: they fit on no node" in result.stderr
     assert [one["jobs"] for one in measured(result).values()] == [44, 44, 44, 40, 40]
 
 
@@ -144,7 +144,7 @@ def test_a_recorded_workload_on_the_own_nodes(simulate: Run, tmp_path: Path) -> 
         (("--from-history", "--since", "1s"), "no job has run and ended since then"),
         (("--from-history", "--since", "x"), "is not a duration"),
         (("--from-history", "--without", "r9"), "there is no node called 'r9' to leave out; there are r1, r2"),
-        (("--from-history", "--without", "r1", "--without", "r2"), "no node is left"),
+        (("--from-history", "--without", "r1", "--without", "r2"), "no nodes are left"),
         (
             ("--from-history", "--add-node", "big"),
             "'big' is not a node; write CPUs x memory, such as 32x128G, or like:r1",

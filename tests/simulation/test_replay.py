@@ -161,7 +161,7 @@ def test_the_command_prints_a_table_and_writes_a_picture(tmp_path: Path) -> None
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert "default" in result.output
-    assert "28 jobs were left out: no node could hold them" in result.output
+    assert "28 jobs were skipped: they fit on no node" in result.output
     assert picture.read_text().startswith("<svg")
 
 

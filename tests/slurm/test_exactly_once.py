@@ -90,7 +90,7 @@ def test_a_requeue_by_hand_ends_the_attempt(served: Served, project: Project, tm
     slurm.run("scontrol", "requeue", number)
     report = served.serve.ended("1.1")
     assert (report["outcome"], report["at_fault"], report["reason"]) == (
-        "lost", "node", "Slurm put its job into the queue again",
+        "lost", "node", "Slurm requeued its job",
     )  # fmt: skip
     wait_for(lambda: number not in slurm.living(), "the requeued job to be cancelled")
     assert len(runs.read_text().split()) == 1

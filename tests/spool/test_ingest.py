@@ -269,10 +269,10 @@ def test_an_upload_of_somebody_else_is_refused(shared: Spool) -> None:
     give(shared.incoming / "up1")
     assert (
         refused(shared, is_shared=True, uid=12345)
-        == "the upload up1 belongs to somebody else; send the project yourself"
+        == "the upload up1 belongs to another user; upload the project yourself"
     )
     assert (
-        refused(shared, is_shared=True, uid=0) == "the upload up1 belongs to somebody else; send the project yourself"
+        refused(shared, is_shared=True, uid=0) == "the upload up1 belongs to another user; upload the project yourself"
     )
     assert (shared.incoming / "up1" / "main.py").exists()
 
@@ -287,7 +287,7 @@ def test_a_file_of_somebody_else_in_an_upload_is_refused(shared: Spool) -> None:
     secret.write_text("secret")
     secret.chmod(0o600)
     os.link(secret, upload / "mine.txt")
-    assert "mine.txt belongs to somebody else" in refused(shared, is_shared=True, uid=NOBODY)
+    assert "mine.txt belongs to another user" in refused(shared, is_shared=True, uid=NOBODY)
     assert list(shared.snapshots.iterdir()) == []
 
 
@@ -364,7 +364,7 @@ def test_a_full_disk_postpones_and_loses_nothing(small_disk: Path) -> None:
     (upload / "big").write_bytes(os.urandom(250_000))
     give(upload)
     with pytest.raises(
-        IngestPostponed, match=r"the controller's disk is nearly full.*free space in the spool, the job is taken then"
+        IngestPostponed, match=r"the controller's disk is nearly full.*free space in the spool, and the job is accepted"
     ):
         examine(spool, spec_of(), NOBODY, is_shared=True)
     assert list(spool.snapshots.iterdir()) == []

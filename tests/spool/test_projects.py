@@ -54,7 +54,7 @@ def test_the_announced_content_is_what_arrived(spool: Spool) -> None:
     store = Store(spool.database)
     spec = parse_job(f"project: up1\nentrypoint: main.py\ndigest: {digest}\n")
     projects = Projects(spool, store, is_shared=False)
-    with pytest.raises(IngestError, match="not the announced content"):
+    with pytest.raises(IngestError, match="differs from the announced content"):
         asyncio.run(projects.take(spec, "ann", os.geteuid()))
     (spool.incoming / "up1" / ".table.csv.KZUYuW").unlink()
     assert asyncio.run(projects.take(spec, "ann", os.geteuid())) == digest

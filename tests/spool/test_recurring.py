@@ -123,7 +123,7 @@ async def test_a_run_that_is_not_over_is_left_alone_or_waited_for(world: World) 
     ("cron", "day", "runs"),
     [
         ("30 2 * * *", "2026-03-29", ["2026-03-29T03:00"]),  # 02:30 does not exist: at once after the gap
-        ("30 2 * * *", "2026-10-25", ["2026-10-25T02:30"]),  # 02:30 comes twice: once
+        ("30 2 * * *", "2026-10-25", ["2026-10-25T02:30"]),  # 02:30 appears twice: once
         ("*/30 * * * *", "2026-10-25", []),
     ],
 )
@@ -139,7 +139,7 @@ def test_clock_changes(cron: str, day: str, runs: list[str]) -> None:
     if runs:
         assert [one.strftime("%Y-%m-%dT%H:%M") for one in local] == runs
     else:
-        assert len(local) == 49, "half-hourly runs go on through the hour that comes twice"
+        assert len(local) == 49, "half-hourly runs go on through the hour that appears twice"
 
 
 async def test_what_cannot_be_submitted_is_told_and_tried_at_the_next_time(world: World) -> None:

@@ -25,7 +25,7 @@ def short_backoffs(monkeypatch: pytest.MonkeyPatch) -> None:
 def block(rig: Rig, node: str) -> str:
     """Make a node's memory unusable, as if its folder were another user's; the sentence of whoever wants to use it."""
     memory(rig, node).touch()
-    return f"{memory(rig, node)} belongs to somebody else"
+    return f"{memory(rig, node)} belongs to another user"
 
 
 def failures(rig: Rig, number: int) -> dict[str, int]:

@@ -97,7 +97,7 @@ async def test_a_node_that_cannot_have_it_says_why(root: Path) -> None:
         try:
             kill_all_that_watch(root / "b", runner.attempt)
             await rig.until(lambda: "b" in rig.app.sweeps.active[number].progress.backoffs, "b has failed")
-            sentence = f"{memory(rig, 'b')} belongs to somebody else"
+            sentence = f"{memory(rig, 'b')} belongs to another user"
             shown = sweep_story(view_of(view(rig, number)), None)
             assert sentence in shown
             assert "in RAM, checked (1.5M)" in shown

@@ -107,7 +107,7 @@ def test_a_metric_that_no_point_tells_gets_a_sentence(connection: sqlite3.Connec
     made = sweep(spec=sweep_spec(axes=GRID.axes, metrics=(Metric("value", "max"),)))
     ledger.add_sweep(connection, made, progress(made))
     ledger.add_segments(connection, 1, 0, 0, [segment([0], [measured(params_of(GRID, 0))])])
-    with pytest.raises(ValueError, match=re.escape("no metric value; they tell score, cost, note: rank by one")):
+    with pytest.raises(ValueError, match=re.escape("no metric value; they report score, cost, note: rank by one")):
         ranking.rank(connection, made, progress(made))
 
 

@@ -140,7 +140,7 @@ def test_the_content_of_a_job_is_its_owners(hidden: Hidden) -> None:
 
 
 def test_the_arguments_of_a_sweep_are_its_owners(hidden: Hidden) -> None:
-    rest = {"reason": "10.0.0.7 broke", "sentence": "10.0.0.7 broke; tried again"}
+    rest = {"reason": "10.0.0.7 broke", "sentence": "10.0.0.7 broke; retrying"}
     view = {
         "owner": "alice", "target": "./run --password hunter2", "target_public": "./run", "where": "a < 3",
         "reason": "", "nodes": [{"node": "r1", "rest": rest}, {"node": "r2", "rest": None}],

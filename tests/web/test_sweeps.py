@@ -40,6 +40,11 @@ def evaluate(a, b, kind, part="main"):
 def slow(a):
     time.sleep(0.2)
     return a
+
+def gated(a):
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.02)
+    return a
 """
 QUIET = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 
@@ -257,7 +262,10 @@ def test_failures_of_the_main_run_are_retried_after_a_control_run(sweeps: Sweeps
 
 
 def test_status_says_what_lies_in_the_memory_of_a_node(sweeps: Sweeps) -> None:
-    number = sweeps.run("f.py:slow", "-p", "a=1001:1040:1", "--cpus", "2", "--ramdisk", "f.py")
+    go = sweeps.site.work / "go"
+    number = sweeps.run(
+        "f.py:gated", "-p", "a=1001:1040:1", "--cpus", "2", "--ramdisk", "f.py", "-e", f"GO={go}"
+    )  # fmt: skip
 
     def told() -> str:
         return str(sweeps.site.cli("racksack", "sweep", "status", number).stdout)
@@ -265,6 +273,7 @@ def test_status_says_what_lies_in_the_memory_of_a_node(sweeps: Sweeps) -> None:
     until(lambda: "in RAM, checked (" in told(), "the runner has told it")
     [node] = sweeps.view(number)["nodes"]
     assert (node["ram"]["state"], node["ram"]["bytes"]) == ("checked", len(CODE))
+    go.touch()
     assert sweeps.ended(number)["state"] == "done"
     assert "RAM DISK" not in told()
 

@@ -189,10 +189,10 @@ class Attempts:
         if launch["boot_id"] != self._boot_id:
             return "the node was restarted"
         if not never_began(folder):
-            return "its supervisor was ended from outside"
+            return "its supervisor was killed"
         if since_launch_s(launch) < _START_S:
             return ""
-        return "its supervisor never began"
+        return "its supervisor never started"
 
     def _bury(self, folder: AttemptFolder, launch: Report, sentence: str) -> None:
         end_rest(folder, launch)

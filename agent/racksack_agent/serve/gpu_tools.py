@@ -34,7 +34,7 @@ def printed(argv: Sequence[str]) -> Tuple[str, str]:
     if done.returncode == 0:
         return done.stdout[:OUTPUT_CHARS_MAX], ""
     words = (done.stderr or done.stdout).strip().splitlines()
-    sentence = f"{tool} failed with exit code {done.returncode}: {words[-1] if words else 'it said nothing'}"
+    sentence = f"{tool} failed with exit code {done.returncode}: {words[-1] if words else 'it printed nothing'}"
     return done.stdout[:OUTPUT_CHARS_MAX], sentence
 
 
@@ -46,7 +46,7 @@ def ask(argv: Sequence[str], parse: Callable[[str], Found]) -> Found:
     try:
         found, problems = parse(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        found, problems = [], [f"{argv[0]} printed something unknown: {type(error).__name__}: {error}"]
+        found, problems = [], [f"{argv[0]} printed something unexpected: {type(error).__name__}: {error}"]
     if problem and not any(sentence in problem for sentence in problems):
         problems = [*problems, problem] if found else [problem]
     return found, problems

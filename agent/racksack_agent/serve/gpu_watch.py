@@ -56,7 +56,7 @@ class GpuWatch:
             try:
                 found = self._look()
             except OSError as problem:  # a limit was reached; what was seen last stands
-                print(f"the GPUs could not be looked at: {problem}", file=sys.stderr)
+                print(f"the GPUs could not be checked: {problem}", file=sys.stderr)
                 continue
             with self._lock:
                 self._state = found
@@ -80,7 +80,7 @@ class GpuWatch:
     def _of_clock(self, gpu: Gpu, health: Optional[Health]) -> str:
         count = 0 if health is None or health.has_clock else self._no_clock.get(gpu["uuid"], 0) + 1
         self._no_clock[gpu["uuid"]] = count
-        return "has not told its clock for minutes; it may have to be reset" if count >= NO_CLOCK_LOOKS else ""
+        return "has not reported its clock for minutes; it may need a reset" if count >= NO_CLOCK_LOOKS else ""
 
     def _settled(self, uuid: str, fault: str) -> str:
         """The fault that counts: a device that was set aside has to look well twice."""
@@ -129,7 +129,7 @@ def _of_xid(health: Optional[Health], xids: Dict[str, str]) -> str:
         return ""
     for address, words in xids.items():
         if kernel_log.matches(health.bus_id, address):
-            return f"had {words} in the kernel log; it may need a reset"
+            return f"has {words} in the kernel log; it may need a reset"
     return ""
 
 

@@ -181,7 +181,7 @@ def base_env() -> Dict[str, str]:
 def check(order: object) -> Order:
     """An order whose fields are all there and of the right type. Raises RefusedError."""
     if not isinstance(order, dict):
-        raise RefusedError("bad_request", "an order is an object")
+        raise RefusedError("bad_request", "an order must be an object")
     number = (int, float)
     checked = {
         "attempt": request_checks.attempt_name(order.get("attempt")),
@@ -251,11 +251,11 @@ def variables(order: Order, name: str) -> Dict[str, str]:
 def data_set(one: object) -> Dict[str, str]:
     """A data set of the attempt: content by its digest, or a path on this node. Raises RefusedError."""
     if not isinstance(one, dict):
-        raise RefusedError("bad_request", "a data set is an object of name, digest, source and path")
+        raise RefusedError("bad_request", "a data set must be an object with name, digest, source and path")
     found = {name: field(one, name, str, "") for name in ("name", "digest", "source", "path")}
     leads_out = any(".." in found[name].split("/") or found[name].startswith("/") for name in ("name", "path"))
     if not found["name"] or "/" in found["name"] or leads_out or any("\0" in text for text in found.values()):
-        raise RefusedError("bad_request", f"{found['name']!r} at {found['path']!r} is not a place for a data set")
+        raise RefusedError("bad_request", f"{found['name']!r} at {found['path']!r} is not a valid path for a data set")
     if found["digest"]:
         request_checks.digest(found["digest"])
     return found
@@ -289,7 +289,7 @@ def new_files(order: Order) -> str:
 def gpu(one: object) -> Dict[str, Any]:
     """A granted device. Raises RefusedError."""
     if not isinstance(one, dict):
-        raise RefusedError("bad_request", "a GPU is an object of uuid, index and vendor")
+        raise RefusedError("bad_request", "a GPU must be an object with uuid, index and vendor")
     return {"uuid": field(one, "uuid", str), "index": field(one, "index", int), "vendor": field(one, "vendor", str)}
 
 
@@ -297,7 +297,7 @@ def environment(given: Dict[str, Any]) -> Dict[str, Any]:
     """The plan of the venv, as the controller made it from the project's files. Raises RefusedError."""
     kind, installs = field(given, "kind", str, "plain"), field(given, "installs", str, "no")
     if kind not in _KINDS or installs not in _INSTALLS:
-        raise RefusedError("bad_request", f"environment: {kind!r}, {installs!r} is no way to make one")
+        raise RefusedError("bad_request", f"environment: {kind!r}, {installs!r} is not a way to build one")
     lists = ("lines", "constraints", "extras", "groups", "paths", "notes")
     return {
         "kind": kind,

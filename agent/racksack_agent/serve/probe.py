@@ -20,7 +20,7 @@ def probe(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         try:
             return agent.slurm.inventory(space.f_bavail * space.f_frsize)
         except SlurmError as problem:
-            raise RefusedError("slurm", f"Slurm does not say what it has: {problem}") from problem
+            raise RefusedError("slurm", f"Slurm's resources could not be read: {problem}") from problem
     seen = agent.gpus.state(fresh=True)
     return {
         "cpus": len(allowed_cores()),

@@ -43,7 +43,7 @@ def signal(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
     """
     folder = agent.home.attempt(request_checks.attempt_name(request.get("attempt")))
     if agent.slurm is not None:
-        raise RefusedError("no_signal", f"{folder.name} is a batch job of Slurm, which takes no signals from here")
+        raise RefusedError("no_signal", f"{folder.name} is a batch job of Slurm, which cannot be signalled from here")
     number = signals.number_of(request_checks.signal_name(request, "signal", "USR1"))
     started = reaper.read_started(folder)
     if started is None or not tree.signal_program(started, number):
@@ -75,7 +75,7 @@ def remove(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         if os.path.isdir(folder.path) and not remove_one(agent, folder):
             running.append(name)
     if running:
-        raise RefusedError("running", f"{', '.join(running)} still runs and was not removed; stop it first")
+        raise RefusedError("running", f"{', '.join(running)} is still running and was not removed; stop it first")
     return {}
 
 

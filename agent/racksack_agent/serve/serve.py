@@ -133,7 +133,7 @@ class Server:
             self.agent.home.make()
             news.ensure()
         except OSError as problem:
-            self._home_complaint.say(f"the agent's home cannot be written: {problem}; reports may come a second late")
+            self._home_complaint.say(f"the agent's home cannot be written: {problem}; reports may be a second late")
         else:
             self._home_complaint.say("")
 
@@ -148,7 +148,7 @@ class Server:
             self._prune_kept()
             self.report([name for name in self._told if not self.agent.home.attempt(name).exists()])
         except OSError as problem:
-            self._scan_complaint.say(f"the attempts cannot be looked at: {problem}")
+            self._scan_complaint.say(f"the attempts cannot be read: {problem}")
         else:
             self._scan_complaint.say("")
 
@@ -192,7 +192,7 @@ class Server:
             ram_shared.remove_stale(self.agent.home)
             short_tmp.remove_stale()
         except OSError as problem:
-            print(f"what a crash left in memory or /tmp could not be taken away: {problem}", file=sys.stderr)
+            print(f"leftovers of a crash in memory or /tmp could not be removed: {problem}", file=sys.stderr)
 
     def _prune_kept(self) -> None:
         """Now and then have removed what was kept long enough."""
@@ -246,7 +246,7 @@ def prune_kept(home: Home) -> None:
         try:
             prune(home)
         except OSError as problem:
-            print(f"what was kept long enough could not be removed: {problem}", file=sys.stderr)
+            print(f"expired files could not be removed: {problem}", file=sys.stderr)
 
 
 def clear_halves(home: Home, names: Collection[str]) -> None:
@@ -255,7 +255,7 @@ def clear_halves(home: Home, names: Collection[str]) -> None:
         try:
             unfinished.remove_tree(home.attempt(name).path)
         except OSError as problem:
-            print(f"half an attempt could not be taken away: {problem}", file=sys.stderr)
+            print(f"an incomplete attempt could not be removed: {problem}", file=sys.stderr)
 
 
 def main(arguments: list[str]) -> None:
@@ -281,6 +281,6 @@ def main(arguments: list[str]) -> None:
         Server(agent, Input(0), Output(1)).run()
         agent.close()
     except (OSError, upkeep.AgentRemovedError) as problem:
-        print(f"the agent on {home.root} had to end: {problem}", file=sys.stderr, flush=True)
+        print(f"the agent on {home.root} stopped: {problem}", file=sys.stderr, flush=True)
         os._exit(1)
     os._exit(0)  # a worker may be busy for long; nothing it does is lost by ending here

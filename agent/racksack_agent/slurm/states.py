@@ -25,7 +25,7 @@ _ENDS: Dict[str, tuple[str, str]] = {
     "COMPLETED": ("lost", "its batch job ended without a record of how"),
 }
 NEVER_KNOWN = ("lost", "Slurm no longer knows its job, and it left no record of its end")
-REQUEUED = ("lost", "Slurm put its job into the queue again")
+REQUEUED = ("lost", "Slurm requeued its job")
 
 
 def base_state(state: str) -> str:

@@ -34,7 +34,7 @@ def build(folder: AttemptFolder, order: Order, stop: StopRequest) -> Made:
         return Made(base.python, None)
     key = venv_reuse.key_of(builder, base.version)
     if key and venv_reuse.take(folder, key):
-        builder.note(f"a venv with Python {base.version} that an earlier job left unchanged")
+        builder.note(f"reused: a venv with Python {base.version} that an earlier job left unchanged")
     else:
         if not _build(builder, base):
             builder.check_node()
@@ -68,13 +68,13 @@ def _build_with_uv(builder: Builder, base: Base) -> bool:
         return done
     bad = installed.damaged(builder.folder.venv)
     if bad:
-        builder.note(f"{', '.join(bad)} in uv's cache is damaged, as a power cut leaves it; it is brought again")
+        builder.note(f"{', '.join(bad)} in uv's cache is damaged, as a power cut leaves it; it is downloaded again")
         assert builder.uv is not None  # noqa: S101 - the caller has looked
         builder.run([builder.uv, "cache", "clean", *bad])
         shutil.rmtree(builder.folder.venv)
         done = _install_with_uv(builder, base)
         if done and installed.damaged(builder.folder.venv):
-            raise NodeAtFaultError(f"{', '.join(bad)} was damaged on this node, and again when it was brought anew")
+            raise NodeAtFaultError(f"{', '.join(bad)} was damaged on this node, and again after another download")
     if done:
         checked.remember()
     return done
@@ -129,8 +129,8 @@ def find_base(builder: Builder, wanted: str | None, requires: str) -> Base:
     asks = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     version = _first_line(answer) if found and builder.run([found, "-I", "-S", "-c", asks], output=answer) else ""
     if not found or not _is_wanted(version, wanted) or not (wanted or python_versions.fits(version, requires)):
-        said = build_log.failure(builder.log) if builder.uv else "it has no uv to get one with"
-        raise NodeAtFaultError(f"this node has no Python {asked}, and it could not be got: {said}")
+        said = build_log.failure(builder.log) if builder.uv else "it has no uv to install one with"
+        raise NodeAtFaultError(f"this node has no Python {asked}, and it could not be installed: {said}")
     return Base(os.path.realpath(found), version)
 
 

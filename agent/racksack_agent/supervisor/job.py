@@ -129,7 +129,7 @@ def consider(running: Running, stop: StopRequest, now_s: float) -> None:
     elif isinstance(running.limit, limits.Watch) and running.limit.exceeded():
         begin(running, Ending(End("oom", ""), [Step(now_s, signal.SIGKILL, whole=True)], now_s))
     elif left_s is not None and left_s <= 0 and running.status is None:
-        end = End("timeout", f"it ran into its time limit of {order['time_limit_s']:g} s")
+        end = End("timeout", f"it reached its time limit of {order['time_limit_s']:g} s")
         begin(running, steps_of(end, signal.SIGTERM, now_s, order["grace_s"]))
     elif running.status is not None and not ending:
         begin(running, leftovers(now_s, order["grace_s"]))
@@ -212,7 +212,7 @@ def next_change_s(running: Running) -> float:
 def conclude(running: Running, stop: StopRequest) -> End:
     """What became of the attempt, from the program's status and from what ended it."""
     if running.status is None and running.folder is not None:
-        return End("lost", "the processes that watched it were killed, so nobody knows how it ended")
+        return End("lost", "the processes that watched it were killed, so how it ended is unknown")
     status = running.status or 0
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
@@ -225,14 +225,16 @@ def conclude(running: Running, stop: StopRequest) -> End:
         running.ram_peak_bytes = max(running.ram_peak_bytes, limit_bytes)
         end = End("oom", f"it used {gib(running.ram_peak_bytes)} of the {gib(limit_bytes)} of memory that it asked for")
     elif code == 0:
-        end = End("done", "a process of it was ended for memory, the program went on" if over else "")
+        end = End("done", "one of its processes was killed for lack of memory; the program went on" if over else "")
     elif stop.goes_down_within(_DOWN_S):
         end = End("lost", "the node is going down")
     else:
         end = End("failed", f"killed by {signals.name_of(number)}" if number else f"exit code {code}")
     end.exit_code, end.signal = code, number
     if running.stuck:
-        end.reason += f"; {len(running.stuck)} processes hang in the kernel and could not be ended: {running.stuck}"
+        end.reason += (
+            f"; {len(running.stuck)} processes are stuck in the kernel and could not be killed: {running.stuck}"
+        )
     return end
 
 

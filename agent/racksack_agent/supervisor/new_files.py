@@ -27,9 +27,7 @@ def changed(work: str, snapshot: str, since_ns: int, gathered: Gathered) -> List
     found = []
     for count, (entry, path) in enumerate(_entries(work)):
         if count >= _ENTRIES_MAX:
-            gathered.drop(
-                f"new files beyond the first {_ENTRIES_MAX} entries of the working folder were not looked for"
-            )
+            gathered.drop(f"only the first {_ENTRIES_MAX} entries of the working folder were searched for new files")
             break
         info = entry.stat(follow_symlinks=False)
         if info.st_ctime_ns < since_ns or _PASSED_OVER_FILES.fullmatch(entry.name):

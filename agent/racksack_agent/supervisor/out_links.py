@@ -41,7 +41,7 @@ def _settle(work: str, out: str, path: str) -> str:
         copying.copy_file(source, link)
         return ""
     if os.path.exists(work + "/" + inner):
-        return f"a link to {inner}, which does not come back itself"
+        return f"a link to {inner}, which is not among the results"
     return f"a link to {inner}, which does not exist" if written.startswith("/") else ""
 
 

@@ -61,7 +61,7 @@ def gather(folder: AttemptFolder, wanted: Wanted) -> Gathered:
         out_links.settle(folder.work, folder.out, gathered)
     except OSError as problem:
         reason = "the node's disk was full" if records.is_full(problem) else str(problem)
-        gathered.problem = f"not all outputs could be gathered: {reason}"
+        gathered.problem = f"not all outputs could be collected: {reason}"
     recount(folder.out, gathered)
     return gathered
 

@@ -51,7 +51,7 @@ def _make_home_folder(home: Home) -> str:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
     if not _is_ours(path):
-        raise NodeAtFaultError(f"{path} belongs to somebody else")
+        raise NodeAtFaultError(f"{path} belongs to another user")
     os.chmod(path, 0o700)
     return path
 

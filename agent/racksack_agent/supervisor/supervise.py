@@ -102,7 +102,7 @@ class Supervisor:
             started = reaper.read_started(self.folder)
             end = self.take_over(started) if started else self.prepare_and_run()
         except Exception as problem:  # noqa: BLE001 - a fault of ours must still end in a record
-            end = End("lost", f"the agent failed while it ran this attempt: {type(problem).__name__}: {problem}")
+            end = End("lost", f"the agent failed while running this attempt: {type(problem).__name__}: {problem}")
         job.end_all(self.stop.grace_s)
         self.finish(end)
 
@@ -275,7 +275,7 @@ def blame_the_disk(end: End, folder: AttemptFolder, free_bytes: int) -> None:
     own_bytes = allocated_bytes(folder.path)
     if own_bytes > free_bytes * _OWN_SHARE_MAX:
         end.reason += (
-            f"; the node's disk is full, and it filled it: its files take {job.gib(own_bytes)}, and "
+            f"; the node's disk is full of its own files: they take {job.gib(own_bytes)}, and "
             f"{job.gib(free_bytes)} were free when it was launched"
         )
     else:

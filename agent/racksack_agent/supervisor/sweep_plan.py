@@ -22,7 +22,7 @@ def prepare(folder: AttemptFolder, order: Order, python: Optional[str], in_ram: 
     plan = order["sweep"]
     slots = int(plan.get("slots") or 0)
     if slots < 1:
-        raise PrepareError("the plan of the sweep names no slots")
+        raise PrepareError("the plan of the sweep has no slots")
     os.makedirs(folder.sweep_inbox)
     os.makedirs(folder.path + "/slots")
     os.mkfifo(folder.sweep_poke, 0o600)

@@ -259,7 +259,7 @@ class Runner:
         self._restarts += 1
         slot.deaths_in_a_row = 0 if blamed is not None else slot.deaths_in_a_row + 1
         if not slot.is_up and slot.deaths_in_a_row >= _START_DEATHS_MAX:
-            self.problem = f"its worker ended {slot.deaths_in_a_row} times while it started: {self._how(slot)}"
+            self.problem = f"its worker ended {slot.deaths_in_a_row} times during start-up: {self._how(slot)}"
             return
         pause_s = 0.0 if slot.is_up else _RESTART_PAUSE_S
         self._resume_at_s[slot.number] = time.monotonic() + pause_s
@@ -281,10 +281,10 @@ class Runner:
 
     def _verdict(self, slot: Slot) -> tuple[str, str]:
         if slot.killed_for == "timeout":
-            return "timeout", f"it ran into its time limit of {self._plan['point_timeout_s']:g} s"
+            return "timeout", f"it reached its time limit of {self._plan['point_timeout_s']:g} s"
         if slot.killed_for == "oom" or (self._ended_by(slot) == signal.SIGKILL and self._memory.was_kill()):
             limit = self._plan["ram_bytes"] >> 20
-            return "oom", f"its worker was ended for memory: the {limit} MiB of this runner were used up"
+            return "oom", f"its worker was killed for lack of memory: this runner's {limit} MiB were used up"
         return "crash", f"its worker ended: {self._how(slot)}"
 
     def _ended_by(self, slot: Slot) -> int:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @shared.EXCLUDE_NODE
 @shared.many("-e", "--env", metavar="NAME=VALUE", help="Set another environment variable.")
 @shared.PRIORITY
-@click.option("--from-checkpoint", is_flag=True, help="Go on from its newest checkpoint; else it begins anew.")
+@click.option(
+    "--from-checkpoint", is_flag=True, help="Go on from its newest checkpoint; else it starts from the beginning."
+)
 @click.option("--edit", is_flag=True, help="Edit its job file in $EDITOR first.")
 @click.option("--wait", is_flag=True, help="Wait until they end; exit with their outcome.")
 @click.option("-f", "--follow", is_flag=True, help="Follow their output until they end.")

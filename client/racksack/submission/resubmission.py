@@ -26,7 +26,7 @@ def changed(
     if not job.is_final:
         raise RefusedError(f"job {job.id} is {job.state}; only a finished job can be run again")
     if job.array_index is not None:
-        raise RefusedError(f"job {job.id} is one of an array; it can be run again as it was, or submitted anew")
+        raise RefusedError(f"job {job.id} is one of an array; it can be run again as it was, or submitted again")
     old = msgspec.convert(job.spec, JobSpec)
     spec = msgspec.structs.replace(
         old,

@@ -126,7 +126,7 @@ def _configured(path: Path) -> str | None:
     try:
         content = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or set(content) - {"controller"}:
         raise UsageError(f"{path}: the only key allowed here is `controller: user@host`")
     chosen = content.get("controller")

@@ -7,7 +7,7 @@ from racksack_controller.nodes.slurm_facts import Canary, SlurmFacts, SlurmParti
 from racksack_jobspecs.findings import Finding, clock, failed, ok, warning
 from racksack_jobspecs.units import format_duration, format_memory
 
-NO_ACCOUNTING = "there is none: a job that Slurm has forgotten is given up when it has been absent for a while"
+NO_ACCOUNTING = "none: a job that Slurm no longer lists is given up once it has been absent for a while"
 
 
 def look_at_cluster(settings: SlurmSettings, facts: SlurmFacts) -> list[Finding]:
@@ -25,7 +25,7 @@ def _partitions(settings: SlurmSettings, facts: SlurmFacts) -> list[Finding]:
         one = there.get(wanted.name)
         if not wanted.name:
             names = ", ".join(there) or "none"
-            found.append(ok("partition", f"Slurm's default one is used; there are {names}"))
+            found.append(ok("partition", f"Slurm's default partition is used; available: {names}"))
         elif one is None:
             found.append(failed("partition", f"there is no {wanted.name}; there are {', '.join(there) or 'none'}"))
         else:

@@ -28,7 +28,7 @@ def look_at_configuration(loaded: Loaded) -> list[Finding]:
     The mistakes themselves are a finding of their own, MISTAKES: they quote the file.
     """
     if loaded.reread is None:
-        return [ok("configuration", "no file: this machine is the one node")]
+        return [ok("configuration", "no file: this machine is the only node")]
     path = loaded.now.path
     try:
         on_disk = loaded.reread()
@@ -39,10 +39,10 @@ def look_at_configuration(loaded: Loaded) -> list[Finding]:
     by_reload = [*([f"nodes ({nodes})"] if nodes else []), *changes.settings]
     by_restart = changes.restart_for
     if not by_reload and not by_restart:
-        return [ok("configuration", f"{path} is in use as it is")]
+        return [ok("configuration", f"{path} is loaded as it is")]
     remedies = [f"{', '.join(by_reload)}: run `racksack controller reload`"] if by_reload else []
     remedies += [f"{', '.join(by_restart)}: restart the controller, jobs go on"] if by_restart else []
-    return [warning("configuration", f"{path} was changed and not put to use; {'; '.join(remedies)}")]
+    return [warning("configuration", f"{path} was changed but not applied; {'; '.join(remedies)}")]
 
 
 def _of_mistakes(error: ConfigError) -> list[Finding]:
@@ -50,7 +50,9 @@ def _of_mistakes(error: ConfigError) -> list[Finding]:
     mistakes = "a mistake" if count == 1 else f"{count} mistakes"
     shown = "; ".join(str(problem) for problem in error.problems[:SHOWN_MAX])
     more = f"; and {count - SHOWN_MAX} more" if count > SHOWN_MAX else ""
-    told = f"{error.path} has {mistakes}, so it can neither be reloaded nor started with; see `racksack config check`"
+    told = (
+        f"{error.path} has {mistakes}, so the controller cannot reload it or start with it; see `racksack config check`"
+    )
     return [failed("configuration", told), failed(MISTAKES, f"{shown}{more}")]
 
 

@@ -91,20 +91,20 @@ class Doctor:
         ]
 
     async def _look(self, what: str, look: Look, limit_s: float = LOOK_S) -> list[Finding]:
-        return await self._looks.take(what, look, limit_s, "its disk, or the network that it is on, does not answer")
+        return await self._looks.take(
+            what, look, limit_s, "its disk, or the network file system that it is on, does not respond"
+        )
 
     def _running(self) -> Finding:
         unsaved = self._loop.unsaved_reason
         if unsaved:
-            return failed("running", f"nothing new is started until its decisions can be saved: {unsaved}")
+            return failed("running", f"no job is started until its decisions can be saved: {unsaved}")
         return ok("running", f"for {format_duration(time.time() - self._started_at_s)}, and saves what it decides")
 
     async def _of_node(self, name: str, *, is_operator: bool) -> list[Finding]:
         if not is_operator:
             return [
-                not_looked_at(
-                    f"{name} check", "only an operator may have a node checked; `racksack why` tells what is known"
-                )
+                not_looked_at(f"{name} check", "only an operator may check a node; `racksack why` shows what is known")
             ]
         task = self._checks.get(name)
         if task is None:
@@ -127,7 +127,7 @@ class Doctor:
         error = checking.exception()
         if error is not None:
             log.error("the check of %s failed", name, exc_info=error)
-            return [failed("check", "could not be made; the controller's log says why")]
+            return [failed("check", "failed; see the controller's log")]
         return checking.result()
 
     async def close(self) -> None:

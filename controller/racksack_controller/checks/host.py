@@ -35,12 +35,12 @@ def look_at_inotify(hears: bool | None, rescan_s: float) -> list[Finding]:
     if hears is None:
         return [not_looked_at("inotify", "the controller has just started")]
     if hears:
-        return [ok("inotify", f"the kernel tells of new job files at once ({limits})")]
+        return [ok("inotify", f"the kernel reports new job files at once ({limits})")]
     return [
         warning(
             "inotify",
-            f"the kernel does not tell of new job files, so they are seen every {rescan_s:g} s; raise the limits with "
-            f"sysctl ({limits}) and restart the controller",
+            f"the kernel does not report new job files, so the folder is scanned every {rescan_s:g} s; "
+            f"raise the limits with sysctl ({limits}) and restart the controller",
         )
     ]
 

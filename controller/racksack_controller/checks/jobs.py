@@ -35,7 +35,7 @@ async def look_at_waiting(state: State) -> list[Finding]:
     found = [_never(reason, jobs) for reason, jobs in hopeless.items()]
     if len(waiting) > WAITING_MAX:
         found.append(not_looked_at("waiting", f"only the first {WAITING_MAX} of {len(waiting)} waiting jobs"))
-    count = "no job waits" if not waiting else f"{len(waiting)} waiting, each could run on some node"
+    count = "no job is waiting" if not waiting else f"{len(waiting)} waiting; each could run on some node"
     return found or [ok("waiting", count)]
 
 
@@ -65,8 +65,8 @@ def look_at_active(attempts: Mapping[str, Attempt], now: float) -> list[Finding]
     starts = [attempt for attempt in stuck if attempt.state is not JobState.COLLECTING]
     found = [failed("results", f"of {_stuck(attempt, now)}") for attempt in results[:SHOWN_MAX]]
     if len(results) > SHOWN_MAX:
-        found.append(failed("results", f"of {len(results) - SHOWN_MAX} more jobs cannot be stored either"))
-    found = found or [ok("results", "none waits to be stored because of a failure")]
+        found.append(failed("results", f"of {len(results) - SHOWN_MAX} more jobs cannot be stored"))
+    found = found or [ok("results", "none is waiting to be stored after a failure")]
     found += [warning("start", f"of {_stuck(attempt, now)}") for attempt in starts[:SHOWN_MAX]]
     return found
 
@@ -75,6 +75,4 @@ def _stuck(attempt: Attempt, now: float) -> str:
     again = f"again in {format_duration(attempt.retry_at_s - now)}" if attempt.retry_at_s > now else "again just now"
     times = "once" if attempt.failures == 1 else f"{attempt.failures} times"
     problem = named(attempt, attempt.problem).rstrip(".")
-    return (
-        f"job {attempt.job} on {attempt.node}: {problem}; failed {times}, tried {again}, and nothing is lost meanwhile"
-    )
+    return f"job {attempt.job} on {attempt.node}: {problem}; failed {times}, retried {again}; nothing is lost meanwhile"

@@ -29,7 +29,7 @@ _WORST_FIRST = (Verdict.FAILED, Verdict.WARNING, Verdict.NOT_LOOKED_AT, Verdict.
 def look_at_known(state: State, connectors: Mapping[str, Connector], now: float) -> list[Finding]:
     """A finding for each configured node: state, since when, the last error, clock, free disk, agent."""
     if not connectors:
-        return [failed("none", "the configuration names no node, so no job can run; see `racksack node add`")]
+        return [failed("none", "the configuration has no nodes, so no job can run; see `racksack node add`")]
     return [
         _known(state, state.nodes[name], connectors[name], now) if name in state.nodes else _new(name)
         for name in sorted(connectors)

@@ -48,7 +48,7 @@ class Looks:
             try:
                 loop.call_soon_threadsafe(done, found)
             except RuntimeError:
-                log.info("the controller ended before %s was looked at", what)
+                log.info("the controller ended before %s was checked", what)
 
         threading.Thread(target=work, name=f"look at {what}", daemon=True).start()
         return future
@@ -59,5 +59,5 @@ def _told(what: str, look: Look) -> Sequence[Finding]:
     try:
         return look()
     except Exception:
-        log.exception("%s could not be looked at", what)
-        return [failed(what, "could not be looked at; the controller's log says why")]
+        log.exception("%s could not be checked", what)
+        return [failed(what, "could not be checked; see the controller's log")]

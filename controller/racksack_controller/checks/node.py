@@ -16,7 +16,7 @@ from racksack_jobspecs.resources import Inventory
 from racksack_jobspecs.units import format_memory
 
 DISK_BYTES_MIN = 2 * 1024**3
-NO_UV = "not found: venvs are made by venv and pip, which takes seconds instead of a blink"
+NO_UV = "not found: environments are built by venv and pip, which takes seconds rather than milliseconds"
 
 
 async def check_node(config: Config, name: str) -> list[Finding]:
@@ -26,7 +26,7 @@ async def check_node(config: Config, name: str) -> list[Finding]:
     power, reach = asking.result(), reaching.result()
     is_off = any("the server is off" in finding.sentence for finding in power)
     if is_off and reach[0].verdict is Verdict.FAILED:
-        reach = [warning("reach", "it is off, so nothing on it could be looked at")]
+        reach = [warning("reach", "it is off, so nothing on it could be checked")]
         power = [_not_now(finding) if finding.what == "ssh" else finding for finding in power]
     return reach + power
 

@@ -17,7 +17,7 @@ async def check_power(config: Config, name: str) -> list[Finding]:
     """What the ways of a node's power say when asked whether they would work."""
     settings = config.nodes[name].power
     if settings is None:
-        return [ok("power", "is always on: it has no power block")]
+        return [ok("power", "always on: it has no power block")]
     ipmi = IpmiHelper()
     drivers = build_power(settings, means_of(name, {other: node.reach for other, node in config.nodes.items()}, ipmi))
     try:
@@ -56,11 +56,11 @@ def _of_ladders(settings: PowerSettings, drivers: Drivers) -> list[Finding]:
     """What the ways together cannot do."""
     found = [ok("on", "by " + ", then ".join(settings.on))]
     if not settings.off:
-        found.append(warning("off", "nothing is named in `off`, so it is never switched off"))
+        found.append(warning("off", "`off` is empty, so it is never switched off"))
         return found
     found.append(ok("off", "by " + ", then ".join(settings.off)))
     if not drivers.devices:
-        sentence = f"no device knows whether it is on; it counts as off when silent for {settings.silence_s:g} s"
+        sentence = f"no device reports whether it is on; it counts as off after no answer for {settings.silence_s:g} s"
         found.append(warning("off", sentence))
     elif not settings.hard_off:
         found.append(warning("off", "its power is never cut (hard_off: false), so one that hangs stays on"))

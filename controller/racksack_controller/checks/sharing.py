@@ -28,9 +28,12 @@ def look_at_sharing(config: Config) -> list[Finding]:
             findings.append(warning("sharing", f"{name} is `local: {{shared: yes}}`: {CONSEQUENCE}"))
         elif _is_this_account(node, own_user, own_names):
             findings.append(
-                failed("sharing", f"{name} is reached by ssh, as the controller's own user: {CONSEQUENCE}; use another")
+                failed(
+                    "sharing",
+                    f"{name} is reached by ssh as the controller's own user: {CONSEQUENCE}; use another account",
+                )
             )
-    return findings or [ok("sharing", "no job runs as the controller's own user")]
+    return findings or [ok("sharing", "no job runs as the controller's user")]
 
 
 def _is_this_account(node: NodeConfig, own_user: str, own_names: frozenset[str]) -> bool:

@@ -23,9 +23,9 @@ FREE_FILES_MIN = 10_000
 _REMEDIES = {
     errno.ENOSPC: "free space on its disk",
     errno.EDQUOT: "free space below its quota",
-    errno.EROFS: "its file system is read-only; `dmesg` says why",
-    errno.ENOENT: "restart the controller, which makes it",
-    errno.EIO: "its disk fails; `dmesg` says how",
+    errno.EROFS: "its file system is read-only; see `dmesg`",
+    errno.ENOENT: "restart the controller, which creates it",
+    errno.EIO: "its disk is failing; see `dmesg`",
 }
 _USUAL_REMEDY = "check its owner and mode; a restart of the controller sets them right"
 
@@ -74,7 +74,7 @@ def _try(folder: Path) -> OSError | None:
 
 def _writable(spool: Spool, problems: Mapping[Path, OSError]) -> Finding:
     if not problems:
-        return ok("spool", f"{spool.root} can be written")
+        return ok("spool", f"{spool.root} is writable")
     by_reason: dict[int, list[Path]] = {}
     for folder, error in problems.items():
         by_reason.setdefault(error.errno or 0, []).append(folder)
@@ -101,7 +101,7 @@ def _room(spool: Spool, folder: Path) -> Finding:
     try:
         space = os.statvfs(folder)
     except OSError as error:
-        return failed(what, f"{folder} cannot be looked at ({error.strerror}); check its disk")
+        return failed(what, f"cannot read {folder} ({error.strerror}); check its disk")
     free_bytes = space.f_bavail * space.f_frsize
     free = f"{format_memory(free_bytes) if free_bytes else 'nothing'} free of {format_memory(_size(space))}"
     if free_bytes < DISK_BYTES_MIN:

@@ -50,7 +50,7 @@ class StoreCheck:
             return failed("store", f"{self._path} cannot be read: {error.strerror}; {REMEDY}")
         if mistakes:
             return failed("store", f"{self._path} is damaged: {'; '.join(mistakes)}; {REMEDY}")
-        return ok("store", f"intact ({size}, looked through in {time.monotonic() - began:.2f} s)")
+        return ok("store", f"intact ({size}, checked in {time.monotonic() - began:.2f} s)")
 
     def _mistakes(self, until_s: float) -> list[str]:
         connection = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro", uri=True, isolation_level=None)
@@ -64,5 +64,5 @@ class StoreCheck:
     def _too_large(self, size: str) -> str:
         return (
             f"its {size} could not be looked through within {self._limit_s:g} s; "
-            f"`sqlite3 {self._path} 'PRAGMA quick_check'` takes the time it needs"
+            f"`sqlite3 {self._path} 'PRAGMA quick_check'` has no such limit"
         )

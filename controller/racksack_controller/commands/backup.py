@@ -113,7 +113,9 @@ def restore(source: Path, force: bool, spool: Path | None, config: Path | None, 
     """
     place = chosen(spool, config)
     if os.geteuid() == 0 and not place.root.is_dir() and not is_embedded(place):
-        raise RecoveryError(f"there is no {place.root}; install the controller first, so that it belongs to its user")
+        raise RecoveryError(
+            f"{place.root} does not exist; install the controller first, so that the spool belongs to its user"
+        )
     if source.is_dir():
         return as_owner(place, lambda: _restore(place, lambda to: sources.read_folder(source, to), force, as_json))
     with source.open("rb") as file:

@@ -20,7 +20,7 @@ from racksack_jobspecs.states import ExitCode
 def command(file: Path | None, config: Path | None, as_json: bool) -> int:
     """Check a configuration file; exit code 2 when it has mistakes. Warnings are likely mistakes."""
     if file is not None and config is not None:
-        raise click.UsageError("the file is given twice; write FILE or --config FILE")
+        raise click.UsageError("the file is given twice; use either FILE or --config FILE")
     return _check(file or config or Path(DEFAULT_CONFIG), as_json)
 
 

@@ -91,13 +91,11 @@ def _say(fault: Fault, repair: bool) -> None:
 def _sum_up(faults: Sequence[Fault], left: Sequence[Fault], repair: bool, is_running: bool) -> None:
     if not left:
         repaired = sum(fault.repaired for fault in faults)
-        click.echo(f"{repaired} repaired, nothing is left" if repaired else "nothing is wrong")
+        click.echo(f"{repaired} repaired, no problems left" if repaired else "no problems found")
     elif not repair and any(fault.remedy for fault in left):
         stop = "stop the controller, then " if is_running else ""
         click.echo(f"{len(left)} found; {stop}racksack fsck --repair")
     else:
-        click.echo(f"{len(left)} left, which need you")
+        click.echo(f"{len(left)} left, which need your attention")
     if is_running:
-        click.echo(
-            "the controller is running: what was under way just now may be among these; it compares nodes itself"
-        )
+        click.echo("the controller is running: work in progress may be among these; it checks the nodes itself")

@@ -32,7 +32,9 @@ nodes:
 config_option = click.option(
     "--config", "path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True
 )
-yes_option = click.option("-y", "--yes", is_flag=True, help="Accept the key unseen; only on a network you trust.")
+yes_option = click.option(
+    "-y", "--yes", is_flag=True, help="Accept the key without comparing it; only on a network you trust."
+)
 
 
 class NotAddedError(Exception):
@@ -57,11 +59,11 @@ def command(
         if config is not None and name in config.nodes:
             if replace_key:
                 return _trust(name, text, config, path, yes)
-            raise NotAddedError(f"{path} has it already; `racksack node trust {name}` stores a new host key")
+            raise NotAddedError(f"{path} already has this node; `racksack node trust {name}` stores a new host key")
         settings = _settings(address, identity or _usual_identity(path), jump, config)
         key = asyncio.run(host_keys.fetch(settings))
         _show(name, settings, key)
-        if not yes and not click.confirm("Is it the same, and shall the node be added?", default=False):
+        if not yes and not click.confirm("Do they match? Add the node?", default=False):
             click.echo("nothing was changed")
             return ExitCode.REFUSED
         _write(path, with_node(text, name, _block(settings, key.line, jump)))
@@ -94,15 +96,15 @@ def _trust(name: str, text: str, config: Config, path: Path, yes: bool) -> int:
     """Replace the key of a configured node. Raises as the commands."""
     settings = config.nodes[name].reach
     if not isinstance(settings, SshSettings):
-        raise NotAddedError("it is this machine and has no host key")
+        raise NotAddedError("it is this machine, which has no host key")
     key = asyncio.run(host_keys.fetch(settings))
     if settings.host_key == key.line:
-        click.echo(f"{name} shows the key that is stored already, {key.fingerprint}")
+        click.echo(f"{name} shows the key that is already stored, {key.fingerprint}")
         return ExitCode.OK
     _show(name, settings, key)
     if settings.host_key:
         click.echo(f"Stored until now: {host_keys.fingerprint(settings.host_key)}")
-    if not yes and not click.confirm("Is it the same, and shall it be trusted from now on?", default=False):
+    if not yes and not click.confirm("Do they match? Trust this key from now on?", default=False):
         click.echo("nothing was changed")
         return ExitCode.REFUSED
     _write(path, with_host_key(text, name, key.line))
@@ -114,14 +116,14 @@ def _parsed(text: str, path: Path) -> Config | None:
     try:
         return parsed(text)
     except yaml.YAMLError as error:
-        raise NotAddedError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise NotAddedError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     except ConfigError as error:
         raise ConfigError(path, error.problems) from None
 
 
 def _show(name: str, settings: SshSettings, key: host_keys.HostKey) -> None:
     click.echo(f"{name} ({settings.address}) shows the {key.kind} key {key.fingerprint}")
-    click.echo("Compare it with what this prints on its own console:")
+    click.echo("Compare it with what this command prints on its own console:")
     click.echo(f"  ssh-keygen -lf /etc/ssh/ssh_host_{key.kind.lower()}_key.pub")
 
 
@@ -150,7 +152,7 @@ def _settings(address: str, identity: Path | None, jump: str | None, config: Con
     if jump is not None:
         found = config.nodes.get(jump) if config is not None else None
         if found is None or not isinstance(found.reach, SshSettings):
-            raise NotAddedError(f"--jump {jump}: there is no ssh node of this name in the configuration")
+            raise NotAddedError(f"--jump {jump}: the configuration has no ssh node of this name")
         through = found.reach
     return SshSettings(host=host, user=user, port=int(port), identity=identity, jump=through)
 

@@ -19,7 +19,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.units import format_duration
 
 LOOK_EVERY_S = 0.5
-REASON = "a rehearsal of its power"
+REASON = "a test of its power control"
 Say = Callable[[str], None]
 
 
@@ -63,7 +63,7 @@ class _Controller:
                 found: dict[str, Any] = await response.json()
         except (aiohttp.ClientError, OSError) as error:
             raise RehearsalError(
-                f"the controller does not answer ({error}); start it, since it is what switches the node"
+                f"the controller does not answer ({error}); start it: the controller switches the node"
             ) from error
         if response.status >= 400:
             raise RefusedError(str(found.get("error", response.reason)))
@@ -88,7 +88,7 @@ async def rehearse(spool: Path, node: str, say: Say) -> list[Finding]:
 def _check(node: dict[str, Any]) -> None:
     power, name = node["power"], node["name"]
     if power is None:
-        raise RefusedError(f"{name} has no power block, so there is nothing to rehearse")
+        raise RefusedError(f"{name} has no power block, so there is nothing to test")
     if not power["switches_off"]:
         raise RefusedError(f"{name} is never switched off: its power block has no `off`")
     if power["on_behind"]:
@@ -96,9 +96,9 @@ def _check(node: dict[str, Any]) -> None:
         raise RefusedError(f"{other} is on and is reached through {name}; switch it off first")
     if node["jobs"]:
         jobs = ", ".join(map(str, node["jobs"]))
-        raise RefusedError(f"{name} is busy with job {jobs}; a rehearsal needs an empty node")
+        raise RefusedError(f"{name} is busy with job {jobs}; this test needs an empty node")
     if power["logins"]:
-        raise RefusedError(f"somebody is logged in on {name}")
+        raise RefusedError(f"a user is logged in on {name}")
     if power["phase"] not in ("on", "off"):
         raise RefusedError(f"{name} is {node['state'].replace('_', ' ')}: {power['why']}; wait until it is on or off")
 
@@ -115,7 +115,7 @@ async def _off_and_on(controller: _Controller, before: dict[str, Any], say: Say)
     say(f"{name} took jobs after {format_duration(boot_s)}")
     return [
         ok("rehearsal", f"off after {format_duration(off_s)}, on and connected after {format_duration(boot_s)}"),
-        ok("rehearsal", "both are remembered, and the controller reckons with them from now on"),
+        ok("rehearsal", "both times are stored; the controller plans with them from now on"),
     ]
 
 

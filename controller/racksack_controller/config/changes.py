@@ -31,7 +31,7 @@ class BusyNodesError(ReloadRefusedError):
     def __init__(self, busy: Mapping[str, int]) -> None:
         nodes = ", ".join(f"{name} runs {count} job{'' if count == 1 else 's'}" for name, count in busy.items())
         super().__init__(
-            f"{nodes}, which would be lost and start again elsewhere: drain it first "
+            f"{nodes}, which would be lost and run again elsewhere: drain it first "
             f"(`racksack drain {next(iter(busy))} --reason ...`), or reload with --force"
         )
 

@@ -60,7 +60,7 @@ class Web(msgspec.Struct, frozen=True):
 
 
 class Defaults(msgspec.Struct, frozen=True):
-    """What holds where a job or node says nothing."""
+    """Defaults for jobs and nodes."""
 
     time_limit_s: float | None = 7 * 86400.0  # None: no limit
     idle_off_s: float | None = None  # None: learnt; infinity: never
@@ -91,7 +91,7 @@ class Returns(msgspec.Struct, frozen=True):
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """How long things are kept that nobody uses."""
+    """How long unused data is kept."""
 
     uploads_s: float = 2 * 86400.0
     snapshots_s: float = 14 * 86400.0
@@ -296,7 +296,7 @@ def _nodes(block: yamltext.Mapping, spool: Path, defaults: Defaults, report: Rep
         read[one.name] = (one.line, hoisted(one, report))
         _check_reach(one.line, one.path, one.node, report)
     if not block.entries:
-        report.add(block.line, "nodes", "names no node; add one, such as here: {local: {}}")
+        report.add(block.line, "nodes", "has no nodes; add one, such as here: {local: {}}")
     _check_homes(read, report)
     nodes = {}
     for name, (_, values) in read.items():

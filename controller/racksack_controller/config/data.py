@@ -38,7 +38,7 @@ def data_of(block: Block, nodes: Collection[str], report: Report) -> dict[str, D
     for one in named_blocks(block, "data", "a data set's name", DATA_FIELDS, report):
         unknown = [name for name in one.values.get("nodes", ()) if name not in nodes]
         if unknown:
-            report.add(one.line, one.path, f"names a node that does not exist: {unknown[0]}; write names from nodes")
+            report.add(one.line, one.path, f"names an unknown node: {unknown[0]}; use names from `nodes`")
         if "path" in one.values:
             found[one.name] = DataOnNodes(one.values["path"], one.values.get("nodes", ()))
     return found

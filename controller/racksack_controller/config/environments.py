@@ -31,18 +31,18 @@ ENVIRONMENT_FIELDS = (
     Field(
         "index",
         one_of("node", "controller"),
-        "Which package index is asked: by each node the one that it knows, or the controller's cache of one.",
+        "Which package index nodes use: their own, or the controller's cache.",
         "controller",
         "node",
     ),
     Field(
         "upstream",
         Kind(_upstream, {"type": "string"}),
-        "The index that the controller's cache asks.",
+        "The index behind the controller's cache.",
         "https://index.example/simple",
         "PIP_INDEX_URL of the controller, else the public one",
     ),
-    Field("cache", MEMORY, "How much of it is kept; the least recently used goes first.", "50G", "20G"),
+    Field("cache", MEMORY, "Size limit of the cache; the least recently used files go first.", "50G", "20G"),
 )
 
 

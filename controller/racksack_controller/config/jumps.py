@@ -52,7 +52,7 @@ def _fault(jump: JumpName, blocks: Blocks, way: tuple[str, ...]) -> str:
         return f"{shown(jump.name)} is not a node; {hint}For another host write jump: {{host: ..., user: ...}}"
     if jump.name in way:
         loop = " -> ".join((*way[way.index(jump.name) :], jump.name))
-        return f"these jumps go in a circle ({loop}); reach one of them without a jump"
+        return f"these jumps form a loop ({loop}); reach one of them without a jump"
     if blocks[jump.name] is None:
         return f"{jump.name} is not reached by ssh; remove the jump or name a node that is"
     return ""

@@ -96,7 +96,7 @@ def _gpu(node: Node, path: str, report: Report) -> dict[str, Any]:
     if "model" in values and "vendor" not in values:
         values["vendor"] = _vendor(values["model"])
         if values["vendor"] is None:
-            raise ValueError(f"it is not clear who makes {shown(values['model'])}; add vendor: nvidia or vendor: amd")
+            raise ValueError(f"unknown vendor of {shown(values['model'])}; add vendor: nvidia or vendor: amd")
     return values
 
 
@@ -108,26 +108,26 @@ def _no_single(node: Node, path: str, report: Report) -> tuple[dict[str, Any], .
 
 
 RESERVE_FIELDS = (
-    Field("cpus", CPUS, "CPU cores that jobs do not get.", "1", "0"),
-    Field("ram", MEMORY, "Memory that jobs do not get.", "2G", "0"),
-    Field("disk", MEMORY, "Disk space that jobs do not get.", "10G", "0"),
+    Field("cpus", CPUS, "CPU cores kept from jobs.", "1", "0"),
+    Field("ram", MEMORY, "Memory kept from jobs.", "2G", "0"),
+    Field("disk", MEMORY, "Disk space kept from jobs.", "10G", "0"),
 )
 GPU_FIELDS = (
     Field("model", LINE, "The device's name.", "RX 6600", is_required=True),
     Field("vram", MEMORY, "Memory of each device.", "8G", is_required=True),
     Field("count", whole_of(1, 64, "the number of devices"), "How many of them.", "8", "1"),
-    Field("vendor", one_of("nvidia", "amd"), "Who makes it, where the name does not tell.", "amd", "from the name"),
+    Field("vendor", one_of("nvidia", "amd"), "Its vendor, if the name does not tell.", "amd", "from the name"),
 )
 SSH_FAMILIAR = {"hostname": "host", "proxyjump": "jump", "key": "identity"}
 SSH_FIELDS = (
-    Field("host", HOST, "Its name or address, as the controller sees it.", "10.10.254.106", is_required=True),
+    Field("host", HOST, "Its host name or address, as seen from the controller.", "10.10.254.106", is_required=True),
     Field("user", USER, "The user to log in as.", "racksack", is_required=True),
     Field("port", whole_of(1, 65535, "the port"), "The port of sshd.", "22", "22"),
     Field("identity", Kind(folder_of, {}), "The private key.", "/etc/racksack/id_ed25519", "the usual keys in ~/.ssh"),
     Field(
         "host_key",
         Kind(_host_key, {}),
-        "The key that the host must show; `racksack node trust` stores it. No other key is accepted.",
+        "The host key; `racksack node trust` stores it. No other key is accepted.",
         '"ssh-ed25519 AAAA..."',
         "none is accepted",
     ),
@@ -140,11 +140,11 @@ SSH_FIELDS = (
     ),
     Field("home", Kind(home_of, {}), "The agent's folder on the node.", "/scratch/racksack", AGENT_HOME),
     Field("python", LINE, "The Python (3.9 or newer) that runs the agent.", "/usr/bin/python3.11", "python3"),
-    time_of("15s", "connect_timeout", "How long opening a connection may take.", "60s"),
+    time_of("15s", "connect_timeout", "Time limit for opening a connection.", "60s"),
     time_of(
         "10s",
         "keepalive",
-        "How often a silent node is asked for a sign; three without an answer end the connection.",
+        "Interval of keepalives on an idle connection; three without an answer close it.",
         "5s",
     ),
 )
@@ -196,24 +196,26 @@ NODE_FIELDS = (
         "{ssh: {host: login.example.org, user: me}, account: proj1}",
     ),
     COST,
-    Field("reserve", fields_of(RESERVE_FIELDS), "What jobs do not get.", "{cpus: 1, ram: 2G}", "nothing"),
+    Field("reserve", fields_of(RESERVE_FIELDS), "Resources kept from jobs.", "{cpus: 1, ram: 2G}", "nothing"),
     Field(
         "address",
         HOST,
-        "By what name or address the other nodes reach it, for jobs on several nodes at once.",
+        "Host name or address under which other nodes reach it, for jobs on several nodes.",
         "10.20.0.6",
         "its ssh host; of the controller's own machine: its host name",
     ),
-    Field("max_jobs", whole_of(1, 100_000, "the number of jobs"), "How many jobs it runs at once.", "12", "no limit"),
-    Field("labels", list_of(LABEL, splits_at_commas=True), "Words that jobs can ask for.", "[epyc]", "none"),
-    Field("env", ENV, "Environment variables of every job there.", '{HSA_OVERRIDE_GFX_VERSION: "10.3.0"}', "none"),
-    Field("cpus", whole_of(1, 65536, "the number of cores"), "Use this in place of what is probed.", "32", "probed"),
-    Field("ram", MEMORY, "Use this in place of what is probed.", "128G", "probed"),
-    Field("disk", MEMORY, "Use this in place of what is probed.", "900G", "probed"),
+    Field(
+        "max_jobs", whole_of(1, 100_000, "the number of jobs"), "How many jobs it may run at once.", "12", "no limit"
+    ),
+    Field("labels", list_of(LABEL, splits_at_commas=True), "Labels that jobs can ask for.", "[epyc]", "none"),
+    Field("env", ENV, "Environment variables for every job on it.", '{HSA_OVERRIDE_GFX_VERSION: "10.3.0"}', "none"),
+    Field("cpus", whole_of(1, 65536, "the number of cores"), "Overrides the detected value.", "32", "probed"),
+    Field("ram", MEMORY, "Overrides the detected value.", "128G", "probed"),
+    Field("disk", MEMORY, "Overrides the detected value.", "900G", "probed"),
     Field(
         "gpus",
         Kind(_no_single, {}),
-        "Use these devices, in the order of their indices, in place of what is probed; [] for none.",
+        "Overrides the detected devices, in the order of their indices; [] for none.",
         "[{model: RX 6600, vram: 8G, count: 8}]",
         "probed",
     ),

@@ -39,7 +39,7 @@ def _url(node: Node, _path: str, _report: Report) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or not word.isprintable():
         raise ValueError(f"{shown(word)} is not an address; write one that begins with https://")
     if parts.username or parts.password:
-        raise ValueError("this holds a password, which everybody who sees this file can read; use token_file")
+        raise ValueError("this contains a password that everybody who can read this file sees; use token_file")
     return word
 
 
@@ -70,7 +70,7 @@ NOTIFY_FIELDS = (
     Field(
         "format",
         one_of("json", "telegram", "text"),
-        "What the POST holds: all as JSON; Telegram's sendMessage; or {text: sentence}, as Slack takes it.",
+        "Format of the POST: everything as JSON; Telegram's sendMessage; or {text: sentence}, as Slack expects it.",
         "telegram",
         "json",
     ),
@@ -85,13 +85,19 @@ NOTIFY_FIELDS = (
     Field("email", list_of(Kind(_address, {})), "Send a mail to these.", "[alice@example.org]", "no mail"),
     Field("smtp", Kind(_smtp, {}), "The mail server, with its port.", "mail.example.org:587", "localhost"),
     Field("from", Kind(_address, {}), "The sender.", "racksack@example.org", "the first recipient"),
-    Field("security", one_of("starttls", "tls", "none"), "Of the way to the mail server.", "tls", "starttls"),
-    Field("user", TEXT, "To log in with at the mail server.", "racksack", "no login"),
-    Field("password_file", Kind(_file, {}), "The password for it.", "/etc/racksack/mail-password", "none"),
+    Field(
+        "security",
+        one_of("starttls", "tls", "none"),
+        "Encryption of the connection to the mail server.",
+        "tls",
+        "starttls",
+    ),
+    Field("user", TEXT, "User name for the mail server.", "racksack", "no login"),
+    Field("password_file", Kind(_file, {}), "The password of that user.", "/etc/racksack/mail-password", "none"),
     Field(
         "command",
         sequence_of(TEXT),
-        "Run this on the controller: the JSON is its input, the sentence in RACKSACK_SENTENCE. No shell reads it.",
+        "Command to run on the controller, without a shell: JSON on stdin, the sentence in RACKSACK_SENTENCE.",
         "[/usr/local/bin/tell]",
         "no command",
     ),
@@ -102,19 +108,19 @@ NOTIFY_FIELDS = (
         "[failed]",
         "[done, failed]",
     ),
-    Field("sweeps", one_of("all", "asked"), "Of all sweeps, or of those that name it.", "asked", "all"),
-    Field("jobs", one_of("all", "asked"), "Of all jobs, or of those that name it (`--notify`).", "all", "asked"),
+    Field("sweeps", one_of("all", "asked"), "All sweeps, or only those that name it.", "asked", "all"),
+    Field("jobs", one_of("all", "asked"), "All jobs, or only those that name it (`--notify`).", "all", "asked"),
     Field(
         "rack",
         FLAG,
-        "Of nodes that are set aside or lost, GPUs that are set aside, and a controller started after a crash.",
+        "Nodes that are set aside or lost, GPUs that are set aside, and restarts of the controller after a crash.",
         "yes",
         "no",
     ),
     Field(
         "quiet",
         list_of(Kind(window_of, {"type": "string"})),
-        "Nothing is sent in these hours; what happened then is sent as one notice at their end.",
+        "Nothing is sent in these hours; one digest follows at their end.",
         '["22:00-07:00"]',
         "none",
     ),
@@ -165,7 +171,7 @@ def _check(line: int, where: str, values: Mapping[str, Any], report: Report) -> 
         wrong = "has no webhook, email or command" if not ways else f"has {' and '.join(ways)}"
         report.add(line, where, f"{wrong}; write exactly one of webhook, email and command")
     if values.get("format") == "telegram" and "chat" not in values:
-        report.add(line, where, "says not which chat; add chat: with Telegram's chat_id")
+        report.add(line, where, "does not say which chat; add chat: with Telegram's chat_id")
     if "{token}" in values.get("webhook", "") and "token_file" not in values:
         report.add(line, where, "has {token} in its webhook; add token_file: with the file that holds it")
     if ("user" in values) != ("password_file" in values):

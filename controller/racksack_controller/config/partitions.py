@@ -23,10 +23,18 @@ from racksack_jobspecs.yamltext import Mapping as Block
 
 PARTITION_FIELDS = (
     Field("nodes", list_of(NODE, splits_at_commas=True), "Its nodes, by name.", "[r1, r2]", "none"),
-    Field("labels", list_of(LABEL, splits_at_commas=True), "And every node with one of these.", "[epyc]", "none"),
-    Field("default", FLAG, "Jobs that name no partition are of this one.", "yes", "no"),
+    Field(
+        "labels", list_of(LABEL, splits_at_commas=True), "Also every node with one of these labels.", "[epyc]", "none"
+    ),
+    Field("default", FLAG, "The partition of jobs that name none.", "yes", "no"),
     Field("users", list_of(LINE, splits_at_commas=True), "Only these may use it.", "[alice]", "everybody"),
-    Field("time_limit", DURATION, "No job may ask for more; what a job that names none gets.", "2h", "no limit"),
+    Field(
+        "time_limit",
+        DURATION,
+        "The longest time limit that a job may ask for, and the default of jobs without one.",
+        "2h",
+        "no limit",
+    ),
     Field(
         "max_running_per_owner",
         whole_of(1, 1_000_000, "the number of jobs"),
@@ -73,9 +81,9 @@ def _partition(name: str, values: Mapping[str, Any], nodes: Mapping[str, Collect
 def _check(one: Named, found: Mapping[str, Partition], nodes: Mapping[str, Collection[str]], report: Report) -> None:
     unknown = [name for name in one.values.get("nodes", ()) if name not in nodes]
     if unknown:
-        report.add(one.line, one.path, f"names a node that there is not: {unknown[0]}; write names from nodes")
+        report.add(one.line, one.path, f"names an unknown node: {unknown[0]}; use names from `nodes`")
     elif not found[one.name].nodes:
-        report.add(one.line, one.path, "has no node; write nodes: [...], or labels: [...] that nodes have")
+        report.add(one.line, one.path, "has no nodes; add nodes: [...], or labels: [...] that nodes have")
     others = [other.name for other in found.values() if other.is_default and other.name != one.name]
     if found[one.name].is_default and others:
-        report.add(one.line, one.path, f"is the default as {others[0]} is; keep one of them")
+        report.add(one.line, one.path, f"is a second default partition beside {others[0]}; keep one")

@@ -130,7 +130,7 @@ class Fields:
         for key in self._block:
             if key not in self._known:
                 close = difflib.get_close_matches(str(key), self._known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(self._known))}"
+                hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(self._known))}"
                 self.wrong(str(key), f"is not a setting here{hint}")
 
     def _parsed(self, key: str, value: object, parse: Callable[[object], T]) -> T | None:

@@ -68,7 +68,7 @@ def _named_drivers(fields: Fields) -> dict[str, DriverSettings]:
             fields.wrong(f"drivers.{name}", f"must hold one driver: one of {', '.join(KINDS)}")
             continue
         if str(name) in KINDS and name != kind:
-            fields.wrong(f"drivers.{name}", f"is a {kind} driver under the name of another kind; rename it")
+            fields.wrong(f"drivers.{name}", f"is a {kind} driver with the name of another kind; rename it")
         parsed = parse_driver(kind, value[kind], f"{fields.path}.drivers.{name}.{kind}", fields)
         if parsed is not None:
             drivers[str(name)] = parsed
@@ -105,7 +105,7 @@ def _reference(fields: Fields, where: str, name: str, drivers: dict[str, DriverS
     if name in drivers or any(name == known for known in _broken(fields)):
         return name
     known = ", ".join(sorted({*drivers, "ssh"}))
-    fields.wrong(where, f"{name!r} is no driver of this node; known are {known}; write a new one as {{{name}: ...}}")
+    fields.wrong(where, f"{name!r} is not a driver of this node; known: {known}; write a new one as {{{name}: ...}}")
     return None
 
 

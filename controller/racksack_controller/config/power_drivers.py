@@ -152,13 +152,13 @@ def _host(fields: Fields) -> str:
 def _secret(fields: Fields) -> Secret:
     """Where the password is. A password that stands here is refused without repeating it."""
     if fields.raw("password") is not None:
-        fields.wrong("password", "must not stand here; write it to a file with mode 600 and set password_file")
+        fields.wrong("password", "must not be in this file; put it into a file with mode 600 and set password_file")
     file = fields.absolute_path("password_file", "/etc/racksack/r1.pw")
     credential = fields.text("credential", "r1-bmc")
     if credential is not None and ("/" in credential or credential.startswith(".")):
         fields.wrong("credential", "must be the name of a systemd credential, without a path")
     if file is not None and credential is not None:
-        fields.wrong("credential", "stands beside password_file; keep one of the two")
+        fields.wrong("credential", "is set together with password_file; keep one of them")
     if file is None and credential is None and fields.raw("password") is None:
         fields.wrong("password_file", "is missing; set password_file: /etc/racksack/r1.pw, or credential")
     return Secret(file=file, credential=credential)
@@ -174,7 +174,7 @@ def _trust(fields: Fields, legacy: bool) -> Trust:
     ca_file = fields.absolute_path("ca_file", "/etc/racksack/bmc-ca.pem")
     verify = fields.yes("verify", default=True)
     if fingerprint is not None and ca_file is not None:
-        fields.wrong("ca_file", "stands beside fingerprint; keep one of the two")
+        fields.wrong("ca_file", "is set together with fingerprint; keep one of them")
     return Trust(fingerprint=fingerprint, ca_file=ca_file, verify=verify, legacy=legacy)
 
 

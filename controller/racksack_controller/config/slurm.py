@@ -25,12 +25,12 @@ def hoisted(one: Named, report: Report) -> dict[str, Any]:
     if block is None:
         if "cost" in one.values:
             report.add(
-                one.line, f"{one.path}.cost", "is of clusters alone; remove it, or describe one with slurm: {...}"
+                one.line, f"{one.path}.cost", "is only for clusters; remove it, or describe a cluster with slurm: {...}"
             )
         return one.values
     for key in _NOT_OF_CLUSTERS:
         if key in one.values:
-            report.add(one.line, f"{one.path}.{key}", "does not go with slurm; remove it, see clusters.md")
+            report.add(one.line, f"{one.path}.{key}", "cannot be combined with slurm; remove it (see clusters.md)")
     ways = [way for way in ("ssh", "local") if way in block]
     if len(ways) != 1:
         said = (

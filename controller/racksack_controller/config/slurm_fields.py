@@ -50,7 +50,7 @@ def _option(node: Node, _path: str, _report: Report) -> str:
     if not word.startswith("-") or not word.isprintable():
         raise ValueError(f"{shown(word)} is not an option of sbatch; write one such as --nice=100")
     if name in _OPTIONS_OF_OURS:
-        raise ValueError(f"{name} is racksack's own to set; remove it")
+        raise ValueError(f"{name} is set by racksack; remove it")
     return word
 
 
@@ -87,31 +87,35 @@ def _partition_fields(of: str) -> tuple[Field, ...]:
 SLURM_PARTITION_FIELDS = (
     Field("gpus", LINE, "The kind of GPU in it, as Slurm's Gres calls it.", "a100", "none: jobs without GPUs"),
     Field("vram", MEMORY, "Memory of each GPU.", "80G", "unknown: no job that asks for memory of a GPU"),
-    Field("walltime", DURATION, "The most that a job may run in it.", "12h", "walltime_default"),
+    Field("walltime", DURATION, "The longest time limit in it.", "12h", "walltime_default"),
     *_partition_fields("in it"),
 )
 SLURM_OWN_FIELDS = (
     Field(
         "partitions",
         Kind(_partitions, {}),
-        "The cluster's partitions that may be used, the first that suits a job first.",
+        "The cluster's partitions that may be used, in order of preference.",
         "{cpu: {}, gpu: {gpus: a100}}",
         "Slurm's default one",
     ),
     Field(
         "max_jobs",
         whole_of(1, 100_000, "the number of jobs"),
-        "How many jobs it has at once, waiting ones included.",
+        "How many jobs may be submitted at once, including those waiting in Slurm.",
         "200",
         "100",
     ),
     Field(
-        "max_cpus", whole_of(1, 65536, "the number of cores"), "How many cores these may have together.", "2000", "all"
+        "max_cpus",
+        whole_of(1, 65536, "the number of cores"),
+        "How many cores these jobs may ask for in total.",
+        "2000",
+        "all",
     ),
     Field(
         "walltime_default",
         DURATION,
-        "The time limit of jobs that name none, and the most that any may ask for.",
+        "The default and the longest time limit of jobs.",
         "12h",
         "4h",
     ),
@@ -119,14 +123,14 @@ SLURM_OWN_FIELDS = (
     Field(
         "conf",
         Kind(_conf, {}),
-        "slurm.conf, on the login node, where it is in an unusual place.",
+        "Path of slurm.conf on the login node, if it is not the default.",
         "/opt/slurm/etc/slurm.conf",
-        "as the login finds it",
+        "the default",
     ),
     Field(
         "absent",
         DURATION,
-        "How long Slurm must not know a job before it is taken for lost, where there is no accounting.",
+        "Without accounting: how long a job must be missing from Slurm before it counts as lost.",
         "10m",
         "5m",
     ),
@@ -134,7 +138,7 @@ SLURM_OWN_FIELDS = (
 COST = Field(
     "cost",
     Kind(_cost, {"type": "number"}),
-    "Of a cluster: a job goes there once it would wait longer here than there, by this many times its own length.",
+    "For a cluster: a job goes there when that shortens its wait by more than this many times its own length.",
     "1.5",
     "1",
 )

@@ -25,7 +25,7 @@ def warnings(config: Config) -> Iterator[str]:
             yield f"nodes.{name}: has no host_key, so it is not connected to; run `racksack node trust {name}`"
         elif reach.host_key in keys:
             other = keys[reach.host_key]
-            yield f"nodes.{name}: has the host key of {other}; if both are one machine, it is booked twice"
+            yield f"nodes.{name}: has the host key of {other}; if both are one machine, its resources count twice"
         else:
             keys[reach.host_key] = name
         if reach.identity is not None and not os.path.exists(reach.identity.expanduser()):  # noqa: PTH110 - no error

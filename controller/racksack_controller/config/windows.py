@@ -16,6 +16,6 @@ def window_of(node: Node, _path: str, _report: Report) -> Window:
     word = word_of(node)
     match = _WINDOW.fullmatch(word)
     if match is None or match[1] == match[2]:
-        raise ValueError(f"{shown(word)} is not a time of day; write begin and end, such as 22:00-07:00")
+        raise ValueError(f"{shown(word)} is not a time range; write its begin and end, such as 22:00-07:00")
     begin_s, end_s = (int(at[:-3]) * 3600 + int(at[-2:]) * 60 for at in match.groups())
     return Window(begin_s, end_s)

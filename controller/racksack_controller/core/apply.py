@@ -130,7 +130,7 @@ def _retry_requested(state: State, event: ev.RetryRequested, now: float) -> None
         fresh = replace(fresh, checkpoints=())
     job = begin(state, replace(fresh, not_before_s=0.0, fetched=False, waits_for=(), unsatisfiable=False), event.past)
     if job.state in FINAL:
-        raise ev.RefusedError(f"job {old.id} would not run: {job.reason}; retry that one too, in the same command")
+        raise ev.RefusedError(f"job {old.id} will not run: {job.reason}; retry that one too, in the same command")
     if old.array_id is not None and old.array_id not in state.arrays:
         state.put_array(old.array_id, ArrayProgress(0, dict(event.broken)))
     state.put_job(job)
@@ -165,7 +165,7 @@ def _preempted(state: State, event: ev.Preempted, now: float) -> None:
     state.tell(now, event.sentence, job=job.id, node=attempt.node)
     if event.by:
         state.put_job(replace(job, preemptions=job.preemptions + 1))
-        what = f"job {job.id}, which may be preempted and has a lower priority, is ended to make room for this one"
+        what = f"job {job.id}, which may be preempted and has a lower priority, is preempted to make room for this one"
         state.tell(now, what, job=event.by, node=attempt.node)
     requeue_now(state, attempt, event.sentence, now, for_job=event.by, warns=True)
 
@@ -186,13 +186,13 @@ def _node_configured(state: State, event: ev.NodeConfigured, now: float) -> None
         )
         if old.is_removed or (old.drain is not None and old.drain.reason == _taken_out(old.name)):
             new = replace(new, drain=old.drain.before if old.drain else None, connection_reason=NOT_CONNECTED_YET)
-            state.tell(now, f"{old.name} is in the configuration again", node=old.name)
+            state.tell(now, f"{old.name} was added to the configuration again", node=old.name)
     if new != old:
         state.put_node(new)
 
 
 def _taken_out(name: str) -> str:
-    return f"{name} was taken out of the configuration"
+    return f"{name} was removed from the configuration"
 
 
 def _node_removed(state: State, event: ev.NodeRemoved, now: float) -> None:
@@ -262,7 +262,7 @@ def _lose_the_missing(state: State, node: str, reports: Mapping[str, AttemptRepo
     """What the node does not know is lost. Results that are being collected may be here already: `Collect` looks."""
     for attempt in state.on_node(node):
         if not _is_among(attempt, reports) and attempt.launched and attempt.state is not JobState.COLLECTING:
-            _lose(state, attempt, f"{node} has no trace of attempt {attempt.key}", now)
+            _lose(state, attempt, f"{node} knows nothing of attempt {attempt.key}", now)
     for attempt in [a for a in state.attempts_on(node) if a.state in FINAL]:
         if not _is_among(attempt, reports) and is_over(state.ranks(attempt)):
             state.put_attempt(replace(attempt, removed=True))
@@ -296,7 +296,7 @@ def end_drains(state: State, now: float) -> None:
     """Queue again what still runs on drained nodes whose deadline has passed; who wants a warning has it before."""
     for name, attempt, at_s in drain_ends(state):
         if at_s <= now:
-            requeue_now(state, attempt, f"{name} is drained and its deadline has passed", now, warns=True)
+            requeue_now(state, attempt, f"{name} was drained and its deadline has passed", now, warns=True)
 
 
 def _resume_requested(state: State, event: ev.ResumeRequested, now: float) -> None:

@@ -70,7 +70,7 @@ class RetryRequested(Event, frozen=True):
     job: int
     record: Job | None = None
     past: tuple[Past, ...] = ()
-    from_checkpoint: bool = False  # it goes on from its newest checkpoint; else it begins anew
+    from_checkpoint: bool = False  # it goes on from its newest checkpoint; else it starts from the beginning
     broken: dict[int, JobState] = {}  # other elements of its array that ended otherwise than done
     by: str = "its owner"
 

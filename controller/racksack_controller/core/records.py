@@ -256,7 +256,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_removed(self) -> bool:
-        """Whether it is not in the configuration any more."""
+        """Whether it is no longer in the configuration."""
         return self.drain is not None and self.drain.is_removed
 
     @property

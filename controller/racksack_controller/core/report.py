@@ -57,7 +57,7 @@ class SavedReport(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Clean what is measured or shown. Raises ValueError for a checkpoint without a digest."""
         if self.number and not self.digest:
-            raise ValueError("a checkpoint has no digest")
+            raise ValueError("the checkpoint has no digest")
         force_setattr(self, "taken_at_s", measured(self.taken_at_s, 0, TIME_S_MAX) or 0.0)
         force_setattr(self, "problem", cut(self.problem))
 

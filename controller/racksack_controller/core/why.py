@@ -244,7 +244,7 @@ def _taker(reading: Reading, job: Job, job_class: JobClass, rows: Ints) -> str |
 def _reserved_away(reading: Reading, rows: Ints) -> str:
     name = reading.state.rack.nodes[rows[0]].name
     ahead = reading.reservation.job if reading.reservation is not None else 0
-    return f"{name} has room, but it might delay job {ahead}, which is ahead and waits for more"
+    return f"{name} has room, but it might delay job {ahead}, which is ahead in the queue and waits for more"
 
 
 def _longest_s(reading: Reading, job_class: JobClass, *, hard: bool) -> float:
@@ -264,12 +264,12 @@ def _when(expected: Expectation, state: State, now: float) -> str:
     if expected.latest_s is not None and expected.latest_s > now + OVERDUE_S:
         latest = f"within {format_duration(expected.latest_s - now)} at the latest"
     sent_in = format_duration(round(expected.transfer_s))
-    sending = f", {sent_in} of it to send its content" if expected.transfer_s >= SAME_S else ""
+    sending = f", {sent_in} of it for sending its content" if expected.transfer_s >= SAME_S else ""
     if expected.start_s is not None:
         left_s = expected.start_s - now
         soon = f"expected to start in {format_duration(left_s)}" if left_s > OVERDUE_S else "expected to start at once"
         return f"; {soon}{sending}" + (f", {latest}" if latest else "")
-    return f"; {latest}{sending} (no earlier runs to judge by)" if latest else ""
+    return f"; {latest}{sending} (no earlier runs to estimate from)" if latest else ""
 
 
 def _unusable(state: State, node: Node, now: float) -> str:

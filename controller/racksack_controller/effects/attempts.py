@@ -126,7 +126,7 @@ class AttemptEffects:
             if kind is Assemble:
                 await self._assemble(group)
             elif node is None:
-                raise NodeUnreachable(f"{node_name} does not stand in the configuration")
+                raise NodeUnreachable(f"{node_name} is not in the configuration")
             elif kind is Start:
                 await self._start(node, group)
             elif kind is Go:
@@ -142,7 +142,7 @@ class AttemptEffects:
         except (NodeError, StoreError) as error:
             self._failed(group, str(error))
         except Exception as error:  # an action must end in an event, or it would stay under way for ever
-            log.exception("%s on %s failed in an unforeseen way", kind.__name__, node_name)
+            log.exception("%s on %s failed unexpectedly", kind.__name__, node_name)
             self._failed(group, f"the controller could not do it: {error!r}; see its log")
         finally:
             for action in group:
@@ -193,7 +193,7 @@ class AttemptEffects:
             self._loop.post(ev.CheckpointDamaged(content.of, digest))
             self._start_failed(group, "controller", f"its checkpoint {digest[:12]} is {what}")
         elif what == "damaged":
-            sentence = f"the spool's copy of the {content.what} {digest[:12]} is damaged; submit it anew"
+            sentence = f"the spool's copy of the {content.what} {digest[:12]} is damaged; submit it again"
             self._start_failed(group, "job", sentence)
         else:
             self._start_failed(group, "job", f"the {content.what} {digest[:12]} is {what}")
@@ -359,7 +359,7 @@ class AttemptEffects:
                 else:
                     returns.complete(self._spool, job, attempt, notes[attempt.key], energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:
-                failed[attempt.key] = f"the results could not be put in place on the controller: {error}"
+                failed[attempt.key] = f"the results could not be stored on the controller: {error}"
         durable.sync_file_system(self._spool.returns)
         return failed
 
@@ -375,7 +375,7 @@ class AttemptEffects:
             try:
                 await asyncio.to_thread(self._place_gang, job, ranks, energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:
-                sentence = f"the results could not be put in place on the controller: {error}"
+                sentence = f"the results could not be stored on the controller: {error}"
                 log.warning("failed action=%s reason=%s", action.key, sentence)
                 self._loop.post(ev.AssembleFailed(action.attempt, sentence))
             else:

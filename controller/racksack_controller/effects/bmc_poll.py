@@ -76,7 +76,7 @@ class Poller:
             try:
                 await (self.look() if devices else self.listen())
             except Exception:  # whatever one node's device does, it must go on being looked at
-                log.exception("node=%s: unforeseen failure while looking at its power", self._name)
+                log.exception("node=%s: unexpected error while looking at its power", self._name)
             every_s = POLL_SOON_S if self._is_unclear() else POLL_EVERY_S
             await self._pause(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - not to ask all at once
 
@@ -136,7 +136,7 @@ class Poller:
         if not self._is_switching():
             seen = await witness(self._powered.drivers.devices)
             if seen.state is None:
-                await self.listen(self._mute_s(), f", and no device could say more ({seen.words})")
+                await self.listen(self._mute_s(), f", and no device could tell ({seen.words})")
             else:
                 self._mute_since_s = None
             if seen.state in (PowerState.ON, PowerState.OFF):

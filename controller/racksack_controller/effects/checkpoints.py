@@ -43,7 +43,7 @@ class Checkpoints:
         except NodeError as error:
             return ev.CheckpointFailed(attempt.key, str(error))
         except OSError as error:
-            return ev.CheckpointFailed(attempt.key, f"it could not be put in place on the controller: {error}")
+            return ev.CheckpointFailed(attempt.key, f"it could not be stored on the controller: {error}")
         return ev.CheckpointBrought(attempt.key, brought)
 
     async def bring_last(self, node: Node, job: Job, attempt: Attempt) -> tuple[ev.Event | None, str, bool]:

@@ -113,7 +113,7 @@ class Connector:
             except TimeoutError:
                 self._say_disconnected(f"{self._node.name} did not answer within {CONNECT_TIMEOUT_S:.0f} s")
             except Exception as error:  # whatever one node does, its task must go on trying
-                log.exception("node %s: unforeseen failure", self._node.name)
+                log.exception("node %s: unexpected error", self._node.name)
                 self._say_disconnected(f"connecting to {self._node.name} failed: {error!r}")
             failures += 1
             await self._rest(failures)

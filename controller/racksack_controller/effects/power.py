@@ -71,7 +71,7 @@ class PowerEffects:
             record = self._loop.state.power.get(name)
             wanted = record is not None and record.phase in _WANTED[type(action)]
             if not task.done() and not wanted:
-                log.info("node=%s %s is not wanted any more", name, action.key)
+                log.info("node=%s %s is no longer needed", name, action.key)
                 task.cancel()
 
     async def close(self) -> None:
@@ -93,13 +93,13 @@ class PowerEffects:
         try:
             powered = self.nodes.get(action.node)
             if powered is None:
-                self._ended(action, ok=False, sentence="its power does not stand in the configuration any more")
+                self._ended(action, ok=False, sentence="its power is no longer in the configuration")
             elif isinstance(action, SwitchOn):
                 await self._switch_on(powered, action)
             elif isinstance(action, SwitchOff):
                 await self._switch_off(powered, action)
         except Exception as error:  # a ladder must end in an event, or it would stay under way for ever
-            log.exception("%s failed in an unforeseen way", action.key)
+            log.exception("%s failed unexpectedly", action.key)
             self._ended(action, ok=False, sentence=f"the controller could not do it: {error!r}; see its log")
         finally:
             self._loop.finished(action)
@@ -129,7 +129,7 @@ class PowerEffects:
         if (await witness(drivers.devices)).state is PowerState.ON:
             # It has power and does not come up: the core has it switched off again.
             self._loop.post(ev.PowerSeen(action.node, True, "it has power"))
-        sentence = f"{last.way}: {last.detail}" if last else "there is no way to switch it on"
+        sentence = f"{last.way}: {last.detail}" if last else "no driver could switch it on"
         self._ended(action, ok=False, sentence=sentence)
 
     async def _switch_off(self, powered: Powered, action: SwitchOff) -> None:
@@ -148,7 +148,7 @@ class PowerEffects:
             powered.let_go("it was switched off")
             self._ended(action, ok=True, sentence=last.detail)
         else:
-            self._ended(action, ok=False, sentence=last.detail if last else "there is no way to switch it off")
+            self._ended(action, ok=False, sentence=last.detail if last else "no driver could switch it off")
 
     def _is_accepted(self, node: str) -> bool:
         record = self._loop.state.power.get(node)

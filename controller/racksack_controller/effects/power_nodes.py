@@ -138,7 +138,7 @@ class PowerNodes:
         try:
             await self.meter.flush()
         except StoreError as error:
-            log.error("the last half minute of energy is lost: %s", error)
+            log.error("the last half minute of energy readings is lost: %s", error)
 
     def _noticed(self, changes: Changes) -> None:
         for node in changes.nodes:

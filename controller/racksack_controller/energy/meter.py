@@ -127,9 +127,9 @@ class Meter:
                     rolled_up_s = self._clock()
                     await self._store.write(lambda connection: table.roll_up(connection, self._clock()))
             except StoreError as error:
-                log.error("energy is kept in memory until it can be saved: %s", error)
+                log.error("energy readings are kept in memory until they can be saved: %s", error)
             except Exception:  # what is wrong with one sample must not end the metering
-                log.exception("unforeseen failure of the meter")
+                log.exception("unexpected error of the meter")
 
     async def tick(self) -> None:
         """Close every node's span and save. Raises StoreError; nothing is forgotten then."""

@@ -153,9 +153,9 @@ class Intake:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            log.exception("file=%s owner=%s cannot be taken in", file.path.name, file.owner)
+            log.exception("file=%s owner=%s cannot be accepted", file.path.name, file.owner)
             is_settled = await self._reject(
-                file, [Problem(0, "", f"the controller cannot take it in ({_named(error)}); {OUR_FAULT}")]
+                file, [Problem(0, "", f"the controller cannot accept it ({_named(error)}); {OUR_FAULT}")]
             )
             self._journal.end(key)
         finally:
@@ -261,7 +261,7 @@ class Intake:
         except JobFileError as error:
             raise JobFileError(error.problems, spec.submission) from None
         if not points:
-            raise JobFileError([Problem(0, "sweep.where", "leaves no combination in; loosen it")], spec.submission)
+            raise JobFileError([Problem(0, "sweep.where", "excludes every combination; loosen it")], spec.submission)
         try:
             number = await self.sweeps.accept(spec, owner, content.digest, waits.all, points, content.data)
         except WarmStartError as error:
@@ -276,7 +276,7 @@ class Intake:
             if found is not None:
                 accepted.note_sweep(self._spool, found[0], points.pairs())
         except OSError as error:
-            log.warning("sweep=%s is not noted in projects/: %s", number, error)
+            log.warning("sweep=%s could not be recorded in projects/: %s", number, error)
 
     async def take_sweep(self, text: str, owner: str, owner_uid: int) -> int:
         """Take a sweep that came over HTTP as a job file's text; its id. The same submission twice is one sweep.
@@ -296,14 +296,14 @@ class Intake:
                 content = await self._content(spec, owner, owner_uid)
                 known = await self._take_sweep(replace(spec, submission=key), owner, content, waits)
         if "sweep" not in known:
-            raise JobFileError([Problem(0, "submission", "is that of a job which is not a sweep")])
+            raise JobFileError([Problem(0, "submission", "belongs to a job which is not a sweep")])
         return int(str(known["sweep"]))
 
     async def take_job(self, text: str, owner: str, owner_uid: int) -> list[int]:
         """Take a job that came over HTTP as a job file's text; the ids of its jobs. Raises as `take_sweep`."""
         spec = await self._reader.spec(owner, text)
         if spec.sweep is not None:
-            raise JobFileError([Problem(0, "sweep", "stands in a job file that is to be one of a job")])
+            raise JobFileError([Problem(0, "sweep", "is a key of sweeps, and this is a job file")])
         key = _key(owner, spec.submission or f"http-{uuid.uuid4().hex}")
         async with self._submissions.alone_with(key), self._turns.of(owner):
             spec = self._settled_spec(spec, owner)
@@ -326,7 +326,7 @@ class Intake:
         for nodes in self.data_sets.nodes_for(spec.data):
             both = tuple(node for node in nodes if not spec.nodes or node in spec.nodes)
             if not both:
-                raise SpecRefusedError("data", f"it lies on {', '.join(nodes)} alone, and the job is not to run there")
+                raise SpecRefusedError("data", f"it is only on {', '.join(nodes)}, where this job may not run")
             spec = replace(spec, nodes=both)
         return spec
 
@@ -349,7 +349,7 @@ class Intake:
         if has + wanted > most:
             sentence = (
                 f"{owner} has {has} unfinished {what}, and {wanted} more would be above the {most} that one user may "
-                f"have here (limits: {what}); submit it when some have ended"
+                f"have here (limits: {what}); submit again when some have ended"
             )
             raise JobFileError([Problem(0, "array" if spec.array else "", sentence)], spec.submission)
 
@@ -418,7 +418,7 @@ class Intake:
             waits = await self._dependencies.said(spec, owner)
         except JobFileError as error:
             return answer | {"problems": _told(error.problems)}
-        answer["waits"] = "it is held until `racksack release`" if spec.hold else waits or answer["waits"]
+        answer["waits"] = "it is held; `racksack release` lets it start" if spec.hold else waits or answer["waits"]
         draft = await with_content(self._draft(spec, owner), self.data_sets, sends_bytes)
         answer["transfers"] = transfers_told(self._loop.state, draft, answer["fits"])
         if answer["never"] or spec.sweep is None:
@@ -454,7 +454,7 @@ class Intake:
     async def mark_fetched(self, job: Job, *, delete: bool) -> None:
         """The owner has the results; with `delete` the controller's copy goes, also when this is asked twice."""
         if not await self._store.write(lambda connection: save_fetched(connection, job)):
-            raise RefusedError(f"job {job.id} is being run again; its results are not complete")
+            raise RefusedError(f"job {job.id} is being run again; its results are incomplete")
         if delete:
             await self._removing.run(remove_tree, self._spool.returned(job.id))
             if job.state is JobState.DONE:  # else it may go on from there

@@ -72,10 +72,10 @@ def copy_tree(source: Path, target: Path, owner_uid: int, faults: Faults) -> Non
 
 def _copy_folder(here: int, there: int, path: bytes, owner_uid: int, faults: Faults, depth: int) -> None:
     if os.fstat(here).st_uid != owner_uid:
-        faults.add(f"{shown_path(path)} belongs to somebody else")
+        faults.add(f"{shown_path(path)} belongs to another user")
         return
     if depth > DEPTH_MAX:
-        faults.add(f"{shown_path(path)} is more than {DEPTH_MAX} folders deep")
+        faults.add(f"{shown_path(path)} is nested more than {DEPTH_MAX} folders deep")
         return
     for name in os.listdir(here):
         inner = os.path.join(path, os.fsencode(name))  # noqa: PTH118 - bytes paths: names need not be UTF-8
@@ -115,7 +115,7 @@ def _copy_file(name: str, here: int, there: int, path: bytes, owner_uid: int, fa
             faults.add(f"{shown_path(path)} changed while it was copied")
             return
         if info.st_uid != owner_uid:
-            faults.add(f"{shown_path(path)} belongs to somebody else")
+            faults.add(f"{shown_path(path)} belongs to another user")
             return
         mode = 0o700 if info.st_mode & stat.S_IXUSR else 0o600
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=there)

@@ -62,7 +62,7 @@ class DataSets:
         if content.startswith(SNAPSHOT):
             digest = content.removeprefix(SNAPSHOT)
             if not self._projects.may_refer(digest, owner):
-                raise ingest.IngestError(f"snapshot {digest[:12]} is not content that {owner} uploaded; send it")
+                raise ingest.IngestError(f"snapshot {digest[:12]} was not uploaded by {owner}; upload it")
         else:
             digest = await self._projects.take_content(content, owner, owner_uid, announced)
         files, size_bytes = await asyncio.to_thread(_measure, self._spool.snapshots / digest)

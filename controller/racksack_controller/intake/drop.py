@@ -221,7 +221,9 @@ def _dropped(path: Path, info: os.stat_result, text: str, problems: tuple[Proble
 
 
 _LINKED = Problem(0, "", "the file has a second name somewhere (a hard link); write a copy of it into jobs/")
-_OPEN_TO_OTHERS = Problem(0, "", "others may write this file, so it may not be its owner's words; chmod go-w it first")
+_OPEN_TO_OTHERS = Problem(
+    0, "", "others can write to this file, so it may not be its owner's; run chmod go-w on it first"
+)
 _EMPTY = Problem(
     0,
     "",

@@ -52,7 +52,7 @@ class IngestError(Exception):
     """The project cannot be taken: its owner must fix it. The sentence says what and how."""
 
 
-class IngestPostponed(Exception):  # noqa: N818 - it is not the job's error, and nothing is wrong with it
+class IngestPostponed(Exception):  # noqa: N818 - it is not the job's error
     """The project cannot be taken now: the controller's disk is full, or the like. Nothing was lost; try later."""
 
 
@@ -75,7 +75,7 @@ def _faults_named(doing: str) -> Iterator[None]:
         where = f" ({shown(str(error.filename))})" if error.filename else ""
         sentence = f"{doing} failed: {error.strerror}{where}"
         if error.errno in _PASSING:
-            raise IngestPostponed(f"{sentence}; free space in the spool, the job is taken then") from error
+            raise IngestPostponed(f"{sentence}; free space in the spool, and the job is accepted") from error
         raise IngestError(f"{sentence}; send the project again") from error
 
 
@@ -125,7 +125,9 @@ def _examined(spool: Spool, spec: JobSpec | None, upload: str, source: Path, dig
         content = _content(upload, source)
         announced = digest or (spec.digest if spec is not None else "")
         if announced not in ("", content.digest):
-            raise IngestError(f"what arrived in {upload} is not the announced content {announced[:12]}; send it again")
+            raise IngestError(
+                f"what arrived in {upload} differs from the announced content {announced[:12]}; send it again"
+            )
         if spec is not None:
             check_spec(source, spec)
         on_disk.result()
@@ -136,7 +138,7 @@ def _check_upload(upload: str, info: os.stat_result, owner_uid: int, is_shared: 
     if not stat.S_ISDIR(info.st_mode):
         raise IngestError(f"the upload {upload} is not a folder; send the project as a folder")
     if is_shared and info.st_uid != owner_uid:
-        raise IngestError(f"the upload {upload} belongs to somebody else; send the project yourself")
+        raise IngestError(f"the upload {upload} belongs to another user; upload the project yourself")
 
 
 def _check_size(upload: str, folder: Path, limits: Limits) -> int:

@@ -78,7 +78,11 @@ class Journal:
         try:
             self._bytes += os.write(self._descriptor, line.encode())
         except OSError as error:
-            log.warning("%s cannot be written (%s); after a crash no file is suspected", self._path, error.strerror)
+            log.warning(
+                "%s cannot be written (%s); after a crash the file that caused it will not be known",
+                self._path,
+                error.strerror,
+            )
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = None
@@ -92,7 +96,11 @@ class Journal:
         try:
             descriptor = os.open(beside, flags, 0o600)
         except OSError as error:
-            log.warning("%s cannot be written (%s); after a crash no file is suspected", self._path, error.strerror)
+            log.warning(
+                "%s cannot be written (%s); after a crash the file that caused it will not be known",
+                self._path,
+                error.strerror,
+            )
             return
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -42,13 +42,13 @@ def _in_partition(
         raise SpecRefusedError("partition", f"there is no partition {name}; {known}")
     partition = partitions[name]
     if partition.users is not None and owner not in partition.users:
-        raise SpecRefusedError("partition", f"partition {name} is for {', '.join(partition.users)} alone")
+        raise SpecRefusedError("partition", f"partition {name} is only for {', '.join(partition.users)}")
     longest = partition.time_limit_s
     wanted = spec.time_limit_s
     if wanted is None:
         limits = [limit for limit in (time_limit_s, longest) if limit is not None]
         wanted = min(limits, default=None)
     elif longest is not None and wanted > longest:
-        sentence = f"partition {name} takes jobs of at most {format_duration(longest)}, not {format_duration(wanted)}"
+        sentence = f"partition {name} allows jobs of at most {format_duration(longest)}, not {format_duration(wanted)}"
         raise SpecRefusedError("partition", sentence)
     return replace(spec, partition=name, time_limit_s=wanted)

@@ -130,7 +130,7 @@ class Projects:
     def keep(self, digest: str) -> None:
         """Mark content as used now, so that it stays. Raises IngestError when it is gone."""
         if ingest.refer(self._spool, digest) is None:
-            raise ingest.IngestError("its project is no longer kept; submit it anew")
+            raise ingest.IngestError("its project is no longer kept; submit it again")
 
     def may_refer(self, digest: str, owner: str) -> bool:
         """Whether this user uploaded this content, and it is still kept. Raises StoreError."""

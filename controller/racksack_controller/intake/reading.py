@@ -74,7 +74,7 @@ def legible_key(text: str) -> str:
     return found[1] if found else ""
 
 
-OUR_FAULT = "that is a fault of racksack: please report it, and write the file in another way meanwhile"
+OUR_FAULT = "this is a bug in racksack: please report it, and write the file differently meanwhile"
 
 
 def with_read(file: DroppedFile, read: Read) -> DroppedFile:

@@ -64,7 +64,7 @@ class Recurring:
                 next_s = await self._store.read(table.next_due_s)
                 delay_s = LOOK_EVERY_S if next_s is None else min(LOOK_EVERY_S, max(0.0, next_s - self._clock()))
             except (StoreError, IngestPostponed, OSError) as error:
-                log.error("recurring jobs wait: %s; trying again", error)
+                log.error("recurring jobs are delayed: %s; retrying", error)
                 delay_s = RETRY_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
@@ -135,7 +135,7 @@ class Recurring:
         following = replace(one, due_at_s=next_after(one.recurrence, self._clock()), last_due_s=due_s, problem="")
         unfinished = [number for number in one.last_jobs if not self._is_over(number)]
         if unfinished and one.recurrence.overlap == "skip":
-            log.info("recurring=%s left out: job %s of the run before is not over", one.id, unfinished[0])
+            log.info("recurring=%s skipped: job %s of the previous run has not ended", one.id, unfinished[0])
             return replace(following, left_out=one.left_out + 1)
         before = () if not unfinished else (Dependency("any", str(one.last_jobs[0])),)
         spec = replace(

@@ -117,7 +117,7 @@ class Watcher:
         there = await asyncio.to_thread(_identity, self._jobs)
         if there is None or there == self._folder:
             return
-        log.warning("%s is another folder than before; listening to that one", self._jobs)
+        log.warning("%s was replaced by another folder; watching that one", self._jobs)
         if self._observer is not None:
             await asyncio.to_thread(_stop, self._observer)
         self._observer = self._listen(asyncio.get_running_loop())
@@ -144,7 +144,7 @@ class Watcher:
             observer.schedule(handler, str(self._jobs), recursive=False, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
-            log.warning("changes in %s are not heard of (%s), seen every %g s", self._jobs, error, self._rescan_s)
+            log.warning("changes in %s are not reported (%s); scanning every %g s", self._jobs, error, self._rescan_s)
             return None
         return observer
 
@@ -173,7 +173,7 @@ class Watcher:
         try:
             began_s, present = listing.result()
         except OSError as error:
-            log.error("%s cannot be listed (%s), tried again in %g s", self._jobs, error.strerror, self._rescan_s)
+            log.error("%s cannot be listed (%s); retrying in %g s", self._jobs, error.strerror, self._rescan_s)
             return
         now = time.monotonic()
         self._given = {

@@ -128,5 +128,5 @@ def read_reports(node: str, texts: Sequence[msgspec.Raw]) -> tuple[list[AttemptR
         try:
             reports.append(report_of(node, text))
         except ValueError as error:
-            nameless.append(f"a report of {node} names no attempt and was left out ({error})")
+            nameless.append(f"a report of {node} names no attempt and was ignored ({error})")
     return reports, nameless

@@ -219,7 +219,7 @@ class AgentNode:
         timeout_s = LAUNCH_TIMEOUT_S + LAUNCH_TIMEOUT_S_EACH * len(orders)
         replies = await self._ask("launch", arguments, timeout_s, list[LaunchReply])
         if [reply.attempt for reply in replies] != [order.attempt for order in orders]:
-            raise NodeUnusable(f"The agent on {self.name} answered a launch of other attempts than it was asked for.")
+            raise NodeUnusable(f"The agent on {self.name} answered a launch with other attempts than it was asked for.")
         for order, reply in zip(orders, replies, strict=True):
             if not reply.ok and self._stager is not None:
                 earlier = order.checkpoint.digest if order.checkpoint is not None else ""

@@ -114,7 +114,7 @@ async def handshake(name: str, pipes: Pipes, lines: Lines, package: AgentPackage
         ) from None
     except LineTooLong as error:
         raise NodeUnusable(
-            f"{name}: the login shell prints a line of over {error.limit >> 10} KiB instead of running Python."
+            f"{name}: the login shell prints a line of more than {error.limit >> 10} KiB instead of running Python."
         ) from error
     except OSError as error:
         raise NodeUnreachable(f"The connection to {name} broke while its agent was started ({error}).") from error
@@ -129,7 +129,7 @@ async def _listen(name: str, pipes: Pipes, lines: Lines) -> _Said:
         last = line[:SHOWN_BYTES_MAX] if line.strip() else last
         noise_bytes, noise_lines = noise_bytes + len(line), noise_lines + 1
         if noise_lines > NOISE_LINES_MAX or noise_bytes > NOISE_BYTES_MAX:
-            raise NodeUnusable(f"{name}: the login shell prints without end instead of running Python: {_text(last)}")
+            raise NodeUnusable(f"{name}: the login shell prints endlessly instead of running Python: {_text(last)}")
     exit_code, words = await pipes.last_words()
     raise _no_python(name, exit_code, words or _text(last))
 
@@ -138,7 +138,7 @@ def _decode(name: str, text: bytes) -> _Said:
     try:
         said: _Said = decode(without_lone_surrogates(text), _Said)
     except ValueError as error:
-        raise NodeUnusable(f"{name}: the agent's start said something that cannot be read ({error}).") from error
+        raise NodeUnusable(f"{name}: the agent's start-up message cannot be read ({error}).") from error
     return said
 
 
@@ -149,7 +149,7 @@ def _judge(name: str, said: _Said) -> _Said:
         )
     if said.error is not None:
         raise NodeUnusable(
-            f"{name}: the agent's folder cannot be written ({said.sentence}); free space or set right its owner."
+            f"{name}: the agent's folder cannot be written ({said.sentence}); free space or fix its owner."
         )
     return said
 

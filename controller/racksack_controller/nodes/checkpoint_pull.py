@@ -22,7 +22,7 @@ async def pull(
     """See Node.pull_checkpoint."""
     found = await ask("checkpoint", {"attempt": attempt}, ASK_TIMEOUT_S, CheckpointAnswer, SMALL_BYTES_MAX)
     if found.path != f"{home}/attempts/{attempt}/checkpoints/{found.number}":
-        raise TransferFailed(f"{name} named a folder that is no checkpoint of {attempt}.", "failed")
+        raise TransferFailed(f"{name} named a folder that is not a checkpoint of {attempt}.", "failed")
     announced = Announced(found.files, found.bytes)
     try:
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)

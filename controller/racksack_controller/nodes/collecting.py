@@ -56,7 +56,7 @@ class Collector:
         return replies | dict(zip(rest, pulled, strict=True))
 
     def _gone(self, attempt: str) -> CollectReply:
-        return _failure(f"{self._name} has no attempt {attempt} any more, so its results cannot be fetched.", "gone")
+        return _failure(f"{self._name} no longer has attempt {attempt}, so its results cannot be fetched.", "gone")
 
     async def _fetch(self, batch: Mapping[str, tuple[AttemptReport, Path]]) -> dict[str, CollectReply]:
         """Several small folders in one request; those that it does not settle are missing from the result."""
@@ -93,7 +93,9 @@ class Collector:
             with disk_room.hold(target, found.bytes):
                 await self._transport.pull(found.path, target, Announced(found.files, found.bytes))
         except OSError as error:
-            raise TransferFailed(f"what {attempt} left on {self._name} did not come: {error.strerror}") from error
+            raise TransferFailed(
+                f"what {attempt} left on {self._name} could not be copied: {error.strerror}"
+            ) from error
         content = await asyncio.to_thread(links.settle, target)
         if (content.files, content.bytes) != (found.files, found.bytes):
             sentence = f"{content.files} of {found.files} files that {attempt} left on {self._name} arrived"

@@ -58,7 +58,7 @@ async def fetch(settings: SshSettings) -> HostKey:
         for tunnel in reversed(tunnels):
             tunnel.abort()
     if key is None:
-        raise NodeUnreachable(f"{settings.address} showed no host key.")
+        raise NodeUnreachable(f"{settings.address} presented no host key.")
     kind, text = key.export_public_key("openssh").decode().split()[:2]
     return HostKey(f"{kind} {text}", key.get_fingerprint(), _kind(kind))
 

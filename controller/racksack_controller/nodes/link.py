@@ -133,7 +133,7 @@ class Link:
                 "connecting again."
             )
         except ValueError as error:
-            self._end(f"The agent on {self.name} sent what is not its protocol ({error}); connecting again.")
+            self._end(f"The agent on {self.name} sent an invalid message ({error}); reconnecting.")
         else:
             self._end(await self._epitaph())
 
@@ -168,7 +168,7 @@ class Link:
         if size_bytes > waiting.bytes_max + ENVELOPE_BYTES:
             raise ValueError(f"an answer of {size_bytes} bytes, where {waiting.bytes_max} at most were asked for")
         if message.ok is None:
-            raise ValueError("an answer that says neither yes nor no")
+            raise ValueError("an answer that is neither a success nor an error")
         del self._pending[message.id]
         if waiting.future.done():
             return True  # the request was given up
@@ -223,5 +223,5 @@ def report_of(name: str, text: msgspec.Raw) -> AttemptReport:
         report: AttemptReport = decode(text, AttemptReport)
     except ValueError as error:
         named: _Named = decode(text, _Named)
-        return unreadable(named.attempt, f"{name} reports what makes no sense about attempt {named.attempt}: {error}")
+        return unreadable(named.attempt, f"{name} sent an invalid report of attempt {named.attempt}: {error}")
     return report

@@ -49,7 +49,7 @@ class LocalTransport:
         return self._agent
 
     async def push(self, source: Path, remote: str, alike: Sequence[str] = (), verify: bool = False) -> None:
-        """Link or copy; there is nothing to resume or to compare, so it begins anew."""
+        """Link or copy; there is nothing to resume or to compare, so it starts from the beginning."""
         await self._copy(source, Path(remote), f"Copying {source.name[:20]} to {self._name}")
 
     async def pull(self, remote: str, target: Path, announced: Announced, alike: Sequence[Path] = ()) -> None:

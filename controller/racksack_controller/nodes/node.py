@@ -45,7 +45,7 @@ class CheckpointOrder(msgspec.Struct, frozen=True):
 
     paths: tuple[str, ...]
     every_s: float
-    digest: str = ""  # content on the node that is put in its place first; "": it begins anew
+    digest: str = ""  # content on the node that is put in its place first; "": it starts from the beginning
     resubmit_on: tuple[int, ...] = ()  # exit codes that say that it has saved
     saves: bool = True  # of a gang rank 0 alone
 

@@ -130,8 +130,8 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
         raise TransferFailed(f"{what} failed: the disk of {where} is full; free space there.", "disk_full")
     if "Host key verification failed" in text:
         raise HostKeyChanged(
-            f"{what} was refused: {name} shows another host key than the stored one. If it was installed anew, run "
-            f"`racksack node trust {name}` and compare the key it shows; otherwise somebody may be in between."
+            f"{what} was refused: {name} presents a different host key from the stored one. If it was reinstalled, "
+            f"run `racksack node trust {name}` and compare the key it shows; otherwise it may be a man in the middle."
         )
     if done.exit_code == 127 or "rsync: command not found" in text or "rsync: not found" in text:
         raise NodeUnusable(f"{name} has no rsync; install the package rsync there.")
@@ -141,14 +141,14 @@ def _judge(done: Completed, name: str, what: str, there: bool) -> None:
             "in interactive shells."
         )
     if done.exit_code == TOO_MUCH:
-        raise TransferFailed(f"{what} was ended: {name} sends much more than it reported.", "failed")
+        raise TransferFailed(f"{what} was stopped: {name} sends much more than it reported.", "failed")
     if done.exit_code in (30, STOOD_STILL):
-        raise TransferFailed(f"{what} stood still for {STALL_S} s; it resumes where it stopped.", "stalled")
+        raise TransferFailed(f"{what} made no progress for {STALL_S} s; it resumes where it stopped.", "stalled")
     if done.exit_code == 23 and "No such file or directory" in text:
         raise TransferFailed(f"{what} failed: {_first_error(text) or said}.", "missing")
     if done.exit_code in (10, 12, 255) or done.exit_code < 0:
         raise TransferFailed(
-            f"{what} broke off ({_first_error(text) or said}); it resumes where it stopped.", "unreachable"
+            f"{what} was interrupted ({_first_error(text) or said}); it resumes where it stopped.", "unreachable"
         )
     raise TransferFailed(f"{what} failed, rsync exit code {done.exit_code}: {_first_error(text) or said}.")
 

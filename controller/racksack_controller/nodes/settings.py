@@ -62,7 +62,7 @@ class SlurmSettings(msgspec.Struct, frozen=True, kw_only=True):
     partitions: tuple[SlurmPartition, ...]
     max_cpus: int | None = None
     absent_s: float = 300.0
-    conf: str = ""  # the path of slurm.conf; empty: as the login finds it
+    conf: str = ""  # the path of slurm.conf; empty: the default
 
     @property
     def longest_s(self) -> float:

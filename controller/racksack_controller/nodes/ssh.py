@@ -77,7 +77,7 @@ class SshTransport:
         try:
             process = await connection.create_process("exec " + shlex.join(argv), encoding=None, send_env=(), env={})
         except (OSError, asyncssh.Error) as error:
-            raise NodeUnreachable(f"{self._name} accepted the login but runs no command ({error}).") from error
+            raise NodeUnreachable(f"{self._name} accepted the login but cannot run commands ({error}).") from error
         return SshPipes(process)
 
     async def push(self, source: Path, remote: str, alike: Sequence[str] = (), verify: bool = False) -> None:
@@ -136,7 +136,7 @@ class SshTransport:
         except TimeoutError:
             raise NodeUnreachable(f"{self._name}: {argv[0]} did not end within {timeout_s:g} s.") from None
         except _PrintsWithoutEnd:
-            raise NodeUnreachable(f"{self._name}: {argv[0]} prints without end.") from None
+            raise NodeUnreachable(f"{self._name}: {argv[0]} prints endlessly.") from None
         except (OSError, asyncssh.Error) as error:
             raise NodeUnreachable(f"The connection to {self._name} broke while {argv[0]} ran ({error}).") from error
         return Completed(process.exit_status if process.exit_status is not None else -1, stdout, stderr)

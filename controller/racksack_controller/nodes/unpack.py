@@ -68,7 +68,7 @@ def unpack(data: bytes, target: Path, room: Room) -> list[str]:
         elif member.kind == "file":
             _write(view[member.start : member.start + member.size], member, full)
         elif member.kind == "hard link":
-            raise UnsafeArchive(f"{shown(path)} is a hard link, which no agent sends")
+            raise UnsafeArchive(f"{shown(path)} is a hard link, which the agent never sends")
         else:
             notes.append(f"{shown(path)} is a device, socket or pipe and was left out")
     for full, link_target in links:
@@ -100,7 +100,7 @@ def _create(full: bytes, mode: int) -> io.BufferedWriter:
             os.makedirs(os.path.dirname(full), exist_ok=True)
             opened = os.open(full, flags, permissions)
     except FileExistsError:
-        raise UnsafeArchive(f"the name {shown(os.path.basename(full))!r} comes twice") from None
+        raise UnsafeArchive(f"the name {shown(os.path.basename(full))!r} appears twice") from None
     return open(opened, "wb")
 
 
@@ -109,7 +109,7 @@ def _link(full: bytes, link_target: bytes) -> None:
     try:
         os.symlink(MUNGED + link_target, full)
     except FileExistsError:
-        raise UnsafeArchive(f"the name {shown(os.path.basename(full))!r} comes twice") from None
+        raise UnsafeArchive(f"the name {shown(os.path.basename(full))!r} appears twice") from None
 
 
 def pack(source: Path) -> bytes:

@@ -100,7 +100,7 @@ def of_crash(at_s: float) -> Facts:
     return {
         "key": f"controller:crash:{at_s:.0f}",
         "event": "controller",
-        "sentence": "the controller was started again after a crash, a kill or a power cut; running jobs go on",
+        "sentence": "the controller was restarted after a crash, a kill or a power cut; running jobs continue",
         "at_s": at_s,
     }
 

@@ -195,7 +195,7 @@ class Notifier:
         try:
             await work
         except StoreError as error:  # ends are looked for again at the next start
-            log.error("nobody is told before the next start: %s", error)
+            log.error("no notices are sent before the next start: %s", error)
 
     # Sending
 
@@ -214,7 +214,7 @@ class Notifier:
                     pruned_s = time.monotonic()
                     await self._store.write(lambda connection: outbox.prune(connection, self.channels, time.time()))
             except StoreError as error:
-                log.error("channel=%s the outbox cannot be used: %s; trying again", name, error)
+                log.error("channel=%s the outbox cannot be used: %s; retrying", name, error)
                 failures += 1
 
     async def _waited(self, name: str) -> None:
@@ -251,10 +251,10 @@ class Notifier:
                 await tell(self.channels[name], facts)
         except NotTold as error:
             log.warning(
-                "channel=%s %s: %s%s", name, facts["key"], error, "; given up" if error.is_final else "; tried again"
+                "channel=%s %s: %s%s", name, facts["key"], error, "; giving up" if error.is_final else "; retrying"
             )
             return error.is_final
-        log.info("channel=%s %s: told", name, facts["key"])
+        log.info("channel=%s %s: sent", name, facts["key"])
         return True
 
 

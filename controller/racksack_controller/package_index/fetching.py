@@ -100,7 +100,7 @@ class Files:
             if not problem:
                 await asyncio.to_thread(download.path.rename, self._folder / key)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            problem = f"{_host_of(url)} did not send it: {str(error) or type(error).__name__}"
+            problem = f"{_host_of(url)} could not deliver it: {str(error) or type(error).__name__}"
         finally:
             self._under_way.pop(key, None)
             with contextlib.suppress(FileNotFoundError):
@@ -124,7 +124,7 @@ class Files:
                     size_bytes += len(data)
                     await download.grow(size_bytes)
         if sha256 and whole.hexdigest() != sha256:
-            return f"what {_host_of(url)} sent does not have the sum that its page names"
+            return f"what {_host_of(url)} sent does not match the checksum on its page"
         return ""
 
     def _prune(self) -> None:

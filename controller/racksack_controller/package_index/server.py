@@ -96,7 +96,7 @@ class PackageIndex:
                 sentence = f"{self._upstream} could not be asked about {name}: {str(error) or type(error).__name__}"
                 log.warning("%s", sentence)
                 raise web.HTTPBadGateway(text=sentence + "\n") from None
-            log.warning("%s does not answer about %s (%s); the page that is kept will do", self._upstream, name, error)
+            log.warning("%s does not answer about %s (%s); using the cached page", self._upstream, name, error)
             return known
         self._checked[name] = time.monotonic()
         return page

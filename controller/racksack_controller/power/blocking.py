@@ -34,7 +34,7 @@ class Worker:
         async with asyncio.timeout(timeout_s), self._lane:
             self._left_behind = [thread for thread in self._left_behind if thread.is_alive()]
             if len(self._left_behind) >= LEFT_BEHIND_MAX:
-                raise TimeoutError(f"{LEFT_BEHIND_MAX} earlier calls have not come back yet")
+                raise TimeoutError(f"{LEFT_BEHIND_MAX} earlier calls have not returned yet")
             result: T = await self._run(_Call(function, late, asyncio.get_running_loop()))
             return result
 

@@ -70,7 +70,7 @@ class CommandDriver:
                 return float(stdout.split()[0])
         except (ValueError, IndexError) as error:
             raise contract.PowerProtocolError(
-                self.name, contract.WATTS, self.target, f"it printed {stdout[:60]!r}", "let it print a number first"
+                self.name, contract.WATTS, self.target, f"it printed {stdout[:60]!r}", "it must print a number first"
             ) from error
         raise self._failed(contract.WATTS, self._settings.watts, code, stderr)
 
@@ -117,7 +117,7 @@ class CommandDriver:
         except TimeoutError as error:
             came_back = f"{argv[0]} did not end within {limit_s:g} s and was killed"
             raise contract.PowerTimedOut(
-                self.name, act, self.target, came_back, "look at its state before trying again"
+                self.name, act, self.target, came_back, "check its state before trying again"
             ) from error
         except OSError as error:
             came_back = f"{argv[0]} cannot be run ({error.strerror or error})"

@@ -166,7 +166,7 @@ WATTS = "read the watts of"
 
 def cannot(driver: PowerDriver, act: str, advice: str) -> PowerNotAllowed:
     """The error of a driver that has no way to do `act`."""
-    return PowerNotAllowed(driver.name, act, driver.target, "this way has no means to do so", advice)
+    return PowerNotAllowed(driver.name, act, driver.target, "this driver cannot do that", advice)
 
 
 async def limited(awaitable: Awaitable[T], timeout_s: float) -> T:

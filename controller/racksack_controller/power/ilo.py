@@ -99,7 +99,7 @@ class IloDriver:
         except TimeoutError as error:
             came_back = str(error) or f"no answer within {limit_s:g} s"
             raise contract.PowerTimedOut(
-                self.name, act, self.target, came_back, "look at its state before trying again"
+                self.name, act, self.target, came_back, "check its state before trying again"
             ) from error
 
     def _translated(self, act: str, work: Callable[[Any], T], limit_s: float) -> T:
@@ -156,7 +156,7 @@ class IloDriver:
             return self._error(
                 contract.PowerUntrusted,
                 act,
-                f"no authority vouches for its certificate ({shown})",
+                f"its certificate is not signed by a trusted authority ({shown})",
                 "compare it with the certificate on the iLO's own page and set `fingerprint`",
             )
         if isinstance(error, hpilo.IloLoginFailed):
@@ -171,20 +171,20 @@ class IloDriver:
                 contract.PowerNotAllowed,
                 act,
                 f"the iLO says {said!r}",
-                "give the user the right Virtual Power and Reset, or use another way",
+                "give the user the right Virtual Power and Reset, or use another driver",
             )
         if isinstance(error, (ssl.SSLError, hpilo.IloCommunicationError, OSError)):
             return self._unreachable(act, said)
-        return self._error(contract.PowerProtocolError, act, f"the iLO says {said!r}", "try again, or use another way")
+        return self._error(
+            contract.PowerProtocolError, act, f"the iLO says {said!r}", "try again, or use another driver"
+        )
 
     def _unreachable(self, act: str, said: str) -> PowerError:
         if "ssl" in said.lower():
             advice = "update the iLO to its last firmware, the older ones speak only SSL 3"
             return self._error(contract.PowerUnreachable, act, f"TLS failed ({said})", advice)
         if "timed out" in said.lower() and "connecting" not in said.lower():
-            return self._error(
-                contract.PowerTimedOut, act, "no answer in time", "look at its state before trying again"
-            )
+            return self._error(contract.PowerTimedOut, act, "no answer in time", "check its state before trying again")
         return self._error(
             contract.PowerUnreachable, act, said, "check the address, the cable and that the iLO has booted"
         )

@@ -109,9 +109,7 @@ class IpmiDriver:
             ) from error
         except TimeoutError as error:
             came_back = f"no answer within {limit_s:g} s"
-            raise self._error(
-                contract.PowerTimedOut, act, came_back, "look at its state before trying again"
-            ) from error
+            raise self._error(contract.PowerTimedOut, act, came_back, "check its state before trying again") from error
         except (HelperGone, OSError, json.JSONDecodeError) as error:
             raise self._error(contract.PowerProtocolError, act, str(error), "try again") from error
         if "error" in reply:
@@ -126,7 +124,7 @@ class IpmiDriver:
                 contract.PowerNotAllowed,
                 act,
                 f"the BMC says {said!r} (code {code:#x})",
-                "check that the user has operator rights, or use another way",
+                "check that the user has operator rights, or use another driver",
             )
         if code in CODES_NOT_NOW:
             return self._error(
@@ -141,7 +139,9 @@ class IpmiDriver:
             came_back = "nothing answered" if said in ("None", "timeout", "") else said
             advice = "check the address, that UDP port 623 is open, and that IPMI over LAN is switched on in the BMC"
             return self._error(contract.PowerUnreachable, act, came_back, advice)
-        return self._error(contract.PowerProtocolError, act, f"it answered {said!r}", "try again, or use another way")
+        return self._error(
+            contract.PowerProtocolError, act, f"it answered {said!r}", "try again, or use another driver"
+        )
 
     def _error(self, kind: type[PowerError], act: str, came_back: str, advice: str) -> PowerError:
         return kind(self.name, _ACTS[act], self.target, came_back, advice)

@@ -115,7 +115,7 @@ class RedfishDriver:
             self._session = None
             came_back = str(error) or f"no answer within {limit_s:g} s"
             raise contract.PowerTimedOut(
-                self.name, act, self.target, came_back, "look at its state before trying again"
+                self.name, act, self.target, came_back, "check its state before trying again"
             ) from error
         except asyncio.CancelledError:
             self._session = None
@@ -157,7 +157,7 @@ class RedfishDriver:
         if pinned is not None and seen not in (None, pinned):
             return self._untrusted(act, f"it showed certificate {seen} instead of {pinned}")
         if "certificate verify failed" in text:
-            return self._untrusted(act, "no authority vouches for its certificate" + self._offer())
+            return self._untrusted(act, "its certificate is not signed by a trusted authority" + self._offer())
         if isinstance(error, (sushy.exceptions.ConnectionError, requests.RequestException)):
             return self._unreachable(act, text)
         return self._nonsense(act, settings.secret.scrub(text))
@@ -169,7 +169,7 @@ class RedfishDriver:
                 act,
                 self.target,
                 f"no answer within {self._settings.timeout_s:g} s",
-                "look at its state before trying again",
+                "check its state before trying again",
             )
         if "another host" in text or "without end" in text:
             return self._nonsense(act, text.split("Error: ")[-1])
@@ -298,8 +298,8 @@ def _cause(text: str) -> str:
         ("RemoteDisconnected", "it closed the connection without an answer"),
         ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
         ("HANDSHAKE_FAILURE", "TLS handshake failed; a very old BMC may need legacy_tls: true"),
-        ("UNSUPPORTED_PROTOCOL", "it speaks only old TLS; set legacy_tls: true"),
-        ("DH_KEY_TOO_SMALL", "its TLS keys are too short; set legacy_tls: true"),
+        ("UNSUPPORTED_PROTOCOL", "it only supports old TLS versions; set legacy_tls: true"),
+        ("DH_KEY_TOO_SMALL", "its TLS key is too short; set legacy_tls: true"),
     ):
         if sign.lower() in text.lower():
             return sentence

@@ -73,7 +73,7 @@ class _Connector(sushy.connector.Connector):  # type: ignore[misc] # sushy has n
                 return response
             target = _same_host(response)
             response = super()._op(method, target, **options)
-        raise sushy.exceptions.ConnectionError(url=path, error="it redirects without end")
+        raise sushy.exceptions.ConnectionError(url=path, error="it redirects endlessly")
 
 
 def _same_host(response: requests.Response) -> str:

@@ -62,6 +62,6 @@ class Secret:
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         if not directory:
             raise SecretError(
-                f"the credential {self.credential!r} is not there because this process has no CREDENTIALS_DIRECTORY"
+                f"the credential {self.credential!r} is not available: this process has no CREDENTIALS_DIRECTORY"
             )
         return Path(directory) / str(self.credential)

@@ -68,7 +68,7 @@ class Shutdown:
         if not self._devices:
             proofs[asyncio.ensure_future(self._silent())] = (Act.VERIFY, Outcome.DONE, "it is silent")
         if self._runs_on is not None:
-            detail = "it runs on as before and no shutdown is under way, so it is asked again"
+            detail = "it keeps running and no shutdown is in progress, so it is asked again"
             proofs[asyncio.ensure_future(_until_seen_running(self._runs_on))] = (
                 Act.CONFIRM,
                 Outcome.NOT_CONFIRMED,
@@ -96,7 +96,7 @@ class Shutdown:
         """All the time is over that a shutdown may take, and no device has said off."""
         if self._devices and self._way.from_inside and not heard and await self._is_silent():
             since_s = monotonic() - self._began_s
-            detail = f"it is silent {since_s:.0f} s after its shutdown, and no device could say more ({seen.words})"
+            detail = f"it is silent {since_s:.0f} s after its shutdown, and no device could tell ({seen.words})"
             return self._step(Act.VERIFY, Outcome.DONE, detail)
         detail = f"after {took_s:.0f} s {seen.words}" if self._devices else f"it still answers after {took_s:.0f} s"
         return self._step(Act.CONFIRM, Outcome.NOT_CONFIRMED, detail)

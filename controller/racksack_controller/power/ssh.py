@@ -56,7 +56,7 @@ class SshDriver:
 
     async def on(self, timeout_s: float | None = None) -> None:
         """Not possible."""
-        raise contract.cannot(self, contract.ON, "name another way in `on`")
+        raise contract.cannot(self, contract.ON, "add another driver to `on`")
 
     async def soft_off(self, timeout_s: float | None = None) -> None:
         """The first of the ways to shut down that is allowed there.

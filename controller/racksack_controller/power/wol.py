@@ -40,7 +40,7 @@ class WolDriver:
 
     async def status(self, timeout_s: float | None = None) -> PowerReading:
         """Always unknown."""
-        return PowerReading(PowerState.UNKNOWN, "a magic packet is not answered")
+        return PowerReading(PowerState.UNKNOWN, "a magic packet has no reply")
 
     async def on(self, timeout_s: float | None = None) -> None:
         """Send one magic packet."""
@@ -48,11 +48,11 @@ class WolDriver:
 
     async def soft_off(self, timeout_s: float | None = None) -> None:
         """Not possible."""
-        raise contract.cannot(self, contract.SOFT_OFF, "name another way in `off`")
+        raise contract.cannot(self, contract.SOFT_OFF, "add another driver to `off`")
 
     async def hard_off(self, timeout_s: float | None = None) -> None:
         """Not possible."""
-        raise contract.cannot(self, contract.HARD_OFF, "name another way in `off`")
+        raise contract.cannot(self, contract.HARD_OFF, "add another driver to `off`")
 
     async def watts(self, timeout_s: float | None = None) -> float | None:
         """None: there is no sensor."""

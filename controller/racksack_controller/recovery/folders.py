@@ -39,9 +39,9 @@ def given_ids(scene: Scene) -> Iterator[Fault]:
     """Ids that left something in the spool and that the store could give out again."""
     highest, last = highest_id(scene.spool), last_id(scene.connection)
     if highest > last:
-        sentence = f"the store ends with id {last}, and the spool has traces of id {highest}: the store is older"
+        sentence = f"the store's last id is {last}, but the spool has id {highest}: the store is older"
         repair = partial(raise_last_id, scene.connection, highest)
-        yield scene.fault("ids", sentence, f"ids go on behind {highest}", repair)
+        yield scene.fault("ids", sentence, f"ids continue after {highest}", repair)
 
 
 def spool_identity(scene: Scene) -> Iterator[Fault]:
@@ -50,7 +50,7 @@ def spool_identity(scene: Scene) -> Iterator[Fault]:
     if row is not None and read_identity(scene.spool.database) != row[0]:
         sentence = "spool.id is not the id in the store; a store made anew would not know its attempts on the nodes"
         repair = partial(write_identity, scene.spool.database, str(row[0]))
-        yield scene.fault("ids", sentence, "it is written again", repair)
+        yield scene.fault("ids", sentence, "it is rewritten", repair)
 
 
 def ended_meanwhile(scene: Scene) -> Iterator[Fault]:
@@ -62,7 +62,7 @@ def ended_meanwhile(scene: Scene) -> Iterator[Fault]:
         if _is_newer(scene.connection, job, result):
             sentence = f"job {job.id} of {job.owner} is {job.state} in the store, and its results say {result.state}"
             repair = partial(_end, scene.connection, job, result)
-            yield scene.fault("job", sentence, "it has ended as its results say, and does not run again", repair)
+            yield scene.fault("job", sentence, "it has ended as its results say and will not run again", repair)
 
 
 def _is_newer(connection: sqlite3.Connection, job: Job, result: Result) -> bool:
@@ -96,12 +96,12 @@ def result_folders(scene: Scene) -> Iterator[Fault]:
         if not folder.exists():
             if not job.fetched:
                 sentence = f"job {job.id} of {job.owner} ended {job.state}, and has no results"
-                remedy = "a return folder that says how it ended is made; what it wrote is not there"
+                remedy = "a return folder that says how it ended is created; its outputs are lost"
         else:
             result = returns.read_result(folder)
             if not returns.is_of(result, job):
-                sentence = f"returns/{job.id} is not of job {job.id} of {job.owner}, but of another store's"
-                remedy = "it is moved aside, never mixed"
+                sentence = f"returns/{job.id} does not belong to job {job.id} of {job.owner} but to another store's"
+                remedy = "it is moved aside, never merged"
             elif result.get("attempt") == job.attempt and result.get("state") != str(job.state):
                 sentence = f"returns/{job.id} says {result.get('state')}, and the store {job.state}"
                 remedy = "its result.json says what the store says"
@@ -120,7 +120,9 @@ def content_of_unfinished(scene: Scene) -> Iterator[Fault]:
         path = scene.spool.snapshots / digest
         named = f"job {jobs[0].id} of {jobs[0].owner}" + (f" and {len(jobs) - 1} more" if len(jobs) > 1 else "")
         if not path.is_dir():
-            sentence = f"snapshots/{digest[:12]}... is gone, which {named} needs; they end saying so: send it again"
+            sentence = (
+                f"snapshots/{digest[:12]}... is gone, which {named} needs; they end with that reason: submit again"
+            )
             yield Fault(what="content", sentence=sentence)
             continue
         try:
@@ -128,8 +130,10 @@ def content_of_unfinished(scene: Scene) -> Iterator[Fault]:
         except (OSError, ValueError):
             is_whole = False
         if not is_whole:
-            sentence = f"snapshots/{digest[:12]}... is damaged, which {named} needs; they end saying so: send it again"
-            yield scene.fault("content", sentence, "it is put away: nothing runs with it", partial(_put_away, path))
+            sentence = (
+                f"snapshots/{digest[:12]}... is damaged, which {named} needs; they end with that reason: submit again"
+            )
+            yield scene.fault("content", sentence, "it is moved aside: nothing runs with it", partial(_put_away, path))
 
 
 def _put_away(path: Path) -> None:
@@ -142,7 +146,7 @@ def notes_of_unfinished(scene: Scene) -> Iterator[Fault]:
     for job in _jobs(scene.connection, "ended_at_s IS NULL"):
         if job.id not in noted and job.spec.runner_of is None:
             repair = partial(accepted.note_jobs, scene.spool, [job])
-            yield scene.fault("job", f"only the store knows of job {job.id}", "it is noted in projects/, too", repair)
+            yield scene.fault("job", f"job {job.id} is only in the store", "it is recorded in projects/, too", repair)
 
 
 def links(scene: Scene) -> Iterator[Fault]:
@@ -153,5 +157,5 @@ def links(scene: Scene) -> Iterator[Fault]:
         if is_first and not os.path.lexists(link) and (scene.spool.snapshots / job.snapshot).is_dir():
             target = os.path.relpath(scene.spool.snapshots / job.snapshot, scene.spool.projects)
             yield scene.fault(
-                "job", f"projects/{job.id} is missing", "the link is made again", partial(link.symlink_to, target)
+                "job", f"projects/{job.id} is missing", "the link is recreated", partial(link.symlink_to, target)
             )

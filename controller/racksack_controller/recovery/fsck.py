@@ -52,7 +52,7 @@ def examine(spool: Spool, *, repair: bool) -> Iterator[Fault]:
         yield from _missing_folders(spool)
     problem = _problem_of(spool.database)
     if problem:
-        remedy = "a new one is made from what can still be read of it, and from projects/ and returns/"
+        remedy = "a new one is built from what is still readable, and from projects/ and returns/"
         if not repair and not highest_id(spool) and not _size_of(spool.database):
             return  # a spool whose controller never ran
         if not repair:

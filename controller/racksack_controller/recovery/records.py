@@ -31,9 +31,9 @@ def _decoder(kind: Any) -> Callable[[bytes], object]:  # noqa: ANN401 - a record
     return msgspec.json.Decoder(kind).decode
 
 
-_TAKEN_OUT = "it is taken out, and kept in damaged.jsonl"
+_TAKEN_OUT = "it is removed, and kept in damaged.jsonl"
 _TABLES = (
-    _Table("jobs", ("id",), "record", _decoder(Job), "it is made again from what stands in the spool, or taken out"),
+    _Table("jobs", ("id",), "record", _decoder(Job), "it is rebuilt from the spool, or removed"),
     _Table("attempts", ("job", "number", "rank"), "record", _decoder(Attempt), _TAKEN_OUT),
     _Table("nodes", ("name",), "record", _decoder(Node), f"{_TAKEN_OUT}; the node is known again at the next start"),
     _Table("usage", ("owner",), "record", _decoder(OwnerUse), f"{_TAKEN_OUT}; fair share forgets what was used"),
@@ -80,7 +80,7 @@ def contradicting_columns(scene: Scene) -> Iterator[Fault]:
     for number, state, true_state, true_end in scene.connection.execute(sql).fetchall():
         sentence = f"job {number} is {true_state}, and the store lists it as {state}"
         repair = partial(_set_columns, scene.connection, number, true_state, true_end)
-        yield scene.fault("record", sentence, "the list is set right", repair)
+        yield scene.fault("record", sentence, "the list is corrected", repair)
 
 
 def _set_columns(connection: sqlite3.Connection, number: int, state: str, ended_at_s: float | None) -> None:
@@ -95,11 +95,13 @@ def unknown_jobs(scene: Scene) -> Iterator[Fault]:
             continue
         called = f"job {job.id} ({job.spec.name}) of {job.owner}"
         if not (scene.spool.snapshots / job.snapshot).is_dir():
-            yield Fault(what="job", sentence=f"{called} was accepted, but its project is gone; it has to be sent again")
+            yield Fault(
+                what="job", sentence=f"{called} was accepted, but its project is gone; it must be submitted again"
+            )
             continue
         repair = partial(rebuild.insert_job, scene.connection, rebuild.queued(job), "found again by a repair")
         sentence = f"{called} was accepted and has not ended, and the store does not know it"
-        yield scene.fault("job", sentence, "it waits again, under the same number", repair)
+        yield scene.fault("job", sentence, "it waits again, with the same id", repair)
     yield from _unknown_sweeps(scene)
 
 
@@ -144,4 +146,4 @@ def _unknown_sweeps(scene: Scene) -> Iterator[Fault]:
             continue
         repair = partial(rebuild.insert_sweep, scene.connection, found)
         sentence = f"{called} was accepted and has not ended, and the store does not know it"
-        yield scene.fault("sweep", sentence, "it begins again, under the same number", repair)
+        yield scene.fault("sweep", sentence, "it starts again, with the same id", repair)

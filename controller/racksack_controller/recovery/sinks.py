@@ -48,7 +48,7 @@ class FolderSink:
         self._folder = folder
         there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         if there and contents.MANIFEST not in there:
-            raise RecoveryError(f"{folder} is not empty and no backup; name an empty or a new folder")
+            raise RecoveryError(f"{folder} is not empty and not a backup; name an empty or a new folder")
         for name in contents.KINDS:
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._before = _held_before(folder)

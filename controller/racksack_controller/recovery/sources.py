@@ -26,7 +26,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def read_folder(source: Path, target: Path) -> Manifest:
     """Copy a backup that is a folder. Raises RecoveryError, OSError."""
     if not (source / contents.MANIFEST).is_file():
-        raise RecoveryError(f"{source} is no whole backup: it has no {contents.MANIFEST}")
+        raise RecoveryError(f"{source} is not a complete backup: it has no {contents.MANIFEST}")
     for name in (contents.DATABASE, contents.MANIFEST):
         shutil.copyfile(source / name, target / name, follow_symlinks=False)
     for kind in contents.KINDS:
@@ -45,12 +45,12 @@ def read_archive(file: IO[bytes], target: Path, called: str) -> Manifest:
                     raise RecoveryError(f"{called} is damaged: a file in it has a negative size")
                 _unpack(archive, member, target, links, called)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise RecoveryError(f"{called} is damaged, or no backup: {error}") from error
+        raise RecoveryError(f"{called} is damaged, or not a backup: {error}") from error
     for full, link_target in links:
         os.makedirs(os.path.dirname(full), exist_ok=True)
         os.symlink(link_target, full)
     if not (target / contents.MANIFEST).is_file():
-        raise RecoveryError(f"{called} is no whole backup: it has no {contents.MANIFEST}")
+        raise RecoveryError(f"{called} is not a complete backup: it has no {contents.MANIFEST}")
     return _manifest(target, called)
 
 
@@ -80,5 +80,7 @@ def _manifest(target: Path, called: str) -> Manifest:
     except msgspec.DecodeError as error:
         raise RecoveryError(f"{called} is damaged: its {contents.MANIFEST} cannot be read ({error})") from error
     if found.format != contents.FORMAT:
-        raise RecoveryError(f"{called} was made by another racksack ({found.version}); restore it with that one")
+        raise RecoveryError(
+            f"{called} was made by another version of racksack ({found.version}); restore it with that version"
+        )
     return found

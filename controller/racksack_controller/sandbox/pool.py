@@ -59,9 +59,9 @@ class Sandbox:
         if self._is_closed:
             raise BusyError("the controller is stopping")
         if len(waiting) >= WAITING_MAX:
-            raise BusyError(f"{WAITING_MAX} others of yours wait already")
+            raise BusyError(f"{WAITING_MAX} of your requests are already waiting")
         if waiting and sum(len(one.request.payload) for one in waiting) + len(payload) > WAITING_BYTES_MAX:
-            raise BusyError(f"{WAITING_BYTES_MAX >> 20} MiB of yours wait already")
+            raise BusyError(f"{WAITING_BYTES_MAX >> 20} MiB of your requests are already waiting")
         wanted = _Wanted(user, Request(operation, payload, cpu_s, memory_bytes))
         waiting.append(wanted)
         self._begin()

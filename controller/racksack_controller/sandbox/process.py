@@ -33,7 +33,7 @@ class FaultError(Exception):
 
 
 class BusyError(Exception):
-    """It was not computed, and nothing is wrong with it: try again later."""
+    """It was not computed now: try again later."""
 
 
 class SandboxProcess:

@@ -84,7 +84,7 @@ def with_changes(fleet: Fleet, added: Sequence[str], without: Sequence[str]) -> 
     for number, text in enumerate(added, start=1):
         nodes.append(_added(text, number, known))
     if not nodes:
-        raise WorkloadError("no node is left")
+        raise WorkloadError("no nodes are left")
     return Fleet(tuple(nodes))
 
 

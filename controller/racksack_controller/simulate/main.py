@@ -111,7 +111,7 @@ def _play(
         results[variant.name] = replay.run()
         used[variant.name] = replay.power_use()
         if replay.left_out:
-            click.echo(f"{variant.name}: {replay.left_out} jobs were left out: no node could hold them.", err=True)
+            click.echo(f"{variant.name}: {replay.left_out} jobs were skipped: they fit on no node.", err=True)
         if not results[variant.name]:
             raise click.ClickException("no job is left to replay")
     return results, used

@@ -27,7 +27,7 @@ def plan_sweep(store: Store, state: State, draft: Job, points: int) -> dict[str,
     sweep = spec.sweep
     assert sweep is not None  # noqa: S101 - the caller looked
     if not points:
-        raise ValueError("leaves no combination in; loosen it")
+        raise ValueError("excludes every combination; loosen it")
     slots = slots_of(sweep, spec.resources)
     places = rules.places(draft, state.nodes.values())
     runners = rules.runners_wanted(sweep, waiting=points, slots=slots, rack_places=places, working=0)

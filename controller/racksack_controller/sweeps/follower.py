@@ -82,7 +82,7 @@ class Follower:
         """Take all that a runner which has ended wrote. Raises NodeError, StoreError."""
         node = self._nodes.get(runner.node)
         if node is None:
-            raise NodeUnreachable(f"{runner.node} does not stand in the configuration")
+            raise NodeUnreachable(f"{runner.node} is not in the configuration")
         try:
             while True:
                 offset = runner.position + len(runner.buffer)
@@ -99,5 +99,5 @@ class Follower:
     def _refuse(self, active: Active, runner: RunnerAttempt, error: Exception) -> None:
         """Nothing more is believed of this runner; another takes its place."""
         runner.is_refused = runner.is_drained = True
-        self.on_nonsense(active, runner, f"its runner on {runner.node} sent nonsense: {error}")
+        self.on_nonsense(active, runner, f"its runner on {runner.node} sent invalid data: {error}")
         self._changed(active)

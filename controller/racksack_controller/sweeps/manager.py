@@ -100,7 +100,7 @@ class Sweeps:
             except StoreError:
                 raise
             except Exception:
-                log.exception("sweep=%s cannot be loaded, and is left alone until the next start", number)
+                log.exception("sweep=%s cannot be loaded; it is skipped until the next start", number)
 
     async def run(self) -> None:
         """Until cancelled. Sweeps step side by side: one that takes long holds up no other."""
@@ -167,7 +167,7 @@ class Sweeps:
             jobs = dict(self._jobs.get(active.id, {}))  # what is saved meanwhile is the next step's
             await self._stepper.step(active, jobs, ended, self._drawers.get(active.id))
         except StoreError as error:
-            log.error("sweep=%s: %s; trying again", active.id, error)
+            log.error("sweep=%s: %s; retrying", active.id, error)
             await asyncio.sleep(STORE_RETRY_S)
             self._wake.set()
             return
@@ -186,7 +186,7 @@ class Sweeps:
     async def _stop_faulty(self, active: Active, error: Exception) -> None:
         """One sweep that nobody foresaw stops, with its reason; one that cannot even stop is left alone."""
         reason = (
-            f"stopped by a fault of the controller ({type(error).__name__}), which its log explains; "
+            f"stopped by an error in the controller ({type(error).__name__}), see its log; "
             f"`racksack sweep resume {active.id}` tries again"
         )
         try:
@@ -381,7 +381,7 @@ class Sweeps:
             pending=() if drawn else pending.pairs(),
         )
 
-        learns = "" if source is None else f"; its search begins with what sweep {source} has found"
+        learns = "" if source is None else f"; its search starts from the results of sweep {source}"
         sentence = f"submitted by {owner}: {pending.size:,} points{learns}"
 
         def save(connection: sqlite3.Connection) -> None:

@@ -60,7 +60,7 @@ async def take(active: Active, runner: RunnerAttempt, data: bytes, store: Store,
     told = _checked(frames)
     async with active.lock:
         if active.is_stale:
-            raise StoreError(f"sweep {active.id} is about to be loaded again")
+            raise StoreError(f"sweep {active.id} is about to be reloaded")
         if runner.attempt not in active.runners:
             return False  # it was given up meanwhile
         taken = _read(active, runner, told, now)

@@ -138,7 +138,7 @@ class Stepper:
             runner.following.cancel()
         back = sum(lease.left.size for lease in leases)
         if back:
-            log.info("sweep=%s runner=%s ended with %s points, which wait again", active.id, runner.attempt, back)
+            log.info("sweep=%s runner=%s ended with %s points, which are queued again", active.id, runner.attempt, back)
 
     async def _judge(self, active: Active, ended: Sequence[Ended], now: float) -> str:
         """Why the sweep ends now; empty when it goes on."""
@@ -262,7 +262,7 @@ class Stepper:
         for key in rules.yields(self._state, draft, attempts, now)[given:]:
             runner = active.runners[key]
             runner.finish = runner.is_told_to_yield = True
-            log.info("sweep=%s runner=%s takes no more chunks: a job of higher priority waits", active.id, key)
+            log.info("sweep=%s runner=%s takes no more chunks: a job of higher priority is waiting", active.id, key)
             for lease in active.leases_of(key)[1:]:
                 lease.is_asked_back = True
 
@@ -313,7 +313,7 @@ class Stepper:
         """An owner's wish: stop or cancel; nothing for a sweep that is over or so already. Raises StoreError."""
         async with active.lock:
             if active.is_stale:
-                raise StoreError(f"sweep {active.id} is about to be loaded again; ask once more")
+                raise StoreError(f"sweep {active.id} is about to be reloaded; ask once more")
             if active.progress.state in SWEEP_FINAL or active.progress.state is state:
                 return
             now = self._clock()

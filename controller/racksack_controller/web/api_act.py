@@ -153,11 +153,11 @@ async def resubmit(request: web.Request) -> web.Response:
     job, caller = await context.owned_job(request)
     body = await body_of(request)
     if caller.uid is None:
-        raise forbidden("nobody is signed in")
+        raise forbidden("not signed in")
     if job.state not in FINAL:
         raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
     if job.array_index is not None or job.spec.runner_of is not None:
-        sentence = f"job {job.id} is one of many; it can be run again as it was, or submitted anew"
+        sentence = f"job {job.id} is one of many; it can be run again as it was, or submitted again"
         raise refusal(sentence, ExitCode.REFUSED)
     try:
         text = job_file(_changed(job, body))
@@ -167,7 +167,7 @@ async def resubmit(request: web.Request) -> web.Response:
     except IngestError as error:
         raise refusal(f"project: {error}", ExitCode.REFUSED) from None
     except IngestPostponed as error:
-        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+        raise refusal(f"not possible now: {error}; try again", ExitCode.REFUSED) from None
     return web.json_response({"id": new, "of": job.id}, status=201)
 
 

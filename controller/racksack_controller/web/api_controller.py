@@ -197,7 +197,7 @@ async def plan(request: web.Request) -> web.Response:
         work = context.intake.plan(await utf8_of(request), owner, time.time(), _sends_bytes(request))
         return web.json_response(await while_connected(request, work))
     except IngestPostponed as error:
-        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+        raise refusal(f"not possible now: {error}; try again", ExitCode.REFUSED) from None
 
 
 def _sends_bytes(request: web.Request) -> int:

@@ -58,7 +58,7 @@ async def add(request: web.Request) -> web.Response:
     except IngestError as error:
         raise refusal(f"data set {name}: {error}", ExitCode.USAGE) from None
     except IngestPostponed as error:
-        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+        raise refusal(f"not possible now: {error}; try again", ExitCode.REFUSED) from None
 
 
 @routes.get("/api/v1/data/{name}")

@@ -25,7 +25,7 @@ async def doctor(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     caller = context.caller(request)
     if caller.uid is None:
-        raise forbidden("nobody is known over this address; use `racksack doctor`")
+        raise forbidden("requests to this address are anonymous; use `racksack doctor`")
     names = [name for name in request.query.get("node", "").split(",") if name]
     unknown = [name for name in names if name not in context.nodes]
     if unknown:

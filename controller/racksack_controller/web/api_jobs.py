@@ -226,7 +226,9 @@ async def retry(request: web.Request) -> web.Response:
         raise refusal(f"job {job.id} is {job.state}; only a finished job can be run again", ExitCode.REFUSED)
     from_checkpoint = (await body_of(request)).get("from_checkpoint") is True
     if from_checkpoint and not job.checkpoints:
-        raise refusal(f"job {job.id} has no checkpoint; without --from-checkpoint it begins anew", ExitCode.REFUSED)
+        raise refusal(
+            f"job {job.id} has no checkpoint; without --from-checkpoint it starts from the beginning", ExitCode.REFUSED
+        )
     try:
         await context.intake.keep_project(job)
         await context.loop.submit(ev.RetryRequested(job.id, from_checkpoint=from_checkpoint, by=caller.name))
@@ -242,7 +244,7 @@ async def fetched(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     job, _caller = await context.owned_job(request)
     if job.state not in FINAL:
-        raise refusal(f"job {job.id} is {job.state}; its results are not complete", ExitCode.REFUSED)
+        raise refusal(f"job {job.id} is {job.state}; its results are incomplete", ExitCode.REFUSED)
     body = await body_of(request)
     try:
         await context.intake.mark_fetched(job, delete=body.get("delete") is True)

@@ -48,7 +48,7 @@ async def act(request: web.Request) -> web.Response:
     except (JobFileError, IngestError) as error:
         raise refusal(f"recurring job {one.id}: {error}", ExitCode.REFUSED) from None
     except IngestPostponed as error:
-        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+        raise refusal(f"not possible now: {error}; try again", ExitCode.REFUSED) from None
     return web.json_response(_view(found or one))
 
 

@@ -72,7 +72,7 @@ async def submit(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     caller = context.caller(request)
     if caller.uid is None:
-        raise forbidden("say who you are: Authorization: Bearer TOKEN, with a token of web.token_file")
+        raise forbidden("authentication needed: send `Authorization: Bearer TOKEN` with a token of web.token_file")
     text = await job_file_of(context, request, caller)
     try:
         sweep = await context.intake.take_sweep(text, caller.name, caller.uid)
@@ -83,7 +83,7 @@ async def submit(request: web.Request) -> web.Response:
     except IngestError as error:
         raise refusal(f"project: {error}", ExitCode.USAGE) from None
     except IngestPostponed as error:
-        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+        raise refusal(f"not possible now: {error}; try again", ExitCode.REFUSED) from None
     found = await sweeps.found_sweep(context, sweep)
     return web.json_response(
         sweeps.view_of(context, found, caller), status=201, headers={"Location": f"/api/v1/sweeps/{sweep}"}

@@ -151,7 +151,7 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, T]) ->
     except asyncio.CancelledError:
         task.cancel()
         if request.transport is None or request.transport.is_closing():
-            raise ConnectionResetError("whoever asked has gone") from None
+            raise ConnectionResetError("the client has disconnected") from None
         raise
 
 
@@ -159,5 +159,5 @@ def text_of(body: Mapping[str, object], key: str, default: str) -> str:
     """A one-line text of at most 500 characters from a body."""
     value = body.get(key) or default
     if not isinstance(value, str):
-        raise refusal(f"{key} is not a text", ExitCode.USAGE)
+        raise refusal(f"{key} is not a string", ExitCode.USAGE)
     return " ".join(value.split())[:500]

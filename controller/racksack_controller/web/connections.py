@@ -191,7 +191,7 @@ async def watch_request(request: web.Request, handler: Handler) -> web.StreamRes
     """Tells the connection that it is at work. What only reads ends when its reader has gone."""
     connection = request.app[CONNECTIONS].of(request)
     if connection is None:
-        raise ConnectionResetError("whoever asked has gone")
+        raise ConnectionResetError("the client has disconnected")
     if isinstance(connection.peer, int):
         await users.learn(connection.peer)
     only_reads = request.method in ("GET", "HEAD")

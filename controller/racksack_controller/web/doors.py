@@ -80,12 +80,12 @@ async def _note_use(request: web.Request) -> None:
 def foreign(request: web.Request, names: Names) -> str | None:
     """Why a request may come from a page that is not ours; None when it does not."""
     if not _is_ours(request.host, names) and not _is_made_up(request):
-        return "this host name is not one of this controller; see web.hosts"
+        return "this is not a host name of this controller; see web.hosts"
     origin = request.headers.get("Origin")
     if origin is not None and not _is_own_origin(origin, request.host, names):
-        return "this was asked by the page of another site, which may not; open the status page itself"
+        return "this request came from a page of another site; open the status page itself"
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _is_a_visit(request):
-        return "this was asked by the page of another site, which may not; open the status page itself"
+        return "this request came from a page of another site; open the status page itself"
     return None
 
 
@@ -141,7 +141,7 @@ def _why_not(request: web.Request) -> str | None:
                 "this needs a token of web.token_file, sent as `Authorization: Bearer TOKEN`, or a browser that is "
                 "signed in; the racksack command needs neither"
             )
-        return "nobody is signed in, so this address is for reading; use the racksack command, or `racksack web login`"
+        return "not signed in, so this page is read-only; use the racksack command, or `racksack web login`"
     if caller.way is Way.SESSION or _is_browser(request):
         return None if _is_proven(request, caller) else f"the header {PROOF_HEADER} is missing or not that of this page"
     return None

@@ -96,7 +96,7 @@ async def _one_sentence(request: web.Request, handler: Handler) -> web.StreamRes
         raise
     except Exception:
         log.exception("request failed: %s %s", request.method, request.path)
-        return _failure(request, "The controller could not answer this; its log says why.", 500)
+        return _failure(request, "The controller could not answer this; see its log.", 500)
 
 
 def _failure(request: web.Request, sentence: str, status: int) -> web.Response:

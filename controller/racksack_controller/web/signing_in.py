@@ -18,7 +18,7 @@ USED_UP = (
     "This link has been used already, or is older than ten minutes. Run `racksack web login` for another one; "
     "each works once."
 )
-FROM_ELSEWHERE = "Copy the link into the address bar of your browser: a page of another site may not sign you in."
+FROM_ELSEWHERE = "Copy the link into the address bar of your browser: a page of another site cannot sign you in."
 
 routes = web.RouteTableDef()
 
@@ -91,7 +91,7 @@ async def listed(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     caller = context.caller(request)
     if caller.uid is None:
-        raise forbidden("nobody is signed in")
+        raise forbidden("not signed in")
     return web.json_response([_view(one) for one in context.sessions.of_user(caller.uid)])
 
 
@@ -101,13 +101,13 @@ async def logout(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     caller, sessions = context.caller(request), context.sessions
     if caller.uid is None:
-        raise forbidden("nobody is signed in")
+        raise forbidden("not signed in")
     if (await body_of(request)).get("all") is True:
         ended = sessions.of_user(caller.uid)
     else:
         own = sessions.of(sessions.token_of(request)) if caller.way is Way.SESSION else None
         if own is None:
-            raise refusal("this is no session of a browser; use `all`", ExitCode.USAGE)
+            raise refusal("this is not a browser session; use `all`", ExitCode.USAGE)
         ended = [own]
     await sessions.end(ended)
     answer = web.json_response({"ended": len(ended)})

@@ -136,7 +136,7 @@ async def fetched(context: Context, request: web.Request, found: Found) -> web.R
     """`POST jobs/ID/fetched`."""
     (sweep, progress), _caller = await sweeps.owned_sweep(context, request, found[0].id)
     if progress.state not in SWEEP_FINAL:
-        raise refusal(f"sweep {sweep.id} is {progress.state}; its results are not complete", ExitCode.REFUSED)
+        raise refusal(f"sweep {sweep.id} is {progress.state}; its results are incomplete", ExitCode.REFUSED)
     await context.store.write(lambda connection: sweeps.save_fetched(connection, sweep.id, fetched=True))
     if (await body_of(request)).get("delete") is True:
         await context.files.run(remove_tree, context.spool.returned(sweep.id))

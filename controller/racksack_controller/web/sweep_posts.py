@@ -78,7 +78,7 @@ def _params(parameters: object) -> dict[str, Any]:
     for one in parameters:
         name = one.get("name")
         if not isinstance(name, str) or name in found:
-            raise refusal("each of the parameters needs a name of its own", ExitCode.USAGE)
+            raise refusal("each parameter needs a unique name", ExitCode.USAGE)
         found[name] = _values(name, one)
     return found
 

@@ -38,8 +38,8 @@ async def ask(request: web.Request, answer: type[T], sweep: int, name: str, **ar
     except RefusedError as error:
         raise ValueError(str(error)) from None
     except BusyError as error:
-        raise refusal(f"not now: {error}; try again", ExitCode.REFUSED) from None
+        raise refusal(f"not possible now: {error}; try again", ExitCode.REFUSED) from None
     except FaultError as error:
         log.error("sweep=%s %s cannot be computed: %s", sweep, name, error)
-        raise refusal("the controller could not compute this; its log says why", ExitCode.ERROR) from None
+        raise refusal("the controller could not compute this; see its log", ExitCode.ERROR) from None
     return msgspec.msgpack.decode(data, type=answer)

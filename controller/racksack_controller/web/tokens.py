@@ -64,7 +64,7 @@ def _account(user: str) -> tuple[str, int] | None:
     except KeyError:
         if user.isdecimal():
             return user, int(user)
-        log.error("the token file names %s, who is no user of this machine", user)
+        log.error("the token file names %s, who is not a user of this machine", user)
         return None
     return account.pw_name, account.pw_uid
 

@@ -80,7 +80,7 @@ class SlurmAttempts(Attempts):
             self._ended.pop(name, None)  # so that the next look comes here again
             self._queue.expect_change()
             return attempt_records.state_of(folder) or self._announced(folder)
-        outcome, reason = ended or ("lost", "Slurm ended it and did not say why")
+        outcome, reason = ended or ("lost", "Slurm ended it without saying why")
         final = {
             **found,
             "outcome": outcome,

@@ -64,7 +64,7 @@ def _named_by_current(work: str, folder: str, found: Sequence[str]) -> Set[str]:
         raise Incomplete(f"{mark} does not name a file or folder beside it")
     kept = {path for path in found if path == target or path.startswith(target + "/")}
     if not kept:
-        raise Incomplete(f"{mark} names {name}, which is not there")
+        raise Incomplete(f"{mark} names {name}, which does not exist")
     return kept | {mark}
 
 
@@ -85,10 +85,10 @@ def _listed(work: str, folder: str) -> Dict[str, str]:
         digest, _, name = line.partition(" ")
         name = name[1:] if name[:1] in (" ", "*") else name
         if len(digest) != 64 or not name or name.startswith("/") or ".." in name.split("/"):
-            raise Incomplete(f"{mark} has a line that is none of sha256sum's")
+            raise Incomplete(f"{mark} has a line that is not in sha256sum's format")
         path = _join(folder, os.path.normpath(name))
         if not os.path.isfile(f"{work}/{path}"):
-            raise Incomplete(f"{mark} lists {name}, which is not there")
+            raise Incomplete(f"{mark} lists {name}, which does not exist")
         sums[path] = digest.lower()
     if not sums:
         raise Incomplete(f"{mark} lists no file")
@@ -103,7 +103,7 @@ def check_sums(root: str, sums: Dict[str, str]) -> None:
             while block := file.read(_BLOCK_BYTES):
                 whole.update(block)
         if whole.hexdigest() != wanted:
-            raise Incomplete(f"{path} does not have the sum that {SUMS} lists")
+            raise Incomplete(f"{path} does not match its checksum in {SUMS}")
 
 
 def folder_of(work: str, patterns: Sequence[str]) -> Optional[str]:

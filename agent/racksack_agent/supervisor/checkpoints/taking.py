@@ -32,7 +32,7 @@ def versions_of(work: str, paths: Sequence[str]) -> Dict[str, Version]:
         try:
             found[path] = _version(os.lstat(f"{work}/{path}"))
         except FileNotFoundError:
-            raise Incomplete(f"{path} was replaced while it was looked at") from None
+            raise Incomplete(f"{path} was replaced while it was read") from None
     return found
 
 

@@ -32,7 +32,7 @@ def take_saved(state: State, attempt: Attempt, report: AttemptReport, now: float
         return attempt
     if pull.problem and not pull.is_told:
         pull = replace(pull, is_told=True)
-        state.tell(now, f"no checkpoint could be taken: {pull.problem}", job=job.id, node=attempt.node)
+        state.tell(now, f"checkpoint failed: {pull.problem}", job=job.id, node=attempt.node)
     changed = replace(attempt, pull=pull)
     state.put_attempt(changed)
     return changed
@@ -89,7 +89,7 @@ def failed(state: State, event: ev.CheckpointFailed, now: float) -> None:
     failures = attempt.pull.failures + 1
     delay_s = backoff_s(failures, first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
     if failures == 1:
-        state.tell(now, f"its checkpoint could not be brought: {event.sentence}", job=attempt.job, node=attempt.node)
+        state.tell(now, f"its checkpoint could not be copied: {event.sentence}", job=attempt.job, node=attempt.node)
     pull = replace(attempt.pull, failures=failures, not_before_s=now + delay_s)
     state.put_attempt(replace(attempt, pull=pull))
 
@@ -100,7 +100,7 @@ def damaged(state: State, event: ev.CheckpointDamaged, now: float) -> None:
     if job is not None:
         left = tuple(one for one in job.checkpoints if one.digest != event.digest)
         state.put_job(replace(job, checkpoints=left))
-        then = "it goes on from the one before" if left else "it begins anew"
+        then = "it resumes from the one before" if left else "it starts from the beginning"
         state.tell(now, f"the controller's copy of its checkpoint was damaged; {then}", job=job.id)
 
 

@@ -21,9 +21,9 @@ def with_more_memory(state: State, job: Job) -> tuple[Job | None, str]:
     most = _most(state, job)
     wants = min(math.ceil(has * factor / MIB) * MIB, most)
     if wants <= has:
-        return None, f"no node that it may run on has more than {format_memory(max(has, most))} for it"
+        return None, f"no node that it may run on has more than {format_memory(max(has, most))}"
     resources = replace(job.spec.resources, ram_bytes=wants)
-    sentence = f"the next attempt gets {format_memory(wants)} of memory in place of {format_memory(has)}"
+    sentence = f"the next attempt gets {format_memory(wants)} of memory instead of {format_memory(has)}"
     return replace(job, spec=replace(job.spec, resources=resources)), sentence
 
 

@@ -103,5 +103,5 @@ def _plan_one(
     ends = (now + expected, now + length_s(state.queue, policy, entry[-1], hard=True))
     name = capacity.rack.nodes[rows[0]].name
     return place_job(
-        capacity, policy, entry[-2], job_class, rows, ends, f"{name} has room and it delays nobody who is ahead"
+        capacity, policy, entry[-2], job_class, rows, ends, f"{name} has room, and it delays no job ahead of it"
     )

@@ -169,8 +169,8 @@ def worth(backlog: Backlog, node: Node, terms: Overflow, job_class: JobClass) ->
     there = f"on {node.name} {_about(there_s)}"
     if here_s - there_s > worth_s:
         return True, f"the wait here is expected to be {_about(here_s)}, {there}, for a job of {_about(length_s)}"
-    least = f"it goes there to save more than {_about(worth_s)} ({terms.cost:g} times its length)"
-    return False, f"it waits for the own servers, about {_about(here_s)}; {there}; {least}"
+    least = f"it runs there only to save more than {_about(worth_s)} ({terms.cost:g} times its length)"
+    return False, f"it waits for a server of the rack, about {_about(here_s)}; {there}; {least}"
 
 
 def _about(time_s: float) -> str:

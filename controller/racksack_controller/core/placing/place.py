@@ -292,7 +292,7 @@ class Pass:
         return (
             where
             if self.reservation is None
-            else f"{where}; it does not delay job {self.reservation.job}, which is ahead"
+            else f"{where}; backfilled: it does not delay job {self.reservation.job}, which is ahead"
         )
 
     def _content_told(self, job: Job, chosen: list[int], near: Ints, rows: Ints) -> str:
@@ -329,7 +329,7 @@ class Pass:
                 entry,
                 job_class,
                 [row],
-                f"others were put elsewhere to make room on {self.capacity.rack.nodes[row].name}",
+                f"other jobs were placed elsewhere to make room on {self.capacity.rack.nodes[row].name}",
             )
         return row is not None
 

@@ -44,4 +44,4 @@ def transfer_told(state: State, job: Job, node: str) -> str:
     seconds = transfer_s(state, job, node)
     if missing < TOLD_BYTES or seconds < SAME_S:
         return ""
-    return f"{format_memory(missing)} has to be sent to {node}, about {format_duration(round(seconds))}"
+    return f"{format_memory(missing)} must be sent to {node}, which takes about {format_duration(round(seconds))}"

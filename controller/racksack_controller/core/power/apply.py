@@ -156,7 +156,7 @@ def _failed(state: State, power: PowerRecord, sentence: str, now: float) -> None
     counts = (power.failures, power.stops_failed + 1) if stopping else (power.failures + 1, power.stops_failed)
     delay = backoff_s(counts[stopping], first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
     what = "could not be switched off" if stopping else "could not be switched on"
-    tell(state, now, power, "switched", f"{what}: {sentence}; it is tried again after {format_duration(delay)}")
+    tell(state, now, power, "switched", f"{what}: {sentence}; retrying in {format_duration(delay)}")
     answers = stopping and state.nodes[power.node].connected
     state.put_power(
         replace(
@@ -289,7 +289,7 @@ def _silent_but_on(state: State, power: PowerRecord, words: str, now: float) -> 
     shut down again then.
     """
     limit_s = boot_limit_s(power, state.power_traits.get(power.node, PowerTraits()))
-    problem = f"it was silent after its shutdown, but {words}"
+    problem = f"it stopped answering after its shutdown, but {words}"
     sentence = f"is not off: {problem}; if it does not answer it is switched off again after {format_duration(limit_s)}"
     tell(state, now, power, "seen", sentence)
     return replace(

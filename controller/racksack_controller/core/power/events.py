@@ -31,7 +31,7 @@ class SwitchOffDecided(Event, frozen=True):
 
 
 class SwitchWithdrawn(Event, frozen=True):
-    """A switch-off that nobody has been asked for yet is not wanted any more; with it a request for on is fulfilled."""
+    """A switch-off that nobody has been asked for yet is no longer needed; with it a request for on is fulfilled."""
 
     node: str
     why: str

@@ -59,7 +59,7 @@ def switch_off_hung(state: State, now: float, wakes: list[float]) -> list[Switch
             wakes.append(at_s)
             continue
         silent = format_duration(now - state.nodes[power.node].connection_since_s)
-        why = f"it hangs: it is on and has not answered for {silent}"
+        why = f"it hangs: it is on but has not answered for {silent}"
         again = power.hung_at_s is not None and now - power.hung_at_s < AGAIN_S
         aside_s = ASIDE_S if again else 0.0
         why += ", the second time within a day" if again else ""

@@ -51,7 +51,7 @@ def keeps_on(state: State, power: PowerRecord, now: float) -> str | None:
     node = state.nodes[power.node]
     traits = state.power_traits.get(power.node)
     if traits is None or not traits.can_switch_off:
-        return "nothing here may switch it off"
+        return "no configured driver may switch it off"
     if has_work(state, power.node):
         return "it has work"
     if others := [*on_behind(state, power.node), *always_on_behind(state, power.node)]:

@@ -37,7 +37,7 @@ def objection(state: State, name: str, request: OperatorRequest, now: float, *, 
     way = blocked_by(state, name, now) if request is not OperatorRequest.OFF else None
     if way is not None:
         why = why_not_woken(state, state.power[way], now) or "is to go off"
-        return f"{name} is reached through {way}, and {way} {why}; see to {way} first"
+        return f"{name} is reached through {way}, and {way} {why}; deal with {way} first"
     return None if request is OperatorRequest.ON else _objection_to_off(state, name, now, force=force)
 
 
@@ -45,7 +45,9 @@ def _objection_to_off(state: State, name: str, now: float, *, force: bool) -> st
     for other in on_behind(state, name):
         traits = state.power_traits.get(other)
         if traits is None or not traits.can_switch_off:
-            return f"{_called(other, name)} is on and nothing here can switch it off; shut it down by hand first"
+            return (
+                f"{_called(other, name)} is on and no configured driver can switch it off; shut it down by hand first"
+            )
     if force:
         return None
     held = [other for other in on_behind(state, name) if state.power[other].held(now)]

@@ -187,7 +187,7 @@ def _keep_on(view: View) -> list[Decision]:
     if on >= view.policy.keep_on:
         return []
     cheapest = sorted(view.candidates(), key=lambda one: (one.traits.watts_idle or one.watts, one.power.node))
-    why = f"{view.policy.keep_on} nodes are to stay on"
+    why = f"{view.policy.keep_on} nodes are kept on"
     return [SwitchOnDecided(one.power.node, why) for one in cheapest[: view.policy.keep_on - on]]
 
 
@@ -224,7 +224,7 @@ def _off(view: View, early: Early, wakes: list[float]) -> list[Decision]:
 def _idle(state: State, power: PowerRecord, now: float) -> str:
     drain = state.nodes[power.node].drain
     if drain is not None:
-        return f"it is drained and to be off then: {drain.reason}"
+        return f"it is drained, to be switched off afterwards: {drain.reason}"
     return f"it was idle for {format_duration(now - (power.idle_since_s or now))}"
 
 
@@ -233,7 +233,7 @@ def _left_on(state: State, now: float, wakes: list[float]) -> list[Decision]:
     events: list[Decision] = []
     for power in state.power.values():
         if burns_for_nothing(state, power, now):
-            events.append(SwitchOffDecided(power.node, f"it is on but of no use: {power.problem}"))
+            events.append(SwitchOffDecided(power.node, f"it is on but unusable: {power.problem}"))
         elif power.phase is Phase.SET_ASIDE and power.seen_on is True:
             wakes.append(power.retry_at_s)
     return events

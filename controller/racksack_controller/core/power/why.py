@@ -30,7 +30,7 @@ def why_power(state: State, node: Node, now: float) -> str | None:
     if power.phase is Phase.SET_ASIDE:
         left = power.retry_at_s - now
         again = f"in {format_duration(left)} at the earliest" if left > 0 else "when a job needs it"
-        return f"set aside, it is tried again {again}: {power.why}{_held(power, now)}"
+        return f"set aside, retried {again}: {power.why}{_held(power, now)}"
     if power.phase is Phase.OFF:
         return f"off for {format_duration(now - power.since_s)}: {power.why or 'nothing needs it'}{_held(power, now)}"
     if power.phase is Phase.UNKNOWN and not node.connected:
@@ -59,7 +59,7 @@ def why_idle(state: State, node: Node, now: float) -> str:
     at_s = off_at_s(state, power, now)
     if at_s is not None:
         left_s = at_s - now
-        when = f"in {format_duration(left_s)}" if left_s > 0 else "as soon as nothing in the queue may use it"
+        when = f"in {format_duration(left_s)}" if left_s > 0 else "as soon as no queued job may need it"
         return f"{idle}, to be switched off {when}"
     kept = keeps_on(state, power, now)
     return f"{idle}, not to be switched off: {kept}" if kept else idle
@@ -76,9 +76,9 @@ def why_waits(reading: Reading, job: Job, able: Bools) -> str:
     off = [power for power in records if is_off(state, power)]
     if not off:
         going = [power.node for power in records if power.phase is Phase.STOPPING]
-        return f"{', '.join(going[:NAMED_MAX])} is just being switched off" if going else ""
+        return f"{', '.join(going[:NAMED_MAX])} is being switched off" if going else ""
     if job.spec.no_wake:
-        return "no_wake: waits until a node is on anyway"
+        return "no_wake: waits until a node is on for another reason"
     free = [power for power in off if why_not_woken(state, power, now) is None]
     if not free:
         return "; ".join(f"{power.node} {why_not_woken(state, power, now)}" for power in off[:NAMED_MAX])
@@ -96,7 +96,7 @@ def why_waits(reading: Reading, job: Job, able: Bools) -> str:
         return f"{names} {'is' if len(free) == 1 else 'are'} off and may be switched on for it {quiet}"
     boots_s = min(boot_s(power, state.power_traits[power.node]) for power in free)
     if state.rack.usable[able].any():
-        return f"{names} stays off for now: a boot takes about {format_duration(boots_s)} and would gain too little"
+        return f"{names} stays off for now: a boot takes about {format_duration(boots_s)}, so it would gain too little"
     return f"{names} is about to be switched on"
 
 
@@ -126,7 +126,7 @@ def why_not_woken(state: State, power: PowerRecord, now: float) -> str | None:
     traits = state.power_traits.get(power.node)
     node = state.nodes[power.node]
     if traits is None or not traits.can_switch_on:
-        return "is off, and nothing here can switch it on"
+        return "is off, and no configured driver can switch it on"
     if power.held(now):
         return f"is off and{_held(power, now)[1:]}"
     if node.drain is not None:

@@ -84,7 +84,7 @@ def ended_badly(progress: Progress, state: JobState, reason: str, was_ready: boo
     if state in (JobState.FAILED, JobState.PREPARE_FAILED) and not was_ready and progress.done == progress.reused:
         return reason
     if progress.faults >= (FAULTS_MAX_LATER if was_ready else FAULTS_MAX):
-        return f"{progress.faults} runners in a row ended without a result; the last one: {reason or state}"
+        return f"{progress.faults} runners in a row ended without a result; last: {reason or state}"
     return ""
 
 
@@ -128,5 +128,5 @@ def yields(state: State, draft: Job, runners: Sequence[Attempt], now: float) -> 
 
 def lost(point: int, losses: int, node: str, now: float) -> Failure:
     """The failure of a point that was alone with each of its last runners."""
-    sentence = f"each of the {losses} runners that had it was lost"
+    sentence = f"each of the {losses} runners that worked on it was lost"
     return Failure(point=point, tries=losses, kind=FailureKind.LOST, sentence=sentence, node=node, at_s=now)

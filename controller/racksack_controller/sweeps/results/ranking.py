@@ -203,8 +203,8 @@ def _valued(connection: sqlite3.Connection, sweep: Sweep, results: Results, text
         return found, found.numbers(text)
     if text in {metric.name for metric in sweep.sweep.metrics}:
         raise ValueError(
-            f"the points tell no metric {text}; they tell {', '.join(known)}: rank by one of these (--by {known[0]}), "
-            f"and run the sweep with --metric {known[0]}"
+            f"the points report no metric {text}; they report {', '.join(known)}: "
+            f"rank by one of these (--by {known[0]}), and run the sweep with --metric {known[0]}"
         )
     params = [axis.name for axis in sweep.sweep.axes] + [domain.name for domain in sweep.sweep.domains]
     expression = expressions.check(text, [*known, *params, *_BUILT_IN])

@@ -132,7 +132,7 @@ def check_some(spec: SweepSpec) -> None:
     except SearchError as error:
         raise ValueError(str(error)) from None
     if not found:
-        raise ValueError(f"`where` leaves no combination in; loosen it: {spec.where}")
+        raise ValueError(f"`where` excludes every combination; loosen it: {spec.where}")
 
 
 def _as_random(spec: SweepSpec) -> SweepSpec:
