@@ -4,7 +4,7 @@
 PARALLEL ?= --numprocesses 6 --dist loadfile --no-loadscope-reorder
 PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/pytest
 
-.PHONY: help setup demo rack-demo slurm-demo test test-fast test-full check lint docs bench clean
+.PHONY: help setup demo rack-demo slurm-demo test test-fast test-full fuzz check lint docs bench clean
 
 help:
 	@echo "make demo    install, run a real project on this machine, fetch its results"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    install, run all tests (what CI runs)"
 	@echo "make test-fast   the tests that need neither root nor Debian packages, in less than a minute"
 	@echo "make test-full   all tests at full size: hours (root)"
+	@echo "make fuzz MINUTES=30   feed odd bytes to everything that reads bytes from outside"
 	@echo "make docs    the documentation as a web site, in build/site/"
 	@echo "make check   ruff, strict types, import rules and all tests"
 	@echo "make bench   benchmarks beside other schedulers (root; tests/bench/README.md)"
@@ -54,6 +55,10 @@ test-fast: setup
 test-full: setup
 	@scripts/debian-packages install tests || true
 	RACKSACK_FULL_SIZE=1 $(PYTEST) $(PARALLEL) $(TESTS)
+
+MINUTES ?= 30
+fuzz: setup
+	.venv/bin/python -m tests.fuzz.run $(MINUTES) $(TARGETS)
 
 lint: setup
 	.venv/bin/ruff check

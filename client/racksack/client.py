@@ -29,6 +29,7 @@ from racksack.views import (
     SweepView,
     Why,
 )
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.findings import Finding
 
 T = TypeVar("T")
@@ -342,7 +343,7 @@ class Client:
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise errors.RacksackError(
             f"cannot understand the controller's answer ({error}); is it a different version?"
         ) from error

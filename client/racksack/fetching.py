@@ -55,7 +55,7 @@ class Fetched:
         """What did not come back with the job, by the result.json that has just come."""
         try:
             result = json.loads((self.folder / "result.json").read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []  # it was not asked for, or it is not the controller's
         return list(not_brought.lines(self.job.id, result if isinstance(result, dict) else None, self.folder))
 

@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from racksack_jobspecs.bounds import UNDECODABLE
+
 MARK = ".racksack-job"
 RESULT = "result.json"
 _NAMES_TRIED = 10_000
@@ -76,7 +78,7 @@ def _of_result(folder: Path) -> Origin | None:
     """What result.json says; None when there is none, or it does not say enough to tell jobs apart."""
     try:
         found = msgspec.json.decode((folder / RESULT).read_bytes(), type=Origin)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         return None
     return found if found.submitted_at_s is not None else None
 
@@ -93,7 +95,7 @@ def read_mark(path: Path) -> Mark | None:
     """A mark that was written; None when it is missing or damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         return None
 
 

@@ -178,9 +178,14 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+_BLANK = ("\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also the wide ones of Asian keyboards
+
+
 def csv_cell(value: object) -> object:
     """A value for a spreadsheet: a text that it could take for a formula gets a quote before it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    is_formula = isinstance(value, str) and (value[:1] in _BLANK or value.lstrip().startswith(_FORMULA))
+    return f"'{value}" if value and is_formula else value
 
 
 def say(text: str) -> None:

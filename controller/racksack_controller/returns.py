@@ -22,6 +22,7 @@ import msgspec
 from racksack_controller.acl import AclError, let_read, uid_to_open_to
 from racksack_controller.core.jobs.gang import leading_rank, named
 from racksack_controller.core.state import Attempt, Ending, Job
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState
 
@@ -95,7 +96,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     """What result.json of a folder says; nothing where it cannot be read."""
     try:
         result = msgspec.json.decode((folder / RESULT).read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return {}
     return result if isinstance(result, dict) else {}
 
@@ -205,7 +206,7 @@ def _number_of(folder: Path) -> int:
     """The attempt that a return folder is of."""
     try:
         return int(msgspec.json.decode((folder / RESULT).read_bytes())["attempt"])
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (OSError, *UNDECODABLE, KeyError, TypeError, ValueError):
         return 0
 
 

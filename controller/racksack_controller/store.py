@@ -27,6 +27,7 @@ from racksack_controller.core.queue.fair_share import OwnerUse
 from racksack_controller.core.queue.history import HistoryKey, RunHistory
 from racksack_controller.core.state import Attempt, Changes, Job, Node, State
 from racksack_controller.pruning import last_id
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.states import SweepState
 
@@ -256,7 +257,7 @@ def readable(decode: Callable[[Any], T], rows: Iterable[tuple[Any]], table: str)
     for (record,) in rows:
         try:
             yield decode(record)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             log.error("a record of the table %s is damaged and was skipped (%s); see `racksack fsck`", table, error)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
+import msgspec
 from msgspec import Meta
 
 BYTES_MAX = 2**60  # sums over a rack of 8 such nodes still fit into 64 bits
@@ -20,6 +21,9 @@ Count = Annotated[int, Meta(ge=0, le=2**40)]
 TimeS = Annotated[float, Meta(ge=0, le=TIME_S_MAX)]
 Name = Annotated[str, Meta(max_length=200)]
 PathText = Annotated[str, Meta(max_length=4096)]
+
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was asked for: also for half a character and for deep nesting."""
 
 Number = TypeVar("Number", int, float)
 

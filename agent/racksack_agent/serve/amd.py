@@ -11,6 +11,7 @@ import re
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from racksack_agent.serve.gpu_tools import MIB, Found, Gpu, ask, device, json_in, ram_bytes
+from racksack_agent.serve.numbers import whole
 
 _AMD_SMI = ("amd-smi", "static", "--asic", "--vram", "--json")
 _ROCM_SMI = ("rocm-smi", "--showproductname", "--showuniqueid", "--showmeminfo", "vram", "gtt", "--json")
@@ -46,7 +47,7 @@ def _amd_smi_card(_at: str, entry: Any) -> Tuple[Gpu, int, int]:  # noqa: ANN401
     units = str(asic.get("num_compute_units", ""))
     model, size = str(asic.get("market_name", "")), amd_bytes(vram.get("size"))
     gpu = device(index, amd_uuid(asic.get("asic_serial"), index), "amd", model, size)
-    return gpu, amd_bytes(vram.get("gtt_size")), int(units) if units.isdigit() else 0
+    return gpu, amd_bytes(vram.get("gtt_size")), whole(units) or 0
 
 
 def parse_rocm_smi(text: str) -> Found:
@@ -61,8 +62,8 @@ def _rocm_smi_card(number: str, facts: Any) -> Tuple[Gpu, int, int]:  # noqa: AN
     model = next((known[name] for name in ("card series", "card model", "device name") if known.get(name)), "")
     vram, gtt = (str(known.get(f"{kind} total memory (b)", "0")) for kind in ("vram", "gtt"))
     uuid = amd_uuid(known.get("unique id"), index)
-    gpu = device(index, uuid, "amd", str(model), int(vram) if vram.isdigit() else 0)
-    return gpu, int(gtt) if gtt.isdigit() else 0, 0
+    gpu = device(index, uuid, "amd", str(model), whole(vram) or 0)
+    return gpu, whole(gtt) or 0, 0
 
 
 def _all(cards: Iterable[Tuple[str, Any]], read: Callable[[str, Any], Tuple[Gpu, int, int]]) -> Found:
@@ -117,4 +118,4 @@ def amd_bytes(size: object) -> int:
     """`{"value": 32704, "unit": "MB"}`, or the older `32704` and `"32704 MB"`; amd-smi's MB are MiB. 0 when unknown."""
     value = size.get("value") if isinstance(size, dict) else size
     words = str(value).split()
-    return int(words[0]) * MIB if words and words[0].isdigit() else 0
+    return (whole(words[0]) or 0) * MIB if words else 0

@@ -13,8 +13,10 @@ Found = Tuple[List[Gpu], List[str]]
 """Devices, and sentences about what could not be found out."""
 
 MIB = 1 << 20
+VRAM_BYTES_MAX = 1 << 50  # no device has a thousandth of it; more is a tool that prints nonsense
 TOOL_S = 20.0  # nvidia-smi takes several seconds while the driver is not loaded
 OUTPUT_CHARS_MAX = 4 * MIB
+_STARTS_MAX = 1000  # brackets in the warnings before a JSON value
 
 
 def printed(argv: Sequence[str]) -> Tuple[str, str]:
@@ -43,19 +45,26 @@ def ask(argv: Sequence[str], parse: Callable[[str], Found]) -> Found:
     text, problem = printed(argv)
     if not text.strip():
         return [], [problem] if problem else []
-    try:
-        found, problems = parse(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        found, problems = [], [f"{argv[0]} printed something unexpected: {type(error).__name__}: {error}"]
+    found, problems = ask_text(argv[0], text, parse)
     if problem and not any(sentence in problem for sentence in problems):
         problems = [*problems, problem] if found else [problem]
     return found, problems
 
 
+def ask_text(tool: str, text: str, parse: Callable[[str], Found]) -> Found:
+    """What a tool's text says, whatever it holds; a sentence where it cannot be read."""
+    try:
+        return parse(text)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        return [], [f"{tool} printed something unexpected: {type(error).__name__}: {error}"]
+
+
 def json_in(text: str) -> Any:  # noqa: ANN401 - any JSON
     """The JSON value that a tool prints, maybe after warnings. Raises ValueError when there is none."""
     starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    while starts:
+    for _ in range(_STARTS_MAX):
+        if not starts:
+            break
         start = min(starts)
         try:
             return json.JSONDecoder().raw_decode(text, start)[0]
@@ -71,7 +80,7 @@ def device(index: int, uuid: str, vendor: str, model: str, vram_bytes: int, *, u
         "uuid": uuid,
         "vendor": vendor,
         "model": model,
-        "vram_bytes": vram_bytes,
+        "vram_bytes": min(vram_bytes, VRAM_BYTES_MAX),
         "unified": unified,
         "fault": "",
     }

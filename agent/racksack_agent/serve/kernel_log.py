@@ -6,7 +6,9 @@ import os
 import re
 from typing import Dict, List, Tuple
 
-_XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-f:.]+)\): (\d+),?\s*(.*)", re.IGNORECASE)
+from racksack_agent.serve.numbers import whole
+
+_XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-f:.]{1,40})\): ([0-9]{1,6}),?\s*(.*)", re.IGNORECASE)
 _RECORDS_MAX = 100_000
 RECENT_S = 1800.0
 
@@ -33,7 +35,8 @@ def xids(text: str, uptime_s: float) -> Dict[str, str]:
         if match is None or int(match[2]) not in FATAL:
             continue
         stamp = line.split(";", 1)[0].split(",")
-        at_s = int(stamp[2]) / 1e6 if len(stamp) > 2 and stamp[2].isdigit() else uptime_s
+        micros = whole(stamp[2]) if len(stamp) > 2 else None
+        at_s = uptime_s if micros is None else micros / 1e6
         if uptime_s - at_s <= RECENT_S:
             found[match[1].lower().partition(".")[0]] = f"Xid {match[2]} ({FATAL[int(match[2])]})"
     return found

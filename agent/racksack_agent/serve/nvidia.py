@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Dict, List, Tuple
 
-from racksack_agent.serve.gpu_tools import MIB, Found, Gpu, ask, device, printed, ram_bytes
+from racksack_agent.serve.gpu_tools import MIB, VRAM_BYTES_MAX, Found, Gpu, ask, device, printed, ram_bytes
+from racksack_agent.serve.numbers import whole
 from racksack_agent.serve.nvidia_health import Health, health_of
 
 _QUERY = ("nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits")
@@ -23,7 +24,7 @@ _NOT_THERE = re.compile(r"\[?(N/A|Not Supported|Not Available)\]?", re.IGNORECAS
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z/-]+")
 _LISTED_GPU = re.compile(r"GPU\s+\d+: .*\(UUID: (GPU-[^)\s]+)\)")
 _LISTED_MIG = re.compile(r"\s+MIG\s+(\S+)\s+Device\s+(\d+):\s+\(UUID: (MIG-[^)\s]+)\)")
-_PROFILE_GB = re.compile(r"\.(\d+)gb")
+_PROFILE_GB = re.compile(r"\.([0-9]{1,6})gb")
 
 
 def look() -> Tuple[List[Gpu], List[str], Dict[str, Health]]:
@@ -47,7 +48,7 @@ def parse_nvidia(text: str) -> Found:
     seen = set()
     for line in filter(None, map(str.strip, text.splitlines())):
         parts = [part.strip() for part in line.split(",", 2)]
-        if len(parts) < 3 or not parts[0].isdigit():
+        if len(parts) < 3 or whole(parts[0]) is None:
             problems.append(f"nvidia-smi: {line}")
             continue
         model, _, memory = (part.strip() for part in parts[2].rpartition(","))
@@ -66,8 +67,9 @@ def _device(index: int, uuid: str, model: str, memory: str) -> Gpu | None:
     """None for what cannot be used. A device without memory of its own has the machine's."""
     if not model or _is_bad(model):
         return None
-    if memory.isdigit() and int(memory) > 0:
-        return device(index, uuid, "nvidia", model, int(memory) * MIB) if _UUID.fullmatch(uuid) else None
+    mib = whole(memory)
+    if mib:
+        return device(index, uuid, "nvidia", model, mib * MIB) if _UUID.fullmatch(uuid) else None
     if not _NOT_THERE.fullmatch(memory):
         return None
     name = uuid if _UUID.fullmatch(uuid) else str(index) if _NOT_THERE.fullmatch(uuid) else ""
@@ -106,5 +108,5 @@ def with_instances(found: List[Gpu], listed: Dict[str, List[Tuple[str, str]]], h
 def _instance(gpu: Gpu, profile: str, uuid: str, health: Health | None, at: int) -> Gpu:
     sizes = health.instance_bytes if health else []
     size = _PROFILE_GB.search(profile)
-    vram_bytes = sizes[at] if at < len(sizes) else int(size[1]) * 1024 * MIB if size else 0
+    vram_bytes = sizes[at] if at < len(sizes) else min(int(size[1]) * 1024 * MIB, VRAM_BYTES_MAX) if size else 0
     return {**gpu, "uuid": uuid, "model": f"{gpu['model']} MIG {profile}", "vram_bytes": vram_bytes}

@@ -14,7 +14,7 @@ from racksack_agent.serve.gpu_tools import MIB
 
 _BLOCK = re.compile(r"<gpu id=.*?</gpu>", re.DOTALL)
 _BAD = re.compile(r"ERR!|Unknown Error|GPU is lost|requires reset", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?(?![0-9])")
 
 # What must not read as an error; newer and older drivers' places of the same value.
 _VITAL = (

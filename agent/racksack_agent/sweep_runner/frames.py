@@ -55,8 +55,18 @@ class Splitter:
                     raise ValueError(f"a frame of {end - start} bytes")
                 if len(self._rest) < end:
                     break
-                header = json.loads(bytes(self._rest[start + LENGTHS.size : body_at]))
+                header = _header(bytes(self._rest[start + LENGTHS.size : body_at]))
                 yield header, bytes(self._rest[body_at:end]), bytes(self._rest[start:end])
                 start = end
         finally:
             del self._rest[:start]
+
+
+def _header(text: bytes) -> Header:
+    try:
+        header = json.loads(text)
+    except RecursionError:
+        raise ValueError("a header that is nested too deeply") from None
+    if not isinstance(header, dict):
+        raise ValueError("a header that is no object")
+    return header

@@ -52,7 +52,7 @@ def report_of(line: bytes) -> Optional[Tuple[float, Dict[str, Any]]]:
         return None
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     step = found.pop("step", None) if isinstance(found, dict) else None
     if isinstance(step, bool) or not isinstance(step, (int, float)):

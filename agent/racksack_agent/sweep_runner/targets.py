@@ -206,7 +206,7 @@ def _last_object(output: bytes) -> Optional[Dict[str, Any]]:
         return None
     try:
         found = json.loads(lines[-1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -26,6 +26,7 @@ _CLASSES = {
     "xdigit": "0-9A-Fa-f",
 }
 _NEVER = r"(?!)"
+_STAR, _DEEP = "*", "**/"  # parts that are no expressions yet: an escaped star is `\\*`
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,22 @@ def _without_trailing_spaces(line: str) -> str:
 
 
 def _regex(glob: str) -> str:
-    """The regular expression for git's wildmatch with WM_PATHNAME."""
-    parts, at = [], 0
+    """The regular expression for git's wildmatch with WM_PATHNAME.
+
+    A star takes as little as it may and takes no more later on (an atomic group): what comes after the next star can be
+    reached from the first place that fits if from any. Otherwise a line such as `*a*a*a*a*a*b` takes longer than
+    anybody waits. Only behind the last star, where the rest has to reach the end, may the search go back.
+    """
+    *stretches, last = _stretches(glob)
+    found = "".join(_stretch(stretch, is_last=False) for stretch in stretches[:1])
+    found += "".join(f"(?>(?:.*?/)??{_stretch(stretch, is_last=False)})" for stretch in stretches[1:])
+    return found + ("(?:.*/)?" if stretches else "") + _stretch(last, is_last=True)
+
+
+def _stretches(glob: str) -> list[list[str]]:
+    """The parts of the expression, `*` as itself, in the stretches that are before, between and behind `**/`."""
+    found: list[list[str]] = [[]]
+    at = 0
     while at < len(glob):
         character = glob[at]
         if character == "*":
@@ -86,8 +101,25 @@ def _regex(glob: str) -> str:
             part, at = (re.escape(glob[at + 1]) if at + 1 < len(glob) else _NEVER), at + 2
         else:
             part, at = re.escape(character), at + 1
-        parts.append(part)
-    return "".join(parts)
+        if part == _DEEP:
+            found.append([])
+        else:
+            found[-1].append(part)
+    return found
+
+
+def _stretch(parts: list[str], *, is_last: bool) -> str:
+    between: list[str] = [""]
+    for part in parts:
+        if part == _STAR:
+            between.append("")
+        else:
+            between[-1] += part
+    first, *pieces = between
+    found = [f"(?>[^/]*?{piece})" for piece in pieces]
+    if pieces and is_last:
+        found[-1] = f"[^/]*{pieces[-1]}"
+    return first + "".join(found)
 
 
 def _stars(glob: str, at: int) -> tuple[str, int]:
@@ -96,8 +128,8 @@ def _stars(glob: str, at: int) -> tuple[str, int]:
         end += 1
     is_whole_part = (at == 0 or glob[at - 1] == "/") and (end == len(glob) or glob[end] == "/")
     if end - at < 2 or not is_whole_part:
-        return "[^/]*", end
-    return (".*", end) if end == len(glob) else ("(?:.*/)?", end + 1)
+        return _STAR, end
+    return (".*", end) if end == len(glob) else (_DEEP, end + 1)
 
 
 def _bracket(glob: str, at: int) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from racksack.errors import ProjectError
 from racksack.submission.project import Found, Selection
 from racksack.text import clean
 from racksack.transport.target import cache_folder
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.snapshot import Entry, digest_of, read_entries
 
 _RACY_NS = 2_000_000_000
@@ -44,7 +45,7 @@ def recall(root: Path) -> Remembered:
     """What is remembered of a project; nothing when the file is missing or damaged."""
     try:
         return msgspec.msgpack.decode(cache_file(root).read_bytes(), type=Remembered)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         return Remembered()
 
 

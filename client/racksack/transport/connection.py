@@ -269,6 +269,6 @@ def _refusal(status: int, content: bytes) -> errors.RacksackError:
     try:
         said = json.loads(content)
         sentence, code = str(said["error"]), int(said.get("code", _FALLBACK_CODES.get(status, 1)))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return errors.RacksackError(f"the controller answered {status} without a reason")
     return errors.error_for_code(code, sentence)

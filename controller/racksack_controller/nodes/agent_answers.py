@@ -93,7 +93,7 @@ class CheckpointAnswer(msgspec.Struct, frozen=True):
     """The newest checkpoint of an attempt, and where it is on the node."""
 
     path: PathText
-    number: Annotated[int, Meta(ge=1)]
+    number: Annotated[int, Meta(ge=1, le=2**40)]
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
     files: Count
     bytes: Bytes

@@ -11,6 +11,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import msgspec
 
+from racksack_jobspecs.bounds import UNDECODABLE
+
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE = "text/html"
 WANTED = f"{JSON_TYPE}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -78,7 +80,7 @@ def _of_json(data: bytes, url: str) -> Iterator[File]:
                 yanked=one.get("yanked", False) if isinstance(one.get("yanked", False), bool | str) else False,
                 has_metadata=_sha256(core.get("sha256", "")) or True if isinstance(core, dict) else bool(core),
             )
-    except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+    except (*UNDECODABLE, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PageError(f"it is not the JSON of a package index: {error}") from error
 
 
@@ -104,7 +106,10 @@ class _Anchors(HTMLParser):
 
 def _of_html(text: str, url: str) -> Iterator[File]:
     parser = _Anchors(url)
-    parser.feed(text)
+    try:
+        parser.feed(text)
+    except (AssertionError, ValueError) as error:  # html.parser's own, for declarations that there are none of
+        raise PageError(f"it is not the HTML of a package index: {error}") from error
     for one in parser.found:
         href = one.get("href")
         if not href:

@@ -22,6 +22,7 @@ from racksack_controller.package_index import pages
 from racksack_controller.package_index.fetching import Download, FetchError, Files
 from racksack_controller.package_index.pages import Page, PageError
 from racksack_controller.turns import KeyedLocks
+from racksack_jobspecs.bounds import UNDECODABLE
 
 log = logging.getLogger("racksack.index")
 
@@ -105,7 +106,7 @@ class PackageIndex:
         """Runs in a thread."""
         try:
             return msgspec.json.decode((self._pages / f"{name}.json").read_bytes(), type=Page)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNDECODABLE):
             return None
 
     async def _asked(self, name: str, known: Page | None) -> Page:

@@ -20,6 +20,7 @@ from racksack_controller.recovery import rebuild
 from racksack_controller.recovery.faults import Fault, Scene
 from racksack_controller.recovery.rebuild import Result
 from racksack_controller.store import attempts_of, read_identity, save_changes, write_identity
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 from racksack_jobspecs.states import ACTIVE, FINAL
 
@@ -31,7 +32,7 @@ def _jobs(connection: sqlite3.Connection, condition: str) -> Iterator[Job]:
     for (record,) in connection.execute(f"SELECT record FROM jobs WHERE {condition} ORDER BY id").fetchall():  # noqa: S608
         try:
             yield _decode_job(record)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
 
 

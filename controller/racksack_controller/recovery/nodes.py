@@ -15,6 +15,7 @@ from racksack_controller.nodes.errors import NodeError
 from racksack_controller.nodes.node import AttemptReport
 from racksack_controller.nodes.settings import at_home_of
 from racksack_controller.recovery.faults import Fault
+from racksack_jobspecs.bounds import UNDECODABLE
 
 TIMEOUT_S = 30.0
 _decode_attempt = msgspec.json.Decoder(Attempt).decode
@@ -34,7 +35,7 @@ def _live(connection: sqlite3.Connection) -> list[Attempt]:
     for (record,) in connection.execute("SELECT record FROM attempts WHERE live = 1").fetchall():
         try:
             attempts.append(_decode_attempt(record))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue  # a finding of its own
     return attempts
 

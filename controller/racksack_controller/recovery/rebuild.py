@@ -22,7 +22,7 @@ from racksack_controller.returns import RESULT
 from racksack_controller.store import save_changes
 from racksack_controller.sweeps.results import ledger
 from racksack_controller.sweeps.search.numbering import is_drawn
-from racksack_jobspecs.bounds import TIME_S_MAX
+from racksack_jobspecs.bounds import TIME_S_MAX, UNDECODABLE
 from racksack_jobspecs.dependency import SINGLETON
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.resources import ResourceRequest
@@ -62,7 +62,7 @@ def result_in(folder: Path) -> Result | None:
     """What the controller wrote into a return folder; None where it cannot be read."""
     try:
         return msgspec.json.decode((folder / RESULT).read_bytes(), type=Result)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return None
 
 
@@ -116,7 +116,7 @@ def readable(note: accepted.Note) -> list[Job]:
     """The jobs of a note; none where it is damaged or gone."""
     try:
         return accepted.jobs_of(note)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return []
 
 

@@ -17,6 +17,7 @@ from racksack_controller.core.records import Attempt, Job, Node
 from racksack_controller.core.sweeps.records import Progress, Sweep
 from racksack_controller.recovery import rebuild
 from racksack_controller.recovery.faults import Fault, Scene
+from racksack_jobspecs.bounds import UNDECODABLE
 
 
 class _Table(NamedTuple):
@@ -51,7 +52,7 @@ def damaged_records(scene: Scene) -> Iterator[Fault]:
         for *key, record in scene.connection.execute(f"SELECT {columns} FROM {table.name}").fetchall():  # noqa: S608
             try:
                 table.decode(record if isinstance(record, bytes) else str(record).encode())
-            except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+            except (*UNDECODABLE, TypeError) as error:
                 named = " ".join(map(str, key))
                 sentence = f"the record of {table.name} {named} is damaged ({str(error)[:150]})"
                 yield scene.fault("record", sentence, table.remedy, partial(_take_out, scene, table, tuple(key)))
@@ -135,7 +136,7 @@ def _unknown_sweeps(scene: Scene) -> Iterator[Fault]:
             continue
         try:
             found = accepted.sweep_of(note)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, *UNDECODABLE):
             yield Fault(what="sweep", sentence=f"projects/{note.path.name} is damaged; sweep {note.first} is lost")
             continue
         if scene.spool.returned(note.first).exists():

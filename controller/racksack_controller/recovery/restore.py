@@ -27,6 +27,7 @@ from racksack_controller.recovery.errors import RecoveryError, RefusedError
 from racksack_controller.recovery.sinks import file_digest
 from racksack_controller.store import open_database, write_identity
 from racksack_jobspecs import durable
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.snapshot import digest_of, manifest_of
 
@@ -176,7 +177,7 @@ def identity(folder: Path) -> tuple[object, ...]:
     """Which job or sweep a return folder is of."""
     result = returns.read_result(folder)
     if not result:
-        with suppress(OSError, msgspec.DecodeError):
+        with suppress(OSError, *UNDECODABLE):
             summary = msgspec.json.decode((folder / "summary.json").read_bytes())
             return ("sweep", summary.get("sweep"), summary.get("key"), summary.get("submitted_at_s"))
     return ("job", result.get("job"), result.get("key"), result.get("owner"), result.get("submitted_at_s"))

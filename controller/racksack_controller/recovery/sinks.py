@@ -18,6 +18,7 @@ from racksack_controller.recovery.contents import Held
 from racksack_controller.recovery.errors import RecoveryError
 from racksack_controller.returns import RESULT
 from racksack_jobspecs import durable
+from racksack_jobspecs.bounds import UNDECODABLE
 
 
 class Sink(Protocol):
@@ -114,7 +115,7 @@ def _held_before(folder: Path) -> dict[str, Held]:
     """What the backup that is there says of its trees; nothing where it cannot be read."""
     try:
         return msgspec.json.decode((folder / contents.MANIFEST).read_bytes(), type=contents.Manifest).trees
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return {}
 
 

@@ -19,6 +19,7 @@ import msgspec
 from racksack_controller.recovery import contents, trees
 from racksack_controller.recovery.contents import Manifest
 from racksack_controller.recovery.errors import RecoveryError
+from racksack_jobspecs.bounds import UNDECODABLE
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -77,7 +78,7 @@ def _unpack(
 def _manifest(target: Path, called: str) -> Manifest:
     try:
         found = msgspec.json.decode((target / contents.MANIFEST).read_bytes(), type=Manifest)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise RecoveryError(f"{called} is damaged: its {contents.MANIFEST} cannot be read ({error})") from error
     if found.format != contents.FORMAT:
         raise RecoveryError(

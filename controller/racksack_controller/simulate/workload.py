@@ -18,6 +18,8 @@ from racksack_controller.core.records import Job
 
 _FIELDS = 18
 
+_NUMBER_MAX = 2.0**53
+
 
 class Task(msgspec.Struct, frozen=True):
     """One job of a workload. Times in seconds from its start."""
@@ -57,7 +59,7 @@ def parse_swf(lines: Iterable[str]) -> Iterator[Task]:
         if not line.strip() or line.lstrip().startswith(";"):
             continue
         try:
-            fields = [float(word) for word in line.split()]
+            fields = [_number(word) for word in line.split()]
         except ValueError as error:
             raise WorkloadError(f"line {number} is not a job of an SWF file: {error}") from error
         if len(fields) < _FIELDS:
@@ -65,6 +67,14 @@ def parse_swf(lines: Iterable[str]) -> Iterator[Task]:
         task = _task(fields)
         if task is not None:
             yield task
+
+
+def _number(word: str) -> float:
+    """Raises ValueError, also for what no simulation can count with."""
+    number = float(word)
+    if not abs(number) <= _NUMBER_MAX:
+        raise ValueError(f"{word[:40]} is no number that can be meant")
+    return number
 
 
 def _task(fields: list[float]) -> Task | None:
@@ -87,14 +97,21 @@ def _task(fields: list[float]) -> Task | None:
 
 def parse_batsim(text: str) -> Iterator[Task]:
     """The jobs of a Batsim `out_jobs.csv`. Raises WorkloadError with the line's number."""
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        try:
-            yield Task(
-                number=int(row["job_id"]),
-                submit_s=float(row["submission_time"]),
-                run_s=float(row["execution_time"]),
-                limit_s=float(row["requested_time"]),
-                processors=int(row["requested_number_of_resources"]),
-            )
-        except (KeyError, ValueError, TypeError) as error:
-            raise WorkloadError(f"line {number} is not a job of a Batsim table: {error!r}") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in rows:
+            task = _batsim_task(row)
+            if task.run_s > 0:
+                yield task
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise WorkloadError(f"line {rows.line_num} is not a job of a Batsim table: {error!r}") from error
+
+
+def _batsim_task(row: dict[str, str]) -> Task:
+    return Task(
+        number=int(_number(row["job_id"])),
+        submit_s=_number(row["submission_time"]),
+        run_s=_number(row["execution_time"]),
+        limit_s=_number(row["requested_time"]),
+        processors=int(_number(row["requested_number_of_resources"])),
+    )

@@ -17,8 +17,9 @@ from racksack_controller.store import Store, StoreError
 from racksack_controller.sweeps import early_stops
 from racksack_controller.sweeps.active import Active, Lease, RunnerAttempt
 from racksack_controller.sweeps.results import ledger, reports
-from racksack_controller.sweeps.results.segments import FrameError, Header, Segment, segment_of, split, without
+from racksack_controller.sweeps.results.segments import FrameError, Header, Point, Segment, segment_of, split, without
 from racksack_controller.sweeps.search.protocol import Outcome
+from racksack_jobspecs.bounds import UNDECODABLE, TimeS
 
 log = logging.getLogger("racksack.sweeps")
 
@@ -26,8 +27,8 @@ SECONDS_MIN = 1e-6  # of a point: below this the clock says nothing
 SENTENCE_CHARS_MAX = 1000
 METRICS_KEPT = 200  # names
 
-_decode_failures = msgspec.json.Decoder(list[tuple[int, str, str, float]]).decode
-_decode_ranges = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_decode_failures = msgspec.json.Decoder(list[tuple[Point, str, str, TimeS]]).decode
+_decode_ranges = msgspec.json.Decoder(list[tuple[Point, Point]]).decode
 
 
 @dataclass
@@ -144,7 +145,7 @@ def _reports(header: Header, body: bytes) -> Segment:
 def _decoded(decode: Any, header: Header) -> Any:  # noqa: ANN401 - as the decoder says
     try:
         return decode(header.p)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise FrameError(f"the points of a frame of kind {header.k} are wrong ({error})") from error
 
 

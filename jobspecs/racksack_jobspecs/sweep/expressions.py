@@ -15,6 +15,7 @@ import ast
 import functools
 import math
 import operator
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -151,7 +152,9 @@ def parse(text: str) -> Expression:
     if len(text) > TEXT_CHARS_MAX:
         raise ValueError(f"this expression has {len(text)} characters; write at most {TEXT_CHARS_MAX}")
     try:
-        tree = SimpleEval.parse(f"({text.strip()}\n)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # Python's, of what is refused or means the same here
+            tree = SimpleEval.parse(f"({text.strip()}\n)")
     except SyntaxError as error:
         raise ValueError(f"{shown(text)} is not an expression ({error.msg}); write one such as fast < slow") from None
     except (ValueError, RecursionError, MemoryError):

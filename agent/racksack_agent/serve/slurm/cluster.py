@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from racksack_agent.serve.numbers import whole
 from racksack_agent.serve.slurm.commands import Commands, SlurmError
 
 _MIB = 1 << 20
-_GRES = re.compile(r"gpu(?::([A-Za-z0-9_.-]+))?:([0-9]+)")
+_GRES = re.compile(r"gpu(?::([A-Za-z0-9_.-]{1,100}))?:([0-9]{1,6})(?![0-9])")
 _GPUS_MAX = 256  # that a node may have
 _CPUS_MAX = 65536
+_NODES_MAX = 100_000
+_MIB_MAX = 2**40  # on one node
+_BYTES_MAX = 2**60  # of all together
 
 
 class Partition(NamedTuple):
@@ -45,9 +49,10 @@ def read_partition(line: str) -> Optional[Partition]:
     if len(parts) != 7:
         return None
     name, nodes, cpus, mib, gres, limit, state = (part.strip() for part in parts)
-    if not nodes.isdigit() or not cpus.rstrip("+").isdigit() or not mib.rstrip("+").isdigit():
+    count, cores, size = whole(nodes), whole(cpus.rstrip("+")), whole(mib.rstrip("+"))
+    if count is None or cores is None or size is None:
         return None
-    count, cores, ram_bytes = int(nodes), int(cpus.rstrip("+")), int(mib.rstrip("+")) * _MIB
+    count, cores, ram_bytes = min(count, _NODES_MAX), min(cores, _CPUS_MAX), min(size, _MIB_MAX) * _MIB
     models: Dict[str, int] = {}
     for model, number in _GRES.findall(gres):
         models[model] = models.get(model, 0) + int(number) * count
@@ -72,7 +77,7 @@ def merged(one: Partition, other: Partition) -> Partition:
 
 def seconds(text: str) -> Optional[float]:
     """`2-12:00:00`, `4:00:00`, `30:00` in seconds; None for `infinite` and what is no time."""
-    match = re.fullmatch(r"(?:([0-9]+)-)?(?:([0-9]+):)?([0-9]+):([0-9]+)", text)
+    match = re.fullmatch(r"(?:([0-9]{1,9})-)?(?:([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})", text)
     if match is None:
         return None
     days, hours, minutes, rest = (int(part or 0) for part in match.groups())
@@ -94,7 +99,7 @@ def inventory(found: Sequence[Partition], disk_bytes: int) -> Dict[str, Any]:
             gpus.append({"index": at, "uuid": f"slurm-{at}", "vendor": "nvidia", "model": model, "vram_bytes": 0})
     return {
         "cpus": min(_CPUS_MAX, max((one.cpus for one in found), default=0)),
-        "ram_bytes": max((one.ram_bytes for one in found), default=0),
+        "ram_bytes": min(_BYTES_MAX, max((one.ram_bytes for one in found), default=0)),
         "disk_bytes": disk_bytes,
         "gpus": gpus,
         "problems": [],

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from racksack_agent.serve.numbers import whole
+
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 _TIMEOUT_S = 60.0
 _SHELL_S = 20.0
@@ -79,7 +81,7 @@ class Commands:
         said = self.run(["sbatch", "--parsable", *options], script)
         words = said.strip().splitlines()
         number = words[-1].partition(";")[0] if words else ""
-        if not number.isdigit():
+        if whole(number) is None:
             raise SlurmError(f"sbatch printed {said.strip()[:80]!r} instead of a job's number")
         return int(number)
 
@@ -113,7 +115,7 @@ class Commands:
 def read_job(line: str) -> Optional[SlurmJob]:
     """A line of `queue`; None for one that is something else."""
     parts = line.split(_SEPARATOR)
-    if len(parts) != len(_FIELDS) or not parts[0].isdigit():
+    if len(parts) != len(_FIELDS) or whole(parts[0]) is None:
         return None
     return SlurmJob(int(parts[0]), parts[1], parts[2], parts[3], parts[4])
 

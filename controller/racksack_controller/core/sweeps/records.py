@@ -6,6 +6,7 @@ import msgspec
 
 from racksack_controller.core.records import DataMount, Wait
 from racksack_controller.core.sweeps.ranges import Range
+from racksack_jobspecs.bounds import Bytes, Name
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec, point_numbers
 from racksack_jobspecs.sweep.states import SweepState
@@ -50,8 +51,8 @@ class Suspects(msgspec.Struct, frozen=True):
 class InRam(msgspec.Struct, frozen=True, kw_only=True):
     """What lies in a node's memory for a sweep."""
 
-    checksum: str = ""
-    size_bytes: int = msgspec.field(default=0, name="bytes")
+    checksum: Name = ""
+    size_bytes: Bytes = msgspec.field(default=0, name="bytes")
 
 
 class NodeBackoff(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from racksack_controller.store import open_snapshot
 from racksack_controller.sweeps.results import ranking
 from racksack_controller.sweeps.results.export import Export
 from racksack_jobspecs import durable
+from racksack_jobspecs.bounds import UNDECODABLE
 from racksack_jobspecs.layout import Spool
 
 BEST = 100
@@ -58,7 +59,7 @@ def is_of_sweep(folder: Path, sweep: Sweep) -> bool:
     """Whether a return folder is of this very sweep, and not of what had the same number in another store."""
     try:
         said = msgspec.json.decode((folder / "summary.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return False
     if not isinstance(said, dict) or said.get("sweep") != sweep.id:
         return False

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from racksack_controller.core.sweeps.ranges import Range, Ranges
 from racksack_controller.core.sweeps.records import InRam
+from racksack_jobspecs.bounds import UNDECODABLE, Bytes, Count, Name
 
 Numbers = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]  # float64, int64, or objects
@@ -24,7 +27,13 @@ Column = npt.NDArray[Any]  # float64, int64, or objects
 LENGTHS = struct.Struct("<II")
 FRAME_BYTES_MAX = 64 * 1024**2
 FLOAT_WHOLE_MAX = 2**53
+_FLOAT_MAX = int(sys.float_info.max)
 POINTS_MAX = 65_536  # of a merged segment
+METRICS_MAX = 10_000  # of one frame
+INT64_MAX = 2**63 - 1
+
+Point = Annotated[int, Meta(ge=0, le=2**53)]
+Metric = Annotated[str, Meta(max_length=1000)]
 
 
 class FrameError(ValueError):
@@ -34,19 +43,19 @@ class FrameError(ValueError):
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """The header of a frame; see `racksack_agent.sweep_runner.frames`."""
 
-    k: str
-    c: int = 0
-    n: int = 0
-    lo: int | None = None
-    t: int = 0
-    cols: tuple[tuple[str, str, int], ...] = ()
+    k: Name
+    c: Count = 0
+    n: Count = 0
+    lo: Point | None = None
+    t: Bytes = 0
+    cols: Annotated[tuple[tuple[Metric, Name, Bytes], ...], Meta(max_length=METRICS_MAX)] = ()
     p: msgspec.Raw = msgspec.Raw(b"[]")
-    slots: int = 0
+    slots: Count = 0
     s: float = 0.0
     ram: InRam | None = None
-    busy: int = 0
-    waiting: int = 0
-    restarts: int = 0
+    busy: Count = 0
+    waiting: Count = 0
+    restarts: Count = 0
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +101,21 @@ def column_of(kind: str, data: bytes, points: int) -> Column:
         if kind in ("d", "q"):
             return np.frombuffer(data, "<f8" if kind == "d" else "<i8", points)
         values = np.empty(points, dtype=object)
-        values[:] = _decode_list(data)
-    except (ValueError, msgspec.DecodeError) as error:
+        values[:] = list(map(_storable, _decode_list(data)))
+    except (ValueError, *UNDECODABLE) as error:
         raise FrameError(f"a column of kind {kind} with {len(data)} bytes for {points} points") from error
     return values
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """A whole number beyond 64 bits as a float, as expressions have it; also within lists and objects."""
+    if type(value) is int and not -INT64_MAX <= value <= INT64_MAX:
+        return float(value) if abs(value) < _FLOAT_MAX else None
+    if type(value) is list:
+        return list(map(_storable, value))
+    if type(value) is dict:
+        return {name: _storable(one) for name, one in value.items()}
+    return value
 
 
 def as_ranges(numbers: Numbers) -> list[Range]:
@@ -121,7 +141,7 @@ def split(buffer: bytes) -> tuple[list[tuple[Header, bytes]], int]:
             break
         try:
             header = _decode_header(buffer[at + LENGTHS.size : body_at])
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise FrameError(f"a frame whose header is wrong ({error})") from error
         found.append((header, buffer[body_at:end]))
         at = end
@@ -138,6 +158,11 @@ def segment_of(header: Header, body: bytes) -> Segment:
         raise FrameError(f"a frame whose columns do not make up its {len(body)} bytes")
     for _ in segment.metric_columns():
         pass
+    seconds, numbers = segment.seconds(), segment.numbers()
+    if not (np.isfinite(seconds).all() and seconds.min() >= 0):
+        raise FrameError("a frame with seconds that no clock measures")
+    if numbers.min() < 0:
+        raise FrameError("a frame with points below zero")
     return segment
 
 

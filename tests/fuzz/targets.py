@@ -1,0 +1,9 @@
+"""All that is fuzzed, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.fuzz import messages, requests, texts
+
+TARGETS: dict[str, Callable[[bytes], None]] = {**texts.TARGETS, **messages.TARGETS, **requests.TARGETS}
