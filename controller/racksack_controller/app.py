@@ -43,12 +43,12 @@ from racksack_controller.nodes.settings import NodeSettings, SlurmSettings, SshS
 from racksack_controller.notify.notifier import Notifier
 from racksack_controller.package_index.server import PackageIndex, preferred_port, variables
 from racksack_controller.sandbox.pool import Sandbox
+from racksack_controller.sandbox.searches import Searches
 from racksack_controller.store import Store, program_key, unfetched_before
 from racksack_controller.sweeps.active import Active
 from racksack_controller.sweeps.manager import Sweeps
 from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
-from racksack_controller.sweeps.search.optuna_search import make_drawer
 from racksack_controller.threads import Threads
 from racksack_controller.upkeep import Upkeep
 from racksack_controller.web.context import Context
@@ -97,6 +97,7 @@ class App:
         ids = Ids(max(self.store.last_job_id(), highest_id(self.spool)))
         self.notifier = Notifier(self.store, self.state, config.notify)
         self.paces = Paces()
+        self.searches = Searches()
         self.sweeps = self._make_sweeps(ids)
         self.attempt_effects = AttemptEffects(
             self.loop,
@@ -151,7 +152,7 @@ class App:
             self.nodes,
             take_ids=ids.take,
             finisher=finisher(self.spool),
-            make_drawer=make_drawer,
+            make_drawer=self.searches.make,
             on_change=self._sweep_changed,
             on_end=self.notifier.ended,
         )
@@ -463,6 +464,7 @@ class App:
             await self.index.close()
         await self.leftovers.close()
         await self.sweeps.close()
+        self.searches.close()
         await self.notifier.close()
         await self.power.close()
         await asyncio.gather(looping, *(node.close() for node in self.nodes.values()), return_exceptions=True)

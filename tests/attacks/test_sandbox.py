@@ -11,6 +11,7 @@ import pytest
 
 from racksack_controller.intake.ingest import IngestPostponed
 from racksack_controller.intake.reading import Reader, legible_key
+from racksack_controller.sandbox import pool
 from racksack_controller.sandbox.pool import Sandbox
 from racksack_controller.sandbox.process import BusyError, FaultError, RefusedError, TooMuchError
 from racksack_jobspecs.parse import JobFileError, parse_job
@@ -170,3 +171,24 @@ async def test_the_reader_words_it_for_whoever_dropped_the_file(sandbox: Sandbox
 )
 def test_the_key_of_a_text_that_cannot_be_read(text: str, key: str) -> None:
     assert legible_key(text) == key
+
+
+async def test_many_heavy_users_leave_a_reserve_for_the_others(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven who were found to be heavy ask at once, and one who was not is answered beside them."""
+    monkeypatch.setattr(pool, "LONG_S", 0.0)
+    users = [f"heavy{at}" for at in range(7)]
+    for user in users:
+        await sandbox.compute(user, "read", GOOD.encode())
+    monkeypatch.setattr(pool, "LONG_S", WAIT_S)
+    heavies = [asyncio.create_task(sandbox.compute(user, "number", heavy(), cpu_s=60.0)) for user in users]
+    while len(sandbox._working) < pool.PROCESSES_MAX - pool.RESERVE:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(WAIT_S):
+        assert await sandbox.compute("light", "read", GOOD.encode())
+    assert len(sandbox._working) == pool.PROCESSES_MAX - pool.RESERVE
+    assert not any(task.done() for task in heavies)
+    for task in heavies:
+        task.cancel()
+    await asyncio.gather(*heavies, return_exceptions=True)

@@ -12,8 +12,8 @@ import pytest
 
 from racksack_agent.sweep_runner import frames
 from racksack_controller.core.sweeps.ranges import Ranges
+from racksack_controller.sandbox.searches import SearchProcess
 from racksack_controller.store import Store, StoreError
-from racksack_controller.sweeps.search import optuna_search
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.sweep.spec import Metric, Search
@@ -271,10 +271,10 @@ async def cancelled(rig: Rig, number: int) -> None:
 
 
 async def test_a_search_whose_library_fails_ends_the_sweep(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: optuna_search.Tpe, outcomes: Any) -> None:
+    def fail(self: SearchProcess, outcomes: Any) -> None:
         raise ZeroDivisionError("a division")
 
-    monkeypatch.setattr(optuna_search.Tpe, "tell", fail)
+    monkeypatch.setattr(SearchProcess, "tell", fail)
     number = await rig.submit(PLAIN, over(30, search=Search(kind="tpe", count=20)), Ranges([(0, 20)]))
     progress = await rig.ended(number, SweepState.FAILED)
     assert progress.reason == "the search failed: ZeroDivisionError: a division"

@@ -9,15 +9,12 @@ from typing import Any
 
 import msgspec
 
+from racksack_controller.sandbox import search_operations
+from racksack_controller.sandbox.refused import RefusedError
 from racksack_jobspecs.parse import JobFileError, parse_job
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.sweep.spec import SweepSpec
 from racksack_jobspecs.yamltext import Problem
-
-
-class RefusedError(Exception):
-    """It has no answer, for the reason that the sentence says."""
-
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -80,8 +77,15 @@ def _query(data: bytes) -> bytes:
         connection.close()
 
 
-TABLE: dict[str, Callable[[bytes], bytes]] = {"read": _read_job, "number": _number_points, "query": _query}
+TABLE: dict[str, Callable[[bytes], bytes]] = {
+    "read": _read_job,
+    "number": _number_points,
+    "query": _query,
+    "begin_search": search_operations.begin,
+    "draw_points": search_operations.draw,
+}
 _NEEDS = {
+    "begin_search": "optuna",
     "number": "racksack_controller.sweeps.search.numbering",
     "query": "racksack_controller.sweeps.results.queries",
 }

@@ -1,13 +1,16 @@
 """A few sandbox processes for everybody, users in turn.
 
-A user has one computation under way at a time, so heavy ones of one user delay that user alone. One process stays ready
-for the next job file; others start when they are needed and end after a while without work.
+A user has one computation under way at a time, so heavy ones of one user delay that user alone. Those whose
+computations took long lately share all processes but a reserve, so that several heavy users together do not hold up
+the short ones of the others. One process stays ready for the next job file; others start when they are needed and end
+after a while without work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +21,9 @@ from racksack_controller.sandbox.wire import Request
 log = logging.getLogger("racksack.sandbox")
 
 PROCESSES_MAX = 6
+RESERVE = 2  # processes that users of the short kind alone may have
+LONG_S = 2.0  # a computation that lasts longer makes its user one of the long kind
+LONG_FOR_S = 600.0  # for so long
 WAITING_MAX = 2000  # computations of one user
 WAITING_BYTES_MAX = 32 * 1024**2  # of what they are about
 IDLE_S = 30.0
@@ -38,6 +44,7 @@ class Sandbox:
         self._most = processes
         self._idle: list[SandboxProcess] = []
         self._working: dict[str, asyncio.Task[None]] = {}  # by user
+        self._long_until_s: dict[str, float] = {}  # users of the long kind
         self._waiting: OrderedDict[str, deque[_Wanted]] = OrderedDict()  # users in the order of their turns
         self._ending: dict[SandboxProcess, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -93,7 +100,7 @@ class Sandbox:
             if len(self._working) >= self._most:
                 return
             queue = self._waiting[user]
-            if user in self._working or not queue:
+            if user in self._working or not queue or (self._is_long(user) and not self._has_room_for_long()):
                 continue
             wanted = queue.popleft()
             self._waiting.move_to_end(user)
@@ -101,8 +108,22 @@ class Sandbox:
                 del self._waiting[user]
             wanted.task = self._working[user] = asyncio.create_task(self._work(wanted))
 
+    def _is_long(self, user: str) -> bool:
+        return self._long_until_s.get(user, 0.0) > time.monotonic()
+
+    def _has_room_for_long(self) -> bool:
+        return sum(map(self._is_long, self._working)) < self._most - RESERVE
+
+    def _note(self, user: str, took_s: float) -> None:
+        """Remember whose computations are long; those that were long ago are forgotten."""
+        now_s = time.monotonic()
+        if took_s > LONG_S:
+            self._long_until_s[user] = now_s + LONG_FOR_S
+        self._long_until_s = {user: until_s for user, until_s in self._long_until_s.items() if until_s > now_s}
+
     async def _work(self, wanted: _Wanted) -> None:
         process: SandboxProcess | None = None
+        began_s = time.monotonic()
         try:
             process = self._take_idle() or await SandboxProcess.start()
             answer = await process.ask(wanted.request)
@@ -117,6 +138,7 @@ class Sandbox:
                 wanted.answer.set_result(answer)
         finally:
             del self._working[wanted.user]
+            self._note(wanted.user, time.monotonic() - began_s)
             if process is not None:
                 self._put_back(process)
             if not self._is_closed:

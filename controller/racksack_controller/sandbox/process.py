@@ -47,10 +47,9 @@ class SandboxProcess:
     async def start(cls) -> SandboxProcess:
         """Start one. Raises BusyError where none can be started now."""
         command = (sys.executable, "-P", "-m", "racksack_controller.sandbox.worker")
-        env = {**_ENV, **{name: os.environ[name] for name in _KEPT if name in os.environ}}
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=PIPE, stdout=PIPE, cwd="/", env=env, limit=2**20, start_new_session=True
+                *command, stdin=PIPE, stdout=PIPE, cwd="/", env=environment(), limit=2**20, start_new_session=True
             )
         except OSError as error:
             raise BusyError(f"no process could be started ({error.strerror})") from error
@@ -118,6 +117,11 @@ class SandboxProcess:
             self._process.stdin.close()
             with suppress(OSError):  # what was written last may not have arrived; the answer to it is missed already
                 await self._process.stdin.wait_closed()
+
+
+def environment() -> dict[str, str]:
+    """Of a sandbox process."""
+    return {**_ENV, **{name: os.environ[name] for name in _KEPT if name in os.environ}}
 
 
 _DOING = {"read": "read", "number": "count", "query": "rank"}

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from racksack_controller.sandbox import operations, wire
+from racksack_controller.sandbox.refused import RefusedError
 
 NICE = 5  # below the controller, which answers everybody
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -39,7 +40,7 @@ def _answer(request: wire.Request) -> wire.Reply:
             _unlimit_memory()
     except MemoryError:
         return wire.Reply("memory", resident_bytes=_sizes()[1])
-    except operations.RefusedError as error:
+    except RefusedError as error:
         return wire.Reply("refused", sentence=str(error), resident_bytes=_sizes()[1])
     except Exception as error:  # noqa: BLE001 - told to the controller, which logs it
         return wire.Reply("fault", sentence=f"{type(error).__name__}: {error}", resident_bytes=_sizes()[1])

@@ -181,7 +181,7 @@ class Sweeps:
             self._tell_end(active)
             if not self._jobs.get(active.id) and not active.runners:
                 self.active.pop(active.id, None)
-                self._drawers.pop(active.id, None)
+                self._drop_drawer(active.id)
 
     async def _stop_faulty(self, active: Active, error: Exception) -> None:
         """One sweep that nobody foresaw stops, with its reason; one that cannot even stop is left alone."""
@@ -223,7 +223,7 @@ class Sweeps:
             if attempt not in self._loop.state.attempts:  # it ended and went while nobody looked
                 active.runners[attempt] = RunnerAttempt(attempt, "", ())
         self.active[number] = active
-        self._drawers.pop(number, None)
+        self._drop_drawer(number)
         if active.is_sampled and self._make_drawer is not None:
             before = self._restoring.pop(number, None)
             if before is not None:
@@ -237,7 +237,8 @@ class Sweeps:
         """Bring a search to where it was, beside everything else: a long one takes a while."""
         try:
             drawn, outcomes, known = await self._store.read(lambda connection: what_was_drawn(connection, active))
-            drawer = await self._threads.run(make, active.sweep, drawn, outcomes, known)
+            async with self._stepper.searching.of(active.sweep.owner):
+                drawer = await self._threads.run(make, active.sweep, drawn, outcomes, known)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -248,6 +249,13 @@ class Sweeps:
             self._drawers[active.id] = drawer
             self._restoring.pop(active.id, None)
             self._wake.set()
+        else:
+            drawer.close()
+
+    def _drop_drawer(self, number: int) -> None:
+        drawer = self._drawers.pop(number, None)
+        if drawer is not None:
+            drawer.close()
 
     # Runners
 

@@ -26,12 +26,14 @@ from racksack_controller.sweeps.results import ledger, tables
 from racksack_controller.sweeps.search.protocol import Drawer, Outcome
 from racksack_controller.sweeps.search.samplers import SearchError
 from racksack_controller.threads import Threads
+from racksack_controller.turns import Turns
 from racksack_jobspecs.states import FINAL, JobState
 from racksack_jobspecs.sweep.spec import Params
 from racksack_jobspecs.sweep.states import SWEEP_FINAL, SweepState
 
 log = logging.getLogger("racksack.sweeps")
 
+SEARCHES_AT_ONCE, SEARCHES_OF_ONE = 6, 1  # of all and of one user; other threads write results meanwhile
 _LOSSES = frozenset({JobState.LOST, JobState.OOM, JobState.FAILED, JobState.TIMEOUT})
 _FAULTS = _LOSSES | {JobState.PREPARE_FAILED, JobState.STAGE_FAILED}
 
@@ -52,6 +54,7 @@ class Stepper:
         self._threads = threads
         self._take_ids = take_ids
         self._finish = finish  # gives what writes the results' folder, to be run in a thread
+        self.searching = Turns(SEARCHES_AT_ONCE, SEARCHES_OF_ONE)
         self._clock: Callable[[], float] = time.time
 
     @property
@@ -185,7 +188,8 @@ class Stepper:
         count = min(active.to_draw, most - outstanding)
         told, active.outcomes = active.outcomes, []
         try:
-            drawn = await self._threads.run(_drawn, drawer, told, count)
+            async with self.searching.of(active.sweep.owner):
+                drawn = await self._threads.run(_drawn, drawer, told, count)
         except SearchError as error:
             await self._end(active, SweepState.FAILED, str(error), self._clock())
             return

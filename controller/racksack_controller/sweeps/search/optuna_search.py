@@ -77,6 +77,9 @@ class Missing:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Nobody listens."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class Tpe:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), over all parameters together; points that are being
@@ -125,6 +128,9 @@ class Tpe:
             if trial is not None:
                 _tell(self._study, trial, value)
 
+    def close(self) -> None:
+        """Nothing but memory is held."""
+
 
 class Generations:
     """CMA-ES (Hansen, Ostermeier 2001) or a genetic algorithm (NSGA-II with one objective, Deb et al. 2002)."""
@@ -169,6 +175,9 @@ class Generations:
             for point in generation:
                 _tell(self._study, self._trials[point], self._early.pop(point))
                 self._told.add(point)
+
+    def close(self) -> None:
+        """Nothing but memory is held."""
 
     def _replay(self, drawn: Sequence[Params], told: dict[int, float | None]) -> bool:
         """Ask and tell all again; whether what comes out is what is stored."""

@@ -23,6 +23,9 @@ class Drawer(Protocol):
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """What came of points that were drawn."""
 
+    def close(self) -> None:
+        """It is not needed any more."""
+
 
 MakeDrawer = Callable[[Sweep, Sequence[Params], Sequence[Outcome], Sequence[Known]], Drawer]
 """Makes the search of a sweep, with all that it has drawn so far (points 0, 1, ...) and what came of it, and with what

@@ -111,6 +111,9 @@ class Spread:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Nothing is learnt."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def distinct_points(spec: SweepSpec) -> int | None:
     """How many points a random search can draw without a repeat; None where there is no end, or none that is known.
