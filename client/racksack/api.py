@@ -33,7 +33,8 @@ class SubmitOptions(TypedDict, total=False):
     disk: str
     time_limit: Duration
     env: Mapping[str, str]
-    environment: str
+    secrets: Sequence[str]
+    environment: str | Mapping[str, str | Sequence[str]]
     python: str
     requirements: str
     outputs: Sequence[str]

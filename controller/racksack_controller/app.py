@@ -97,7 +97,6 @@ class App:
         ids = Ids(max(self.store.last_job_id(), highest_id(self.spool)))
         self.notifier = Notifier(self.store, self.state, config.notify)
         self.paces = Paces()
-        self.searches = Searches()
         self.sweeps = self._make_sweeps(ids)
         self.attempt_effects = AttemptEffects(
             self.loop,
@@ -146,6 +145,7 @@ class App:
 
     def _make_sweeps(self, ids: Ids) -> Sweeps:
         """What keeps sweeps going; it says what changes and what ends."""
+        self.searches = Searches()
         return Sweeps(
             self.loop,
             self.store,
@@ -315,6 +315,7 @@ class App:
         self.attempt_effects.keep = config.keep
         self.notifier.use(config.notify)
         self.intake.channels = frozenset(config.notify)
+        self.intake.secrets = self.attempt_effects.secrets = config.secrets
         self.loop.policy = config.scheduling
 
     def _is_gone(self, name: str) -> bool:

@@ -14,6 +14,7 @@ from racksack_jobspecs.endings import checkpoint_every_of, warn_of
 from racksack_jobspecs.every_field import EVERY
 from racksack_jobspecs.failures import failures_of
 from racksack_jobspecs.gpu_field import GPUS
+from racksack_jobspecs.index_field import INDEX
 from racksack_jobspecs.readers import (
     CPUS,
     DURATION,
@@ -91,6 +92,12 @@ _EXTRA = Kind(
     matching(_EXTRA_NAME, "is not the name of an extra or group; write letters, digits, dots, - and _"),
     {"type": "string", "pattern": f"^{_EXTRA_NAME.pattern}$"},
 )
+_SECRET = Kind(
+    matching(
+        re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}"), "is not the name of a secret; write one such as WANDB_API_KEY"
+    ),
+    {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"},
+)
 ENVIRONMENT_FIELDS = (
     Field(
         "kind",
@@ -103,6 +110,16 @@ ENVIRONMENT_FIELDS = (
     Field("python", _PYTHON_KIND, "The Python version.", '"3.11"', "the node's"),
     Field("extras", list_of(_EXTRA), "Optional dependencies of the pyproject.toml (`--extra`).", "[gpu]", "none"),
     Field("groups", list_of(_EXTRA), "Dependency groups of the pyproject.toml (`--group`).", "[plots]", "none"),
+    Field(
+        "index_url",
+        INDEX,
+        "The package index; ${NAME} in it is a secret.",
+        "https://index.example/simple",
+        "the node's",
+    ),
+    Field(
+        "extra_index_urls", list_of(INDEX), "Further ones.", '["https://${USER}:${TOKEN}@other.example/simple"]', "none"
+    ),
 )
 
 
@@ -177,6 +194,13 @@ JOB_FIELDS = (
     Field("disk", MEMORY, "Free disk space that the node must have.", "20G", "0"),
     Field("time_limit", DURATION, "The job is ended as timeout after this time.", "2h", "the controller's default"),
     Field("env", ENV, "Environment variables.", "{SEED: 7}", "none"),
+    Field(
+        "secrets",
+        list_of(_SECRET, splits_at_commas=True),
+        "Secrets of racksack.yaml that it finds as environment variables; masked in its logs.",
+        "[WANDB_API_KEY]",
+        "none",
+    ),
     Field("environment", _ENVIRONMENT, "Where the packages are listed, or none for no venv.", "lock", "auto"),
     Field("python", _PYTHON_KIND, "The Python version of the venv.", '"3.11"', "the node's"),
     Field(

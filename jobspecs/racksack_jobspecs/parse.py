@@ -10,7 +10,10 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from racksack_jobspecs.fields import FAMILIAR_KEYS, JOB_FIELDS
+from racksack_jobspecs.index_field import missing_secret
 from racksack_jobspecs.readers import NAME_CHARS_MAX, Report, read_fields
 from racksack_jobspecs.resources import GpuRequest, ResourceRequest
 from racksack_jobspecs.spec import Environment, JobSpec
@@ -22,6 +25,7 @@ _TO_SPEC = {
     "args": "args",
     "time_limit": "time_limit_s",
     "env": "env",
+    "secrets": "secrets",
     "outputs": "outputs",
     "new_files": "new_files",
     "max_output": "max_output_bytes",
@@ -203,4 +207,10 @@ def _environment(values: dict[str, Any], lines: dict[str, int], report: Report) 
             "python",
             "has no use without a venv; remove it or environment: none",
         )
-    return Environment(kind, file, python, environment.extras, environment.groups)
+    urls = (environment.index_url, *environment.extra_index_urls)
+    missing = missing_secret(urls, values.get("secrets", ()))
+    if missing is not None:
+        report.add(lines["environment"], "environment", missing)
+    if kind == "none" and any(urls):
+        report.add(lines["environment"], "environment", "names an index, and there is no venv; remove one of the two")
+    return replace(environment, kind=kind, file=file, python=python)

@@ -25,6 +25,8 @@ class Environment(msgspec.Struct, frozen=True, gc=False):
     python: str | None = None  # "3.11"; None: the node's
     extras: tuple[str, ...] = ()  # of the pyproject.toml
     groups: tuple[str, ...] = ()  # dependency groups of the pyproject.toml
+    index_url: str = ""  # in place of the node's package index; `${NAME}` in it is a secret; "": the node's
+    extra_index_urls: tuple[str, ...] = ()  # beside it
 
 
 class Dependency(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +65,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     resources: ResourceRequest = ResourceRequest()
     time_limit_s: float | None = DEFAULT_TIME_LIMIT_S
     env: dict[str, str] = {}
+    secrets: tuple[str, ...] = ()  # names of the controller's secrets that it finds as environment variables
     environment: Environment = Environment()
     outputs: tuple[str, ...] = ()  # globs relative to the project, beside everything in $RACKSACK_RETURN_DIR
     new_files: str = "small"  # small | all | none: what of the working folder's new files comes back by itself

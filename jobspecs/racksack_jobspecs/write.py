@@ -36,6 +36,7 @@ def _entries(spec: JobSpec) -> Iterable[tuple[str, str]]:
     yield "disk", exact_memory(spec.resources.disk_bytes) if spec.resources.disk_bytes else ""
     yield "time_limit", "" if spec.time_limit_s is None else exact_duration(spec.time_limit_s)
     yield "env", "{" + ", ".join(f"{quoted(key)}: {quoted(value)}" for key, value in env.items()) + "}" if env else ""
+    yield "secrets", _list(spec.secrets)
     yield "environment", _environment(spec.environment)
     yield "outputs", _list(spec.outputs)
     yield "new_files", "" if spec.new_files == default.new_files else spec.new_files
@@ -126,6 +127,8 @@ def _environment(environment: Environment) -> str:
     if environment.python is not None:
         parts.append(f"python: {quoted(environment.python)}")
     parts += [f"{key}: {_list(names)}" for key in ("extras", "groups") if (names := getattr(environment, key))]
+    parts += [f"index_url: {quoted(environment.index_url)}"] if environment.index_url else []
+    parts += [f"extra_index_urls: {_list(environment.extra_index_urls)}"] if environment.extra_index_urls else []
     return "{" + ", ".join(parts) + "}"
 
 

@@ -32,6 +32,7 @@ from racksack_controller.config.node_fields import (
 )
 from racksack_controller.config.notify import NOTIFY_FIELDS
 from racksack_controller.config.partitions import PARTITION_FIELDS
+from racksack_controller.config.secrets import SECRET_FIELDS
 from racksack_controller.config.slurm_fields import SLURM_PARTITION_FIELDS
 from racksack_jobspecs.schema import field_table
 
@@ -61,6 +62,7 @@ OTHERS = {
     "DATA_FIELDS": DATA_FIELDS,
     "PARTITION_FIELDS": PARTITION_FIELDS,
     "NOTIFY_FIELDS": NOTIFY_FIELDS,
+    "SECRET_FIELDS": SECRET_FIELDS,
 }
 EVERY = {**TABLES, **OF_NODES, **OTHERS}
 

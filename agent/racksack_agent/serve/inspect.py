@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import os
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
-from racksack_agent import processes
+from racksack_agent import processes, records
 from racksack_agent.command_line import agent_command
 from racksack_agent.problems import RefusedError
 from racksack_agent.serve import request_checks
 from racksack_agent.serve.agent import Agent
 from racksack_agent.serve.logins import count_logins
 from racksack_agent.serve.request_checks import field
-from racksack_agent.supervisor import captured
+from racksack_agent.supervisor import captured, masking
 
 _STREAMS = ("stdout", "stderr", "env", "times")
 _LIMIT_BYTES_MAX = 16 << 20
@@ -38,17 +38,30 @@ def tail(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:
         )
     except OSError:  # it has not begun, or the job put something else in its place
         return {"data_b64": "", "offset": 0, "size": 0}
+    secrets = masking.values_of(records.read(folder.launch) or {})
     try:
         size = os.fstat(log).st_size
         start = max(0, size + offset) if offset < 0 else min(offset, size)
-        data = (
-            os.pread(log, max(0, min(limit, _LIMIT_BYTES_MAX)), start)
-            if os.path.isfile(f"/proc/self/fd/{log}")
-            else b""
-        )
+        data = b""
+        if os.path.isfile(f"/proc/self/fd/{log}"):
+            data = _masked(log, start, max(0, min(limit, _LIMIT_BYTES_MAX)), secrets)
     finally:
         os.close(log)
     return {"data_b64": base64.b64encode(data).decode(), "offset": start, "size": max(size, start + len(data))}
+
+
+def _masked(log: int, start: int, limit: int, secrets: Sequence[bytes]) -> bytes:
+    """A piece of a log without secrets, also those that begin before it or end behind it. What may be the beginning of
+    one at the end of the log waits for the rest.
+    """
+    margin = max(map(len, secrets), default=1) - 1
+    before = min(margin, start)
+    data = os.pread(log, before + limit + margin, start - before)
+    piece = masking.mask(data, secrets)[before : before + limit]
+    if len(data) <= before + limit:
+        half = max((masking.half_at_end(data, value) for value in secrets), default=0)
+        piece = piece[: max(0, len(piece) - half)]
+    return piece
 
 
 def stats(agent: Agent, request: Dict[str, Any]) -> Dict[str, Any]:

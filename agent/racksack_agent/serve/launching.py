@@ -193,6 +193,7 @@ def check(order: object) -> Order:
         "entrypoint": field(order, "entrypoint", str),
         "args": request_checks.names(order, "args") if "args" in order else [],
         "env": variables(order, "env"),
+        "secrets": variables(order, "secrets"),
         "node_env": variables(order, "node_env"),
         "cpus": field(order, "cpus", number, 1),
         "ram_bytes": int(field(order, "ram_bytes", number, 0) or 0),
@@ -298,7 +299,7 @@ def environment(given: Dict[str, Any]) -> Dict[str, Any]:
     kind, installs = field(given, "kind", str, "plain"), field(given, "installs", str, "no")
     if kind not in _KINDS or installs not in _INSTALLS:
         raise RefusedError("bad_request", f"environment: {kind!r}, {installs!r} is not a way to build one")
-    lists = ("lines", "constraints", "extras", "groups", "paths", "notes")
+    lists = ("lines", "constraints", "extras", "groups", "paths", "notes", "extra_index_urls")
     return {
         "kind": kind,
         "installs": installs,
@@ -307,5 +308,6 @@ def environment(given: Dict[str, Any]) -> Dict[str, Any]:
         "requires_python": field(given, "requires_python", str, ""),
         "chosen": field(given, "chosen", str, ""),
         "problem": field(given, "problem", str, ""),
+        "index_url": field(given, "index_url", str, ""),
         **{name: request_checks.names(given, name) if name in given else [] for name in lists},
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from typing import Any, Dict, Sequence
+from urllib.parse import quote
 
 from racksack_agent import durable, processes
 from racksack_agent.home import AttemptFolder
@@ -17,6 +19,7 @@ Order = Dict[str, Any]
 
 _BUILD_LIMIT_S = 3600.0  # a build that hangs must not hold its place for ever
 _BUILD_PREFIXES = ("UV_", "PIP_", "SSL_CERT_", "NETRC")
+_FILE_BYTES_MAX = 1 << 20
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
@@ -83,6 +86,8 @@ def build_variables(order: Order, folder: AttemptFolder) -> dict[str, str]:
     """
     kept = {**order["base_env"], **order["node_env"]}
     kept.update({name: value for name, value in order["env"].items() if _is_for_builds(name)})
+    kept.update(_secrets_of_builds(order, folder))
+    kept.update(index_variables(order))
     kept.update(NO_COLOR="1", UV_NO_PROGRESS="1", TMPDIR=folder.tmp)
     own_cache = folder.home.cache + "/uv"
     if os.path.isdir(own_cache):
@@ -96,6 +101,43 @@ def build_variables(order: Order, folder: AttemptFolder) -> dict[str, str]:
     if order["environment"]["kind"] == "requirements":
         kept.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")  # all indexes count, as for pip
     return kept
+
+
+def index_variables(order: Order) -> dict[str, str]:
+    """The job's own package indexes, for uv and for pip, as pip means `--index-url` and `--extra-index-url`.
+
+    In the environment, which other users of the node cannot see; arguments they could.
+    """
+    plan, found = order["environment"], {}
+    if plan.get("index_url"):
+        found["UV_DEFAULT_INDEX"] = found["PIP_INDEX_URL"] = _with_secrets(plan["index_url"], order)
+    if plan.get("extra_index_urls"):
+        urls = " ".join(_with_secrets(url, order) for url in plan["extra_index_urls"])
+        found["UV_INDEX"] = found["PIP_EXTRA_INDEX_URL"] = urls
+    return found
+
+
+def _with_secrets(url: str, order: Order) -> str:
+    """An address with its secrets in place, written as addresses have to be."""
+    for name, value in order.get("secrets", {}).items():
+        url = url.replace("${" + name + "}", quote(value, safe=""))
+    return url
+
+
+def _secrets_of_builds(order: Order, folder: AttemptFolder) -> dict[str, str]:
+    """Those that are settings of uv and pip, or that the file with the requirements names as `${NAME}`: building a
+    package runs its code, which is to have no more than it needs.
+    """
+    plan = order["environment"]
+    said = "\n".join(plan["lines"]).encode("utf-8", "surrogateescape")
+    if plan["kind"] == "requirements" and plan["file"]:
+        with contextlib.suppress(OSError), open(os.path.join(folder.work, plan["file"]), "rb") as file:
+            said += file.read(_FILE_BYTES_MAX)
+    return {
+        name: value
+        for name, value in order.get("secrets", {}).items()
+        if _is_for_builds(name) or b"${" + name.encode() + b"}" in said
+    }
 
 
 def _is_for_builds(name: str) -> bool:

@@ -19,6 +19,7 @@ from racksack_agent.problems import PrepareError
 from racksack_agent.supervisor import (
     environment,
     job,
+    masking,
     output_digest,
     outputs,
     panes,
@@ -201,9 +202,11 @@ class Supervisor:
     def finish(self, end: End) -> None:
         """Gather the outputs and write exit.json; no process of the attempt is left."""
         folder, order, report = self.folder, self.order, self.report
+        masking.mask_logs(folder, order)
         gathered = outputs.gather(folder, self.wanted())
         environment.keep_venv(folder, self.wanted().since_ns)
         judge_outputs(end, gathered, folder.out, order["max_output_bytes"], order["environment"]["notes"])
+        end.reason = masking.mask_text(end.reason, masking.values_of(order))
         blame_the_disk(end, folder, order.get("disk_free_bytes", 0))
         ramdisk.remove(folder)
         ram_shared.leave(folder)
@@ -220,6 +223,7 @@ class Supervisor:
             report["by_scheduler"] = True  # `serve` asks it why
         report.update(gathered.facts(), left_for_s=order["keep_left_s"] if gathered.left_files else None)
         records.replace_at_last(folder.exit, records.encode(report), room_makers(folder), sync=is_long)
+        masking.forget(folder)
         records.remove_file(folder.reserve)
         records.tell(folder.home.run, folder.name)
 

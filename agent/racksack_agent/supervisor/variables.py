@@ -38,6 +38,7 @@ def job_variables(order: Order, folder: str, venv: str | None, ram_folder: str |
     variables["UV_LINK_MODE"] = "copy"  # what a job installs itself shares no file with uv's cache either
     variables.update(order["node_env"])
     variables.update(order["env"])
+    variables.update(order.get("secrets", {}))
     if venv:
         variables["VIRTUAL_ENV"] = venv
         variables["PATH"] = f"{venv}/bin:{variables['PATH']}"

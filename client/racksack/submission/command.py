@@ -169,6 +169,7 @@ def _values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, V
     return job_values(options, arguments) | {
         **{key: options[key] for key in plain},
         "retry_on": ",".join(options["retry_on"]) or None,
+        "secrets": ",".join(options["secret"]) or None,
         "notify": ",".join(options["notify"]) or None,
         "every": every_value(options["every"], options["zone"], options["overlap"]),
         "no_retry_on": ",".join(options["no_retry_on"]) or None,

@@ -39,11 +39,18 @@ def job_values(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
 
 def venv_value(options: Mapping[str, Any]) -> Value | None:
     """What stands under `environment` in a job file. Raises UsageError."""
-    chosen = {"extras": list(options.get("extra", ())), "groups": list(options.get("group", ()))}
+    chosen: dict[str, Value] = {
+        "extras": list(options.get("extra", ())),
+        "groups": list(options.get("group", ())),
+        "index_url": options.get("index_url") or "",
+        "extra_index_urls": list(options.get("extra_index_url", ())),
+    }
     if not any(chosen.values()):
         return "none" if options["no_venv"] else None
     if options["no_venv"]:
-        raise UsageError("--extra and --group say what comes into the venv; --no-venv means none")
+        given = next(key for key, value in chosen.items() if value)
+        option = {"extras": "extra", "groups": "group", "extra_index_urls": "extra-index-url"}.get(given, "index-url")
+        raise UsageError(f"--{option} says what comes into the venv; --no-venv means none")
     return {key: value for key, value in chosen.items() if value}
 
 

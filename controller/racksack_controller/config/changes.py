@@ -8,7 +8,12 @@ import msgspec
 
 from racksack_controller.config.config import Config, NodeConfig
 
-RELOADED = ("partitions", "notify", "scheduling")  # what a reload puts to use beside the nodes; else a restart
+RELOADED = (
+    "partitions",
+    "notify",
+    "scheduling",
+    "secrets",
+)  # what a reload puts to use beside the nodes; else a restart
 
 
 class ConfigChanges(msgspec.Struct, frozen=True, kw_only=True):

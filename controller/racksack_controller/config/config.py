@@ -25,6 +25,7 @@ from racksack_controller.config.notify import Channel, channels_of
 from racksack_controller.config.partitions import Partition, partitions_of
 from racksack_controller.config.power import parse_power
 from racksack_controller.config.power_nodes import check_power
+from racksack_controller.config.secrets import JobSecret, secrets_of
 from racksack_controller.config.slurm import JOBS_DEFAULT, hoisted, of_cluster, slurm_of, with_own_partitions
 from racksack_controller.core.policy import Backfill, Policy
 from racksack_controller.core.power_policy import PowerPolicy
@@ -181,6 +182,7 @@ class Config(msgspec.Struct, frozen=True):
     data: dict[str, DataOnNodes] = {}
     environment: Environments = Environments()
     notify: dict[str, Channel] = {}
+    secrets: dict[str, JobSecret] = {}
     scheduling: Policy = Policy()
     power: PowerPolicy = PowerPolicy()
     path: Path | None = None  # the file it came from
@@ -212,6 +214,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
     if values.get("group") is not None:
         _check_shared(root, nodes, report)
     notify = channels_of(values["notify"], report) if "notify" in values else {}
+    secrets = secrets_of(values["secrets"], report) if "secrets" in values else {}
     partitions: dict[str, Partition] = {}
     if "partitions" in values:
         partitions = partitions_of(values["partitions"], {name: node.labels for name, node in nodes.items()}, report)
@@ -225,6 +228,7 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         partitions=partitions,
         data=data,
         notify=notify,
+        secrets=secrets,
         group=values.get("group"),
         operators=values.get("operators", ()),
         web=_web(values.get("web", {})),

@@ -329,6 +329,13 @@ CONFIG_FIELDS = (
     ),
     Field("notify", Kind(_mapping, {}), "Who is notified; see below.", "{me: {email: [a@b.org]}}", "nobody"),
     Field(
+        "secrets",
+        Kind(_mapping, {}),
+        "What jobs may ask for by name (`--secret`); see below.",
+        "{WANDB_API_KEY: {file: /etc/racksack/wandb}}",
+        "none",
+    ),
+    Field(
         "data",
         Kind(_mapping, {}),
         "Data sets that are already on nodes; see below.",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from racksack_controller import returns
 from racksack_controller.config.config import Keep
+from racksack_controller.config.secrets import JobSecret, values_of
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import (
     Assemble,
@@ -37,6 +38,7 @@ from racksack_controller.nodes.errors import AgentError, NodeError, NodeUnreacha
 from racksack_controller.nodes.node import DataOrder, GpuGrant, LaunchOrder, LaunchReply, Node
 from racksack_controller.nodes.settings import SlurmSettings
 from racksack_controller.nodes.staging import DIFFERS
+from racksack_controller.power.secret import SecretError
 from racksack_controller.store import StoreError
 from racksack_jobspecs import durable
 from racksack_jobspecs.environments.plan import Plan, PlanError, plan_of
@@ -81,6 +83,7 @@ class AttemptEffects:
         self._tasks: set[asyncio.Task[None]] = set()
         self.placed: set[str] = set()  # attempts whose return folder is in place and whose job has not ended yet
         self.keep = Keep()
+        self.secrets: Mapping[str, JobSecret] = {}
         self._plan_of, self._before_collect = plan_of, before_collect
 
     def start(self, actions: Sequence[AttemptAction]) -> None:
@@ -164,10 +167,7 @@ class AttemptEffects:
                 self._content_lost(group, digest, content, "missing from the spool")
                 return
         try:
-            for digest, content in contents.items():
-                sent = await node.stage(digest, content.path)
-                if sent is not None and sent.size_bytes >= MEASURED_BYTES:
-                    self._loop.post(ev.Transferred(node.name, sent.size_bytes, sent.seconds))
+            await self._stage(node, contents)
         except TransferFailed as error:
             self._start_failed(group, "controller" if error.kind == "unreachable" else "node", str(error))
             return
@@ -179,13 +179,23 @@ class AttemptEffects:
             self._start_failed(group, "node", str(error))
             return
         source = self._spool.snapshots / job.snapshot
-        plans = await asyncio.to_thread(lambda: [environment_of(source, one.spec) for one, _ in wanted])
-        orders = [self._order(one, attempt, plan) for (one, attempt), plan in zip(wanted, plans, strict=True)]
+        try:
+            orders = await self._orders(wanted, source)
+        except SecretError as error:
+            self._start_failed(group, "controller", str(error))
+            return
         for reply in await self._launch(node, contents, orders):
             if reply.ok:
                 self._loop.post(ev.Launched(reply.attempt))
             else:
                 self._loop.post(ev.StartFailed(reply.attempt, "node", reply.error or "it was refused"))
+
+    async def _stage(self, node: Node, contents: Mapping[str, Content]) -> None:
+        """Send what the node does not have. Raises TransferFailed, AgentError."""
+        for digest, content in contents.items():
+            sent = await node.stage(digest, content.path)
+            if sent is not None and sent.size_bytes >= MEASURED_BYTES:
+                self._loop.post(ev.Transferred(node.name, sent.size_bytes, sent.seconds))
 
     def _content_lost(self, group: Sequence[AttemptAction], digest: str, content: Content, what: str) -> None:
         """The controller's copy is no good. Without a checkpoint a job goes on from the one before, or begins anew."""
@@ -229,7 +239,16 @@ class AttemptEffects:
             return None  # it is over, and nobody waits for it any more
         return job, attempt
 
-    def _order(self, job: Job, attempt: Attempt, environment: Plan) -> LaunchOrder:
+    async def _orders(self, wanted: Sequence[tuple[Job, Attempt]], source: Path) -> list[LaunchOrder]:
+        """What is to be launched. Raises SecretError."""
+
+        def read() -> list[tuple[Plan, dict[str, str]]]:
+            return [(environment_of(source, job.spec), values_of(job.spec, self.secrets)) for job, _ in wanted]
+
+        found = await asyncio.to_thread(read)
+        return [self._order(*pair, *facts) for pair, facts in zip(wanted, found, strict=True)]
+
+    def _order(self, job: Job, attempt: Attempt, environment: Plan, secrets: dict[str, str]) -> LaunchOrder:
         spec = job.spec
         devices = {gpu.uuid: gpu for gpu in self._loop.state.nodes[attempt.node].gpus}
         held = [devices[uuid] for uuid in attempt.allocation.gpus if uuid in devices]
@@ -243,6 +262,7 @@ class AttemptEffects:
             entrypoint=spec.entrypoint,
             args=spec.args,
             env=job_env(job, attempt, self._loop.state.ranks(attempt)),
+            secrets=secrets,
             node_env=self._node_env.get(attempt.node, {}),
             cpus=attempt.allocation.cpus,
             ram_bytes=attempt.allocation.ram_bytes,

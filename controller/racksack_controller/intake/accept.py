@@ -19,6 +19,7 @@ from racksack_controller import accepted
 from racksack_controller.config.config import Defaults
 from racksack_controller.config.limits import Limits
 from racksack_controller.config.partitions import Partition
+from racksack_controller.config.secrets import JobSecret
 from racksack_controller.core.advice import advise
 from racksack_controller.core.events import RefusedError
 from racksack_controller.core.rack.amounts import could_ever_hold
@@ -101,6 +102,7 @@ class Intake:
         self._limits = Limits()
         self._adding = Adding(loop, store, spool, ids.take)
         self.channels: frozenset[str] = frozenset()  # who can be told of the end of a sweep
+        self.secrets: Mapping[str, JobSecret] = {}
         self._identities: set[Identity] = set()  # of the files that are being taken in
         self._outcomes: OrderedDict[str, dict[str, object]] = OrderedDict()  # the latest; the store has the others
         self._turns = Turns(AT_ONCE, OF_ONE)
@@ -317,7 +319,7 @@ class Intake:
     def _settled_spec(self, spec: JobSpec, owner: str) -> JobSpec:
         """With what it leaves to the configuration; JobFileError when that does not allow it."""
         try:
-            return settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults)
+            return settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults, self.secrets)
         except SpecRefusedError as error:
             raise JobFileError([Problem(0, error.key, str(error))], spec.submission) from None
 
@@ -434,7 +436,7 @@ class Intake:
         try:
             if spec.every is not None:
                 next_after(spec.every, now)
-            spec = settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults)
+            spec = settled(self._where_its_data_is(spec), owner, self.partitions, self.defaults, self.secrets)
         except (SpecRefusedError, RecurrenceError) as error:
             return {"problems": [], "never": str(error), "fits": [], "waits": "", "advice": []}
         job, state = self._draft(spec, owner, now), self._loop.state

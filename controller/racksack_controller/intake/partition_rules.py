@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from racksack_controller.config.config import Defaults
 from racksack_controller.config.partitions import Partition
+from racksack_controller.config.secrets import JobSecret, refused
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.units import format_duration
 
@@ -20,8 +21,17 @@ class SpecRefusedError(ValueError):
         self.key = key
 
 
-def settled(spec: JobSpec, owner: str, partitions: Mapping[str, Partition], defaults: Defaults) -> JobSpec:
+def settled(
+    spec: JobSpec,
+    owner: str,
+    partitions: Mapping[str, Partition],
+    defaults: Defaults,
+    secrets: Mapping[str, JobSecret],
+) -> JobSpec:
     """The spec with its partition, time limit and grace filled in. Raises SpecRefusedError."""
+    sentence = refused(spec, owner, secrets)
+    if sentence is not None:
+        raise SpecRefusedError("secrets", sentence)
     if spec.grace_s is not None and spec.grace_s > defaults.max_grace_s:
         longest, wanted = format_duration(defaults.max_grace_s), format_duration(spec.grace_s)
         raise SpecRefusedError("grace", f"jobs get at most {longest} to end, not {wanted}")

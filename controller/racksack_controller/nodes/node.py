@@ -72,6 +72,7 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     entrypoint: str
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    secrets: dict[str, str] = {}  # as environment variables, and masked in what it prints
     node_env: dict[str, str] = {}
     cpus: float = 1.0
     ram_bytes: int = 1024**3

@@ -37,6 +37,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     paths: tuple[str, ...] = ()  # folders whose modules are to be found, relative to the project
     python: str | None = None  # a version, as the job asks for it
     requires_python: str = ""  # versions that the project says it works with, such as >=3.10
+    index_url: str = ""  # of the job's `environment`, with `${NAME}` for secrets
+    extra_index_urls: tuple[str, ...] = ()
     chosen: str = ""  # what was chosen and why, for people
     problem: str = ""  # why there can be none
     notes: tuple[str, ...] = ()  # what is not installed although a file lists it
@@ -54,7 +56,14 @@ def plan_of(project: Path, entrypoint: str, wanted: Environment) -> Plan:
         raise PlanError(str(error)) from None
     if (wanted.extras or wanted.groups) and plan.kind not in ("project", "lock"):
         raise PlanError(f"extras and groups are those of a pyproject.toml, but {plan.chosen or 'there is none'}")
-    return msgspec.structs.replace(plan, python=wanted.python, extras=wanted.extras, groups=wanted.groups)
+    return msgspec.structs.replace(
+        plan,
+        python=wanted.python,
+        extras=wanted.extras,
+        groups=wanted.groups,
+        index_url=wanted.index_url,
+        extra_index_urls=wanted.extra_index_urls,
+    )
 
 
 def _plan_of(project: Path, entrypoint: str, wanted: Environment) -> Plan:
