@@ -21,6 +21,7 @@ from racksack_controller.checks.configuration import Loaded
 from racksack_controller.checks.doctor import Doctor
 from racksack_controller.config.changes import BusyNodesError, ConfigChanges, ReloadRefusedError, config_changes
 from racksack_controller.config.config import Config, ConfigError, NodeConfig
+from racksack_controller.config.secrets import with_secrets
 from racksack_controller.core import events as ev
 from racksack_controller.core import state as core_state
 from racksack_controller.effects.attempts import AttemptEffects
@@ -51,6 +52,7 @@ from racksack_controller.sweeps.rate import Paces
 from racksack_controller.sweeps.results.return_folder import finisher
 from racksack_controller.threads import Threads
 from racksack_controller.upkeep import Upkeep
+from racksack_controller.web.connections import bounded
 from racksack_controller.web.context import Context
 from racksack_controller.web.doors import Names, names_of
 from racksack_controller.web.privacy import Hidden
@@ -480,7 +482,8 @@ def _index_of(config: Config, spool: Spool) -> PackageIndex | None:
     wanted = config.environment
     if wanted.index != "controller":
         return None
-    return PackageIndex(spool.package_index, wanted.upstream, wanted.cache_bytes)
+    upstream = with_secrets(wanted.upstream, config.secrets)
+    return PackageIndex(spool.package_index, upstream, wanted.cache_bytes, bounded)
 
 
 def _known_inventory(wanted: NodeConfig) -> Inventory | None:

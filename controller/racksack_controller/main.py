@@ -30,6 +30,7 @@ from racksack_controller.config.config import (
 from racksack_controller.intake.spool import SpoolError, prepare
 from racksack_controller.memory import give_large_blocks_back, leave_out_of_collections
 from racksack_controller.nodes.settings import LocalSettings
+from racksack_controller.power.secret import SecretError
 from racksack_controller.store import StoreError
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import ExitCode
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return ExitCode.USAGE
-    except (SpoolError, StoreError, OSError) as error:
+    except (SpoolError, StoreError, SecretError, OSError) as error:
         print(f"racksack controller: {error}", file=sys.stderr)
         return ExitCode.ERROR
 

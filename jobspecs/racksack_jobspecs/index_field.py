@@ -37,10 +37,10 @@ def secret_names(addresses: Iterable[str]) -> list[str]:
 
 
 def missing_secret(addresses: Iterable[str], secrets: Iterable[str]) -> str | None:
-    """A sentence about a placeholder that stands for no secret of the job; None when there is none."""
+    """A sentence about a placeholder that stands for none of some secrets; None when there is none."""
     known = frozenset(secrets)
     name = next((name for name in secret_names(addresses) if name not in known), None)
-    return f"names {shown(name)}, which is not among the job's secrets; add it there" if name is not None else None
+    return f"names {shown(name)}, which does not stand under secrets; add it there" if name is not None else None
 
 
 INDEX = Kind(_index, {"type": "string"})

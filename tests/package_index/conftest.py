@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import html
 import threading
@@ -21,6 +22,7 @@ class Upstream:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked: Counter[str] = Counter()
+        self.logins: set[str] = set()  # as `user:password`, empty for none
         self.damaged: set[str] = set()  # files that are sent with another content
         self.cut: set[str] = set()  # files of which half is sent
         upstream = self
@@ -28,6 +30,8 @@ class Upstream:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 upstream.asked[self.path] += 1
+                given = self.headers.get("Authorization", "").removeprefix("Basic ")
+                upstream.logins.add(base64.b64decode(given).decode())
                 parts = self.path.strip("/").split("/")
                 if parts[0] == "simple" and (folder / parts[1]).is_dir():
                     self._send(upstream.page(parts[1]).encode(), "text/html")

@@ -186,7 +186,7 @@ def test_indexes_and_secrets_are_written_back() -> None:
     spec = parse_job(text)
     assert spec.environment.extra_index_urls == ("https://${TOKEN}@j.example/s",)
     assert parse_job(job_file(spec)) == spec
-    with pytest.raises(JobFileError, match="names TOKEN, which is not among the job's secrets"):
+    with pytest.raises(JobFileError, match="names TOKEN, which does not stand under secrets"):
         parse_job(text.replace("[A, TOKEN]", "[A]"))
 
 

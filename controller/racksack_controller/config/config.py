@@ -33,6 +33,7 @@ from racksack_controller.core.records import Overflow
 from racksack_controller.nodes.settings import LocalSettings, NodeSettings, SlurmSettings, SshSettings
 from racksack_controller.power.settings import PowerSettings
 from racksack_jobspecs import yamlplain, yamltext
+from racksack_jobspecs.index_field import missing_secret
 from racksack_jobspecs.layout import DEFAULT_SPOOL
 from racksack_jobspecs.readers import Report, attempt, read_fields
 from racksack_jobspecs.resources import Gpu, Inventory, ResourceRequest, SetAsideGpu
@@ -215,6 +216,9 @@ def parse_config(text: str | bytes, path: Path | None = None) -> Config:
         _check_shared(root, nodes, report)
     notify = channels_of(values["notify"], report) if "notify" in values else {}
     secrets = secrets_of(values["secrets"], report) if "secrets" in values else {}
+    missing = missing_secret([values.get("environment", {}).get("upstream", "")], secrets)
+    if missing is not None:
+        report.add(yamlplain.line_at(root, "environment.upstream"), "environment.upstream", missing)
     partitions: dict[str, Partition] = {}
     if "partitions" in values:
         partitions = partitions_of(values["partitions"], {name: node.labels for name, node in nodes.items()}, report)

@@ -5,26 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from racksack_jobspecs.readers import MEMORY, Field, Kind, Report, one_of, shown, word_of
-from racksack_jobspecs.yamltext import Node
+from racksack_jobspecs.index_field import INDEX
+from racksack_jobspecs.readers import MEMORY, Field, one_of
 
 PUBLIC = f"https://{'.'.join(('pypi', 'org'))}/simple"
 _SAID = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
-
-
-def _upstream(node: Node, _path: str, _report: Report) -> str:
-    word = word_of(node)
-    try:
-        parts = urlsplit(word)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not word.isprintable():
-        raise ValueError(f"{shown(word)} is not an address; write one such as https://index.example/simple")
-    return word
 
 
 ENVIRONMENT_FIELDS = (
@@ -37,7 +25,7 @@ ENVIRONMENT_FIELDS = (
     ),
     Field(
         "upstream",
-        Kind(_upstream, {"type": "string"}),
+        INDEX,
         "The index behind the controller's cache.",
         "https://index.example/simple",
         "PIP_INDEX_URL of the controller, else the public one",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
 from racksack_controller.config.named_blocks import named_blocks
 from racksack_controller.power.secret import Secret, SecretError
+from racksack_jobspecs.index_field import secret_names
 from racksack_jobspecs.readers import TEXT, Field, Kind, Report, list_of, shown, word_of
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.yamltext import Mapping as Block
@@ -68,6 +70,15 @@ def refused(spec: JobSpec, owner: str, secrets: Mapping[str, JobSecret]) -> str 
             theirs = sorted(name for name, one in secrets.items() if one.users is None or owner in one.users)
             return f"{owner} may use no secret {name}; racksack.yaml has {', '.join(theirs) or 'none'} (secrets)"
     return None
+
+
+def with_secrets(address: str, secrets: Mapping[str, JobSecret]) -> str:
+    """The address of an index with its secrets in place, read now. Raises SecretError with a sentence without them."""
+    for name in secret_names([address]):
+        if name not in secrets:
+            raise SecretError(f"environment.upstream names {name}, which does not stand under secrets")
+        address = address.replace("${" + name + "}", quote(secrets[name].secret.read(), safe=""))
+    return address
 
 
 def values_of(spec: JobSpec, secrets: Mapping[str, JobSecret]) -> dict[str, str]:

@@ -8,15 +8,22 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+
+from racksack_controller import disk_room
 
 CHUNK_BYTES = 256 * 1024
 AT_ONCE = 6  # downloads from the real index
 STALL_S = 60.0
+UNKNOWN_BYTES_MAX = 1024**3  # of a file whose length is not announced
 _TRASH_AGE_S = 3600.0
+
+Ask = Callable[..., Any]  # a request for one file
 
 
 class FetchError(Exception):
@@ -78,7 +85,9 @@ class Files:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def get(self, session: aiohttp.ClientSession, url: str, sha256: str) -> Path | Download:
+    async def get(
+        self, session: aiohttp.ClientSession, url: str, sha256: str, headers: Mapping[str, str] | None = None
+    ) -> Path | Download:
         """The file, or what comes of it so far."""
         key = hashlib.sha256(f"{url} {sha256}".encode()).hexdigest()
         path = self._folder / key
@@ -87,16 +96,24 @@ class Files:
                 return path
             download = self._under_way[key] = Download(self._folder / f".new-{key}-{secrets.token_hex(4)}")
             download.path.touch()
-            task = asyncio.create_task(self._fetch(session, url, sha256, key, download))
+            task = asyncio.create_task(
+                self._fetch(
+                    partial(session.get, url, headers={"Accept-Encoding": "identity", **(headers or {})}),
+                    url,
+                    sha256,
+                    key,
+                    download,
+                )
+            )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return self._under_way[key]
 
-    async def _fetch(self, session: aiohttp.ClientSession, url: str, sha256: str, key: str, download: Download) -> None:
+    async def _fetch(self, ask: Ask, url: str, sha256: str, key: str, download: Download) -> None:
         problem = "the controller is being stopped"
         try:
             async with self._slots:
-                problem = await self._receive(session, url, sha256, download)
+                problem = await self._receive(ask, url, sha256, download)
             if not problem:
                 await asyncio.to_thread(download.path.rename, self._folder / key)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -109,19 +126,22 @@ class Files:
             await download.grow(download.size_bytes, is_done=True, problem=problem)
         await asyncio.to_thread(self._prune)
 
-    async def _receive(self, session: aiohttp.ClientSession, url: str, sha256: str, download: Download) -> str:
+    async def _receive(self, ask: Ask, url: str, sha256: str, download: Download) -> str:
         """Write what comes; why it does not count, or nothing. Raises aiohttp.ClientError, OSError, TimeoutError."""
         whole = hashlib.sha256()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S)
-        async with session.get(url, timeout=timeout, headers={"Accept-Encoding": "identity"}) as answer:
+        async with ask(timeout=timeout) as answer:
             if answer.status != 200:
                 return f"{_host_of(url)} answered with {answer.status}"
-            with await asyncio.to_thread(download.path.open, "wb") as file:
+            most = UNKNOWN_BYTES_MAX if answer.content_length is None else answer.content_length
+            with disk_room.hold(self._folder, most), await asyncio.to_thread(download.path.open, "wb") as file:
                 size_bytes = 0
                 async for data in answer.content.iter_chunked(CHUNK_BYTES):
                     await asyncio.to_thread(_write, file.fileno(), data)
                     whole.update(data)
                     size_bytes += len(data)
+                    if size_bytes > most:
+                        return f"what {_host_of(url)} sent is larger than {most} bytes"
                     await download.grow(size_bytes)
         if sha256 and whole.hexdigest() != sha256:
             return f"what {_host_of(url)} sent does not match the checksum on its page"

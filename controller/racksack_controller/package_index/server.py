@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +20,7 @@ import msgspec
 from aiohttp import web
 
 from racksack_controller.package_index import pages
+from racksack_controller.package_index.doors import Login, guard, without_login
 from racksack_controller.package_index.fetching import Download, FetchError, Files
 from racksack_controller.package_index.pages import Page, PageError
 from racksack_controller.turns import KeyedLocks
@@ -34,9 +36,18 @@ PAGE_BYTES_MAX = 64 * 1024**2
 class PackageIndex:
     """A pull-through cache of one package index."""
 
-    def __init__(self, folder: Path, upstream: str, bytes_max: int) -> None:
-        """`upstream`: the address under which projects have their pages, such as https://index.example/simple."""
-        self._upstream = upstream.rstrip("/")
+    def __init__(
+        self,
+        folder: Path,
+        upstream: str,
+        bytes_max: int,
+        make_runner: Callable[[web.Application], web.AppRunner] = web.AppRunner,
+    ) -> None:
+        """`upstream`: the address under which projects have their pages, such as https://index.example/simple; with a
+        login it is never shown. `make_runner`: what listens, with bounds on its connections.
+        """
+        self._upstream, self._login = without_login(upstream.rstrip("/")), Login(upstream)
+        self._make_runner = make_runner
         self._pages = folder / "pages"
         self._files = Files(folder / "files", bytes_max)
         self._checked: dict[str, float] = {}  # by project: when its page was last found right (monotonic)
@@ -49,11 +60,11 @@ class PackageIndex:
         """Listen. Raises OSError."""
         await asyncio.to_thread(self._prepare)
         self._session = aiohttp.ClientSession(trust_env=True)
-        app = web.Application()
+        app = web.Application(middlewares=[guard])
         app.router.add_get("/simple/{project}/", self._page)
         app.router.add_get("/simple/{project}", self._page)
         app.router.add_get("/files/{project}/{file}", self._file)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = self._make_runner(app)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -114,6 +125,7 @@ class PackageIndex:
         assert self._session is not None  # noqa: S101 - it is open
         headers = {"Accept": pages.WANTED, **({"If-None-Match": known.etag} if known and known.etag else {})}
         url = f"{self._upstream}/{name}/"
+        headers |= self._login.headers(url)
         timeout = aiohttp.ClientTimeout(total=PAGE_TIMEOUT_S)
         async with self._session.get(url, headers=headers, timeout=timeout) as answer:
             if answer.status == 304 and known is not None:
@@ -149,7 +161,7 @@ class PackageIndex:
             sha256 = file.has_metadata if isinstance(file.has_metadata, str) else ""
         if file is None or (suffix and not file.has_metadata):
             raise web.HTTPNotFound(text=f"{page.name} has no file {name[:200]}\n")
-        found = await self._files.get(self._session, file.url + suffix, sha256)
+        found = await self._files.get(self._session, file.url + suffix, sha256, self._login.headers(file.url))
         if isinstance(found, Path):
             return web.FileResponse(found, headers={"Content-Type": "application/octet-stream"})
         return await _as_it_comes(request, found, file.size if not suffix else None)

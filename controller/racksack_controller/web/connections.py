@@ -205,6 +205,25 @@ async def watch_request(request: web.Request, handler: Handler) -> web.StreamRes
         connection.end()
 
 
+@web.middleware
+async def watch_alone(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The same for an application whose answers are short, or take no more than their reader takes."""
+    connection = request.app[CONNECTIONS].of(request)
+    if connection is None:
+        raise ConnectionResetError("whoever asked has gone")
+    connection.begin(asyncio.current_task())
+    try:
+        return await handler(request)
+    finally:
+        connection.end()
+
+
+def bounded(app: web.Application) -> BoundedRunner:
+    """A runner with bounds for an application that knows nothing of them."""
+    app.middlewares.insert(0, watch_alone)
+    return BoundedRunner(app)
+
+
 def _waits(request: web.Request) -> bool:
     """Whether a request that changes nothing does little but wait: for news, or for the sandbox and the store."""
     return "wait_s" in request.query or request.path.startswith(("/api/v1/events", "/api/v1/sweeps/", "/sweeps/"))
