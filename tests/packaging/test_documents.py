@@ -155,3 +155,16 @@ def test_no_text_names_a_package_that_is_not_ours() -> None:
     ]
     hint = re.compile(r"pip[x]? install (?:--?\S+ )*['\"]?racksack|uvx? (?:pip |tool )?(?:install|run) ['\"]?racksack")
     assert [relative(path) for path in told if hint.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_the_tests_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"`(?:python -m )?(tests/[\w/]+\.py)(?:::\w+)?`", page.read_text())
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_each_table_of_attacks_names_its_tests() -> None:
+    rows = [line for line in (ROOT / "docs/security.md").read_text().splitlines() if line.startswith("| ")]
+    attacks = [row for row in rows if not row.startswith(("| attack |", "| where |", "| --- "))]
+    assert len(attacks) > 35
+    assert [row for row in attacks if not re.search(r"`tests/[\w/]+\.py` \|$", row)] == []

@@ -81,12 +81,15 @@ def with_secrets(address: str, secrets: Mapping[str, JobSecret]) -> str:
     return address
 
 
-def values_of(spec: JobSpec, secrets: Mapping[str, JobSecret]) -> dict[str, str]:
-    """The secrets of a job, read now. Raises SecretError with a sentence without them."""
+def values_of(spec: JobSpec, owner: str, secrets: Mapping[str, JobSecret]) -> dict[str, str]:
+    """The secrets of a job, read now, as far as its owner may still have them. Raises SecretError with a sentence
+    without them.
+    """
+    sentence = refused(spec, owner, secrets)
+    if sentence is not None:
+        raise SecretError(sentence)
     found = {}
     for name in spec.secrets:
-        if name not in secrets:
-            raise SecretError(f"the secret {name} does not stand in racksack.yaml any more")
         value = secrets[name].secret.read()
         if "\0" in value:
             raise SecretError(f"the secret {name} holds a NUL character, which no environment variable can")

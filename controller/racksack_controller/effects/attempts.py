@@ -243,7 +243,9 @@ class AttemptEffects:
         """What is to be launched. Raises SecretError."""
 
         def read() -> list[tuple[Plan, dict[str, str]]]:
-            return [(environment_of(source, job.spec), values_of(job.spec, self.secrets)) for job, _ in wanted]
+            return [
+                (environment_of(source, job.spec), values_of(job.spec, job.owner, self.secrets)) for job, _ in wanted
+            ]
 
         found = await asyncio.to_thread(read)
         return [self._order(*pair, *facts) for pair, facts in zip(wanted, found, strict=True)]
