@@ -101,6 +101,22 @@ async def test_what_one_user_may_have_is_limited(root: Path) -> None:
         assert "has 1 unfinished sweeps" in refused(app.spool, "s2")
 
 
+async def test_sweeps_of_very_many_values_count_as_several(root: Path) -> None:
+    """A line of text makes 200,000 values, and all are in memory for as long as the sweep is not over."""
+    config = msgspec.structs.replace(config_of(root), limits=Limits(sweeps=12))
+    wide = "project: up1\nentrypoint: main.py\nname: {0}\nhold: true\nsweep: {{function: f, params: {{{1}}}, {2}}}\n"
+    params, search = "a: 0:99998:1, b: 0:99998:1", "search: {kind: random, count: 10}"
+    async with running(config) as app:
+        upload(app.spool, "up1", "def f(a, b):\n    return a\n")
+        for name in ("w1", "w2"):
+            drop(app.spool, name, wide.format(name, params, search))
+            await until(
+                lambda name=name: app.sweeps.unfinished_of(ME) == 10 and (name == "w1" or refused(app.spool, name)),
+                name,
+            )
+        assert "has 10 unfinished sweeps, and 10 more would be above the 12" in refused(app.spool, "w2")
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

@@ -22,7 +22,13 @@ class Limits(msgspec.Struct, frozen=True):
 DEFAULT_LIMITS = Limits()
 LIMITS_FIELDS = (
     Field("jobs", whole_of(1, 10_000_000, "a number of jobs"), "Unfinished jobs of one user.", "5000", "100000"),
-    Field("sweeps", whole_of(1, 100_000, "a number of sweeps"), "Unfinished sweeps of one user.", "20", "200"),
+    Field(
+        "sweeps",
+        whole_of(1, 100_000, "a number of sweeps"),
+        "Unfinished sweeps of one user; each 20,000 values of parameters count as one more.",
+        "20",
+        "200",
+    ),
     Field("upload", MEMORY, "The size of one upload; holes of sparse files count in full.", "20G", "100G"),
     Field("files", whole_of(1, 100_000_000, "a number of files"), "Files of one upload.", "50000", "1000000"),
 )

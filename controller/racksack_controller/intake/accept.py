@@ -342,12 +342,12 @@ class Intake:
 
         Raises JobFileError.
         """
+        most, what = (self._limits.sweeps, "sweeps") if spec.sweep is not None else (self._limits.jobs, "jobs")
         if spec.sweep is not None:
-            has, wanted, most, what = self.sweeps.unfinished_of(owner), 1, self._limits.sweeps, "sweeps"
+            has, wanted = self.sweeps.unfinished_of(owner), min(spec.sweep.weight, most)
         else:
             has, wanted = self._loop.state.unfinished.get(owner, 0), len(spec.array.indices) if spec.array else 1
             wanted -= self._store.look(lambda connection: count_accepted(connection, key)) if spec.array else 0
-            most, what = self._limits.jobs, "jobs"
         if has + wanted > most:
             sentence = (
                 f"{owner} has {has} unfinished {what}, and {wanted} more would be above the {most} that one user may "

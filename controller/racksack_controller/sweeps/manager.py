@@ -138,8 +138,8 @@ class Sweeps:
         return any(active.progress.state is SweepState.RUNNING for active in self.active.values())
 
     def unfinished_of(self, owner: str) -> int:
-        """How many sweeps of a user are not over."""
-        return sum(1 for active in self.active.values() if active.sweep.owner == owner)
+        """How many sweeps of a user are not over, large ones counting as several."""
+        return sum(active.spec.weight for active in self.active.values() if active.sweep.owner == owner)
 
     async def close(self) -> None:
         """Stop following; runners go on."""

@@ -32,6 +32,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     fixed: Params = {}  # arguments that every point gets
 
 
+VALUES_OF_ONE = 20_000  # of parameters: so many more count as one more sweep
+
+
 class Axis(msgspec.Struct, frozen=True):
     """One parameter and the values it takes, in order."""
 
@@ -150,6 +153,12 @@ class SweepSpec(msgspec.Struct, frozen=True, kw_only=True):
     def per_combination(self) -> int:
         """How many points, one after another, are one combination: its folds and repeats."""
         return max(1, len(self.folds)) * self.repeats
+
+    @property
+    def weight(self) -> int:
+        """As how many sweeps it counts where they are limited: values of parameters are held in memory, all of them."""
+        values = sum(len(axis.values) for axis in self.axes) + sum(len(one.args) + 1 for one in self.scripts)
+        return 1 + values // VALUES_OF_ONE
 
     @property
     def is_adaptive(self) -> bool:
