@@ -217,7 +217,12 @@ def iso_local(at_s: float) -> str:
     """A Unix time as ISO 8601 in the local zone."""
     from datetime import UTC, datetime
 
+    if not abs(at_s) < _TIME_S_MAX:
+        return ""
     return datetime.fromtimestamp(at_s, UTC).astimezone().isoformat(timespec="seconds")
+
+
+_TIME_S_MAX = 1e11  # Unix seconds; what lies beyond is no time that a controller means
 
 
 def short_local(at_s: float | None) -> str:
@@ -226,6 +231,8 @@ def short_local(at_s: float | None) -> str:
         return "-"
     import time
 
+    if not abs(at_s) < _TIME_S_MAX:
+        return "?"
     then, today = time.localtime(at_s), time.localtime()
     same_day = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
     return time.strftime("%H:%M:%S" if same_day else "%m-%d %H:%M", then)

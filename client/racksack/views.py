@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from racksack_jobspecs.states import FINAL, JobState
 
 FINAL_STATES = frozenset(str(state) for state in FINAL)
+
+
+State = Annotated[str, msgspec.Meta(pattern=r"^(?:[A-Za-z][A-Za-z_ -]{0,60})?\Z")]  # it is printed as it is
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +22,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     epoch: str = ""  # of the attempt
     name: str
     owner: str | int = ""
-    state: str = JobState.QUEUED.value
+    state: State = JobState.QUEUED.value
     node: str | None = None  # of a gang all of them, rank 0's first: "r1,r2"
     gang: int = 1
     attempt: int | str | None = None
@@ -126,7 +129,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: str = ""
-    state: str = ""
+    state: State = ""
     why: str | None = None
     cpus: Used = Used()
     ram_bytes: Used = Used()
@@ -242,7 +245,7 @@ class JobUsage(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     owner: str = ""
     entrypoint: str = ""
-    state: str = ""
+    state: State = ""
     node: str | None = None
     attempt: int = 0
     exit_code: int | None = None
@@ -314,7 +317,7 @@ class MetricName(msgspec.Struct, frozen=True):
 class SweepRam(msgspec.Struct, frozen=True, kw_only=True):
     """What lies in a node's memory for a sweep. `state`: checked, copying."""
 
-    state: str
+    state: State
     bytes: int = 0
     checksum: str | None = None
     sentence: str = ""
@@ -348,7 +351,7 @@ class SweepView(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     name: str = ""
     owner: str = ""
-    state: str = ""
+    state: State = ""
     reason: str = ""
     run: str = "main"
     space: str = ""

@@ -10,7 +10,7 @@ import pytest
 from racksack_controller.core import events as ev
 from racksack_controller.core.actions import Remove, Start, StopAttempt
 from racksack_controller.core.decide import decide
-from racksack_controller.core.report import unreadable
+from racksack_controller.core.report import AttemptReport, unreadable
 from racksack_jobspecs.resources import DISK_BYTES_MAX, Gpu, Inventory
 from racksack_jobspecs.states import JobState
 from tests.core.builders import Bench, job, node, report
@@ -91,3 +91,15 @@ def test_an_inventory_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
 def test_an_endless_disk_is_one_that_can_be_added_up() -> None:
     """Some network file systems say so of themselves."""
     assert msgspec.convert(GOOD | {"disk_bytes": 2**64}, Inventory).disk_bytes == DISK_BYTES_MAX
+
+
+@pytest.mark.parametrize("key", ["1.1\n", "1.1 ", "1", "-1.1", "1.1@", "1" * 16 + ".1", "\u0661.1"])
+def test_the_key_of_an_attempt_is_one_and_nothing_more(key: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"attempt": key, "state": "running"}, AttemptReport)
+
+
+@pytest.mark.parametrize("digest", ["a" * 64 + "\n", "A" * 64, "a" * 63])
+def test_a_digest_is_one_and_nothing_more(digest: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"attempt": "1.1", "state": "running", "output_digest": digest}, AttemptReport)

@@ -15,7 +15,13 @@ from tests.fuzz.mutate import CORPUS, damaged, seeds
 from tests.fuzz.targets import TARGETS
 from tests.sizes import sized
 
-SLOW = {"requests": 4, "archives": 2, "environments": 2, "entry_files": 2}  # so many times fewer inputs
+SLOW = {
+    "requests": 4,
+    "node_stories": 4,
+    "archives": 2,
+    "environments": 2,
+    "entry_files": 2,
+}  # so many times fewer inputs
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,6 +23,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 from racksack import errors
+from racksack.text import clean_lines
 from racksack.transport.target import Target
 
 ANSWER_TIMEOUT_S = 30.0
@@ -30,6 +31,7 @@ SOCKET_PATH_BYTES_MAX = 107
 _GREETING = b"racksack-relay "
 _GREETING_LINES_MAX = 200  # a shell profile may print a few lines before the relay starts
 _API = "/api/v1/"
+_SENTENCE_CHARS_MAX = 20_000
 _FALLBACK_CODES = {400: 2, 403: 5, 404: 3, 409: 5}
 
 
@@ -271,4 +273,4 @@ def _refusal(status: int, content: bytes) -> errors.RacksackError:
         sentence, code = str(said["error"]), int(said.get("code", _FALLBACK_CODES.get(status, 1)))
     except (ValueError, KeyError, TypeError, RecursionError):
         return errors.RacksackError(f"the controller answered {status} without a reason")
-    return errors.error_for_code(code, sentence)
+    return errors.error_for_code(code, clean_lines(sentence)[:_SENTENCE_CHARS_MAX])

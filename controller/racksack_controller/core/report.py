@@ -19,10 +19,10 @@ from racksack_jobspecs.states import FINAL, JobState
 DROPPED_MAX = 101  # the agent names 100 and adds "and more"
 DROPPED_CHARS_MAX = 500
 LIST_MAX = 1024  # devices or cores of one attempt
-ATTEMPT_KEY = r"^[0-9]{1,15}\.[0-9]{1,9}(@[0-9]{1,9})?$"
+ATTEMPT_KEY = r"^[0-9]{1,15}\.[0-9]{1,9}(@[0-9]{1,9})?\Z"  # $ would let a line end pass
 
 AttemptKey = Annotated[str, Meta(pattern=ATTEMPT_KEY)]
-Digest = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")]
+Digest = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 
 
 class ReportState(StrEnum):

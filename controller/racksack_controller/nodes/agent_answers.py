@@ -55,7 +55,7 @@ class HelloAnswer(msgspec.Struct, frozen=True, kw_only=True):
     clock_s: float
     up_s: float | None = None
     reports: list[msgspec.Raw] = []
-    contents: Annotated[list[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]], Meta(max_length=CONTENTS_MAX)] = []
+    contents: Annotated[list[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]], Meta(max_length=CONTENTS_MAX)] = []
 
     def __post_init__(self) -> None:
         """Raises ValueError for a home that is no absolute path."""
@@ -94,7 +94,7 @@ class CheckpointAnswer(msgspec.Struct, frozen=True):
 
     path: PathText
     number: Annotated[int, Meta(ge=1, le=2**40)]
-    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     files: Count
     bytes: Bytes
     taken_at_s: float
