@@ -194,12 +194,23 @@ def test_a_secret_that_cannot_be_read_holds_the_start_with_its_reason(site: Site
     project = make(site.work / "gone", "print(1)\n")
     job = site.submit(project, "--secret", "GONE")
     deadline_s = time.monotonic() + WAIT_S
-    while "cannot be read" not in str(site.ask(f"jobs/{job}")):
+    while "the secret GONE cannot be read on the controller" not in str(site.ask(f"jobs/{job}")):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+    assert "/gone" not in str(site.ask(f"jobs/{job}")), "where it is said in the log alone"
+    assert "/gone" in site.log()
     site.cli("racksack", "cancel", str(job), code=None)
 
 
 def test_the_process_has_it_in_no_argument(site: Site) -> None:
     assert os.environ.get("API_KEY") is None
     assert CANARY.encode() not in arguments()
+
+
+def test_doctor_looks_at_them(site: Site) -> None:
+    told = site.cli("racksack", "doctor", code=None).stdout
+    assert "API_KEY: the password file" in told, "the file of the test is open to others"
+    assert "can be read by others" in told
+    assert "GONE: the password file" in told
+    assert "jobs that ask for it do not start" in told
+    assert CANARY not in told

@@ -16,6 +16,7 @@ from racksack_controller.checks.jobs import look_at_active, look_at_waiting
 from racksack_controller.checks.known_nodes import look_at_known
 from racksack_controller.checks.looks import Look, Looks
 from racksack_controller.checks.node import check_node
+from racksack_controller.checks.secrets import SECRETS, look_at_secrets
 from racksack_controller.checks.sharing import look_at_sharing
 from racksack_controller.checks.spool import look_at_spool
 from racksack_controller.checks.store import LIMIT_S as STORE_S
@@ -81,11 +82,12 @@ class Doctor:
             self._look("store", self._store.look, STORE_S + LOOK_S),
             self._look("configuration", lambda: look_at_configuration(loaded)),
             self._look("sharing", lambda: look_at_sharing(loaded.now)),
+            self._look("secrets", lambda: look_at_secrets(loaded.now)),
             self._look("uv", look_at_uv),
         )
         return [
             self._running(),
-            *(finding for part in found for finding in part if is_operator or finding.what != MISTAKES),
+            *(finding for part in found for finding in part if is_operator or finding.what not in (MISTAKES, SECRETS)),
             *look_at_inotify(self._watcher.hears, rescan_s),
             *look_at_open_files(),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from racksack_jobspecs.readers import TEXT, Field, Kind, Report, list_of, shown,
 from racksack_jobspecs.spec import JobSpec
 from racksack_jobspecs.yamltext import Mapping as Block
 from racksack_jobspecs.yamltext import Node
+
+log = logging.getLogger("racksack.config")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -90,7 +93,11 @@ def values_of(spec: JobSpec, owner: str, secrets: Mapping[str, JobSecret]) -> di
         raise SecretError(sentence)
     found = {}
     for name in spec.secrets:
-        value = secrets[name].secret.read()
+        try:
+            value = secrets[name].secret.read()
+        except SecretError as error:
+            log.error("the secret %s: %s", name, error)  # the owner of a job need not know where it is
+            raise SecretError(f"the secret {name} cannot be read on the controller, whose log says why") from None
         if "\0" in value:
             raise SecretError(f"the secret {name} holds a NUL character, which no environment variable can")
         found[name] = value
