@@ -16,7 +16,7 @@ from typing import Protocol
 
 from racksack_controller.core.actions import Action, AttemptAction, SwitchOff, SwitchOn
 from racksack_controller.core.decide import next_wake_s
-from racksack_controller.core.events import DependencyEnded, Event, RefusedError
+from racksack_controller.core.events import ClockJumped, DependencyEnded, Event, RefusedError
 from racksack_controller.core.placing.pass_memory import PassMemory
 from racksack_controller.core.placing.reading import Reading
 from racksack_controller.core.policy import DEFAULT, Policy
@@ -36,8 +36,14 @@ STEP_EVERY_S = 0.01  # under load, steps are at least this far apart, so that ea
 LONG_PLAN_S = 0.02  # after planning power for longer, planning rests
 RESTS = 9.0  # so many times as long: a long queue before a large rack takes a tenth of the time at most
 REST_MAX_S = 30.0
+JUMP_S = 2.0  # NTP moves a clock by less without setting it
 
 Posted = tuple[Event, asyncio.Future[None] | None]  # with the future of whoever waits until it is saved
+
+
+def _steady_s() -> float:
+    """Seconds that pass while this machine sleeps, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class AttemptEffects(Protocol):
@@ -66,14 +72,17 @@ class Loop:
         policy: Policy = DEFAULT,
         power_policy: PowerPolicy = DEFAULT_POWER,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = _steady_s,
     ) -> None:
+        """`clock`: Unix time, which may be set; `steady`: seconds that pass whatever it is set to."""
         self.state = state
         self.lost_after_s = lost_after_s
         self.unsaved_reason = ""  # why the last step could not be saved; nothing new is started meanwhile
         self._store = store
         self.policy = policy
         self.power_policy = power_policy
-        self._clock = clock
+        self._clock, self._steady = clock, steady
+        self._ahead_s = clock() - steady()  # changes only when the clock is set
         self._attempt_effects: AttemptEffects | None = None
         self._power_effects: PowerEffects | None = None
         self._power_rests_until_s = 0.0  # after a plan that took long
@@ -131,6 +140,7 @@ class Loop:
         running = asyncio.get_running_loop()
         if self.state.dependents:  # what ended just before the last controller did may not have been told
             self.post(DependencyEnded(tuple(self.state.dependents)))
+        self.post(ClockJumped())
         while not self._stopping:
             self._wake.clear()
             next_step = running.time() + STEP_EVERY_S
@@ -157,7 +167,7 @@ class Loop:
 
     async def _step(self) -> None:
         now = self._clock()
-        posted = self._informed(self._take_posted())
+        posted = [*self._jump(now), *self._informed(self._take_posted())]
         settings = Settings(policy=self.policy, power=self.power_policy, lost_after_s=self.lost_after_s)
         events = [event for event, _ in posted]
         planner = self._plan_power if self._power_effects is not None else None
@@ -170,6 +180,12 @@ class Loop:
             if saved is not None and not saved.done():
                 saved.set_result(None)
         self._act(done.actions)
+
+    def _jump(self, now: float) -> list[Posted]:
+        """Whether the clock was set since the last step."""
+        by_s = now - self._steady() - self._ahead_s
+        self._ahead_s += by_s
+        return [(ClockJumped(by_s), None)] if abs(by_s) >= JUMP_S else []
 
     def _take_posted(self) -> list[Posted]:
         """What has arrived; of very much the first part, so that no step takes long. The rest has the next step.

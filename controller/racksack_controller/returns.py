@@ -321,15 +321,22 @@ def ensure_returned(spool: Spool, jobs: Iterable[Job]) -> None:
             result = read_result(final)
             if not is_of(result, job):
                 move_aside(spool, job.id)
-            elif result.get("attempt") == job.attempt and result.get("state") != str(job.state):
+            elif result.get("attempt") != job.attempt:
+                _return_without_results(spool, job)  # it ended before this attempt had any
+            elif result.get("state") != str(job.state):
                 write_result(final, {**result, "state": str(job.state), "reason": job.reason})
                 let_owner_read(final, job.owner)
         if not final.exists():
-            folder = receiving(spool, f"none-{job.id}")
-            folder.mkdir(mode=0o700, exist_ok=True, parents=True)
-            write_result(folder, {**result_of(job, None), "state": str(job.state)})
-            let_owner_read(folder, job.owner)
-            folder.rename(final)
+            _return_without_results(spool, job)
+
+
+def _return_without_results(spool: Spool, job: Job) -> None:
+    """A folder that says how the job ended, with those of earlier attempts in it. Raises OSError, ReturnsError."""
+    folder = receiving(spool, f"none-{job.id}")
+    folder.mkdir(mode=0o700, exist_ok=True, parents=True)
+    write_result(folder, {**result_of(job, None), "state": str(job.state)})
+    let_owner_read(folder, job.owner)
+    _put_in_place(spool, job, folder)
 
 
 def let_owner_read(folder: Path, owner: str) -> None:

@@ -385,3 +385,31 @@ def test_what_a_cancelled_job_wrote_may_be_unwanted() -> None:
     assert bench.state.attempts[key].stop.discard
     bench.happen(ev.Reported("n1", msgspec.structs.replace(report(key, "ended", outcome="cancelled"), output_files=9)))
     assert bench.state.attempts[key].ending.output_files == 0
+
+
+def test_an_attempt_starts_once_an_earlier_one_of_its_job_that_still_runs_has_ended() -> None:
+    """Its node was silent for long, and is back just as the job is placed again: there or elsewhere."""
+    bench = Bench(node("n1", connected=False), node("n2"))
+    bench.submit(job(1))
+    bench.state.put_job(msgspec.structs.replace(bench.state.jobs[1], attempt=1))
+    bench.happen(ev.NodeConnected("n1", "b1", inventory(), (report("1.1", "running"),)))
+    assert ("n1", "1.1") in bench.state.orphans
+    [placed] = bench.place()
+    assert placed.job == 1
+    fence = [action for action in decide(bench.state, bench.now) if isinstance(action, StopAttempt)]
+    assert [one.attempt for one in fence] == ["1.1"]
+    assert not [action for action in decide(bench.state, bench.now) if isinstance(action, Start)]
+    bench.happen(ev.StopSent("n1", "1.1"), ev.Reported("n1", report("1.1", "ended", outcome="cancelled")))
+    assert [action.attempt for action in decide(bench.state, bench.now) if isinstance(action, Start)] == ["1.2"]
+
+
+def test_nothing_starts_beside_what_was_given_up_and_still_runs() -> None:
+    """It uses what the scheduler takes for free."""
+    bench = Bench(node("n1", connected=False))
+    bench.happen(ev.NodeConnected("n1", "b1", inventory(), (report("7.1", "running"),)))
+    bench.submit(job(8))
+    [placed] = bench.place()
+    assert placed.job == 8
+    assert not [action for action in decide(bench.state, bench.now) if isinstance(action, Start)]
+    bench.happen(ev.StopSent("n1", "7.1"), ev.Reported("n1", report("7.1", "ended", outcome="cancelled")))
+    assert [action.attempt for action in decide(bench.state, bench.now) if isinstance(action, Start)] == ["8.1"]

@@ -130,3 +130,22 @@ def test_a_program_that_failed_is_no_fault_of_the_node_whatever_that_says() -> N
     key = bench.run(1)
     bench.happen(ev.Reported("n1", report(key, "ended", outcome="failed", at_fault="node")), ev.Collected(key))
     assert bench.state.jobs[1].state is FAILED
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("lost", CANCELLED), ("failed", FAILED), ("done", DONE)])
+def test_a_cancel_while_results_come_lets_them_come_and_nothing_run_again(outcome: str, state: JobState) -> None:
+    bench = Bench(node())
+    bench.submit(job(1, retries=3))
+    key = bench.run(1)
+    bench.happen(ev.Reported("n1", report(key, "ended", outcome=outcome)))
+    bench.happen(ev.CancelRequested(1, "cancelled by ann"))
+    assert bench.state.jobs[1].state is JobState.COLLECTING
+    bench.happen(ev.Collected(key))
+    assert bench.state.jobs[1].state is state
+
+
+def test_a_cancel_while_results_come_counts_also_if_they_never_do() -> None:
+    bench = collecting()
+    bench.happen(ev.CancelRequested(1, "cancelled by ann"))
+    bench.happen(ev.CollectFailed("1.1", "n1 has no attempt 1.1 any more", gone=True))
+    assert bench.state.jobs[1].state is CANCELLED

@@ -189,3 +189,17 @@ async def test_a_node_that_was_taken_out_of_the_configuration_fails_the_action(s
     assert scene.machine.called == []
     scene.nodes.update(taken_out)
     await scene.ends()
+
+
+async def test_a_job_that_is_cancelled_while_its_project_is_sent_holds_up_no_other(scene: Scene) -> None:
+    """Jobs of one project are started together."""
+
+    async def meanwhile() -> None:
+        await scene.loop.submit(ev.CancelRequested(1, "cancelled by ann"))
+
+    scene.machine.faults["stage"] = [meanwhile]
+    jobs = [job(number, snapshot=SNAPSHOT, submission=f"key-{number}") for number in (1, 2)]
+    await scene.loop.submit_all([ev.JobAccepted(one) for one in jobs])
+    await until(lambda: scene.state(2) is JobState.RUNNING, "the other one runs")
+    assert scene.machine.called.count("launch") == 1
+    assert list(scene.machine.present) == ["2.1"]

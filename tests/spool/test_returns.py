@@ -114,3 +114,18 @@ def test_the_result_of_an_arrays_job_has_its_index() -> None:
     element = builders.job(12, state=JobState.DONE, array_id=11, array_index=6)
     result = returns.result_of(element, None)
     assert (result["array_id"], result["array_index"]) == (11, 6)
+
+
+def test_a_job_that_is_cancelled_before_its_next_attempt_has_results_keeps_those_of_the_one_before(
+    spool: Spool,
+) -> None:
+    earlier = spool.returned(OURS.id)
+    earlier.mkdir(parents=True)
+    (earlier / "partial.txt").write_text("so far")
+    returns.write_result(earlier, {**returns.result_of(OURS, None), "attempt": 1, "state": "lost"})
+    ended = replace(OURS, state=JobState.CANCELLED, reason="cancelled by ann", attempt=2)
+    for _ in range(2):
+        returns.ensure_returned(spool, [ended])
+        result = returns.read_result(spool.returned(OURS.id))
+        assert (result["attempt"], result["state"]) == (2, "cancelled")
+        assert (spool.returned(OURS.id) / "attempts/1/partial.txt").read_text() == "so far"

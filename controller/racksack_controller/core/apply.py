@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from racksack_controller.core import events as ev
+from racksack_controller.core.clock_jump import clock_jumped
 from racksack_controller.core.jobs import checkpoints, gang_apply
 from racksack_controller.core.jobs.dependencies import begin, end_in_memory, end_target, finish, settle_more
 from racksack_controller.core.jobs.gang import attempts_of, is_over
@@ -76,14 +77,18 @@ def _cancel_requested(state: State, event: ev.CancelRequested, now: float) -> No
 
 
 def _cancel_collecting(state: State, job: Job, event: ev.CancelRequested, now: float) -> None:
-    """Its program has ended, so only its results are waited for: no more, if they are not wanted or do not come."""
+    """Its program has ended, so only its results are waited for: no more, if they are not wanted or do not come.
+
+    Results that are on their way still come, but however it ended, the job does not run again.
+    """
     ranks = state.ranks(state.attempts[job.attempt_key])
-    if not (event.discard or event.signal == "KILL" or any(rank.failures for rank in ranks)):
-        return  # they are on their way
+    are_given_up = event.discard or event.signal == "KILL" or any(rank.failures for rank in ranks)
     stop = Stop("cancelled", event.sentence, 0.0, "KILL", discard=event.discard)
     for rank in ranks:
-        if rank.state is JobState.COLLECTING:
+        if rank.state is JobState.COLLECTING and are_given_up:
             end_attempt(state, replace(rank, stop=stop), JobState.CANCELLED, event.sentence, now)
+        elif rank.state is JobState.COLLECTING:
+            state.put_attempt(replace(rank, stop=stop))
 
 
 def _signalled(state: State, event: ev.Signalled, now: float) -> None:
@@ -441,8 +446,13 @@ def requeue_unstaged(state: State, now: float, patience_s: float) -> None:
             end_attempt(state, attempt, JobState.LOST, sentence, now, at_fault="none")
 
 
+def _clock_jumped(state: State, event: ev.ClockJumped, now: float) -> None:
+    clock_jumped(state, event.by_s, now)
+
+
 Handler = Callable[[State, Any, float], None]
 _HANDLERS: dict[type[ev.Event], Handler] = {
+    ev.ClockJumped: _clock_jumped,
     ev.JobAccepted: _job_accepted,
     ev.CancelRequested: _cancel_requested,
     ev.Signalled: _signalled,

@@ -6,7 +6,7 @@ Called twice it asks for the same; called after a restart it carries on; with an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from racksack_controller.core.actions import (
     Action,
@@ -35,15 +35,16 @@ def decide(state: State, now: float) -> list[Action]:
 
 
 def _about_attempts(state: State, now: float) -> Iterator[Action]:
+    fenced = _being_fenced(state)
     for attempt in [state.attempts[key] for key in state.open]:
         node = state.nodes[attempt.node]
         if (node.connected or attempt.collected) and attempt.retry_at_s <= now:
-            action = _next_step(state, attempt, node)
+            action = _next_step(state, attempt, node, fenced)
             if action is not None:
                 yield action
 
 
-def _next_step(state: State, attempt: Attempt, node: Node) -> Action | None:
+def _next_step(state: State, attempt: Attempt, node: Node, fenced: Container[str | int] = ()) -> Action | None:
     if attempt.state in FINAL:
         if not node.connected or (node.name, attempt.key) in state.orphans:
             return None  # an orphan has to end first
@@ -55,7 +56,8 @@ def _next_step(state: State, attempt: Attempt, node: Node) -> Action | None:
         return None if attempt.stop.sent else StopAttempt(node.name, attempt.key, attempt.stop)
     if attempt.state is JobState.STAGING and not attempt.launched:
         is_taken = (node.name, attempt.key) in state.orphans  # by another store's attempt of this number
-        return None if is_taken else Start(node.name, attempt.key)
+        waits = is_taken or node.name in fenced or attempt.job in fenced
+        return None if waits else Start(node.name, attempt.key)
     if attempt.prepared and not attempt.go_sent and may_start(state.ranks(attempt)):
         return Go(node.name, attempt.key)
     return None
@@ -83,6 +85,15 @@ def _is_known(state: State, attempt: str, orphan: Orphan) -> bool:
     """Whether it is one of ours, which is removed as any other."""
     ours = state.attempts.get(attempt)
     return ours is not None and ours.epoch == orphan.epoch
+
+
+def _being_fenced(state: State) -> set[str | int]:
+    """Nodes with attempts that were given up and still run, and the jobs of these: first those have to end.
+
+    Until then they use what the scheduler takes for free, and two attempts of one job never run side by side.
+    """
+    running = [where for where, orphan in state.orphans.items() if orphan.running and state.nodes[where[0]].connected]
+    return {node for node, _ in running} | {int(attempt.partition(".")[0]) for _, attempt in running}
 
 
 def _about_power(state: State, now: float) -> Iterator[Action]:

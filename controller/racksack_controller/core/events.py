@@ -18,6 +18,12 @@ class RefusedError(Exception):
     """What was asked for cannot be done in the present state; nothing was changed. The sentence says why."""
 
 
+class ClockJumped(Event, frozen=True):
+    """The controller's wall clock was set, by so many seconds; 0 at each start, since it may have been set before."""
+
+    by_s: float = 0.0
+
+
 class JobAccepted(Event, frozen=True):
     """A job file became a job. `past` is what became of those that it depends on and that are not in memory."""
 

@@ -179,11 +179,7 @@ class AttemptEffects:
             self._start_failed(group, "node", str(error))
             return
         source = self._spool.snapshots / job.snapshot
-        try:
-            orders = await self._orders(wanted, source)
-        except SecretError as error:
-            self._start_failed(group, "controller", str(error))
-            return
+        orders = await self._orders(wanted, source)
         for reply in await self._launch(node, contents, orders):
             if reply.ok:
                 self._loop.post(ev.Launched(reply.attempt))
@@ -240,15 +236,32 @@ class AttemptEffects:
         return job, attempt
 
     async def _orders(self, wanted: Sequence[tuple[Job, Attempt]], source: Path) -> list[LaunchOrder]:
-        """What is to be launched. Raises SecretError."""
+        """What is to be launched; a job of which a secret is missing fails alone."""
 
-        def read() -> list[tuple[Plan, dict[str, str]]]:
-            return [
-                (environment_of(source, job.spec), values_of(job.spec, job.owner, self.secrets)) for job, _ in wanted
-            ]
+        def read() -> list[tuple[Plan, dict[str, str] | SecretError]]:
+            return [(environment_of(source, job.spec), self._secrets_of(job)) for job, _ in wanted]
 
-        found = await asyncio.to_thread(read)
-        return [self._order(*pair, *facts) for pair, facts in zip(wanted, found, strict=True)]
+        orders = []
+        for (job, attempt), (plan, secrets) in zip(wanted, await asyncio.to_thread(read), strict=True):
+            if not self._is_wanted(attempt):
+                continue
+            if isinstance(secrets, SecretError):
+                self._loop.post(ev.StartFailed(attempt.key, "controller", str(secrets)))
+            else:
+                orders.append(self._order(job, attempt, plan, secrets))
+        return orders
+
+    def _secrets_of(self, job: Job) -> dict[str, str] | SecretError:
+        try:
+            return values_of(job.spec, job.owner, self.secrets)
+        except SecretError as error:
+            return error
+
+    def _is_wanted(self, attempt: Attempt) -> bool:
+        """Whether it is still to be launched: while its content was sent, its job may have been cancelled."""
+        now = self._loop.state.attempts.get(attempt.key)
+        is_known = now is not None and now.epoch == attempt.epoch and now.state is JobState.STAGING and now.stop is None
+        return is_known and len(self._loop.state.ranks(attempt)) == attempt.ranks
 
     def _order(self, job: Job, attempt: Attempt, environment: Plan, secrets: dict[str, str]) -> LaunchOrder:
         spec = job.spec
@@ -394,6 +407,8 @@ class AttemptEffects:
             # Each rank's part was settled when it was collected; this is the sum of all.
             energy = await self._energy_of(attempt.node, [job.id])
             ranks = self._loop.state.ranks(attempt)
+            if not ranks:
+                continue  # it was given up meanwhile
             try:
                 await asyncio.to_thread(self._place_gang, job, ranks, energy.get(job.id))
             except (OSError, returns.ReturnsError) as error:

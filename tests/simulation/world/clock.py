@@ -48,7 +48,7 @@ class Clock:
             mock.patch.object(time, "time", self.wall),
             mock.patch.object(time, "monotonic", self.monotonic),
             mock.patch.object(time, "perf_counter", self.monotonic),
-            mock.patch.dict(ControllerLoop.__init__.__kwdefaults__, clock=self.wall),
+            mock.patch.dict(ControllerLoop.__init__.__kwdefaults__, clock=self.wall, steady=self.monotonic),
         ):
             yield
 

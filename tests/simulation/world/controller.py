@@ -25,7 +25,7 @@ from racksack_controller.nodes.settings import SshSettings
 from racksack_controller.sandbox.operations import TABLE
 from racksack_jobspecs.layout import Spool
 
-LOST_AFTER_S = 60.0
+LOST_AFTER_S = 30.0
 OF_THE_WORLD = "world"  # the name of tasks that are not the application's
 MakeNode = Callable[[str], Node]
 

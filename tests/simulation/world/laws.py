@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 from racksack_controller.app import App
+from racksack_controller.core.jobs.requeue import LOSSES_MAX
 from racksack_controller.core.records import Job
 from racksack_controller.core.state import Changes
 from racksack_controller.simulate.invariants import BrokenInvariantError, check
 from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState
 from tests.simulation.world.machine import Machine
+
+NOBODYS_FAULT = (JobState.LOST, JobState.STAGE_FAILED, JobState.PREPARE_FAILED)
 
 
 class BrokenLawError(Exception):
@@ -28,6 +32,10 @@ class Laws:
         """`reaches`: whether the line to a machine is whole just now."""
         self._machines, self._spool, self._reaches = machines, spool, reaches
         self.cancelled: set[int] = set()  # ids of jobs that somebody wanted to end
+        self.over: set[int] = set()  # of those, the ones whose cancel was saved: no program of theirs begins any more
+        self.held: set[int] = set()  # ids of jobs that are held
+        self.drained: dict[str, set[str]] = {}  # node -> the attempts that it had when it was drained
+        self.after: dict[int, int] = {}  # job -> the one that it waits for
         self.broken: BrokenLawError | None = None
 
     def after_step(self, app: App, changes: Changes) -> None:
@@ -40,15 +48,25 @@ class Laws:
         except (BrokenLawError, BrokenInvariantError) as error:
             self.broken = self.broken or BrokenLawError(str(error))
 
-    def before_program(self, app: App | None, machine: Machine, attempt: str, epoch: str) -> None:
-        """A program is about to begin: no other one of its job runs, unless it was lost sight of."""
+    def before_launch(self, app: App | None, machine: Machine, attempt: str, epoch: str, cpus: float) -> None:
+        """An attempt is about to be prepared: there is room for it beside whatever is there, and no other one of its
+        job runs, unless it was lost sight of.
+        """
+        in_use = sum(run.order.cpus for run in machine.living())
+        if in_use + cpus > machine.cpus:
+            self._breaks(f"{attempt} comes to {machine.name}, where {in_use:g} of {machine.cpus} CPUs are in use")
         job, number = _of(attempt)
         for other in self._machines.values():
             for run in other.living():
                 its_job, its_number = _of(run.order.attempt)
                 same = (its_job, run.order.epoch, its_number) == (job, epoch, number)
                 if its_job == job and not same and run.state == "running" and self._is_in_sight(app, other):
-                    self._breaks(f"{attempt} begins on {machine.name} while {run.order.attempt} runs on {other.name}")
+                    self._breaks(f"{attempt} comes to {machine.name} while {run.order.attempt} runs on {other.name}")
+
+    def before_program(self, app: App | None, machine: Machine, attempt: str) -> None:
+        """A program is about to begin: it may, and there is room for it."""
+        if app is not None and attempt in app.state.attempts:
+            self._check_leave(machine, attempt, int(_of(attempt)[0]))
         if app is not None:
             wanted = [
                 run.order.cpus
@@ -57,6 +75,26 @@ class Laws:
             ]
             if sum(wanted) > machine.cpus:
                 self._breaks(f"{machine.name} has {machine.cpus} CPUs and runs programs for {sum(wanted):g}")
+
+    def _check_leave(self, machine: Machine, attempt: str, job: int) -> None:
+        """Whether this program may begin at all."""
+        if job in self.over:
+            self._breaks(f"{attempt} begins, and its job was cancelled")
+        if job in self.held:
+            self._breaks(f"{attempt} begins, and its job is held")
+        if machine.name in self.drained and attempt not in self.drained[machine.name]:
+            self._breaks(f"{attempt} begins on {machine.name}, which is drained")
+        first = self.after.get(job)
+        if first is not None and not self._has_run(f"{first}."):
+            self._breaks(f"{attempt} begins before job {first} is done")
+        for other in self._machines.values():
+            for run in other.living():
+                same = run.order.attempt.partition("@")[0] == attempt.partition("@")[0]
+                if same and run.state == "preparing" and run.order.attempt != attempt:
+                    self._breaks(f"{attempt} begins while {run.order.attempt} is not prepared")
+
+    def _has_run(self, prefix: str) -> bool:
+        return any(key.startswith(prefix) for machine in self._machines.values() for key, _ in machine.completed)
 
     def _is_in_sight(self, app: App | None, machine: Machine) -> bool:
         """Whether the controller can know what runs there."""
@@ -68,12 +106,22 @@ class Laws:
     def _check_end(self, job: Job) -> None:
         if job.state is JobState.DONE:
             self._check_done(job)
-        if job.state is JobState.CANCELLED and job.id not in self.cancelled and not job.spec.after and not job.after:
+        if job.state is JobState.CANCELLED and job.id not in self.cancelled and not job.spec.after:
             raise BrokenLawError(f"job {job.id} is cancelled, and nobody wanted that")
+        if job.state is JobState.FAILED and not any(
+            key.startswith(f"{job.id}.") for machine in self._machines.values() for key in machine.failed
+        ):
+            raise BrokenLawError(f"job {job.id} is failed, and no program of it was")
+        if job.state in NOBODYS_FAULT and job.losses < LOSSES_MAX:
+            raise BrokenLawError(f"job {job.id} is given up as {job.state} after {job.losses} losses: {job.reason}")
 
     def _check_done(self, job: Job) -> None:
         """What is done ran to its end, and its results are there, whole and of that attempt."""
-        result = json.loads((self._spool.returned(job.id) / "result.json").read_text())
+        result = self._result(job)
+        if result["attempt"] != job.attempt:
+            raise BrokenLawError(
+                f"job {job.id} is done in attempt {job.attempt}, its results are of {result['attempt']}"
+            )
         ranks = range(job.spec.gang)
         for rank in ranks:
             attempt = f"{job.id}.{result['attempt']}" + (f"@{rank}" if rank else "")
@@ -99,6 +147,8 @@ class Laws:
         """Nothing breaks any more and all had their time. Raises BrokenLawError."""
         for key, ids in submitted.items():
             was_refused = (self._spool.rejected / f"{key}.yaml").is_file()
+            if was_refused and "never be met" not in (said := (self._spool.rejected / f"{key}.yaml.error").read_text()):
+                raise BrokenLawError(f"the file {key} was refused, and it is good: {said}")
             if len(ids) != (0 if was_refused else 1):
                 raise BrokenLawError(f"the file {key} became {len(ids)} jobs")
         for job in jobs.values():
@@ -109,11 +159,14 @@ class Laws:
             if machine.runs:
                 raise BrokenLawError(f"{machine.name} still has {', '.join(sorted(machine.runs))}")
 
-    def _check_returned(self, job: Job) -> None:
-        folder = self._spool.returned(job.id)
-        if not (folder / "result.json").is_file():
+    def _result(self, job: Job) -> dict[str, Any]:
+        path = self._spool.returned(job.id) / "result.json"
+        if not path.is_file():
             raise BrokenLawError(f"job {job.id} ended as {job.state} and has no return folder")
-        said = json.loads((folder / "result.json").read_text())["state"]
+        return dict(json.loads(path.read_text()))
+
+    def _check_returned(self, job: Job) -> None:
+        said = self._result(job)["state"]
         if said != str(job.state):
             raise BrokenLawError(f"job {job.id} ended as {job.state}, and its result.json says {said}")
         if job.state is JobState.DONE:
@@ -124,8 +177,3 @@ def _of(attempt: str) -> tuple[str, str]:
     """`42.3@1` -> (42, 3): a job and which of its attempts."""
     job, _, rest = attempt.partition(".")
     return job, rest.partition("@")[0]
-
-
-def sure_of(jobs: Iterable[Job]) -> dict[int, Job]:
-    """By id."""
-    return {job.id: job for job in jobs}

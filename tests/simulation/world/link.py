@@ -88,11 +88,16 @@ class SimulatedNode:
         self._boot = 0
         self._breaking: asyncio.TimerHandle | None = None
         self._next_arrival_s = 0.0
+        self._held: list[AttemptReport] = []
 
     # The wire
 
     def notice(self) -> None:
-        """The line or the machine has changed: what is cut is noticed after a while."""
+        """The line or the machine has changed: what is cut is noticed after a while, what was held up arrives."""
+        if self._is_open and self._is_whole():
+            held, self._held = self._held, []
+            for report in held:
+                self._arrives(report)
         if self._is_open and not self._is_whole() and self._breaking is None:
             delay_s = self.line.chance.uniform(*KEEPALIVE_S)
             self._breaking = asyncio.get_running_loop().call_later(delay_s, self._break, self._connection)
@@ -108,6 +113,7 @@ class SimulatedNode:
 
     def _hang_up(self) -> None:
         self._is_open = False
+        self._held.clear()
         self._connection += 1
         if self._breaking is not None:
             self._breaking.cancel()
@@ -145,7 +151,10 @@ class SimulatedNode:
 
     def _arrives(self, report: AttemptReport) -> None:
         """A report is under way; it comes after those before it, or never."""
-        if self.is_dead or not self.line.to_controller:
+        if self.is_dead:
+            return
+        if not self.line.to_controller:
+            self._held.append(report)  # TCP sends it again, for as long as the connection lasts
             self.notice()
             return
         now_s = asyncio.get_running_loop().time()
@@ -153,7 +162,11 @@ class SimulatedNode:
         asyncio.get_running_loop().call_at(self._next_arrival_s, self._arrived, report, self._connection)
 
     def _arrived(self, report: AttemptReport, connection: int) -> None:
-        if self._is_open and connection == self._connection and self.line.to_controller and not self.is_dead:
+        if not self._is_open or connection != self._connection or self.is_dead:
+            return
+        if not self.line.to_controller:
+            self._held.append(report)
+        else:
             self.on_report(report)
             if self.line.chance.random() < 0.05:
                 self.on_report(report)

@@ -62,8 +62,10 @@ class Machine:
         self.contents: dict[str, bool] = {}  # digest -> whether it is whole
         self.completed: list[tuple[str, str]] = []  # (attempt, epoch) of programs that ran to their own end
         self.began: list[tuple[str, str]] = []
+        self.failed: set[str] = set()  # attempts whose program failed
         self.links: list[Callable[[AttemptReport], None]] = []  # of the agents that are connected now
-        self.before_program: Callable[[Machine, str, str], None] = lambda *_arguments: None
+        self.before_launch: Callable[[Machine, str, str, float], None] = lambda *_arguments: None
+        self.before_program: Callable[[Machine, str], None] = lambda *_arguments: None
 
     @property
     def boot_id(self) -> str:
@@ -95,6 +97,7 @@ class Machine:
             return LaunchReply(order.attempt, ok=False, error="the content is not here", kind="no_snapshot")
         if self.is_full:
             return LaunchReply(order.attempt, ok=False, error="the node's disk is full", kind="disk_full")
+        self.before_launch(self, order.attempt, order.epoch, order.cpus)
         run = self.runs[order.attempt] = Run(order, self.boots)
         self._story.note(f"{self.name}: {order.attempt} is prepared")
         self._tell(run)
@@ -186,7 +189,7 @@ class Machine:
 
     def _begin(self, run: Run) -> None:
         run.state, run.started_at_s = "running", self._wall()
-        self.before_program(self, run.order.attempt, run.order.epoch)
+        self.before_program(self, run.order.attempt)
         self.began.append((run.order.attempt, run.order.epoch))
         self._story.note(f"{self.name}: {run.order.attempt} runs")
         length_s, outcome = float(run.order.args[0]), run.order.args[1]
@@ -202,6 +205,8 @@ class Machine:
         run.exit_code = {"done": 0, "failed": 1}.get(outcome)
         if outcome == "done":
             self.completed.append((run.order.attempt, run.order.epoch))
+        elif outcome == "failed":
+            self.failed.add(run.order.attempt)
         self._story.note(f"{self.name}: {run.order.attempt} has ended as {outcome}")
         self._tell(run)
 

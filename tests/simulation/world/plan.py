@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 FAULTS_END_S = 600.0
+ENDLESS_S = 20_000.0  # of programs that are cancelled
 NODES = {"n1": 4, "n2": 8, "n3": 8}  # name -> CPUs
 
 
@@ -27,6 +28,11 @@ def draw(seed: int, jobs: int = 14, faults: int = 10) -> list[Deed]:
     """The deeds of a seed, in order of time."""
     chance = Random(f"plan {seed}")
     deeds = [_submission(chance, number) for number in range(jobs)]
+    for number in chance.sample(range(jobs), 2):  # ends only because somebody cancels it
+        facts = {**deeds[number].facts, "length_s": ENDLESS_S}
+        deeds[number] = Deed(deeds[number].at_s, "submit", facts)
+        at_s = round(chance.uniform(deeds[number].at_s + 2.0, FAULTS_END_S), 3)
+        deeds.append(Deed(at_s, "cancel", {"job": number}))
     for number in range(jobs):
         if chance.random() < 0.3:
             kind = chance.choice(("cancel", "cancel", "retry", "retry", "hold"))
@@ -34,12 +40,22 @@ def draw(seed: int, jobs: int = 14, faults: int = 10) -> list[Deed]:
             if kind == "hold":
                 deeds.append(Deed(_moment(chance), "release", {"job": number}))
     kinds = [_FAULTS[name] for name in chance.choices(list(_FAULTS), [_WEIGHTS[name] for name in _FAULTS], k=faults)]
-    deeds += [Deed(_moment(chance), *make(chance)) for make in kinds]
+    deeds += [Deed(_near(chance, deeds), *make(chance)) for make in kinds]
     return sorted(deeds, key=lambda deed: deed.at_s)
 
 
 def _moment(chance: Random) -> float:
     return round(chance.uniform(0.5, FAULTS_END_S), 3)
+
+
+def _near(chance: Random, deeds: list[Deed]) -> float:
+    """Any moment, or one about which something else happens: a deed of a user's, or the end of a program."""
+    if chance.random() < 0.3:
+        return _moment(chance)
+    deed = chance.choice(deeds)
+    ends = deed.facts.get("length_s", 0.0) if chance.random() < 0.5 else 0.0
+    at_s = deed.at_s + ends + chance.uniform(-0.5, 5.0)
+    return round(at_s, 3) if 0.5 < at_s < FAULTS_END_S else _moment(chance)
 
 
 def _submission(chance: Random, number: int) -> Deed:
@@ -52,8 +68,10 @@ def _submission(chance: Random, number: int) -> Deed:
     }
     if number and chance.random() < 0.2:
         facts["after"] = chance.randrange(number)
-    if chance.random() < 0.1:
+    if chance.random() < 0.15:
         facts["gang"] = 2
+    if chance.random() < 0.1:
+        facts["hold"] = True  # until somebody releases it, or all faults end
     return Deed(round(chance.uniform(0.0, 0.8 * FAULTS_END_S), 3), "submit", facts)
 
 
@@ -62,7 +80,7 @@ def _node(chance: Random) -> str:
 
 
 def _length(chance: Random) -> float:
-    return round(chance.choice((0.5, 4.0, 20.0, 90.0, 200.0)) * chance.uniform(0.3, 1.5), 2)
+    return round(chance.choice((0.5, 4.0, 20.0, 40.0, 90.0)) * chance.uniform(0.3, 1.5), 2)
 
 
 _FAULTS = {
@@ -77,6 +95,7 @@ _FAULTS = {
         },
     ),
     "power": lambda chance: ("power", {"node": _node(chance), "length_s": _length(chance)}),
+    "wipe": lambda chance: ("wipe", {"node": _node(chance)}),
     "supervisor": lambda chance: ("supervisor", {"node": _node(chance)}),
     "full": lambda chance: ("full", {"node": _node(chance), "length_s": _length(chance)}),
     "store": lambda chance: ("store", {"length_s": _length(chance)}),

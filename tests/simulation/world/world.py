@@ -32,7 +32,7 @@ from tests.simulation.world.controller import OF_THE_WORLD, Controller, Disk, en
 from tests.simulation.world.laws import BrokenLawError, Laws
 from tests.simulation.world.link import Line, SimulatedNode
 from tests.simulation.world.machine import Machine
-from tests.simulation.world.plan import FAULTS_END_S, NODES, Deed
+from tests.simulation.world.plan import ENDLESS_S, FAULTS_END_S, NODES, Deed
 from tests.simulation.world.story import Story
 
 SETTLES_S = 3600.0  # once nothing breaks any more, all is over within this time
@@ -66,9 +66,12 @@ class World:
         self.laws = Laws(self.machines, self.controller.spool, self._reaches)
         self.jobs: dict[int, str] = {}  # number in the plan -> submission key
         self.faults: dict[str, int] = defaultdict(int)
+        self._waits: dict[str, int] = {}  # submission key -> the id of the job that it waits for
+        self._endless: set[int] = set()  # numbers in the plan of jobs that end only when they are cancelled
         self._busy: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
         for machine in self.machines.values():
+            machine.before_launch = self._before_launch
             machine.before_program = self._before_program
 
     def _link(self, name: str) -> SimulatedNode:
@@ -86,8 +89,15 @@ class World:
 
         return answers
 
-    def _before_program(self, machine: Machine, attempt: str, epoch: str) -> None:
-        self.laws.before_program(self.controller.app, machine, attempt, epoch)
+    def _before_launch(self, machine: Machine, attempt: str, epoch: str, cpus: float) -> None:
+        self.laws.before_launch(self.controller.app, machine, attempt, epoch, cpus)
+
+    def _before_program(self, machine: Machine, attempt: str) -> None:
+        app = self.controller.app
+        job = app.state.jobs.get(int(attempt.partition(".")[0])) if app is not None else None
+        if job is not None and (first := self._waits.get(job.spec.submission.partition(":")[2])) is not None:
+            self.laws.after[job.id] = first
+        self.laws.before_program(self.controller.app, machine, attempt)
 
     async def run(self, deeds: Sequence[Deed]) -> None:
         """All of it. Raises BrokenLawError."""
@@ -99,6 +109,9 @@ class World:
             self._spawn(getattr(self, f"do_{deed.kind}")(**deed.facts))
         await self._until(FAULTS_END_S)
         await self._heal()
+        await self._until(FAULTS_END_S + 60.0)
+        for job in self._endless:
+            await self.do_cancel(job)
         await self._until(FAULTS_END_S + SETTLES_S, self._is_over)
         self.laws.at_the_end(self._stored(), self._ids())
         await self.controller.stop()
@@ -172,7 +185,9 @@ class World:
 
     # What users do
 
-    async def do_submit(self, job: int, after: int | None = None, gang: int = 1, **wants: Any) -> None:
+    async def do_submit(
+        self, job: int, after: int | None = None, gang: int = 1, hold: bool = False, **wants: Any
+    ) -> None:
         """A file is renamed into jobs/, its project is there already."""
         spool = self.controller.spool
         key = self.jobs[job] = f"job-{job}"
@@ -183,8 +198,12 @@ class World:
         lines += [f"args: ['{wants['length_s']}', {wants['outcome']}]", f"cpus: {wants['cpus']}"]
         lines += [f"retries: {wants['retries']}", "retry_on: [exit]"] if wants["retries"] else []
         lines += [f"gang: {gang}"] if gang > 1 else []
+        lines += ["hold: yes"] if hold else []
         if after is not None and (first := self._id_of(after)) is not None:
             lines.append(f"after: [{first}]")
+            self._waits[key] = first
+        if wants["length_s"] >= ENDLESS_S:
+            self._endless.add(job)
         beside = spool.jobs / f".{key}"
         beside.write_text("\n".join(lines) + "\n")
         beside.rename(spool.jobs / f"{key}.yaml")
@@ -209,7 +228,8 @@ class World:
         job_id = self._id_of(job)
         if job_id is not None:
             self.laws.cancelled.add(job_id)
-            await self._ask(job, lambda job_id: ev.CancelRequested(job_id, "cancelled by ann"))
+            if await self._ask(job, lambda job_id: ev.CancelRequested(job_id, "cancelled by ann")):
+                self.laws.over.add(job_id)
 
     async def do_retry(self, job: int) -> None:
         """Run it again if it is over."""
@@ -217,29 +237,46 @@ class World:
         if app is not None and job_id is not None and self._stored()[job_id].state in FINAL:
             with contextlib.suppress(Exception):
                 await app.intake.keep_project(self._stored()[job_id])
+                self.laws.over.discard(job_id)
                 await self._ask(job, ev.RetryRequested)
 
     async def do_hold(self, job: int) -> None:
         """Not yet."""
-        await self._ask(job, lambda job_id: ev.HoldRequested(job_id, "held by ann"))
+        is_saved = await self._ask(job, lambda job_id: ev.HoldRequested(job_id, "held by ann"))
+        app, job_id = self.controller.app, self._id_of(job)
+        is_held = app is not None and job_id in app.state.jobs and app.state.jobs[job_id].state is JobState.HELD
+        if is_saved and is_held and job_id is not None:
+            self.laws.held.add(job_id)
 
     async def do_release(self, job: int) -> None:
         """Now."""
         app, job_id = self.controller.app, self._id_of(job)
         if app is not None and job_id in app.state.jobs and app.state.jobs[job_id].state is JobState.HELD:
+            self.laws.held.discard(job_id)
             await self._ask(job, lambda job_id: ev.ReleaseRequested(job_id, "ann"))
 
     async def do_drain(self, node: str, length_s: float) -> None:
         """An operator wants to open the machine."""
         self.faults["node drained"] += 1
-        await self._operate(ev.DrainRequested(node, "a new fan", False, None))
+        if await self._operate(ev.DrainRequested(node, "a new fan", False, None)):
+            app = self.controller.app
+            has = {one.key for one in app.state.on_node(node)} if app is not None else set()
+            self.laws.drained.setdefault(node, has)
         await asyncio.sleep(length_s)
+        await self._resume(node)
+
+    async def _resume(self, node: str) -> None:
+        self.laws.drained.pop(node, None)
         await self._operate(ev.ResumeRequested(node))
 
-    async def _operate(self, event: ev.Event) -> None:
-        if self.controller.app is not None:
-            with contextlib.suppress(ev.RefusedError, StoreError):
-                await self.controller.app.loop.submit(event)
+    async def _operate(self, event: ev.Event) -> bool:
+        if self.controller.app is None:
+            return False
+        try:
+            await self.controller.app.loop.submit(event)
+        except (ev.RefusedError, StoreError):
+            return False
+        return True
 
     # What breaks
 
@@ -251,6 +288,7 @@ class World:
         self._notice(node)
         await asyncio.sleep(length_s)
         line.to_node = line.to_controller = True
+        self._notice(node)
 
     def _notice(self, node: str) -> None:
         if node in self.links:
@@ -265,6 +303,19 @@ class World:
             await asyncio.sleep(length_s)
             if not self.machines[node].is_on:
                 self.machines[node].boot()
+
+    async def do_wipe(self, node: str) -> None:
+        """A machine is installed anew: nothing of ours is on it any more."""
+        self.faults["node wiped"] += 1
+        machine = self.machines[node]
+        if machine.is_on:
+            machine.lose_power()
+            machine.runs.clear()
+            machine.contents.clear()
+            self._notice(node)
+            await asyncio.sleep(10.0)
+            if not machine.is_on:
+                machine.boot()
 
     async def do_supervisor(self, node: str) -> None:
         """Something kills what watches a program."""
@@ -328,7 +379,7 @@ class World:
                 machine.boot()
         await self.start()
         for name in NODES:
-            await self._operate(ev.ResumeRequested(name))
+            await self._resume(name)
         for job in self.jobs:
             await self.do_release(job)
 
@@ -373,6 +424,7 @@ def _simulated(world: World, seed: int) -> Iterator[None]:
 
 async def _leave(world: World) -> None:
     """Whatever is left of it ends."""
+    asyncio.current_task().set_name(OF_THE_WORLD)  # type: ignore[union-attr]
     for task in list(world._busy):
         task.cancel()
     await world.controller.kill()
