@@ -4,7 +4,7 @@
 PARALLEL ?= --numprocesses 6 --dist loadfile --no-loadscope-reorder
 PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/pytest
 
-.PHONY: help setup demo rack-demo slurm-demo test test-fast test-full fuzz check lint docs bench clean
+.PHONY: help setup demo rack-demo slurm-demo test test-fast test-full fuzz sim check lint docs bench clean
 
 help:
 	@echo "make demo    install, run a real project on this machine, fetch its results"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-fast   the tests that need neither root nor Debian packages, in less than a minute"
 	@echo "make test-full   all tests at full size: hours (root)"
 	@echo "make fuzz MINUTES=30   feed odd bytes to everything that reads bytes from outside"
+	@echo "make sim     the controller on a simulated rack that breaks: SEEDS=100, or SEED=7 for the story of one"
 	@echo "make docs    the documentation as a web site, in build/site/"
 	@echo "make check   ruff, strict types, import rules and all tests"
 	@echo "make bench   benchmarks beside other schedulers (root; tests/bench/README.md)"
@@ -59,6 +60,11 @@ test-full: setup
 MINUTES ?= 30
 fuzz: setup
 	.venv/bin/python -m tests.fuzz.run $(MINUTES) $(TARGETS)
+
+# What a seed does depends on nothing else: not on the machine, nor on how Python orders sets.
+SIM = $(if $(SEED),--seed $(SEED) --story --shrink,--seeds $(or $(SEEDS),100) --shrink)
+sim: setup
+	PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m tests.simulation.world $(SIM)
 
 lint: setup
 	.venv/bin/ruff check

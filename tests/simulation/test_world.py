@@ -1,4 +1,4 @@
-"""The controller on a rack that breaks: no law is broken, the same seed is the same story, and planted bugs are found."""
+"""The controller on a rack that breaks: no law is broken, a seed is one story, and planted bugs are found."""
 
 from __future__ import annotations
 
