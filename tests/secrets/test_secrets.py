@@ -214,3 +214,28 @@ def test_doctor_looks_at_them(site: Site) -> None:
     assert "GONE: the password file" in told
     assert "jobs that ask for it do not start" in told
     assert CANARY not in told
+
+
+def test_the_points_of_a_sweep_have_it_and_tell_it_in_no_failure(site: Site) -> None:
+    project = make(site.work / "swept", "")
+    (project / "m.py").write_text(
+        "import os\n"
+        "def f(x):\n"
+        "    if x > 1:\n"
+        "        raise ValueError('wrong key ' + os.environ['API_KEY'])\n"
+        "    return {'value': len(os.environ['API_KEY'])}\n"
+    )
+    beside = site.work / "swept.yaml"
+    beside.write_text(
+        f"project: {project}\nentrypoint: m.py\nenvironment: none\nsecrets: [API_KEY]\n"
+        "sweep: {function: f, params: {x: '1:2:1'}, retries: 0}\n"
+    )
+    done = site.cli("submit", str(beside), "--parsable")
+    number = int(done.stdout.split()[0])
+    site.cli("racksack", "wait", str(number), code=None)
+    points = site.cli("racksack", "sweep", "points", str(number), code=None).stdout
+    points += str(site.ask(f"sweeps/{number}/failures")) if "wrong key" not in points else ""
+    assert f"wrong key {'*' * len(CANARY)}" in points
+    assert str(len(CANARY)) in site.cli("racksack", "sweep", "top", str(number)).stdout
+    left = [name for name in holders(site.root, [CANARY.encode()]) if not name.endswith("/error.txt")]
+    assert left == []

@@ -92,6 +92,8 @@ def own_variables(order: Order, folder: str) -> dict[str, str]:
         "RACKSACK_SUBMIT_TIME": f"{order['submitted_at_s']:.3f}",
         "TMPDIR": short_tmp.path_of(folder),
     }
+    if order.get("secrets"):
+        own["RACKSACK_SECRETS"] = ",".join(order["secrets"])  # their names
     if order.get("array_index") is not None:
         own["RACKSACK_ARRAY_INDEX"] = str(order["array_index"])
     return own

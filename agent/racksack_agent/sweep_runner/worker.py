@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 if not __package__:  # started by its path; what the job imports must not meet our modules
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from racksack_agent.supervisor import masking
 from racksack_agent.sweep_runner import columns, curves, frames, points, reporting, targets
 
 if not __package__:
@@ -90,7 +91,7 @@ class Batch:
 
     def fail(self, index: int, kind: str, sentence: str, seconds: float) -> None:
         """A point that failed."""
-        self.failures.append([self._numbers[index], kind, sentence, round(seconds, 6)])
+        self.failures.append([self._numbers[index], kind, masking.mask_own(sentence), round(seconds, 6)])
         self.results.append(None)
         self.seconds.append(seconds)
 
