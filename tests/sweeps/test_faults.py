@@ -14,6 +14,9 @@ from racksack_agent.sweep_runner import frames
 from racksack_controller.core.sweeps.ranges import Ranges
 from racksack_controller.sandbox.searches import SearchProcess
 from racksack_controller.store import Store, StoreError
+from racksack_controller.sweeps import receive
+from racksack_controller.sweeps.results import segments
+from racksack_controller.sweeps.results.segments import FrameError
 from racksack_jobspecs.resources import ResourceRequest
 from racksack_jobspecs.states import JobState
 from racksack_jobspecs.sweep.spec import Metric, Search
@@ -298,3 +301,11 @@ async def test_a_metric_that_no_point_returns_ends_the_sweep_early(rig: Rig) -> 
     assert progress.done < 1000
     alone = await rig.submit("def f(x):\n    return {'loss': x}\n", over(1, metrics=(Metric("lossy", "min"),)))
     assert "lossy" in (await rig.ended(alone, SweepState.FAILED)).reason
+
+
+@pytest.mark.parametrize("points", [[7, 7], [2**63 - 1], [-1], [2**60]])
+def test_results_of_points_that_cannot_be_are_refused(points: list[int]) -> None:
+    """Of 2**63 - 1 the number behind it wraps round, and the range of it seems to be empty."""
+    data = ok_frame(1, points, [{"value": 1}] * len(points))
+    with pytest.raises(FrameError):
+        receive._checked(segments.split(data)[0])

@@ -123,11 +123,14 @@ def _checked(frames: list[tuple[Header, bytes]]) -> list[Told]:
         if header.k == "report":
             found.append(Told(header, segment=_reports(header, body)))
         elif header.k == "ok":
-            found.append(Told(header, segment=segment_of(header, body)))
+            segment = segment_of(header, body)
+            if segment.has_twice():
+                raise FrameError("a frame that has the result of a point twice")
+            found.append(Told(header, segment=segment))
         elif header.k == "fail":
             found.append(Told(header, failed=_decoded(_decode_failures, header)))
         elif header.k == "back":
-            found.append(Told(header, back=_decoded(_decode_ranges, header)))
+            found.append(Told(header, back=[span for span in _decoded(_decode_ranges, header) if span[0] < span[1]]))
         elif header.k == "ready":
             found.append(Told(header))
     return found

@@ -31,8 +31,9 @@ _FLOAT_MAX = int(sys.float_info.max)
 POINTS_MAX = 65_536  # of a merged segment
 METRICS_MAX = 10_000  # of one frame
 INT64_MAX = 2**63 - 1
+POINT_MAX = 2**53  # so that the number behind the last one is one, too
 
-Point = Annotated[int, Meta(ge=0, le=2**53)]
+Point = Annotated[int, Meta(ge=0, le=POINT_MAX)]
 Metric = Annotated[str, Meta(max_length=1000)]
 
 
@@ -74,6 +75,10 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
         if self.first is not None:
             return np.arange(self.first, self.first + self.points, dtype=np.int64)
         return np.frombuffer(self.data, "<i8", self.points)
+
+    def has_twice(self) -> bool:
+        """Whether a point is in it more than once."""
+        return self.first is None and len(np.unique(self.numbers())) < self.points
 
     def ranges(self) -> list[Range]:
         """The points as ranges, in their order here."""
@@ -161,8 +166,8 @@ def segment_of(header: Header, body: bytes) -> Segment:
     seconds, numbers = segment.seconds(), segment.numbers()
     if not (np.isfinite(seconds).all() and seconds.min() >= 0):
         raise FrameError("a frame with seconds that no clock measures")
-    if numbers.min() < 0:
-        raise FrameError("a frame with points below zero")
+    if numbers.min() < 0 or numbers.max() > POINT_MAX:
+        raise FrameError("a frame with points that no sweep has")
     return segment
 
 
