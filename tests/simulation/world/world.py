@@ -35,7 +35,7 @@ from tests.simulation.world.machine import Machine
 from tests.simulation.world.plan import ENDLESS_S, FAULTS_END_S, NODES, Deed
 from tests.simulation.world.story import Story
 
-SETTLES_S = 3600.0  # once nothing breaks any more, all is over within this time
+SETTLES_S = 1800.0  # once nothing breaks any more, all is over within this time
 LOOK_S = 2.0
 RAM_DISK = Path("/dev/shm")
 
