@@ -76,7 +76,7 @@ def test_what_can_never_run_is_said() -> None:
 def test_the_partition_and_time_limit_of_a_job(
     wants: dict[str, object], partitions: Mapping[str, Partition], expected: tuple[str, float]
 ) -> None:
-    spec = settled(JobSpec(name="j", project="p", entrypoint="e", **wants), "ann", partitions, Defaults(7200.0))  # type: ignore[arg-type]
+    spec = settled(JobSpec(name="j", project="p", entrypoint="e", **wants), "ann", partitions, Defaults(7200.0), {})  # type: ignore[arg-type]
     assert (spec.partition, spec.time_limit_s) == expected
 
 
@@ -90,4 +90,4 @@ def test_the_partition_and_time_limit_of_a_job(
 )
 def test_who_may_not_and_for_how_long(wants: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        settled(JobSpec(name="j", project="p", entrypoint="e", **wants), "bob", BOTH, Defaults(None))  # type: ignore[arg-type]
+        settled(JobSpec(name="j", project="p", entrypoint="e", **wants), "bob", BOTH, Defaults(None), {})  # type: ignore[arg-type]
