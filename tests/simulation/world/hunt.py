@@ -8,7 +8,7 @@ from tests.simulation.world.plan import draw
 from tests.simulation.world.planted import BUGS
 from tests.simulation.world.world import simulate
 
-SEEDS_MAX = 40
+SEEDS_MAX = 150
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ controller believes.
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from racksack_jobspecs.layout import Spool
 from racksack_jobspecs.states import FINAL, JobState
 from tests.simulation.world.machine import Machine
 
+MOMENT_S = 1.0  # what was asked of other nodes before is carried out meanwhile
 NOBODYS_FAULT = (JobState.LOST, JobState.STAGE_FAILED, JobState.PREPARE_FAILED)
 
 
@@ -97,8 +99,11 @@ class Laws:
         return any(key.startswith(prefix) for machine in self._machines.values() for key, _ in machine.completed)
 
     def _is_in_sight(self, app: App | None, machine: Machine) -> bool:
-        """Whether the controller can know what runs there."""
-        return app is not None and self._reaches(machine.name) and app.state.nodes[machine.name].connected
+        """Whether the controller knows what runs there, and has had a moment to act on it."""
+        if app is None or not self._reaches(machine.name):
+            return False
+        node = app.state.nodes[machine.name]
+        return node.connected and time.time() - node.connection_since_s > MOMENT_S
 
     def _breaks(self, sentence: str) -> None:
         self.broken = self.broken or BrokenLawError(sentence)
