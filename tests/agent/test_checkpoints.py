@@ -99,7 +99,7 @@ def test_marks_of_what_current_leaves_out_do_not_count(tmp_path: Path) -> None:
     ],
 )
 def test_the_folder_that_programs_are_told(pattern: str, folder: str) -> None:
-    assert chosen.folder_of("/srv/work", [pattern]) == os.path.normpath(f"/srv/work/{folder}")
+    assert chosen.folder_of("/srv/run", [pattern]) == os.path.normpath(f"/srv/run/{folder}")
 
 
 # Of which moment

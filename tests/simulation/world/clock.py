@@ -77,7 +77,8 @@ class Loop(asyncio.SelectorEventLoop):
     def __init__(self, clock: Clock, chance: Random) -> None:
         super().__init__(_Selector(clock))
         self._sim_clock, self._chance = clock, chance
-        self.slow = 1.0  # how many times as long work in threads takes
+        self.usual = chance.choice((1.0, 1.0, 5.0, 20.0))  # how many times as long work in threads takes: of this disk
+        self.slow = self.usual
 
     def time(self) -> float:
         """Simulated seconds."""

@@ -354,7 +354,7 @@ class World:
         assert isinstance(loop, Loop)
         loop.slow = times
         await asyncio.sleep(length_s)
-        loop.slow = 1.0
+        loop.slow = loop.usual
 
     async def do_spoil(self, node: str) -> None:
         """Content on a node is damaged or removed."""
@@ -370,7 +370,7 @@ class World:
         self.store_is_full = False
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.slow = 1.0
+        loop.slow = loop.usual
         for name, machine in self.machines.items():
             self.lines[name].to_node = self.lines[name].to_controller = True
             self.lines[name].flips = 0
