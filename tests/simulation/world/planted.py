@@ -23,7 +23,7 @@ from racksack_controller.core.rack import amounts
 from racksack_controller.core.records import Orphan
 from racksack_controller.effects import attempts as effects
 from racksack_controller.effects import connector
-from racksack_controller.intake import accept, adding, ids, spool, watcher
+from racksack_controller.intake import adding, ids, spool, watcher
 from racksack_controller.nodes import collecting
 from racksack_controller.nodes.node import CollectReply
 from racksack_jobspecs.states import FINAL, JobState
@@ -106,6 +106,19 @@ def a_lost_attempt_is_not_repeated() -> Bug:
 
     def after(job: Any, attempt: Any, outcome: JobState, now: float, at_fault: str) -> Any:
         return None if outcome is JobState.LOST else real(job, attempt, outcome, now, at_fault)
+
+    return mock.patch.object(requeue, "_job_after", after)
+
+
+@bug
+def a_cancelled_job_is_queued_again() -> Bug:
+    """What its owner ended counts as preempted."""
+    real = requeue._job_after
+
+    def after(job: Any, attempt: Any, outcome: JobState, now: float, at_fault: str) -> Any:
+        if outcome is JobState.CANCELLED:
+            return replace(job, state=JobState.QUEUED)
+        return real(job, attempt, outcome, now, at_fault)
 
     return mock.patch.object(requeue, "_job_after", after)
 
@@ -250,28 +263,6 @@ def saves_one_step_late() -> Bug:
 
 
 @bug
-def attempts_are_not_saved() -> Bug:
-    """Of a step only the jobs are written."""
-    return _saves_without("attempts")
-
-
-@bug
-def nodes_are_not_saved() -> Bug:
-    """A drain is forgotten at a restart."""
-    return _saves_without("nodes")
-
-
-def _saves_without(part: str) -> Bug:
-    real = store.Store.save
-
-    async def poor(self: Any, changes: Any) -> None:
-        with mock.patch.object(changes, part, type(getattr(changes, part))()):
-            await real(self, changes)
-
-    return mock.patch.object(store.Store, "save", poor)
-
-
-@bug
 def a_start_forgets_what_was_held() -> Bug:
     """Held jobs are loaded as queued."""
     return _loads(lambda job: replace(job, state=JobState.QUEUED) if job.state is JobState.HELD else job)
@@ -340,12 +331,6 @@ def the_folder_is_not_looked_through_again() -> Bug:
 
 
 @bug
-def the_same_file_is_another_job() -> Bug:
-    """A submission that was taken before is not recognised."""
-    return mock.patch.object(accept.Intake, "_known", nothing)
-
-
-@bug
 def a_file_goes_before_its_job_is_saved() -> Bug:
     """The file is removed, then the job is made."""
     real = adding.Adding.add
@@ -356,12 +341,6 @@ def a_file_goes_before_its_job_is_saved() -> Bug:
         return await real(self, spec, origin)
 
     return mock.patch.object(adding.Adding, "add", add)
-
-
-@bug
-def one_crash_sets_a_file_aside() -> Bug:
-    """A file that was being read while the controller was killed is refused."""
-    return mock.patch.object(accept, "CRASHES_MAX", 1)
 
 
 @bug
@@ -457,3 +436,36 @@ def reports_get_lost() -> Bug:
             real(self, report)
 
     return mock.patch.object(connector.Connector, "_report", some)
+
+
+@bug
+def a_stop_is_only_noted() -> Bug:
+    """The node is not asked to end anything."""
+
+    async def noted(self: Any, _node: Any, group: Any) -> None:
+        for action in group:
+            self._loop.post(events.StopSent(action.node, action.attempt))
+
+    return mock.patch.object(effects.AttemptEffects, "_stop", noted)
+
+
+@bug
+def a_removal_is_only_noted() -> Bug:
+    """The node keeps what it has."""
+
+    async def noted(self: Any, _node: Any, group: Any) -> None:
+        for action in group:
+            self._loop.post(events.Removed(action.node, action.attempt))
+
+    return mock.patch.object(effects.AttemptEffects, "_remove", noted)
+
+
+@bug
+def a_go_is_only_noted() -> Bug:
+    """Prepared ranks wait for nobody's word."""
+
+    async def noted(self: Any, _node: Any, group: Any) -> None:
+        for action in group:
+            self._loop.post(events.GoSent(action.node, action.attempt))
+
+    return mock.patch.object(effects.AttemptEffects, "_go", noted)
