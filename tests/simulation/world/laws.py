@@ -54,6 +54,8 @@ class Laws:
         """An attempt is about to be prepared: there is room for it beside whatever is there, and no other one of its
         job runs, unless it was lost sight of.
         """
+        if int(_of(attempt)[0]) in self.over:
+            self._breaks(f"{attempt} comes to {machine.name}, and its job was cancelled")
         in_use = sum(run.order.cpus for run in machine.living())
         if in_use + cpus > machine.cpus:
             self._breaks(f"{attempt} comes to {machine.name}, where {in_use:g} of {machine.cpus} CPUs are in use")
@@ -80,8 +82,6 @@ class Laws:
 
     def _check_leave(self, machine: Machine, attempt: str, job: int) -> None:
         """Whether this program may begin at all."""
-        if job in self.over:
-            self._breaks(f"{attempt} begins, and its job was cancelled")
         if job in self.held:
             self._breaks(f"{attempt} begins, and its job is held")
         if machine.name in self.drained and attempt not in self.drained[machine.name]:
